@@ -1,0 +1,116 @@
+"""Reading settings from the environment, with errors that name the variable and the way out, never a secret."""
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
+from environ import Env
+
+from auditproj.embedded.errors import EmbeddedError
+from auditproj.embedded.places import make_home
+
+__all__ = ["database", "flag", "secret_key", "text", "words"]
+
+_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
+_WAY_OUT = (
+    "Write it as postgresql://USER:PASSWORD@HOST:5432/NAME, with special characters in user and password "
+    "percent-encoded, or unset DATABASE_URL to use the embedded PostgreSQL."
+)
+
+
+def text(name: str, default: str) -> str:
+    """The variable as it is, or the default where it is unset or empty."""
+    # Not Env.str: it takes a value that starts with a dollar sign for the name of another variable, so a secret key
+    # that happens to start so would silently become the default.
+    return os.environ.get(name) or default
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """The variable as a yes or no.
+
+    Raises:
+        ImproperlyConfigured: it is neither.
+    """
+    value = text(name, "").strip().lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    if not value:
+        return default
+    raise ImproperlyConfigured(
+        f"{name} is {value!r}; it should be 1 or 0 (or true, false, yes, no, on, off)."
+    )
+
+
+def words(name: str, default: list[str]) -> list[str]:
+    """The variable as a list, separated by commas."""
+    return [word.strip() for word in text(name, "").split(",") if word.strip()] or default
+
+
+def database(home: Path) -> dict[str, Any]:
+    """The ``DATABASES`` entry: the server of ``DATABASE_URL``, or the embedded one.
+
+    Args:
+        home: directory of the embedded server.
+
+    Raises:
+        ImproperlyConfigured: DATABASE_URL is malformed or is not about PostgreSQL.
+    """
+    url = text("DATABASE_URL", "").strip()
+    if not url:
+        return {"ENGINE": "auditproj.embedded", "NAME": "audit", "EMBEDDED": {"home": home}}
+    # The URL may hold a password: messages quote its scheme at most, and no error is chained.
+    scheme, separator, _ = url.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise ImproperlyConfigured(f"DATABASE_URL is not a URL. {_WAY_OUT}")
+    if scheme.lower() not in _SCHEMES:
+        raise ImproperlyConfigured(
+            f"DATABASE_URL has the scheme {scheme!r}, but this project needs PostgreSQL: its guards are written "
+            f"for it. {_WAY_OUT}"
+        )
+    try:
+        _ = urlsplit(url).port
+        config: dict[str, Any] = Env.db_url_config(url)
+    except ValueError:
+        config = {}
+    if not config.get("NAME"):
+        raise ImproperlyConfigured(
+            f"DATABASE_URL cannot be read: it lacks the name of a database, or its port is no number. {_WAY_OUT}"
+        )
+    return config | {"ENGINE": "django.db.backends.postgresql"}
+
+
+def secret_key(home: Path) -> Any:
+    """SECRET_KEY, or a random key kept in a private file, so that sessions survive a restart.
+
+    The file is read or written when the key is first used, not when settings are imported. Where it cannot be
+    written, the key lasts for this process.
+
+    Args:
+        home: directory for the file, made when missing.
+    """
+    return text("SECRET_KEY", "") or SimpleLazyObject(lambda: _kept_key(home / "secret-key"))
+
+
+def _kept_key(path: Path) -> str:
+    key = secrets.token_urlsafe(48)
+    with contextlib.suppress(OSError, EmbeddedError):
+        owner, _ = make_home(path.parent)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="secret-key.") as unfinished:
+            unfinished.write(key)
+            unfinished.flush()
+            if os.geteuid() == 0:
+                os.fchown(unfinished.fileno(), owner.uid, owner.gid)
+            # The first process wins; a link appears complete or not at all.
+            with contextlib.suppress(FileExistsError):
+                os.link(unfinished.name, path)
+        return path.read_text().strip() or key
+    return key

@@ -1,0 +1,15 @@
+"""Routes of the example project: the admin, and its static files."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.staticfiles.views import serve
+from django.urls import path, re_path
+from django.views.generic import RedirectView
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+]
+
+if settings.SERVE_STATIC:
+    urlpatterns.append(re_path(r"^static/(?P<path>.+)$", serve, {"insecure": True}))

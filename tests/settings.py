@@ -1,0 +1,28 @@
+"""Settings of the tests: the example project's, on a server of their own whose data may be lost.
+
+DATABASE_URL runs them on that server instead. AUDIT_TEST_DB_NAME names the test database, so that several test runs
+can share a server.
+"""
+
+import os
+
+from auditproj.settings import *  # noqa: F403
+from auditproj.settings import AUDIT_HOME, DATABASES
+
+SECRET_KEY = "only for tests"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+if DATABASES["default"]["ENGINE"] == "auditproj.embedded":
+    DATABASES["default"]["EMBEDDED"] = {
+        "home": AUDIT_HOME,
+        "name": "tests",
+        # A killed server loses nothing, a machine without power may. Commits stay synchronous: tests kill servers.
+        "options": {
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+            "max_wal_size": "4GB",
+        },
+    }
+if os.environ.get("AUDIT_TEST_DB_NAME"):
+    DATABASES["default"]["TEST"] = {"NAME": os.environ["AUDIT_TEST_DB_NAME"]}
