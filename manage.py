@@ -4,8 +4,26 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db.utils import OperationalError
+
+from auditproj.environment import explain
+
+
+def main() -> int:
+    """Run the command of ``sys.argv``; returns 2 when settings or database stop it, after a message."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "auditproj.settings")
+    try:
+        execute_from_command_line(sys.argv)
+    except (ImproperlyConfigured, OperationalError) as error:
+        message = explain(error)
+        if message is None or "--traceback" in sys.argv:
+            raise
+        print(f"Error: {message}", file=sys.stderr)  # noqa: T201 - the terminal is meant
+        return 2
+    return 0
+
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "auditproj.settings")
-    execute_from_command_line(sys.argv)
+    sys.exit(main())

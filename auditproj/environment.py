@@ -1,4 +1,4 @@
-"""Reading settings from the environment, with errors that name the variable and the way out, never a secret."""
+"""Reading settings from the environment; errors name the variable and the way out, never a secret."""
 
 import contextlib
 import os
@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import OperationalError
 from django.utils.functional import SimpleLazyObject
 from environ import Env
 
 from auditproj.embedded.errors import EmbeddedError
 from auditproj.embedded.places import make_home
 
-__all__ = ["database", "flag", "secret_key", "text", "words"]
+__all__ = ["database", "explain", "flag", "secret_key", "text", "words"]
 
+_CONNECT_TIMEOUT_S = 10
 _SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
 _WAY_OUT = (
     "Write it as postgresql://USER:PASSWORD@HOST:5432/NAME, with special characters in user and password "
@@ -27,8 +30,8 @@ _WAY_OUT = (
 
 def text(name: str, default: str) -> str:
     """The variable as it is, or the default where it is unset or empty."""
-    # Not Env.str: it takes a value that starts with a dollar sign for the name of another variable, so a secret key
-    # that happens to start so would silently become the default.
+    # Not Env.str: it takes a value that starts with a dollar sign for the name of another variable, so a
+    # secret key that happens to start so would silently become the default.
     return os.environ.get(name) or default
 
 
@@ -73,8 +76,8 @@ def database(home: Path) -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL is not a URL. {_WAY_OUT}")
     if scheme.lower() not in _SCHEMES:
         raise ImproperlyConfigured(
-            f"DATABASE_URL has the scheme {scheme!r}, but this project needs PostgreSQL: its guards are written "
-            f"for it. {_WAY_OUT}"
+            f"DATABASE_URL has the scheme {scheme!r}, but this project needs PostgreSQL, which enforces its "
+            f"rules. {_WAY_OUT}"
         )
     try:
         _ = urlsplit(url).port
@@ -83,9 +86,38 @@ def database(home: Path) -> dict[str, Any]:
         config = {}
     if not config.get("NAME"):
         raise ImproperlyConfigured(
-            f"DATABASE_URL cannot be read: it lacks the name of a database, or its port is no number. {_WAY_OUT}"
+            "DATABASE_URL cannot be read: it lacks the name of a database, or its port is no number. "
+            f"{_WAY_OUT}"
         )
-    return config | {"ENGINE": "django.db.backends.postgresql"}
+    # Nobody wants to wait two minutes for a host that does not answer.
+    options = {"connect_timeout": _CONNECT_TIMEOUT_S, **config.get("OPTIONS", {})}
+    return config | {"ENGINE": "django.db.backends.postgresql", "OPTIONS": options}
+
+
+def explain(error: Exception) -> str | None:
+    """What a terminal should show for an error in place of a traceback.
+
+    Args:
+        error: what ended a command.
+
+    Returns:
+        The message, or None for an error that is not about reaching the database or about settings.
+    """
+    if isinstance(error, ImproperlyConfigured):
+        return str(error)
+    # An error of a statement has an SQLSTATE; one of connecting has none.
+    if not isinstance(error, OperationalError) or getattr(error.__cause__, "sqlstate", None):
+        return None
+    message = str(error).strip()
+    default = settings.DATABASES["default"]
+    if default["ENGINE"] == "auditproj.embedded":
+        return message
+    host, port = default["HOST"] or "localhost", default["PORT"] or 5432
+    return (
+        f"The server of DATABASE_URL, host {host!r}, port {port}, cannot be used for database "
+        f"{default['NAME']!r}:\n{message}\n"
+        "Start that server or correct DATABASE_URL; or unset it to use the embedded PostgreSQL."
+    )
 
 
 def secret_key(home: Path) -> Any:

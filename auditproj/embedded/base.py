@@ -20,8 +20,9 @@ def server(settings: dict[str, Any]) -> Server:
     """The server of a ``DATABASES`` entry; one object for each in this process.
 
     Args:
-        settings: the entry. Its key ``EMBEDDED`` holds ``home``, the directory of servers, and may hold ``name`` (of
-            this one) and ``options`` (its settings).
+        settings: the entry. Its key ``EMBEDDED`` holds ``home``, the directory of servers, and may hold
+        ``name`` (of this one)
+            and ``options`` (its settings).
     """
     embedded = settings.get("EMBEDDED") or {}
     if "home" not in embedded:

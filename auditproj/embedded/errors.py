@@ -1,6 +1,8 @@
 """What can go wrong with the embedded server, each with a message fit for a terminal."""
 
-__all__ = ["BinariesMissingError", "EmbeddedError"]
+__all__ = ["WAY_OUT", "BinariesMissingError", "EmbeddedError"]
+
+WAY_OUT = "set DATABASE_URL to a PostgreSQL server of your own."
 
 
 class EmbeddedError(Exception):

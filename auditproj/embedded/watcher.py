@@ -1,14 +1,15 @@
 """Who uses the server, told by locks; and the process that stops it when the last user is gone.
 
-Note: counting by locks. Every user process holds a shared ``flock`` on ``users.lock`` for as long as it lives. The
-kernel drops it however the process ends, so no list of pids can go stale. Whoever starts or stops the server holds
-``start.lock`` alone, and nobody joins without it; so "I hold start.lock and could lock users.lock exclusively"
-means that nobody uses the server and nobody can arrive. Forked children share the lock of their parent and keep it
-until both are gone; for that reason the shared lock is only ever closed, never unlocked.
+Note: counting by locks. Every user process holds a shared ``flock`` on ``users.lock`` for as long as it
+lives. The kernel drops it however the process ends, so no list of pids can go stale. Whoever starts or stops
+the server holds ``start.lock`` alone, and nobody joins without it; so "I hold start.lock and could lock
+users.lock exclusively" means that nobody uses the server and nobody can arrive. Forked children share the
+lock of their parent and keep it until both are gone; for that reason the shared lock is only ever closed,
+never unlocked.
 
-A user that leaves in an orderly way stops the server itself when it was the last one. The watcher is for the others:
-it waits for the exclusive lock and then does the same. It is started with the server, and again by the next user when
-somebody killed it.
+A user that leaves in an orderly way stops the server itself when it was the last one. The watcher is for the
+others: it waits for the exclusive lock and then does the same. It is started with the server, and again by
+the next user when somebody killed it.
 
 This file also runs as a script, isolated from any environment, so it imports only the standard library.
 """
@@ -37,17 +38,21 @@ class Locks:
         directory: where they lie; must exist.
         name: prefix of the files, so that servers of different versions do not share them.
         owner: uid and gid for the files that are created, None for those of this process.
+        create: whether to make files that are missing.
     """
 
-    def __init__(self, directory: Path, name: str, owner: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, directory: Path, name: str, owner: tuple[int, int] | None = None, *, create: bool = True
+    ) -> None:
         self.directory = directory
         self.name = name
+        self._flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self.owner = owner
 
     def _open(self, kind: str) -> int:
         path = self.directory / f"{self.name}.{kind}.lock"
         # Never inherited by programs that this process runs: they are no users.
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, self._flags, 0o600)
         if self.owner is not None and os.fstat(fd).st_uid != self.owner[0]:
             os.fchown(fd, *self.owner)
         return fd
@@ -93,7 +98,7 @@ class Locks:
             os.close(fd)
 
     def watch(self) -> int | None:
-        """Become the watcher: the descriptor that makes this process it, or None when there is one already."""
+        """Become the watcher: the descriptor that makes this process it, or None when there is one."""
         fd = self._open("watcher")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +117,7 @@ def recorded_pid(data: Path) -> int | None:
 
 
 def runs(pid: int, data: Path) -> bool:
-    """Whether ``pid`` is a living postmaster of ``data``, and not a zombie or a stranger with a recycled pid."""
+    """Whether ``pid`` is a living postmaster of ``data``, no zombie and no stranger with a recycled pid."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -193,8 +198,8 @@ def main(argument: str) -> int:
     """Start a server if asked to, and leave a watcher in the background.
 
     Args:
-        argument: JSON with ``locks`` (directory, name, owner), ``data``, and ``program`` (argv, env, log, account) or
-            null. The pid of the started program is printed.
+        argument: JSON with ``locks`` (directory, name, owner), ``data``, and ``program`` (argv, env, log,
+            account) or null. The pid of the started program is printed.
     """
     order = json.loads(argument)
     directory, name, owner = order["locks"]
@@ -211,7 +216,9 @@ def main(argument: str) -> int:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    _watch(locks, Path(order["data"]), watching)
+    # A user that removes the directory after leaving must not find it made again.
+    with contextlib.suppress(FileNotFoundError):
+        _watch(Locks(Path(directory), name, create=False), Path(order["data"]), watching)
     return 0
 
 
