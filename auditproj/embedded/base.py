@@ -21,8 +21,7 @@ def server(settings: dict[str, Any]) -> Server:
 
     Args:
         settings: the entry. Its key ``EMBEDDED`` holds ``home``, the directory of servers, and may hold
-        ``name`` (of this one)
-            and ``options`` (its settings).
+            ``name`` (of this one) and ``options`` (its settings).
     """
     embedded = settings.get("EMBEDDED") or {}
     if "home" not in embedded:
