@@ -1,0 +1,85 @@
+"""The `AUDIT` setting: one dict, read live, each key with a type and a default."""
+
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from django.conf import settings as django_settings
+
+from audit.exceptions import AuditError
+
+__all__ = ["AuditSettings", "problems", "settings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """What `AUDIT` may hold."""
+
+    LEASE_SECONDS: int = 60
+    """How long a claim lasts without a heartbeat, unless the claim says otherwise."""
+
+    MAX_EXPIRIES: int = 3
+    """How many expired leases a task survives before recovery fails it."""
+
+    MAX_JSON_BYTES: int = 16 * 1024 * 1024
+    """The largest JSON document a verb stores; a larger one is refused whole, never cut."""
+
+    RECORD_USING: str | None = None
+    """The database alias `record` writes through; one with a connection of its own survives a rollback."""
+
+    RECORD_LEASE_SECONDS: int = 60
+    """How long recorded work may go without a sign of life before recovery fails it."""
+
+    OUTPUT_TAIL_BYTES: int = 16 * 1024
+    """How much of a recorded command's output is kept: its last bytes."""
+
+    TRACEBACK_CHARS: int = 16 * 1024
+    """How much of a traceback is kept: its last characters."""
+
+    REDACT_KEYS: list[str] = field(default_factory=list)
+    """Further key words whose values are masked, beside the narrow default (see `audit.redaction`)."""
+
+    REDACT_PATTERNS: list[str] = field(default_factory=list)
+    """Further regular expressions; what they match inside a text is masked."""
+
+
+def settings() -> AuditSettings:
+    """Read `AUDIT` as it stands now.
+
+    Raises:
+        AuditError: a key is unknown or its value of the wrong type; the system check says the same earlier.
+    """
+    found = problems()
+    if found:
+        raise AuditError(" ".join(found))
+    return AuditSettings(**getattr(django_settings, "AUDIT", {}))
+
+
+def problems() -> list[str]:
+    """Name what is wrong with `AUDIT`, a sentence for each; an empty list when nothing is."""
+    given = getattr(django_settings, "AUDIT", {})
+    if not isinstance(given, dict):
+        return [f"AUDIT must be a dict, not {type(given).__name__}."]
+    known = {each.name: each.type for each in fields(AuditSettings)}
+    found = []
+    for key, value in given.items():
+        if key not in known:
+            found.append(f"AUDIT[{key!r}] is unknown; known keys: {', '.join(sorted(known))}.")
+        elif not _is(value, known[key]):
+            found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {value!r}.")
+        elif isinstance(value, int) and value <= 0:
+            found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
+    return found
+
+
+def _is(value: object, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_is(value, each) for each in get_args(kind))
+    if get_origin(kind) is list:
+        (inner,) = get_args(kind)
+        return isinstance(value, list) and all(_is(each, inner) for each in value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)

@@ -1,0 +1,115 @@
+"""Every error this app raises on purpose, each with its data as attributes."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import IntegrityError
+
+__all__ = [
+    "AppendOnly",
+    "AuditError",
+    "ConflictingTask",
+    "IllegalTransition",
+    "InvalidValue",
+    "LeaseLost",
+    "NotDurable",
+    "StaleTask",
+    "TaskFrozen",
+]
+
+
+class AuditError(Exception):
+    """Base of every error of this app."""
+
+
+class InvalidValue(AuditError, ValueError):
+    """A value that the database could not store, or that nobody could read back: `field`, `value`."""
+
+    def __init__(self, field: str, value: object, problem: str) -> None:
+        self.field = field
+        self.value = value
+        shown = repr(value)
+        if len(shown) > 200:
+            shown = f"{shown[:200]}… ({len(shown)} characters)"
+        super().__init__(f"{field}: {problem} (got {shown})")
+
+
+class TaskFrozen(AuditError):
+    """The task is finished, and a finished task never changes: `task_id`, `status`, `finished_at`."""
+
+    def __init__(self, task_id: UUID, status: str, finished_at: datetime | None) -> None:
+        self.task_id = task_id
+        self.status = status
+        self.finished_at = finished_at
+        super().__init__(
+            f"Task {task_id} is {status} since {finished_at} and can no longer change. "
+            "Add a note or a suggestion to it, or request a new task with parent set to it."
+        )
+
+
+class LeaseLost(AuditError):
+    """The caller no longer holds the claim it acts under: `task_id`, `status`, `claimed_by`, `claim_token`.
+
+    `claim_token` is the token that the caller presented, `claimed_by` whoever holds the claim now, if anyone.
+    """
+
+    def __init__(self, task_id: UUID, status: str, claimed_by: str, claim_token: UUID | None) -> None:
+        self.task_id = task_id
+        self.status = status
+        self.claimed_by = claimed_by
+        self.claim_token = claim_token
+        holder = f"now claimed by {claimed_by!r}" if claimed_by else "claimed by nobody"
+        presented = f"token {claim_token} no longer fits" if claim_token else "this instance carries no claim"
+        super().__init__(
+            f"Task {task_id} is {status}, {holder}; {presented}. "
+            "Stop this work: its lease ran out or the claim was given up. Claim again to go on."
+        )
+
+
+class IllegalTransition(AuditError):
+    """The status rules have no such step: `task_id`, `from_status`, `to_status`."""
+
+    def __init__(self, task_id: UUID, from_status: str, to_status: str, hint: str = "") -> None:
+        self.task_id = task_id
+        self.from_status = from_status
+        self.to_status = to_status
+        message = f"Task {task_id} is {from_status} and cannot become {to_status}."
+        super().__init__(f"{message} {hint}" if hint else message)
+
+
+class StaleTask(AuditError):
+    """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`."""
+
+    def __init__(self, task_id: UUID, revision: int, current_revision: int) -> None:
+        self.task_id = task_id
+        self.revision = revision
+        self.current_revision = current_revision
+        super().__init__(
+            f"Task {task_id} is at revision {current_revision}, this instance was read at {revision}. "
+            "Nothing was saved. Call refresh_from_db() and decide again."
+        )
+
+
+class ConflictingTask(AuditError):
+    """A task with this id exists and says something else: `task_id`, `fields` (the names that differ)."""
+
+    def __init__(self, task_id: UUID, fields: tuple[str, ...]) -> None:
+        self.task_id = task_id
+        self.fields = fields
+        super().__init__(
+            f"Task {task_id} exists with other content in: {', '.join(fields)}. "
+            "Repeat the first request exactly, or request again with a new id."
+        )
+
+
+class AppendOnly(AuditError, IntegrityError):
+    """The database refused to rewrite or remove history: `table`, `operation`; `__cause__` is its answer."""
+
+    def __init__(self, table: str, operation: str, hint: str) -> None:
+        self.table = table
+        self.operation = operation
+        super().__init__(f"{table} takes no {operation}. {hint}")
+
+
+class NotDurable(AuditError, RuntimeError):
+    """A record was opened inside a transaction whose rollback would take the record along."""

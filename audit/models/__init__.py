@@ -1,0 +1,7 @@
+"""The tables of the audit trail and the verbs that move their rows."""
+
+from audit.models.log import ExecutionLog
+from audit.models.pause import PauseQueueEntry
+from audit.models.task import Task
+
+__all__ = ["ExecutionLog", "PauseQueueEntry", "Task"]

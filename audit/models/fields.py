@@ -1,0 +1,62 @@
+"""Column types that Django lacks or reads too strictly for an audit trail."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    _Field = models.Field[int, int]
+else:
+    _Field = models.Field
+
+__all__ = ["JSONField", "UnreadableJSON", "XidField"]
+
+
+class UnreadableJSON(str):
+    """The text of a JSON document that PostgreSQL took and Python cannot parse (5 000 digits, 3 000 levels)."""
+
+    __slots__ = ()
+
+
+class JSONField(models.JSONField):
+    """A JSONB column whose documents never raise on reading: what Python cannot parse comes as its text.
+
+    Saved again, such a text goes back as the document it is, not as a string.
+    """
+
+    # Read back with RETURNING, as columns with a `db_default` are; theirs would be a JSON null, not an SQL NULL.
+    db_returning = True
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
+        try:
+            return super().from_db_value(value, expression, connection)
+        except (ValueError, RecursionError):
+            return UnreadableJSON(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        if isinstance(value, UnreadableJSON):
+            return Jsonb(value, dumps=str)
+        return super().get_db_prep_value(value, connection, prepared)
+
+    def value_to_string(self, obj: models.Model) -> Any:
+        value = super().value_to_string(obj)
+        return str(value) if isinstance(value, UnreadableJSON) else value
+
+
+class XidField(_Field):
+    """A 64-bit transaction id (`xid8`), read as an int."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "xid8"
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> int | None:
+        return None if value is None else int(value)
+
+    def to_python(self, value: Any) -> int | None:
+        return None if value is None else int(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        # xid8 has a cast from text alone.
+        return None if value is None else str(int(value))

@@ -1,0 +1,99 @@
+"""The execution log: every status change and every step, written once."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from audit.models.fields import JSONField, XidField
+from audit.models.saving import Undeletable
+from audit.models.task import Task
+from audit.querysets.log import ExecutionLogManager
+from audit.status import LogKind, Status
+
+__all__ = ["ExecutionLog"]
+
+
+class ExecutionLog(Undeletable):
+    """One line of a task's history; append-only by the database.
+
+    `transition` rows are written by a trigger in the statement that changes the status, and by nothing else.
+    `actor` is claimed by the application, `db_role` is the session user that the database saw.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    # DO_NOTHING: the answer to a DELETE is the database's, not a cascade's.
+    task = models.ForeignKey(
+        Task,
+        on_delete=models.DO_NOTHING,
+        related_name="execution_log",
+        db_index=False,
+        verbose_name=_("task"),
+    )
+    at = models.DateTimeField(_("at"), db_default=Now(), editable=False)
+    kind = models.TextField(_("kind"), choices=LogKind)
+    from_status = models.TextField(_("from status"), choices=Status, null=True, blank=True, db_default=None)  # noqa: DJ001 - NULL: there was none
+    to_status = models.TextField(_("to status"), choices=Status, null=True, blank=True, db_default=None)  # noqa: DJ001 - NULL: not a transition
+    revision = models.IntegerField(_("revision"), null=True, blank=True, db_default=None)
+    actor = models.TextField(_("actor"), blank=True, db_default="")
+    db_role = models.TextField(_("database role"), blank=True, db_default="", editable=False)
+    attempt = models.IntegerField(_("attempt"), null=True, blank=True, db_default=None)
+    step_number = models.IntegerField(_("step number"), null=True, blank=True, db_default=None)
+    action = models.TextField(_("action"), blank=True, default="", db_default="")
+    duration_ms = models.BigIntegerField(_("duration (ms)"), null=True, blank=True, db_default=None)
+    output_summary = models.TextField(_("output summary"), blank=True, default="", db_default="")
+    detail = JSONField(_("detail"), null=True, blank=True)
+    row_version = models.SmallIntegerField(_("row version"), db_default=None, editable=False)
+    salt = models.BinaryField(_("salt"), db_default=None, editable=False)
+    row_hash = models.BinaryField(_("row hash"), db_default=None, editable=False)
+    xid = XidField(_("xid"), db_default=None, editable=False)
+
+    objects = ExecutionLogManager()
+
+    class Meta:
+        db_table = "audit_executionlog"
+        verbose_name = _("execution log row")
+        verbose_name_plural = _("execution log")
+        constraints = [
+            models.CheckConstraint(
+                name="audit_executionlog_kind_known", condition=Q(kind__in=LogKind.values)
+            ),
+            models.CheckConstraint(
+                name="audit_executionlog_transition_whole",
+                condition=(
+                    Q(kind=LogKind.TRANSITION, to_status__in=Status.values, revision__isnull=False)
+                    & (
+                        Q(from_status__isnull=True)
+                        | Q(from_status__in=Status.values) & ~Q(from_status=F("to_status"))
+                    )
+                )
+                | (~Q(kind=LogKind.TRANSITION) & Q(from_status__isnull=True, to_status__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="audit_executionlog_duration_positive",
+                condition=Q(duration_ms__isnull=True) | Q(duration_ms__gte=0),
+            ),
+            models.CheckConstraint(
+                name="audit_executionlog_no_json_null",
+                condition=~Q(detail=models.Value(None, models.JSONField())),
+            ),
+            models.CheckConstraint(name="audit_executionlog_row_version_known", condition=Q(row_version=1)),
+            # One status change has one row: what was logged once cannot be told a second time.
+            models.UniqueConstraint(
+                name="audit_executionlog_transition_once",
+                fields=["task", "revision"],
+                condition=Q(kind=LogKind.TRANSITION),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["task", "id"], name="audit_executionlog_task"),
+            models.Index(F("at").desc(), F("id").desc(), name="audit_executionlog_at"),
+        ]
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.from_status or 'new'} → {self.to_status}" if self.to_status else self.action or self.kind
+        )
+        return f"{told} ({self.actor})"

@@ -1,0 +1,96 @@
+"""The pause queue: work that waits, with its plan, its reason and the time it may go on."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext_lazy as _
+
+from audit import validation
+from audit.models.entry_verbs import PauseQueueEntryVerbs
+from audit.models.fields import JSONField
+from audit.models.task import Task
+from audit.querysets.pause import PauseQueueManager
+from audit.status import PauseReason
+
+__all__ = ["PauseQueueEntry"]
+
+
+class PauseQueueEntry(PauseQueueEntryVerbs, models.Model):
+    """A paused task's place in the queue; it exists exactly while the task is paused.
+
+    An entry is due when it is not held and `due_at` has passed. The database keeps entry and task together:
+    leaving `paused` removes the entry, entering it makes one, by whatever SQL. Its history is in the log.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.OneToOneField(
+        Task, on_delete=models.DO_NOTHING, related_name="pause_entry", verbose_name=_("task")
+    )
+    work_plan = JSONField(_("work plan"), null=True, blank=True)
+    reason = models.TextField(
+        _("reason"),
+        choices=PauseReason,
+        default=PauseReason.MANUAL_PAUSE,
+        db_default=PauseReason.MANUAL_PAUSE,
+    )
+    note = models.TextField(_("note"), blank=True, default="", db_default="")
+    paused_by = models.TextField(_("paused by"), blank=True, default="", db_default="")
+    paused_at = models.DateTimeField(_("paused at"), db_default=Now())
+    resume_after = models.DateTimeField(_("resume after"), null=True, blank=True, db_default=None)
+    # NOT NULL, kept by a trigger: a nullable due time cannot be found through an index in order.
+    due_at = models.DateTimeField(_("due at"), db_default=Now(), editable=False)
+    held = models.BooleanField(_("held"), default=True, db_default=True)
+    priority = models.SmallIntegerField(_("priority"), default=3, db_default=3)
+    claimed_by = models.TextField(_("claimed by"), blank=True, default="", db_default="")
+    claim_token = models.UUIDField(_("claim token"), null=True, blank=True, db_default=None)
+    lease_expires_at = models.DateTimeField(_("lease expires at"), null=True, blank=True, db_default=None)
+    attempt = models.IntegerField(_("attempt"), default=0, db_default=0)
+    actor = models.TextField(_("actor"), blank=True, db_default="")
+    revision = models.IntegerField(_("revision"), db_default=1)
+
+    objects = PauseQueueManager()
+
+    class Meta:
+        db_table = "audit_pause_queue"
+        verbose_name = _("pause queue entry")
+        verbose_name_plural = _("pause queue")
+        constraints = [
+            models.CheckConstraint(
+                name="audit_pause_queue_reason_known", condition=Q(reason__in=PauseReason.values)
+            ),
+            models.CheckConstraint(
+                name="audit_pause_queue_priority_range", condition=Q(priority__range=(1, 5))
+            ),
+            models.CheckConstraint(
+                name="audit_pause_queue_due_follows",
+                condition=Q(due_at=Coalesce("resume_after", "paused_at")),
+            ),
+            models.CheckConstraint(
+                name="audit_pause_queue_moments_readable",
+                condition=Q(
+                    paused_at__gte=validation.EARLIEST,
+                    paused_at__lt=validation.LATEST,
+                    due_at__gte=validation.EARLIEST,
+                    due_at__lt=validation.LATEST,
+                )
+                & (
+                    Q(lease_expires_at__isnull=True)
+                    | Q(lease_expires_at__gte=validation.EARLIEST, lease_expires_at__lt=validation.LATEST)
+                ),
+            ),
+            models.CheckConstraint(
+                name="audit_pause_queue_no_json_null",
+                condition=~Q(work_plan=models.Value(None, models.JSONField())),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["priority", "due_at", "id"], name="audit_pause_queue_claim", condition=Q(held=False)
+            ),
+            models.Index(fields=["due_at", "id"], name="audit_pause_queue_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} paused: {self.reason}"

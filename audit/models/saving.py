@@ -1,0 +1,78 @@
+"""`save()` and `delete()` as Django calls them, told what the database will answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, models, router, transaction
+
+from audit.context import get_actor
+from audit.exceptions import AppendOnly, StaleTask
+
+__all__ = ["FencedSave", "Undeletable"]
+
+
+class Undeletable(models.Model):
+    """Asks the database to delete, as any model does, and words its refusal."""
+
+    class Meta:
+        abstract = True
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Refused by the database, always.
+
+        Raises:
+            AppendOnly: an IntegrityError, as the database gave it.
+        """
+        try:
+            return super().delete(using=using, keep_parents=keep_parents)
+        except IntegrityError as error:
+            hint = "History stays; a task that should not run is rejected."
+            raise AppendOnly(self._meta.db_table, "DELETE", hint) from error.__cause__
+
+
+class FencedSave(Undeletable):
+    """`save()` of an existing row succeeds only at the revision it was read at."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, **options: Any) -> None:
+        """Insert a new row, or update the row if it is still as this instance was read.
+
+        The actor is the `actor` block's, else the database names its role. The verbs are the better way: one
+        statement each, with their own conditions.
+
+        Raises:
+            StaleTask: the row has changed since; nothing is saved.
+            django.db.IntegrityError: the database refused, with SQLSTATE 23001 for a rule of this app.
+        """
+        using = options.setdefault("using", router.db_for_write(type(self), instance=self))
+        if self._state.adding:
+            super().save(**options)
+            return
+        read = self.revision
+        fields = options.get("update_fields")
+        if fields is not None:
+            options["update_fields"] = {*fields, "revision", "actor"}
+        actor, self.actor = self.actor, get_actor()
+        self.revision = read + 1
+        self._read_revision = read
+        try:
+            with transaction.atomic(using=using):
+                super().save(**(options | {"force_update": True}))
+        except BaseException:
+            self.revision, self.actor = read, actor
+            raise
+        finally:
+            del self._read_revision
+        self.refresh_from_db(using=using)
+
+    def _do_update(self, base_qs: Any, using: Any, *args: Any, **kwargs: Any) -> Any:
+        """Fence Django's own UPDATE by the revision that was read."""
+        updated = super()._do_update(base_qs.filter(revision=self._read_revision), using, *args, **kwargs)
+        if not updated:
+            current = base_qs.using(using).filter(pk=self.pk).values_list("revision", flat=True).first()
+            if current is not None:
+                raise StaleTask(self.pk, self._read_revision, current)
+        return updated

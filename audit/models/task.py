@@ -1,0 +1,185 @@
+"""The task: what was asked, who decided, who did it, and how it ended."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from audit import ids, validation
+from audit.models.fields import JSONField, XidField
+from audit.models.saving import FencedSave
+from audit.models.verbs import TaskVerbs
+from audit.querysets.task import TaskManager
+from audit.status import FINISHED, OnExpiry, Status
+
+if TYPE_CHECKING:
+    from audit.models.log import ExecutionLog
+    from audit.models.pause import PauseQueueEntry
+
+__all__ = ["Task"]
+
+_MOMENTS = (
+    "created_at",
+    "recorded_at",
+    "available_at",
+    "decided_at",
+    "started_at",
+    "finished_at",
+    "lease_expires_at",
+    "cancel_requested_at",
+)
+_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
+_SEAL = ("finished_at", "row_version", "salt", "row_hash", "finished_xid")
+
+
+def _stamp(verbose_name: Any, **options: Any) -> models.DateTimeField[Any, Any]:
+    """A moment that the database stamps: its default makes Django read it back with RETURNING."""
+    return models.DateTimeField(verbose_name, null=True, blank=True, db_default=None, **options)
+
+
+def _document(verbose_name: Any) -> JSONField:
+    return JSONField(verbose_name, null=True, blank=True)
+
+
+def _words(verbose_name: Any) -> models.TextField[Any, Any]:
+    return models.TextField(verbose_name, blank=True, default="", db_default="")
+
+
+def _readable(*names: str) -> Q:
+    """Every moment lies where Python can read it, whatever the time zone; NULL passes."""
+    bounds = {f"{name}__gte": validation.EARLIEST for name in names}
+    bounds |= {f"{name}__lt": validation.LATEST for name in names}
+    return Q(**bounds)
+
+
+class Task(TaskVerbs, FencedSave):
+    """One piece of work and its whole story; when finished, frozen by the database.
+
+    Rows are made by `Task.objects.request`, by `audit.record` and by imports, moved by the verbs, and never
+    removed. `actor` names who made the last change as the application claims it; the execution log keeps the
+    database role beside each of those claims.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    action = models.CharField(_("action"), max_length=100)
+    summary = _words(_("summary"))
+    status = models.TextField(_("status"), choices=Status, default=Status.PENDING, db_default=Status.PENDING)
+    priority = models.SmallIntegerField(_("priority"), default=3, db_default=3)
+    services_touched = ArrayField(
+        models.TextField(), verbose_name=_("services touched"), blank=True, default=list, db_default=[]
+    )
+    plan = _document(_("plan"))
+    estimated_resources = _document(_("estimated resources"))
+    resources_used = _document(_("resources used"))
+    outcome = _document(_("outcome"))
+    suggestions = _document(_("suggestions"))
+    requested_by = _words(_("requested by"))
+    decided_by = models.TextField(_("decided by"), blank=True, db_default="")
+    # Not a foreign key: the parent may live in another partition or database.
+    parent = models.UUIDField(_("parent"), null=True, blank=True, db_default=None)
+    correlation_id = _words(_("correlation id"))
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    recorded_at = models.DateTimeField(_("recorded at"), db_default=Now(), editable=False)
+    # NOT NULL without a default: the stamp trigger copies created_at into a missing one.
+    available_at = models.DateTimeField(_("available at"), db_default=None)
+    decided_at = _stamp(_("decided at"))
+    started_at = _stamp(_("started at"))
+    finished_at = _stamp(_("finished at"))
+    claimed_by = models.TextField(_("claimed by"), blank=True, db_default="")
+    claim_token = models.UUIDField(_("claim token"), null=True, blank=True, db_default=None)
+    lease_expires_at = _stamp(_("lease expires at"))
+    attempt = models.IntegerField(_("attempt"), default=0, db_default=0)
+    expiries = models.IntegerField(_("expiries"), default=0, db_default=0)
+    on_expiry = models.TextField(
+        _("on expiry"), choices=OnExpiry, default=OnExpiry.REQUEUE, db_default=OnExpiry.REQUEUE
+    )
+    cancel_requested_at = _stamp(_("cancel requested at"))
+    actor = models.TextField(_("actor"), blank=True, db_default="")
+    revision = models.IntegerField(_("revision"), db_default=1)
+    origin = _document(_("origin"))
+    row_version = models.SmallIntegerField(_("row version"), null=True, db_default=None, editable=False)
+    salt = models.BinaryField(_("salt"), null=True, db_default=None, editable=False)
+    row_hash = models.BinaryField(_("row hash"), null=True, db_default=None, editable=False)
+    finished_xid = XidField(_("finished xid"), null=True, db_default=None, editable=False)
+
+    objects = TaskManager()
+
+    if TYPE_CHECKING:
+        execution_log: models.Manager[ExecutionLog]
+        pause_entry: PauseQueueEntry
+
+    class Meta:
+        db_table = "audit_task"
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
+        # Migrations and scripts reach every row; there is no default ordering to pay for unasked.
+        constraints = [
+            models.CheckConstraint(name="audit_task_status_known", condition=Q(status__in=Status.values)),
+            models.CheckConstraint(name="audit_task_priority_range", condition=Q(priority__range=(1, 5))),
+            models.CheckConstraint(
+                name="audit_task_on_expiry_known", condition=Q(on_expiry__in=OnExpiry.values)
+            ),
+            models.CheckConstraint(name="audit_task_action_given", condition=~Q(action="")),
+            models.CheckConstraint(name="audit_task_moments_readable", condition=_readable(*_MOMENTS)),
+            models.CheckConstraint(
+                name="audit_task_counts_positive",
+                condition=Q(attempt__gte=0, expiries__gte=0, revision__gte=1),
+            ),
+            # A JSON null beside an SQL NULL would be two ways to say nothing, one of them lost in Python.
+            models.CheckConstraint(
+                name="audit_task_no_json_null",
+                condition=reduce(
+                    and_, (~Q(**{name: models.Value(None, models.JSONField())}) for name in _DOCUMENTS)
+                ),
+            ),
+            models.CheckConstraint(
+                name="audit_task_finished_sealed",
+                condition=(
+                    Q(status__in=FINISHED, **{f"{name}__isnull": False for name in _SEAL})
+                    | (~Q(status__in=FINISHED) & Q(**{f"{name}__isnull": True for name in _SEAL}))
+                ),
+            ),
+            models.CheckConstraint(
+                name="audit_task_executing_leased",
+                condition=~Q(status=Status.EXECUTING)
+                | Q(claim_token__isnull=False, lease_expires_at__isnull=False),
+            ),
+        ]
+        indexes = [
+            GinIndex(name="audit_task_services_gin", fields=["services_touched"]),
+            models.Index("status", F("created_at").desc(), name="audit_task_status_created"),
+            models.Index(F("created_at").desc(), F("id").desc(), name="audit_task_created"),
+            models.Index(
+                F("finished_at").desc(), name="audit_task_finished", condition=Q(status__in=FINISHED)
+            ),
+            models.Index(
+                fields=["priority", "available_at", "id"],
+                name="audit_task_claim",
+                condition=Q(status=Status.APPROVED),
+            ),
+            models.Index(fields=["id"], name="audit_task_executing", condition=Q(status=Status.EXECUTING)),
+            models.Index(
+                fields=["correlation_id"], name="audit_task_correlation", condition=~Q(correlation_id="")
+            ),
+            models.Index("action", F("created_at").desc(), name="audit_task_action"),
+            models.Index("requested_by", F("created_at").desc(), name="audit_task_requested_by"),
+            models.Index(
+                "decided_by",
+                F("created_at").desc(),
+                name="audit_task_decided_by",
+                condition=~Q(decided_by=""),
+            ),
+            models.Index("actor", F("created_at").desc(), name="audit_task_actor"),
+            models.Index(fields=["parent"], name="audit_task_parent", condition=Q(parent__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {str(self.id)[:8]} ({self.status})"

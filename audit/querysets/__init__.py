@@ -1,0 +1,1 @@
+"""Questions to the tables, and the statements that claim, request and recover."""

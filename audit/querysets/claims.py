@@ -1,0 +1,121 @@
+"""The claim: which rows a worker gets, each of them once, however many workers ask.
+
+Note [Shape of a claim]
+    The picking select stands in a MATERIALIZED CTE, so that its LIMIT is taken once: written as
+    `WHERE id IN (SELECT … LIMIT n … SKIP LOCKED)` a semijoin may run it again and take more than n rows.
+    It goes through the priorities one by one (LATERAL), so that each is one range of the index
+    `(priority, time, id)` and rows not yet due in front cost nothing; and it has no outer ORDER BY, which would
+    lock every class before choosing. FOR NO KEY UPDATE, because FOR UPDATE would collide with the KEY SHARE
+    lock that a log row being written takes on its task. `statement_timestamp()`, because `clock_timestamp()` is
+    volatile and cannot use the index, and `now()` stands still in a transaction. The status is a literal: as a
+    parameter a generic plan could not prove the partial index.
+"""
+
+from django.db.models import Model
+
+from audit.querysets.rows import columns
+
+__all__ = ["claim_entries_sql", "claim_tasks_sql", "recover_tasks_sql"]
+
+
+def claim_tasks_sql(model: type[Model], where: str) -> str:
+    """Write the statement that claims approved tasks.
+
+    Args:
+        model: `Task`.
+        where: further conditions on `audit_task`, each led by AND; may be empty.
+
+    Returns:
+        SQL with the parameters of `where`, then limit (int), limit again, worker (text), lease (interval) and
+        actor (text).
+    """
+    return f"""
+WITH picked AS MATERIALIZED (
+    SELECT found.id
+    FROM generate_series(1, 5) AS class (priority)
+    CROSS JOIN LATERAL (
+        SELECT audit_task.id
+        FROM audit_task
+        WHERE audit_task.status = 'approved' AND audit_task.priority = class.priority
+          AND audit_task.available_at <= statement_timestamp() {where}
+        ORDER BY audit_task.available_at, audit_task.id
+        LIMIT %s
+        FOR NO KEY UPDATE OF audit_task SKIP LOCKED
+    ) AS found
+    LIMIT %s
+), claimed AS (
+    UPDATE audit_task AS task
+    SET status = 'executing', attempt = task.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
+        lease_expires_at = statement_timestamp() + %s, actor = %s, revision = task.revision + 1
+    FROM picked
+    WHERE task.id = picked.id
+    RETURNING task.*
+)
+SELECT {columns(model, "claimed")} FROM claimed ORDER BY claimed.priority, claimed.available_at, claimed.id
+"""  # noqa: S608 - built of constants and of what Django compiled; every value is a parameter
+
+
+def claim_entries_sql(model: type[Model], where: str) -> str:
+    """Write the statement that claims due pause entries; arguments and parameters as in `claim_tasks_sql`."""
+    return f"""
+WITH picked AS MATERIALIZED (
+    SELECT found.id
+    FROM generate_series(1, 5) AS class (priority)
+    CROSS JOIN LATERAL (
+        SELECT audit_pause_queue.id
+        FROM audit_pause_queue
+        WHERE NOT audit_pause_queue.held AND audit_pause_queue.priority = class.priority
+          AND audit_pause_queue.due_at <= statement_timestamp()
+          AND (audit_pause_queue.lease_expires_at IS NULL
+               OR audit_pause_queue.lease_expires_at <= statement_timestamp()) {where}
+        ORDER BY audit_pause_queue.due_at, audit_pause_queue.id
+        LIMIT %s
+        FOR NO KEY UPDATE OF audit_pause_queue SKIP LOCKED
+    ) AS found
+    LIMIT %s
+), claimed AS (
+    UPDATE audit_pause_queue AS entry
+    SET attempt = entry.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
+        lease_expires_at = statement_timestamp() + %s, actor = %s, revision = entry.revision + 1
+    FROM picked
+    WHERE entry.id = picked.id
+    RETURNING entry.*
+)
+SELECT {columns(model, "claimed")} FROM claimed ORDER BY claimed.priority, claimed.due_at, claimed.id
+"""  # noqa: S608 - as above
+
+
+def recover_tasks_sql(model: type[Model]) -> str:
+    """Write the statement that ends expired leases: back to approved, or failed.
+
+    A task fails when it says so (`on_expiry`), when it has lost too many leases, or when a person had asked it
+    to stop: running it once more would be the opposite of what they asked.
+
+    Returns:
+        SQL with the parameters limit (int), max_expiries (int), actor (text).
+    """
+    return f"""
+WITH picked AS MATERIALIZED (
+    SELECT id FROM audit_task
+    WHERE status = 'executing' AND lease_expires_at <= statement_timestamp()
+    ORDER BY id LIMIT %s
+    FOR NO KEY UPDATE SKIP LOCKED
+), judged AS (
+    SELECT task.id, task.on_expiry = 'fail' OR task.expiries + 1 >= %s OR task.cancel_requested_at IS NOT NULL AS fails
+    FROM audit_task AS task JOIN picked ON picked.id = task.id
+), recovered AS (
+    UPDATE audit_task AS task
+    SET status = CASE WHEN judged.fails THEN 'failed' ELSE 'approved' END,
+        outcome = CASE WHEN judged.fails THEN jsonb_build_object(
+            'success', false,
+            'error_type', 'LeaseExpired',
+            'output_summary', format(
+                'The lease of %%s ran out at attempt %%s without a sign of life.', task.claimed_by, task.attempt)
+        ) ELSE task.outcome END,
+        expiries = task.expiries + 1, actor = %s, revision = task.revision + 1
+    FROM judged
+    WHERE task.id = judged.id
+    RETURNING task.*
+)
+SELECT {columns(model, "recovered")} FROM recovered ORDER BY recovered.id
+"""  # noqa: S608 - as above

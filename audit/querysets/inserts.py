@@ -1,0 +1,229 @@
+"""New tasks: their values checked, and one INSERT for one or for ten thousand of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import connections
+
+from audit import ids, validation
+from audit.context import get_actor
+from audit.exceptions import InvalidValue
+from audit.querysets.rows import columns, fetch
+from audit.status import OnExpiry, Status
+
+if TYPE_CHECKING:
+    from audit.models import Task
+
+__all__ = ["differences", "insert", "insert_ids", "recorded", "requested"]
+
+Values = Mapping[str, Any]
+
+_CHUNK = 5000
+
+# Column → the type its values travel as. Arrays and documents travel as text: arrays of arrays would have to be
+# rectangular, and a document's text reaches JSONB as it is.
+_TRAVELS_AS = {
+    "id": "uuid",
+    "action": "text",
+    "summary": "text",
+    "status": "text",
+    "priority": "smallint",
+    "services_touched": "text",
+    "plan": "text",
+    "estimated_resources": "text",
+    "resources_used": "text",
+    "outcome": "text",
+    "suggestions": "text",
+    "requested_by": "text",
+    "decided_by": "text",
+    "parent": "uuid",
+    "correlation_id": "text",
+    "created_at": "timestamptz",
+    "available_at": "timestamptz",
+    "decided_at": "timestamptz",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
+    "claimed_by": "text",
+    "claim_token": "uuid",
+    "lease_expires_at": "timestamptz",
+    "attempt": "integer",
+    "expiries": "integer",
+    "on_expiry": "text",
+    "cancel_requested_at": "timestamptz",
+    "actor": "text",
+    "origin": "text",
+}
+_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
+_MOMENTS = tuple(name for name, kind in _TRAVELS_AS.items() if kind == "timestamptz")
+_LABELS = ("summary", "requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(_TRAVELS_AS),
+    **dict.fromkeys(_LABELS, ""),
+    "status": "pending",
+    "priority": 3,
+    "services_touched": (),
+    "attempt": 0,
+    "expiries": 0,
+    "on_expiry": "requeue",
+}
+
+
+def requested(*, actor: str | None = None, services: Iterable[str] = (), **given: Any) -> dict[str, Any]:
+    """Check the keywords of `Task.objects.request` and return them as column values of a pending task.
+
+    Raises:
+        InvalidValue: a value could not be stored.
+    """
+    name = get_actor() if actor is None else validation.label("actor", actor)
+    if unknown := given.keys() - _REQUESTABLE:
+        raise InvalidValue(
+            "request", sorted(unknown), f"unknown keywords; known: {', '.join(sorted(_REQUESTABLE))}"
+        )
+    return recorded(**given, services_touched=services, requested_by=name, actor=name)
+
+
+_REQUESTABLE = {
+    "action",
+    "summary",
+    "plan",
+    "priority",
+    "id",
+    "parent",
+    "correlation_id",
+    "available_at",
+    "estimated_resources",
+    "suggestions",
+    "on_expiry",
+}
+
+
+def recorded(**given: Any) -> dict[str, Any]:
+    """Check column values of a task in any status, and complete them with defaults.
+
+    Raises:
+        InvalidValue: an unknown column, or a value that could not be stored.
+    """
+    if unknown := given.keys() - _TRAVELS_AS.keys():
+        raise InvalidValue(
+            "record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(_TRAVELS_AS))}"
+        )
+    if "action" not in given:
+        raise InvalidValue("action", None, "is required")
+    values = _DEFAULTS | given
+    values["action"] = validation.label("action", values["action"], max_length=100)
+    for name in _LABELS:
+        values[name] = validation.text(name, values[name])
+    if values["status"] not in Status.values:
+        raise InvalidValue("status", values["status"], f"must be one of {', '.join(Status.values)}")
+    if values["on_expiry"] not in OnExpiry.values:
+        raise InvalidValue("on_expiry", values["on_expiry"], f"must be one of {', '.join(OnExpiry.values)}")
+    values["priority"] = validation.priority("priority", values["priority"])
+    values["services_touched"] = validation.services("services", values["services_touched"])
+    for name in _DOCUMENTS:
+        if values[name] is not None:
+            values[name] = validation.document(name, values[name])
+    if values["suggestions"] is not None and not isinstance(values["suggestions"], list | tuple):
+        raise InvalidValue("suggestions", values["suggestions"], "must be a list")
+    for name in _MOMENTS:
+        if values[name] is not None:
+            values[name] = validation.moment(name, values[name])
+    values["id"] = ids.uuid7() if values["id"] is None else validation.identifier("id", values["id"])
+    for name in ("parent", "claim_token"):
+        if values[name] is not None:
+            values[name] = validation.uuid(name, values[name])
+    return values
+
+
+def insert(model: type[Task], using: str, rows: Sequence[Values]) -> list[Task]:
+    """Insert tasks whose ids are free, and return those that were inserted, equal to their rows."""
+    sql, params = _statement(model, rows, columns(model, "audit_task"))
+    return fetch(model, using, sql, params)
+
+
+def insert_ids(model: type[Task], using: str, rows: Sequence[Values]) -> list[UUID]:
+    """Insert tasks whose ids are free, all in one transaction, and return the ids that were inserted, in order."""
+    from django.db.transaction import atomic
+
+    inserted: set[UUID] = set()
+    with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
+        for start in range(0, len(rows), _CHUNK):
+            cursor.execute(*_statement(model, rows[start : start + _CHUNK], "audit_task.id"))
+            inserted.update(key for (key,) in cursor.fetchall())
+    return [row["id"] for row in rows if row["id"] in inserted]
+
+
+def _statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:
+    """Write the INSERT of rows given as one array a column, leaving out columns that no row names."""
+    used = [name for name in _TRAVELS_AS if any(row[name] != _DEFAULTS[name] for row in rows)]
+    params = [[_travelling(name, row[name]) for row in rows] for name in used]
+    arrays = ", ".join(f"%s::{_TRAVELS_AS[name]}[]" for name in used)
+    picked = ", ".join(_arriving(name) for name in used)
+    sql = f"""
+INSERT INTO audit_task ({", ".join(used)})
+SELECT {picked} FROM unnest({arrays}) AS given ({", ".join(used)})
+ON CONFLICT (id) DO NOTHING
+RETURNING {returning}
+"""  # noqa: S608 - column names are this module's own; every value is a parameter
+    return sql, params
+
+
+def _travelling(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _DOCUMENTS:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if name == "services_touched":
+        return "{%s}" % ",".join(f'"{_escaped(service)}"' for service in value)
+    return value
+
+
+def _escaped(service: str) -> str:
+    return service.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _arriving(name: str) -> str:
+    if name in _DOCUMENTS:
+        return f"given.{name}::jsonb"
+    if name == "services_touched":
+        return f"given.{name}::text[]"
+    if name == "created_at":
+        return "coalesce(given.created_at, statement_timestamp())"
+    return f"given.{name}"
+
+
+def differences(task: Task, values: Values) -> tuple[str, ...]:
+    """Name the requested columns in which an existing task says something else.
+
+    A task that has moved on since may have touched more services, changed priority or been resumed with another
+    plan; only what a request alone decides is compared then.
+    """
+    compared = [
+        "action",
+        "summary",
+        "requested_by",
+        "parent",
+        "correlation_id",
+        "estimated_resources",
+        "on_expiry",
+    ]
+    if task.revision == 1:
+        compared += ["plan", "priority", "suggestions", "services_touched"]
+        if values["available_at"] is not None:
+            compared.append("available_at")
+    found = [name for name in compared if _plain(getattr(task, name)) != _plain(values[name])]
+    if not set(values["services_touched"]) <= set(task.services_touched):
+        found.append("services_touched")
+    return tuple(dict.fromkeys(found))
+
+
+def _plain(value: Any) -> Any:
+    """See tuples as the lists they become in JSON."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value

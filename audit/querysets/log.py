@@ -1,0 +1,23 @@
+"""Questions to the execution log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from django.db import models
+
+if TYPE_CHECKING:
+    from audit.models import ExecutionLog  # noqa: F401
+
+__all__ = ["ExecutionLogManager", "ExecutionLogQuerySet"]
+
+
+class ExecutionLogQuerySet(models.QuerySet["ExecutionLog"]):
+    """Rows of the log."""
+
+    def of(self, task: Any) -> Self:
+        """Narrow to one task (an instance or its id), in the order in which things happened."""
+        return self.filter(task_id=getattr(task, "pk", task)).order_by("id")
+
+
+ExecutionLogManager = models.Manager.from_queryset(ExecutionLogQuerySet, "ExecutionLogManager")

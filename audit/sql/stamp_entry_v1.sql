@@ -1,0 +1,42 @@
+-- Stamps a pause entry: due time, revision and actor, as stamp_task_v1.sql does for tasks. Ordinary.
+
+-- forwards
+CREATE FUNCTION audit_entry_stamp_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        NEW.revision := 1;
+        IF NEW.actor = '' THEN
+            NEW.actor := 'db:' || session_user;
+        END IF;
+        IF NEW.paused_by = '' THEN
+            NEW.paused_by := NEW.actor;
+        END IF;
+    ELSE
+        IF NEW.id <> OLD.id OR NEW.task_id <> OLD.task_id OR NEW.paused_at <> OLD.paused_at
+            OR NEW.paused_by <> OLD.paused_by OR NEW.revision < OLD.revision
+        THEN
+            RAISE EXCEPTION 'audit_pause_queue %: id, task_id, paused_at and paused_by never change, and revision '
+                'never goes back (task %)', OLD.id, OLD.task_id
+                USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                    HINT = 'Resume or cancel the entry and pause the task anew.';
+        END IF;
+        IF NEW.revision <> OLD.revision + 1 OR NEW.actor = '' THEN
+            NEW.revision := OLD.revision + 1;
+            NEW.actor := 'db:' || session_user;
+        END IF;
+    END IF;
+    NEW.due_at := coalesce(NEW.resume_after, NEW.paused_at);
+    RETURN NEW;
+END
+$function$
+-- next
+REVOKE ALL ON FUNCTION audit_entry_stamp_v1() FROM PUBLIC
+-- next
+CREATE TRIGGER audit_pause_queue_20_stamp BEFORE INSERT OR UPDATE ON audit_pause_queue
+    FOR EACH ROW EXECUTE FUNCTION audit_entry_stamp_v1()
+
+-- backwards
+DROP TRIGGER audit_pause_queue_20_stamp ON audit_pause_queue
+-- next
+DROP FUNCTION audit_entry_stamp_v1()

@@ -1,0 +1,57 @@
+"""The statuses of a task and the steps between them; the database enforces the same table (sql/guard_task)."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+__all__ = ["FINISHED", "LIVE", "TRANSITIONS", "LogKind", "OnExpiry", "PauseReason", "Status"]
+
+
+class Status(models.TextChoices):
+    """Where a task stands."""
+
+    PENDING = "pending", _("Pending")
+    APPROVED = "approved", _("Approved")
+    EXECUTING = "executing", _("Executing")
+    PAUSED = "paused", _("Paused")
+    COMPLETED = "completed", _("Completed")
+    FAILED = "failed", _("Failed")
+    REJECTED = "rejected", _("Rejected")
+
+
+FINISHED = (Status.COMPLETED, Status.FAILED, Status.REJECTED)
+LIVE = (Status.PENDING, Status.APPROVED, Status.EXECUTING, Status.PAUSED)
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.APPROVED, Status.REJECTED}),
+    Status.APPROVED: frozenset({Status.EXECUTING, Status.PAUSED, Status.REJECTED}),
+    Status.EXECUTING: frozenset({Status.COMPLETED, Status.FAILED, Status.PAUSED, Status.APPROVED}),
+    Status.PAUSED: frozenset({Status.APPROVED, Status.REJECTED, Status.FAILED}),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.REJECTED: frozenset(),
+}
+
+
+class LogKind(models.TextChoices):
+    """What a row of the execution log tells."""
+
+    TRANSITION = "transition", _("Transition")
+    STEP = "step", _("Step")
+    NOTE = "note", _("Note")
+    SUGGESTION = "suggestion", _("Suggestion")
+
+
+class PauseReason(models.TextChoices):
+    """Why work was paused; only capacity comes back by itself, the others wait for a person or an event."""
+
+    INSUFFICIENT_CAPACITY = "insufficient_capacity", _("Insufficient capacity")
+    MANUAL_PAUSE = "manual_pause", _("Paused by hand")
+    AWAITING_APPROVAL = "awaiting_approval", _("Awaiting approval")
+    AWAITING_EVENT = "awaiting_event", _("Awaiting an event")
+
+
+class OnExpiry(models.TextChoices):
+    """What becomes of executing work whose lease ran out."""
+
+    REQUEUE = "requeue", _("Back to approved")
+    FAIL = "fail", _("Failed")

@@ -1,0 +1,176 @@
+"""Refuses, before a statement is sent, what PostgreSQL would refuse in the middle of the caller's transaction."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from audit import conf
+from audit.exceptions import InvalidValue
+
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "document",
+    "identifier",
+    "label",
+    "moment",
+    "priority",
+    "services",
+    "text",
+    "uuid",
+]
+
+# A day inside Python's own range, so that no time zone moves a stored moment out of it.
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def text(field: str, value: object, *, max_length: int | None = None) -> str:
+    """Return `value` if PostgreSQL can store it as text.
+
+    Raises:
+        InvalidValue: not a string, too long, or with a NUL character or a lone surrogate in it.
+    """
+    if not isinstance(value, str):
+        raise InvalidValue(field, value, "must be a string")
+    if "\0" in value:
+        raise InvalidValue(field, value, "holds a NUL character, which PostgreSQL cannot store")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(field, value, f"holds a lone surrogate at index {error.start}") from None
+    if max_length is not None and len(value) > max_length:
+        raise InvalidValue(field, value, f"has {len(value)} characters; at most {max_length} fit")
+    return str(value)
+
+
+def label(field: str, value: object, *, max_length: int | None = None) -> str:
+    """Like `text`, and not empty."""
+    checked = text(field, value, max_length=max_length)
+    if not checked.strip():
+        raise InvalidValue(field, value, "must not be empty")
+    return checked
+
+
+def services(field: str, value: object) -> list[str]:
+    """Return `value` as a list of service names, each once, in the given order.
+
+    Raises:
+        InvalidValue: a single string (its letters would become services), or a name that is empty or unstorable.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidValue(field, value, "must be a list of service names")
+    return list(dict.fromkeys(label(f"{field}[{index}]", each) for index, each in enumerate(value)))
+
+
+def priority(field: str, value: object) -> int:
+    """Return `value` if it is a whole number from 1 (highest) to 5.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 5:
+        raise InvalidValue(field, value, "must be a whole number from 1 (highest) to 5")
+    return value
+
+
+def moment(field: str, value: object) -> datetime:
+    """Return `value` if it is an aware datetime that every client can read back.
+
+    Raises:
+        InvalidValue: not a datetime, naive, or at the very ends of Python's range.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidValue(field, value, "must be a datetime")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidValue(field, value, "is naive; give it a time zone (django.utils.timezone.now())")
+    if not EARLIEST <= value < LATEST:
+        raise InvalidValue(field, value, f"must lie between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}")
+    return value
+
+
+def identifier(field: str, value: object) -> UUID:
+    """Return `value` as a UUIDv7.
+
+    Raises:
+        InvalidValue: not a UUID, or of another version.
+    """
+    if not isinstance(value, UUID):
+        try:
+            value = UUID(str(value))
+        except ValueError:
+            raise InvalidValue(field, value, "is not a UUID") from None
+    if value.version != 7:
+        raise InvalidValue(
+            field, value, f"is a UUID of version {value.version}; make one with audit.ids.uuid7()"
+        )
+    return value
+
+
+def uuid(field: str, value: object) -> UUID:
+    """Return `value` as a UUID of any version.
+
+    Raises:
+        InvalidValue: it is none.
+    """
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        raise InvalidValue(field, value, "is not a UUID") from None
+
+
+def document(field: str, value: Any) -> Any:
+    """Return `value` if it is JSON that PostgreSQL stores as it is.
+
+    Raises:
+        InvalidValue: NaN or infinite numbers, objects JSON has no form for, keys that are not strings, NUL
+            characters, lone surrogates, nesting beyond what Python reads back, or more bytes than
+            `AUDIT["MAX_JSON_BYTES"]`.
+    """
+    try:
+        _walk(field, value, 0)
+        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, OverflowError, RecursionError, ValueError) as error:
+        if isinstance(error, InvalidValue):
+            raise
+        raise InvalidValue(field, value, f"is not JSON: {error}") from None
+    limit = conf.settings().MAX_JSON_BYTES
+    if len(encoded) > limit:
+        raise InvalidValue(
+            field,
+            f"{len(encoded)} bytes of JSON",
+            f'is larger than the {limit} bytes allowed; store a reference, or raise AUDIT["MAX_JSON_BYTES"]',
+        )
+    return value
+
+
+_MAX_DEPTH = 200
+_MAX_INTEGER = 10**4000
+
+
+def _walk(path: str, value: Any, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidValue(path[:200], "…", f"is nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, str):
+        text(path, value)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        if not -_MAX_INTEGER < value < _MAX_INTEGER:
+            raise InvalidValue(path, "an integer", "has more than 4000 digits")
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise InvalidValue(path, value, "is a number JSON does not have")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidValue(path, key, "is a key that is not a string")
+            text(f"{path} key", key)
+            _walk(f"{path}.{key}", inner, depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _walk(f"{path}[{index}]", inner, depth + 1)
+    else:
+        raise InvalidValue(path, value, f"is a {type(value).__name__}, which JSON has no form for")
