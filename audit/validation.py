@@ -103,9 +103,7 @@ def identifier(field: str, value: object) -> UUID:
         except ValueError:
             raise InvalidValue(field, value, "is not a UUID") from None
     if value.version != 7:
-        raise InvalidValue(
-            field, value, f"is a UUID of version {value.version}; make one with audit.ids.uuid7()"
-        )
+        raise InvalidValue(field, value, f"is a UUID of version {value.version}; make one with audit.ids.uuid7()")
     return value
 
 

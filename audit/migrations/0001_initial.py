@@ -26,9 +26,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
-                        default=audit.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
+                    models.UUIDField(default=audit.ids.uuid7, editable=False, primary_key=True, serialize=False),
                 ),
                 ("action", models.CharField(max_length=100, verbose_name="action")),
                 ("summary", models.TextField(blank=True, db_default="", default="", verbose_name="summary")),
@@ -119,9 +117,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "lease_expires_at",
-                    models.DateTimeField(
-                        blank=True, db_default=None, null=True, verbose_name="lease expires at"
-                    ),
+                    models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="lease expires at"),
                 ),
                 ("attempt", models.IntegerField(db_default=0, default=0, verbose_name="attempt")),
                 ("expiries", models.IntegerField(db_default=0, default=0, verbose_name="expiries")),
@@ -136,18 +132,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "cancel_requested_at",
-                    models.DateTimeField(
-                        blank=True, db_default=None, null=True, verbose_name="cancel requested at"
-                    ),
+                    models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="cancel requested at"),
                 ),
                 ("actor", models.TextField(blank=True, db_default="", verbose_name="actor")),
                 ("revision", models.IntegerField(db_default=1, verbose_name="revision")),
                 ("origin", audit.models.fields.JSONField(blank=True, null=True, verbose_name="origin")),
                 (
                     "row_version",
-                    models.SmallIntegerField(
-                        db_default=None, editable=False, null=True, verbose_name="row version"
-                    ),
+                    models.SmallIntegerField(db_default=None, editable=False, null=True, verbose_name="row version"),
                 ),
                 ("salt", models.BinaryField(db_default=None, null=True, verbose_name="salt")),
                 ("row_hash", models.BinaryField(db_default=None, null=True, verbose_name="row hash")),
@@ -327,12 +319,8 @@ class Migration(migrations.Migration):
                     models.CheckConstraint(
                         condition=models.Q(
                             models.Q(("plan", models.Value(None, models.JSONField())), _negated=True),
-                            models.Q(
-                                ("estimated_resources", models.Value(None, models.JSONField())), _negated=True
-                            ),
-                            models.Q(
-                                ("resources_used", models.Value(None, models.JSONField())), _negated=True
-                            ),
+                            models.Q(("estimated_resources", models.Value(None, models.JSONField())), _negated=True),
+                            models.Q(("resources_used", models.Value(None, models.JSONField())), _negated=True),
                             models.Q(("outcome", models.Value(None, models.JSONField())), _negated=True),
                             models.Q(("suggestions", models.Value(None, models.JSONField())), _negated=True),
                             models.Q(("origin", models.Value(None, models.JSONField())), _negated=True),
@@ -427,9 +415,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "lease_expires_at",
-                    models.DateTimeField(
-                        blank=True, db_default=None, null=True, verbose_name="lease expires at"
-                    ),
+                    models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="lease expires at"),
                 ),
                 ("attempt", models.IntegerField(db_default=0, default=0, verbose_name="attempt")),
                 ("actor", models.TextField(blank=True, db_default="", verbose_name="actor")),
@@ -517,9 +503,7 @@ class Migration(migrations.Migration):
                         name="audit_pause_queue_moments_readable",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("work_plan", models.Value(None, models.JSONField())), _negated=True
-                        ),
+                        condition=models.Q(("work_plan", models.Value(None, models.JSONField())), _negated=True),
                         name="audit_pause_queue_no_json_null",
                     ),
                 ],
@@ -606,9 +590,7 @@ class Migration(migrations.Migration):
                 ("action", models.TextField(blank=True, db_default="", default="", verbose_name="action")),
                 (
                     "duration_ms",
-                    models.BigIntegerField(
-                        blank=True, db_default=None, null=True, verbose_name="duration (ms)"
-                    ),
+                    models.BigIntegerField(blank=True, db_default=None, null=True, verbose_name="duration (ms)"),
                 ),
                 (
                     "output_summary",
@@ -697,9 +679,7 @@ class Migration(migrations.Migration):
                         name="audit_executionlog_transition_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("duration_ms__isnull", True), ("duration_ms__gte", 0), _connector="OR"
-                        ),
+                        condition=models.Q(("duration_ms__isnull", True), ("duration_ms__gte", 0), _connector="OR"),
                         name="audit_executionlog_duration_positive",
                     ),
                     models.CheckConstraint(

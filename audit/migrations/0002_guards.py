@@ -23,6 +23,4 @@ _RULES = (
 class Migration(migrations.Migration):
     dependencies = [("audit", "0001_initial")]
 
-    operations = [
-        migrations.RunSQL(forwards, backwards) for forwards, backwards in (read(rule) for rule in _RULES)
-    ]
+    operations = [migrations.RunSQL(forwards, backwards) for forwards, backwards in (read(rule) for rule in _RULES)]

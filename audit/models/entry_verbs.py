@@ -47,9 +47,7 @@ class PauseQueueEntryVerbs:
         """
         return self._end(Status.APPROVED, "plan = coalesce(entry.work_plan, task.plan),", [], actor, using)
 
-    def cancel(
-        self: PauseQueueEntry, *, reason: str = "", actor: str | None = None, using: str | None = None
-    ) -> Task:
+    def cancel(self: PauseQueueEntry, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
         """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.
 
         Returns:
@@ -103,9 +101,7 @@ class PauseQueueEntryVerbs:
         """
         self._change("attempt = attempt", [], actor, using)
 
-    def _change(
-        self: PauseQueueEntry, sets: str, params: Sequence[Any], actor: str | None, using: str | None
-    ) -> None:
+    def _change(self: PauseQueueEntry, sets: str, params: Sequence[Any], actor: str | None, using: str | None) -> None:
         """Change the entry and give its claim back."""
         db = writes_to(self, using)
         fence, fence_params = self._fence("audit_pause_queue")
@@ -164,9 +160,7 @@ RETURNING {columns(Task, "task")}
         if self.claim_token is not None:
             return LeaseLost(task.pk, task.status, entry.claimed_by if entry else "", self.claim_token)
         if task.status != Status.PAUSED:
-            return IllegalTransition(
-                task.pk, task.status, to[0] if to else Status.PAUSED, "It is not paused any more."
-            )
+            return IllegalTransition(task.pk, task.status, to[0] if to else Status.PAUSED, "It is not paused any more.")
         return StaleTask(task.pk, self.revision, task.revision)
 
     aresume = async_twin(resume)

@@ -57,17 +57,12 @@ class ExecutionLog(Undeletable):
         verbose_name = _("execution log row")
         verbose_name_plural = _("execution log")
         constraints = [
-            models.CheckConstraint(
-                name="audit_executionlog_kind_known", condition=Q(kind__in=LogKind.values)
-            ),
+            models.CheckConstraint(name="audit_executionlog_kind_known", condition=Q(kind__in=LogKind.values)),
             models.CheckConstraint(
                 name="audit_executionlog_transition_whole",
                 condition=(
                     Q(kind=LogKind.TRANSITION, to_status__in=Status.values, revision__isnull=False)
-                    & (
-                        Q(from_status__isnull=True)
-                        | Q(from_status__in=Status.values) & ~Q(from_status=F("to_status"))
-                    )
+                    & (Q(from_status__isnull=True) | Q(from_status__in=Status.values) & ~Q(from_status=F("to_status")))
                 )
                 | (~Q(kind=LogKind.TRANSITION) & Q(from_status__isnull=True, to_status__isnull=True)),
             ),
@@ -93,7 +88,5 @@ class ExecutionLog(Undeletable):
         ]
 
     def __str__(self) -> str:
-        told = (
-            f"{self.from_status or 'new'} → {self.to_status}" if self.to_status else self.action or self.kind
-        )
+        told = f"{self.from_status or 'new'} → {self.to_status}" if self.to_status else self.action or self.kind
         return f"{told} ({self.actor})"

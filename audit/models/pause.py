@@ -25,9 +25,7 @@ class PauseQueueEntry(PauseQueueEntryVerbs, models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    task = models.OneToOneField(
-        Task, on_delete=models.DO_NOTHING, related_name="pause_entry", verbose_name=_("task")
-    )
+    task = models.OneToOneField(Task, on_delete=models.DO_NOTHING, related_name="pause_entry", verbose_name=_("task"))
     work_plan = JSONField(_("work plan"), null=True, blank=True)
     reason = models.TextField(
         _("reason"),
@@ -57,12 +55,8 @@ class PauseQueueEntry(PauseQueueEntryVerbs, models.Model):
         verbose_name = _("pause queue entry")
         verbose_name_plural = _("pause queue")
         constraints = [
-            models.CheckConstraint(
-                name="audit_pause_queue_reason_known", condition=Q(reason__in=PauseReason.values)
-            ),
-            models.CheckConstraint(
-                name="audit_pause_queue_priority_range", condition=Q(priority__range=(1, 5))
-            ),
+            models.CheckConstraint(name="audit_pause_queue_reason_known", condition=Q(reason__in=PauseReason.values)),
+            models.CheckConstraint(name="audit_pause_queue_priority_range", condition=Q(priority__range=(1, 5))),
             models.CheckConstraint(
                 name="audit_pause_queue_due_follows",
                 condition=Q(due_at=Coalesce("resume_after", "paused_at")),
@@ -86,9 +80,7 @@ class PauseQueueEntry(PauseQueueEntryVerbs, models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["priority", "due_at", "id"], name="audit_pause_queue_claim", condition=Q(held=False)
-            ),
+            models.Index(fields=["priority", "due_at", "id"], name="audit_pause_queue_claim", condition=Q(held=False)),
             models.Index(fields=["due_at", "id"], name="audit_pause_queue_due"),
         ]
 

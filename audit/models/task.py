@@ -124,9 +124,7 @@ class Task(TaskVerbs, FencedSave):
         constraints = [
             models.CheckConstraint(name="audit_task_status_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(name="audit_task_priority_range", condition=Q(priority__range=(1, 5))),
-            models.CheckConstraint(
-                name="audit_task_on_expiry_known", condition=Q(on_expiry__in=OnExpiry.values)
-            ),
+            models.CheckConstraint(name="audit_task_on_expiry_known", condition=Q(on_expiry__in=OnExpiry.values)),
             models.CheckConstraint(name="audit_task_action_given", condition=~Q(action="")),
             models.CheckConstraint(name="audit_task_moments_readable", condition=_readable(*_MOMENTS)),
             models.CheckConstraint(
@@ -136,9 +134,7 @@ class Task(TaskVerbs, FencedSave):
             # A JSON null beside an SQL NULL would be two ways to say nothing, one of them lost in Python.
             models.CheckConstraint(
                 name="audit_task_no_json_null",
-                condition=reduce(
-                    and_, (~Q(**{name: models.Value(None, models.JSONField())}) for name in _DOCUMENTS)
-                ),
+                condition=reduce(and_, (~Q(**{name: models.Value(None, models.JSONField())}) for name in _DOCUMENTS)),
             ),
             models.CheckConstraint(
                 name="audit_task_finished_sealed",
@@ -149,26 +145,21 @@ class Task(TaskVerbs, FencedSave):
             ),
             models.CheckConstraint(
                 name="audit_task_executing_leased",
-                condition=~Q(status=Status.EXECUTING)
-                | Q(claim_token__isnull=False, lease_expires_at__isnull=False),
+                condition=~Q(status=Status.EXECUTING) | Q(claim_token__isnull=False, lease_expires_at__isnull=False),
             ),
         ]
         indexes = [
             GinIndex(name="audit_task_services_gin", fields=["services_touched"]),
             models.Index("status", F("created_at").desc(), name="audit_task_status_created"),
             models.Index(F("created_at").desc(), F("id").desc(), name="audit_task_created"),
-            models.Index(
-                F("finished_at").desc(), name="audit_task_finished", condition=Q(status__in=FINISHED)
-            ),
+            models.Index(F("finished_at").desc(), name="audit_task_finished", condition=Q(status__in=FINISHED)),
             models.Index(
                 fields=["priority", "available_at", "id"],
                 name="audit_task_claim",
                 condition=Q(status=Status.APPROVED),
             ),
             models.Index(fields=["id"], name="audit_task_executing", condition=Q(status=Status.EXECUTING)),
-            models.Index(
-                fields=["correlation_id"], name="audit_task_correlation", condition=~Q(correlation_id="")
-            ),
+            models.Index(fields=["correlation_id"], name="audit_task_correlation", condition=~Q(correlation_id="")),
             models.Index("action", F("created_at").desc(), name="audit_task_action"),
             models.Index("requested_by", F("created_at").desc(), name="audit_task_requested_by"),
             models.Index(

@@ -71,13 +71,9 @@ class TaskVerbs:
             "error_type": "Rejected",
             "output_summary": validation.text("reason", reason),
         }
-        self._move(
-            Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], _UNCLAIMED, [], actor, using
-        )
+        self._move(Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], _UNCLAIMED, [], actor, using)
 
-    def request_cancel(
-        self: Task, *, reason: str = "", actor: str | None = None, using: str | None = None
-    ) -> None:
+    def request_cancel(self: Task, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Ask executing work to stop; its next heartbeat tells the worker, and the log keeps the reason.
 
         Asked twice, the first moment stays.
@@ -104,9 +100,7 @@ WITH asked AS (
 )
 SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM asked CROSS JOIN noted
 """  # noqa: S608 - column names of our own models; every value is a parameter
-        rows = execute(
-            [type(self), ExecutionLog], db, sql, [name, self.pk, validation.text("reason", reason)]
-        )
+        rows = execute([type(self), ExecutionLog], db, sql, [name, self.pk, validation.text("reason", reason)])
         if not rows:
             hint = "Only executing work can be asked to stop; reject work that waits."
             raise explain(self._current(db), to=[Status.COMPLETED], revision=self.revision, hint=hint)

@@ -80,9 +80,7 @@ def requested(*, actor: str | None = None, services: Iterable[str] = (), **given
     """
     name = get_actor() if actor is None else validation.label("actor", actor)
     if unknown := given.keys() - _REQUESTABLE:
-        raise InvalidValue(
-            "request", sorted(unknown), f"unknown keywords; known: {', '.join(sorted(_REQUESTABLE))}"
-        )
+        raise InvalidValue("request", sorted(unknown), f"unknown keywords; known: {', '.join(sorted(_REQUESTABLE))}")
     return recorded(**given, services_touched=services, requested_by=name, actor=name)
 
 
@@ -108,9 +106,7 @@ def recorded(**given: Any) -> dict[str, Any]:
         InvalidValue: an unknown column, or a value that could not be stored.
     """
     if unknown := given.keys() - _TRAVELS_AS.keys():
-        raise InvalidValue(
-            "record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(_TRAVELS_AS))}"
-        )
+        raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(_TRAVELS_AS))}")
     if "action" not in given:
         raise InvalidValue("action", None, "is required")
     values = _DEFAULTS | given

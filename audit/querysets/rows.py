@@ -20,9 +20,7 @@ def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> l
     return [instance for (instance,) in execute([model], using, sql, params)]
 
 
-def execute(
-    kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any]
-) -> list[tuple[Any, ...]]:
+def execute(kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Run a statement whose rows are the columns of several models, one after the other.
 
     Returns:
