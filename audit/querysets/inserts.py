@@ -173,7 +173,7 @@ def _travelling(name: str, value: Any) -> Any:
     if name in _DOCUMENTS:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     if name == "services_touched":
-        return "{%s}" % ",".join(f'"{_escaped(service)}"' for service in value)
+        return "{" + ",".join(f'"{_escaped(service)}"' for service in value) + "}"
     return value
 
 
