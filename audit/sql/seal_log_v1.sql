@@ -12,26 +12,27 @@ BEGIN
         NEW.salt := uuid_send(gen_random_uuid());
         NEW.xid := pg_current_xact_id();
     END IF;
-    computed := sha256('\x00'::bytea || convert_to('audit.executionlog v1' || E'\n'
-        || 'id ' || coalesce(length(NEW.id::text) || ':' || NEW.id::text, '-') || E'\n'
-        || 'task_id ' || coalesce(length(NEW.task_id::text) || ':' || NEW.task_id::text, '-') || E'\n'
-        || 'at ' || coalesce(length((extract(epoch FROM NEW.at) * 1000000)::bigint::text) || ':' || (extract(epoch FROM NEW.at) * 1000000)::bigint::text, '-') || E'\n'
-        || 'kind ' || coalesce(octet_length(convert_to(NEW.kind, 'UTF8')) || ':' || NEW.kind, '-') || E'\n'
-        || 'from_status ' || coalesce(octet_length(convert_to(NEW.from_status, 'UTF8')) || ':' || NEW.from_status, '-') || E'\n'
-        || 'to_status ' || coalesce(octet_length(convert_to(NEW.to_status, 'UTF8')) || ':' || NEW.to_status, '-') || E'\n'
-        || 'revision ' || coalesce(length(NEW.revision::text) || ':' || NEW.revision::text, '-') || E'\n'
-        || 'actor ' || coalesce(octet_length(convert_to(NEW.actor, 'UTF8')) || ':' || NEW.actor, '-') || E'\n'
-        || 'db_role ' || coalesce(octet_length(convert_to(NEW.db_role, 'UTF8')) || ':' || NEW.db_role, '-') || E'\n'
-        || 'attempt ' || coalesce(length(NEW.attempt::text) || ':' || NEW.attempt::text, '-') || E'\n'
-        || 'step_number ' || coalesce(length(NEW.step_number::text) || ':' || NEW.step_number::text, '-') || E'\n'
-        || 'action ' || coalesce(octet_length(convert_to(NEW.action, 'UTF8')) || ':' || NEW.action, '-') || E'\n'
-        || 'duration_ms ' || coalesce(length(NEW.duration_ms::text) || ':' || NEW.duration_ms::text, '-') || E'\n'
-        || 'output_summary ' || coalesce(octet_length(convert_to(NEW.output_summary, 'UTF8')) || ':' || NEW.output_summary, '-') || E'\n'
-        || 'detail ' || coalesce(octet_length(convert_to(NEW.detail::text, 'UTF8')) || ':' || NEW.detail::text, '-') || E'\n'
-        || 'row_version ' || coalesce(length(NEW.row_version::text) || ':' || NEW.row_version::text, '-') || E'\n'
-        || 'salt ' || coalesce(length(encode(NEW.salt, 'hex')) || ':' || encode(NEW.salt, 'hex'), '-') || E'\n'
-        || 'xid ' || coalesce(length(NEW.xid::text) || ':' || NEW.xid::text, '-') || E'\n'
-        , 'UTF8'));
+    computed := sha256(decode('00', 'hex') || convert_to(concat_ws(E'\n',
+        'audit.executionlog v1',
+        'id ' || coalesce(length(NEW.id::text) || ':' || NEW.id::text, '-'),
+        'task_id ' || coalesce(length(NEW.task_id::text) || ':' || NEW.task_id::text, '-'),
+        'at ' || coalesce(length(round(extract(epoch FROM NEW.at) * 1000000)::text) || ':' || round(extract(epoch FROM NEW.at) * 1000000)::text, '-'),
+        'kind ' || coalesce(octet_length(convert_to(NEW.kind, 'UTF8')) || ':' || NEW.kind, '-'),
+        'from_status ' || coalesce(octet_length(convert_to(NEW.from_status, 'UTF8')) || ':' || NEW.from_status, '-'),
+        'to_status ' || coalesce(octet_length(convert_to(NEW.to_status, 'UTF8')) || ':' || NEW.to_status, '-'),
+        'revision ' || coalesce(length(NEW.revision::text) || ':' || NEW.revision::text, '-'),
+        'actor ' || coalesce(octet_length(convert_to(NEW.actor, 'UTF8')) || ':' || NEW.actor, '-'),
+        'db_role ' || coalesce(octet_length(convert_to(NEW.db_role, 'UTF8')) || ':' || NEW.db_role, '-'),
+        'attempt ' || coalesce(length(NEW.attempt::text) || ':' || NEW.attempt::text, '-'),
+        'step_number ' || coalesce(length(NEW.step_number::text) || ':' || NEW.step_number::text, '-'),
+        'action ' || coalesce(octet_length(convert_to(NEW.action, 'UTF8')) || ':' || NEW.action, '-'),
+        'duration_ms ' || coalesce(length(NEW.duration_ms::text) || ':' || NEW.duration_ms::text, '-'),
+        'output_summary ' || coalesce(octet_length(convert_to(NEW.output_summary, 'UTF8')) || ':' || NEW.output_summary, '-'),
+        'detail ' || coalesce(octet_length(convert_to(NEW.detail::text, 'UTF8')) || ':' || NEW.detail::text, '-'),
+        'row_version ' || coalesce(length(NEW.row_version::text) || ':' || NEW.row_version::text, '-'),
+        'salt ' || coalesce(length(encode(NEW.salt, 'hex')) || ':' || encode(NEW.salt, 'hex'), '-'),
+        'xid ' || coalesce(length(NEW.xid::text) || ':' || NEW.xid::text, '-'),
+        ''), 'UTF8'));
     IF NOT replicated THEN
         NEW.row_hash := computed;
     ELSIF NEW.row_hash IS DISTINCT FROM computed THEN
