@@ -27,3 +27,7 @@ if DATABASES["default"]["ENGINE"] == "auditproj.embedded":
     }
 if os.environ.get("AUDIT_TEST_DB_NAME"):
     DATABASES["default"]["TEST"] = {"NAME": os.environ["AUDIT_TEST_DB_NAME"]}
+# A second database on the same server, created for the tests that name it: imports, routers.
+DATABASES["other"] = DATABASES["default"] | {
+    "TEST": {"NAME": f"{os.environ.get('AUDIT_TEST_DB_NAME') or 'test_' + DATABASES['default']['NAME']}_other"}
+}
