@@ -10,6 +10,7 @@ __all__ = [
     "AuditError",
     "ConflictingTask",
     "IllegalTransition",
+    "InvalidFilter",
     "InvalidValue",
     "LeaseLost",
     "NotDurable",
@@ -23,15 +24,25 @@ class AuditError(Exception):
 
 
 class InvalidValue(AuditError, ValueError):
-    """A value that the database could not store, or that nobody could read back: `field`, `value`."""
+    """A value that the database could not store, or that nobody could read back: `field`, `value`, `problem`."""
 
     def __init__(self, field: str, value: object, problem: str) -> None:
         self.field = field
         self.value = value
+        self.problem = problem
         shown = repr(value)
         if len(shown) > 200:
             shown = f"{shown[:200]}… ({len(shown)} characters)"
         super().__init__(f"{field}: {problem} (got {shown})")
+
+
+class InvalidFilter(InvalidValue):
+    """A filter says nothing that tasks could be asked for: `field`, `value`, `problem` (with the way out)."""
+
+    @classmethod
+    def of(cls, error: InvalidValue) -> "InvalidFilter":
+        """Take over what another check found."""
+        return cls(error.field, error.value, error.problem)
 
 
 class TaskFrozen(AuditError):

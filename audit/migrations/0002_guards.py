@@ -11,6 +11,7 @@ _RULES = (
     "guard_log_v1",
     "stamp_task_v1",
     "stamp_log_v1",
+    "chain_log_v1",
     "stamp_entry_v1",
     "queue_task_v1",
     "log_task_v1",

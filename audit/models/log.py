@@ -75,15 +75,15 @@ class ExecutionLog(Undeletable):
                 condition=~Q(detail=models.Value(None, models.JSONField())),
             ),
             models.CheckConstraint(name="audit_executionlog_row_version_known", condition=Q(row_version=1)),
-            # One status change has one row: what was logged once cannot be told a second time.
-            models.UniqueConstraint(
-                name="audit_executionlog_transition_once",
-                fields=["task", "revision"],
-                condition=Q(kind=LogKind.TRANSITION),
-            ),
         ]
         indexes = [
             models.Index(fields=["task", "id"], name="audit_executionlog_task"),
+            # The last transition of a task: where the next one starts.
+            models.Index(
+                fields=["task", "revision"],
+                name="audit_executionlog_transition",
+                condition=Q(kind=LogKind.TRANSITION),
+            ),
             models.Index(F("at").desc(), F("id").desc(), name="audit_executionlog_at"),
         ]
 

@@ -32,9 +32,9 @@ BEGIN
     ELSE
         concerned := OLD.task_id;
     END IF;
-    PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
+    PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
     SELECT status, revision, attempt INTO task_status, task_revision, task_attempt FROM audit_task
-        WHERE id OPERATOR(pg_catalog.=) concerned;
+        WHERE id = concerned;
     IF change IS NOT NULL THEN
         INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, detail)
         VALUES (concerned, 'note', task_revision, NEW.actor, task_attempt, change, told);

@@ -1,0 +1,96 @@
+"""How moments, spans of time, sizes and foreign text are written on a page."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext as _
+
+__all__ = ["ago", "clock", "moment", "shown", "size", "span"]
+
+# Characters that would move, hide or end the text around them stand as their code points.
+_KEPT = {"\n", "\t"}
+_NAMED = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
+
+
+def shown(text: Any, limit: int = 300) -> str:
+    """Write foreign text so that it is seen for what it is: cut to a length, invisible characters named.
+
+    Args:
+        text: anything; None is empty.
+        limit: characters at most; what was cut is told by an ellipsis.
+    """
+    given = "" if text is None else str(text)
+    cut = given[:limit]
+    if not cut.isprintable():
+        cut = "".join(_visible(each) for each in cut)
+    return f"{cut}…" if len(given) > limit else cut
+
+
+def _visible(character: str) -> str:
+    if character in _KEPT or character.isprintable() or unicodedata.category(character) not in _NAMED:
+        return character
+    # A joiner between emoji or letters of some scripts is part of how they are written.
+    if character in "\u200c\u200d":
+        return character
+    return f"⟨U+{ord(character):04X}⟩"
+
+
+def span(value: timedelta | None) -> str:
+    """Write a span of time in its two largest units: `812 ms`, `49.2 s`, `7m 17s`, `3d 04h`."""
+    if value is None:
+        return "—"
+    seconds = value.total_seconds()
+    if seconds < 0:
+        return f"−{span(-value)}"  # noqa: RUF001 - a minus sign
+    if seconds < 1:
+        return _("%(count)d ms") % {"count": round(seconds * 1000)} if seconds < 0.9995 else _("1.0 s")
+    if seconds < 59.95:
+        return _("%(count)s s") % {"count": number_format(round(seconds, 1), 1)}
+    whole = round(seconds)
+    if whole < 3600:
+        return _("%(minutes)dm %(seconds)02ds") % {"minutes": whole // 60, "seconds": whole % 60}
+    if whole < 86400:
+        return _("%(hours)dh %(minutes)02dm") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
+    return _("%(days)dd %(hours)02dh") % {"days": whole // 86400, "hours": whole % 86400 // 3600}
+
+
+def ago(value: datetime, now: datetime) -> str:
+    """Write how far a moment is from now, in its largest unit: `just now`, `39m ago`, `in 2h`."""
+    seconds = int((now - value).total_seconds())
+    distance = abs(seconds)
+    if distance < 10:
+        return _("just now")
+    if distance < 60:
+        length = _("%(count)ds") % {"count": distance}
+    elif distance < 3600:
+        length = _("%(count)dm") % {"count": distance // 60}
+    elif distance < 86400:
+        length = _("%(count)dh") % {"count": distance // 3600}
+    else:
+        length = _("%(count)dd") % {"count": distance // 86400}
+    return (_("%(span)s ago") if seconds > 0 else _("in %(span)s")) % {"span": length}
+
+
+def moment(value: datetime, now: datetime) -> str:
+    """Write a moment in the page's time zone: `23 Nov 05:12:42`, with the year unless it is this one."""
+    local = timezone.localtime(value)
+    this_year = local.year == timezone.localtime(now).year
+    return date_format(local, "j M H:i:s" if this_year else "j M Y H:i:s")
+
+
+def clock(value: datetime) -> str:
+    """Write the time of day in the page's time zone: `05:12:42`."""
+    return date_format(timezone.localtime(value), "H:i:s")
+
+
+def size(count: int) -> str:
+    """Write a number of bytes: `812 B`, `64 KB`, `12.4 MB`."""
+    for unit, name in ((1024 * 1024, "MB"), (1024, "KB")):
+        if count >= unit:
+            return f"{number_format(round(count / unit, 1), 1)} {name}"
+    return f"{count} B"

@@ -1,0 +1,17 @@
+"""One way to say which tasks are meant: the same words in a URL, a search box, a command and Python.
+
+    TaskFilter.from_text('service:billing status:failed since:7d "connection reset"')
+    TaskFilter.from_query(request.GET)
+    TaskFilter(services=("billing",), statuses=("failed",), since=timedelta(days=7))
+
+Note [What is cheap]
+    `apply` writes conditions that an index serves: statuses, services, actions, actors, ids, correlation ids,
+    parents and times. Words and values inside JSON documents have none, so a caller asks `needs_window` and bounds
+    them in time with `within`.
+"""
+
+from audit.filters.build import Problems
+from audit.filters.task import DEFAULT_WINDOW, TaskFilter
+from audit.filters.values import When, parse_when, span_text
+
+__all__ = ["DEFAULT_WINDOW", "Problems", "TaskFilter", "When", "parse_when", "span_text"]

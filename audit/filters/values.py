@@ -1,0 +1,178 @@
+"""What a filter's values look like as text: read, checked and written, one function each."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from audit import validation
+from audit.exceptions import InvalidFilter, InvalidValue
+from audit.status import FINISHED, LIVE, Status
+
+__all__ = [
+    "BY_NAME",
+    "KEYS",
+    "MOST_VALUES",
+    "PATH",
+    "ROOTS",
+    "Key",
+    "When",
+    "document",
+    "label",
+    "parse_when",
+    "span_text",
+    "when_text",
+]
+
+When = datetime | timedelta
+
+MOST_VALUES = 100
+_LONGEST_VALUE = 1000
+
+_SPAN = re.compile(r"(\d{1,7})\s*([smhdw])", re.IGNORECASE)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = timedelta(days=36525)
+
+
+def parse_when(field: str, value: object) -> When:
+    """Read a moment or a span of time.
+
+    Args:
+        field: its name, for the error.
+        value: ISO 8601 (`2026-11-24T05:48:03+01:00`; naive means the current time zone), a date (its first moment
+            there), or a span such as `15m`, `24h`, `7d`, `2w`; a datetime or timedelta is checked alone.
+
+    Returns:
+        An aware datetime, or a timedelta of whole seconds.
+
+    Raises:
+        InvalidFilter: none of these, or beyond what can be stored (moments) or 100 years (spans).
+    """
+    if isinstance(value, str):
+        value = _parsed_when(field, value)
+    if isinstance(value, timedelta):
+        if not timedelta(0) < value <= _LONGEST or value.microseconds:
+            raise InvalidFilter(field, value, "must be a span of whole seconds, more than none and at most 100 years")
+        return value
+    try:
+        return validation.moment(field, value)
+    except InvalidValue as error:
+        raise InvalidFilter.of(error) from None
+
+
+def _parsed_when(field: str, value: str) -> When:
+    text = value.strip()
+    if span := _SPAN.fullmatch(text):
+        return timedelta(seconds=int(span[1]) * _UNITS[span[2].lower()])
+    # A plus sign that nobody escaped arrives from a URL as a space.
+    text = re.sub(r"(T\S+) (\d\d:?\d\d)$", r"\1+\2", text)
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else timezone.make_aware(moment)
+    except (ValueError, OverflowError):
+        raise InvalidFilter(
+            field, value, "is no time; write 2026-11-24, 2026-11-24T05:48:03+01:00, or a span back from now such as 24h"
+        ) from None
+
+
+def span_text(span: timedelta) -> str:
+    """Write a span of whole seconds as `parse_when` reads it, in the largest unit that divides it: `24h` is `1d`."""
+    seconds = int(span.total_seconds())
+    unit = next(unit for unit in "wdhms" if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def when_text(value: When) -> str:
+    if isinstance(value, timedelta):
+        return span_text(value)
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def label(field: str, value: object) -> str:
+    try:
+        return validation.label(field, value, max_length=_LONGEST_VALUE)
+    except InvalidValue as error:
+        raise InvalidFilter.of(error) from None
+
+
+def labels(field: str, value: object) -> tuple[str, ...]:
+    return (label(field, value),)
+
+
+def _status(field: str, value: object) -> tuple[str, ...]:
+    name = value.lower() if isinstance(value, str) else value
+    if name in _GROUPS:
+        return _GROUPS[name]
+    if name not in Status.values:
+        known = ", ".join([*Status.values, *_GROUPS])
+        raise InvalidFilter(field, value, f"is no status; use one of {known}")
+    return (str(Status(name)),)
+
+
+_GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finished": tuple(map(str, FINISHED))}
+
+
+def _whens(field: str, value: object) -> tuple[When, ...]:
+    return (parse_when(field, value),)
+
+
+def _id(field: str, value: object) -> tuple[str, ...]:
+    digits = str(value).replace("-", "").lower()
+    if not re.fullmatch("[0-9a-f]{1,32}", digits):
+        raise InvalidFilter(field, value, "is no id; write a UUID or its first hexadecimal digits")
+    return (digits,)
+
+
+def _id_text(digits: str) -> str:
+    return str(UUID(digits)) if len(digits) == 32 else digits
+
+
+def _uuid(field: str, value: object) -> tuple[UUID, ...]:
+    try:
+        return (validation.uuid(field, value),)
+    except InvalidValue as error:
+        raise InvalidFilter.of(error) from None
+
+
+def document(path: object, value: object) -> tuple[str, str]:
+    if not isinstance(path, str) or not PATH.fullmatch(path):
+        roots = ", ".join(ROOTS)
+        raise InvalidFilter("path", path, f"is no path; write one of {roots}, and keys of letters, digits, _ and -")
+    return path, label(path, value)
+
+
+ROOTS = ("outcome", "plan", "resources_used", "estimated_resources", "origin")
+PATH = re.compile(rf"(?:{'|'.join(ROOTS)})(?:\.[A-Za-z0-9_-]+){{1,20}}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """How one field is called, read and written."""
+
+    name: str
+    field: str
+    read: Callable[[str, object], Sequence[Any]] = labels
+    write: Callable[[Any], str] = str
+    many: bool = True
+
+
+KEYS = (
+    Key(name="status", field="statuses", read=_status),
+    Key(name="service", field="services"),
+    Key(name="any_service", field="any_services"),
+    Key(name="action", field="actions"),
+    Key(name="actor", field="actors"),
+    *(
+        Key(name=name, field=name, read=_whens, write=when_text, many=False)
+        for name in ("since", "until", "finished_since", "finished_until")
+    ),
+    Key(name="correlation", field="correlation_ids"),
+    Key(name="id", field="ids", read=_id, write=_id_text),
+    Key(name="parent", field="parents", read=_uuid),
+    Key(name="error_type", field="error_types"),
+)
+BY_NAME = {key.name: key for key in KEYS} | {"outcome.error_type": KEYS[-1]}
