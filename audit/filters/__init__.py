@@ -11,7 +11,18 @@ Note [What is cheap]
 """
 
 from audit.filters.build import Problems
+from audit.filters.options import add_arguments, database_alias, positive
 from audit.filters.task import DEFAULT_WINDOW, TaskFilter
 from audit.filters.values import When, parse_when, span_text
 
-__all__ = ["DEFAULT_WINDOW", "Problems", "TaskFilter", "When", "parse_when", "span_text"]
+__all__ = [
+    "DEFAULT_WINDOW",
+    "Problems",
+    "TaskFilter",
+    "When",
+    "add_arguments",
+    "database_alias",
+    "parse_when",
+    "positive",
+    "span_text",
+]

@@ -134,7 +134,7 @@ class TaskFilter:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> TaskFilter:
-        """Read the options of a command, parsed or given by `call_command`; see `audit.management.options`.
+        """Read the options of a command, parsed or given by `call_command`; see `audit.filters.add_arguments`.
 
         Raises:
             InvalidFilter: a value means nothing.

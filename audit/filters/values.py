@@ -52,16 +52,15 @@ def parse_when(field: str, value: object) -> When:
     Raises:
         InvalidFilter: none of these, or beyond what can be stored (moments) or 100 years (spans).
     """
-    if isinstance(value, str):
-        value = _parsed_when(field, value)
-    if isinstance(value, timedelta):
-        if not timedelta(0) < value <= _LONGEST or value.microseconds:
+    when = _parsed_when(field, value) if isinstance(value, str) else value
+    if isinstance(when, timedelta):
+        if not timedelta(0) < when <= _LONGEST or when.microseconds:
             raise InvalidFilter(field, value, "must be a span of whole seconds, more than none and at most 100 years")
-        return value
+        return when
     try:
-        return validation.moment(field, value)
+        return validation.moment(field, when)
     except InvalidValue as error:
-        raise InvalidFilter.of(error) from None
+        raise InvalidFilter(field, value, error.problem) from None
 
 
 def _parsed_when(field: str, value: str) -> When:
@@ -82,7 +81,7 @@ def _parsed_when(field: str, value: str) -> When:
 def span_text(span: timedelta) -> str:
     """Write a span of whole seconds as `parse_when` reads it, in the largest unit that divides it: `24h` is `1d`."""
     seconds = int(span.total_seconds())
-    unit = next(unit for unit in "wdhms" if seconds % _UNITS[unit] == 0)
+    unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
@@ -108,7 +107,7 @@ def _status(field: str, value: object) -> tuple[str, ...]:
     if name in _GROUPS:
         return _GROUPS[name]
     if name not in Status.values:
-        known = ", ".join([*Status.values, *_GROUPS])
+        known = ", ".join([*Status.values, *map(str, _GROUPS)])
         raise InvalidFilter(field, value, f"is no status; use one of {known}")
     return (str(Status(name)),)
 
