@@ -12,7 +12,7 @@ __all__ = ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"]
 def _run_guarded_subsuite(args: Any) -> Any:
     # A worker that was spawned, not forked, knows nothing of what the parent wrapped.
     with every_teardown_flushable():
-        return ParallelTestSuite.run_subsuite(args)  # type: ignore[call-arg,arg-type]
+        return ParallelTestSuite.run_subsuite(args)
 
 
 class _GuardedParallelTestSuite(ParallelTestSuite):
