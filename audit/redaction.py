@@ -207,10 +207,11 @@ _OPENING = re.compile(r"""\\*["']""")
 
 def _mask_assigned(match: re.Match[str]) -> str:
     value = match["value"]
-    if not value:
-        return match[0]
     opening = _OPENING.match(value)
-    return f"{match['head']}{opening[0] if opening else ''}{MASK}"
+    quote = opening[0] if opening else ""
+    if not value or (quote and value.startswith(quote * 2)):
+        return match[0]
+    return f"{match['head']}{quote}{MASK}"
 
 
 _PATTERNS = (
