@@ -1,5 +1,6 @@
 """The `AUDIT` setting: one dict, read live, each key with a type and a default."""
 
+import copy
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -27,6 +28,9 @@ class AuditSettings:
     RECORD_USING: str | None = None
     """The database alias `record` writes through; one with a connection of its own survives a rollback."""
 
+    BROWSER_USING: str | None = None
+    """The database alias the admin pages read from, such as a replica; the router's choice when left out."""
+
     RECORD_LEASE_SECONDS: int = 60
     """How long recorded work may go without a sign of life before recovery fails it."""
 
@@ -49,10 +53,18 @@ def settings() -> AuditSettings:
     Raises:
         AuditError: a key is unknown or its value of the wrong type; the system check says the same earlier.
     """
-    found = problems()
-    if found:
-        raise AuditError(" ".join(found))
-    return AuditSettings(**getattr(django_settings, "AUDIT", {}))
+    global _read
+    given = getattr(django_settings, "AUDIT", {})
+    if given != _read[0]:
+        found = problems()
+        if found:
+            raise AuditError(" ".join(found))
+        _read = (copy.deepcopy(given), AuditSettings(**given))
+    return _read[1]
+
+
+# The setting as it was last read, and what it said: checking it anew for every document would cost more than storing.
+_read: tuple[dict[str, Any], AuditSettings] = ({}, AuditSettings())
 
 
 def problems() -> list[str]:

@@ -1,6 +1,7 @@
 """Refuses, before a statement is sent, what PostgreSQL would refuse in the middle of the caller's transaction."""
 
 import json
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from audit.exceptions import InvalidValue
 __all__ = [
     "EARLIEST",
     "LATEST",
+    "JSONText",
     "document",
     "identifier",
     "label",
@@ -25,6 +27,15 @@ __all__ = [
 # A day inside Python's own range, so that no time zone moves a stored moment out of it.
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+class JSONText(str):
+    """A JSON document as its text, sent to the database as it is: 12.50 stays 12.50."""
+
+    __slots__ = ()
 
 
 def text(field: str, value: object, *, max_length: int | None = None) -> str:
@@ -119,29 +130,32 @@ def uuid(field: str, value: object) -> UUID:
         raise InvalidValue(field, value, "is not a UUID") from None
 
 
-def document(field: str, value: Any) -> Any:
-    """Return `value` if it is JSON that PostgreSQL stores as it is.
+def document(field: str, value: Any) -> JSONText:
+    """Return `value` as JSON text that PostgreSQL stores; a `JSONText` passes as it is, if it is not too large.
 
     Raises:
         InvalidValue: NaN or infinite numbers, objects JSON has no form for, keys that are not strings, NUL
             characters, lone surrogates, nesting beyond what Python reads back, or more bytes than
             `AUDIT["MAX_JSON_BYTES"]`.
     """
-    try:
-        _walk(field, value, 0)
-        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
-        if isinstance(error, InvalidValue):
-            raise
-        raise InvalidValue(field, value, f"is not JSON: {error}") from None
+    if isinstance(value, JSONText):
+        encoded = value
+    else:
+        try:
+            _walk(field, value, 0)
+            encoded = JSONText(_encode(value))
+        except (TypeError, OverflowError, RecursionError, ValueError) as error:
+            if isinstance(error, InvalidValue):
+                raise
+            raise InvalidValue(field, value, f"is not JSON: {error}") from None
     limit = conf.settings().MAX_JSON_BYTES
-    if len(encoded) > limit:
+    if len(encoded) > limit or len(encoded) * 4 > limit < len(encoded.encode()):
         raise InvalidValue(
             field,
-            f"{len(encoded)} bytes of JSON",
+            f"{len(encoded.encode())} bytes of JSON",
             f'is larger than the {limit} bytes allowed; store a reference, or raise AUDIT["MAX_JSON_BYTES"]',
         )
-    return value
+    return encoded
 
 
 _MAX_DEPTH = 200
@@ -149,8 +163,6 @@ _MAX_INTEGER = 10**4000
 
 
 def _walk(path: str, value: Any, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise InvalidValue(path[:200], "…", f"is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, str):
         text(path, value)
     elif isinstance(value, bool) or value is None:
@@ -159,13 +171,15 @@ def _walk(path: str, value: Any, depth: int) -> None:
         if not -_MAX_INTEGER < value < _MAX_INTEGER:
             raise InvalidValue(path, "an integer", "has more than 4000 digits")
     elif isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise InvalidValue(path, value, "is a number JSON does not have")
+    elif depth >= _MAX_DEPTH:
+        raise InvalidValue(path[:200], "…", f"is nested deeper than {_MAX_DEPTH} levels")
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidValue(path, key, "is a key that is not a string")
-            text(f"{path} key", key)
+            text(path, key)
             _walk(f"{path}.{key}", inner, depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
+from audit.validation import JSONText
+
 if TYPE_CHECKING:
     _Field = models.Field[int, int]
 else:
@@ -14,7 +16,7 @@ else:
 __all__ = ["JSONField", "UnreadableJSON", "XidField"]
 
 
-class UnreadableJSON(str):
+class UnreadableJSON(JSONText):
     """The text of a JSON document that PostgreSQL took and Python cannot parse (5 000 digits, 3 000 levels)."""
 
     __slots__ = ()
@@ -36,13 +38,13 @@ class JSONField(models.JSONField):
             return UnreadableJSON(value)
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
-        if isinstance(value, UnreadableJSON):
+        if isinstance(value, JSONText):
             return Jsonb(value, dumps=str)
         return super().get_db_prep_value(value, connection, prepared)
 
     def value_to_string(self, obj: models.Model) -> Any:
         value = super().value_to_string(obj)
-        return str(value) if isinstance(value, UnreadableJSON) else value
+        return str(value) if isinstance(value, JSONText) else value
 
 
 class XidField(_Field):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
@@ -55,7 +54,7 @@ def jsonb(field: str, value: Any) -> str | None:
     Raises:
         InvalidValue: it is not JSON that PostgreSQL can store.
     """
-    return None if value is None else json.dumps(validation.document(field, value), ensure_ascii=False)
+    return None if value is None else validation.document(field, value)
 
 
 def adopt(instance: models.Model, row: models.Model) -> None:

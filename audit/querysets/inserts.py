@@ -59,6 +59,8 @@ _TRAVELS_AS = {
 }
 _DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
 _MOMENTS = tuple(name for name, kind in _TRAVELS_AS.items() if kind == "timestamptz")
+_STATUSES = frozenset(Status.values)
+_ON_EXPIRY = frozenset(OnExpiry.values)
 _LABELS = ("summary", "requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(_TRAVELS_AS),
@@ -112,18 +114,19 @@ def recorded(**given: Any) -> dict[str, Any]:
     values = _DEFAULTS | given
     values["action"] = validation.label("action", values["action"], max_length=100)
     for name in _LABELS:
-        values[name] = validation.text(name, values[name])
-    if values["status"] not in Status.values:
+        if values[name]:
+            values[name] = validation.text(name, values[name])
+    if values["status"] not in _STATUSES:
         raise InvalidValue("status", values["status"], f"must be one of {', '.join(Status.values)}")
-    if values["on_expiry"] not in OnExpiry.values:
+    if values["on_expiry"] not in _ON_EXPIRY:
         raise InvalidValue("on_expiry", values["on_expiry"], f"must be one of {', '.join(OnExpiry.values)}")
     values["priority"] = validation.priority("priority", values["priority"])
     values["services_touched"] = validation.services("services", values["services_touched"])
+    if not isinstance(values["suggestions"], list | tuple | validation.JSONText | None):
+        raise InvalidValue("suggestions", values["suggestions"], "must be a list")
     for name in _DOCUMENTS:
         if values[name] is not None:
             values[name] = validation.document(name, values[name])
-    if values["suggestions"] is not None and not isinstance(values["suggestions"], list | tuple):
-        raise InvalidValue("suggestions", values["suggestions"], "must be a list")
     for name in _MOMENTS:
         if values[name] is not None:
             values[name] = validation.moment(name, values[name])
@@ -170,8 +173,6 @@ RETURNING {returning}
 def _travelling(name: str, value: Any) -> Any:
     if value is None:
         return None
-    if name in _DOCUMENTS:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     if name == "services_touched":
         return "{" + ",".join(f'"{_escaped(service)}"' for service in value) + "}"
     return value
@@ -210,16 +211,12 @@ def differences(task: Task, values: Values) -> tuple[str, ...]:
         compared += ["plan", "priority", "suggestions", "services_touched"]
         if values["available_at"] is not None:
             compared.append("available_at")
-    found = [name for name in compared if _plain(getattr(task, name)) != _plain(values[name])]
+    found = [name for name in compared if getattr(task, name) != _read(name, values[name])]
     if not set(values["services_touched"]) <= set(task.services_touched):
         found.append("services_touched")
     return tuple(dict.fromkeys(found))
 
 
-def _plain(value: Any) -> Any:
-    """See tuples as the lists they become in JSON."""
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value
+def _read(name: str, value: Any) -> Any:
+    """See a value as the task's instance shows it."""
+    return json.loads(value) if name in _DOCUMENTS and value is not None else value
