@@ -9,6 +9,7 @@ _RULES = (
     "guard_task_v1",
     "guard_truncate_v1",
     "guard_log_v1",
+    "named_actor_v1",
     "stamp_task_v1",
     "stamp_log_v1",
     "chain_log_v1",

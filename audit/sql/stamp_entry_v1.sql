@@ -21,7 +21,9 @@ BEGIN
                 USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                     HINT = 'Resume or cancel the entry and pause the task anew.';
         END IF;
-        IF NEW.revision <> OLD.revision + 1 OR NEW.actor = '' THEN
+        IF NEW.revision = OLD.revision + 1 AND starts_with(NEW.actor, chr(1)) THEN
+            NEW.actor := substr(NEW.actor, 2);
+        ELSE
             NEW.revision := OLD.revision + 1;
             NEW.actor := 'db:' || session_user;
         END IF;

@@ -14,8 +14,11 @@ BEGIN
             NEW.actor := 'db:' || session_user;
         END IF;
     ELSE
-        -- A statement of the application raises the revision by one and says who acts; any other names its role.
-        IF NEW.revision <> OLD.revision + 1 OR NEW.actor = '' THEN
+        -- A statement of the application raises the revision by one and names who acts (named_actor_v1.sql marks it);
+        -- any other appears under its role.
+        IF NEW.revision = OLD.revision + 1 AND starts_with(NEW.actor, chr(1)) THEN
+            NEW.actor := substr(NEW.actor, 2);
+        ELSE
             NEW.revision := OLD.revision + 1;
             NEW.actor := 'db:' || session_user;
         END IF;
