@@ -48,9 +48,7 @@ def flag(name: str, *, default: bool) -> bool:
         return False
     if not value:
         return default
-    raise ImproperlyConfigured(
-        f"{name} is {value!r}; it should be 1 or 0 (or true, false, yes, no, on, off)."
-    )
+    raise ImproperlyConfigured(f"{name} is {value!r}; it should be 1 or 0 (or true, false, yes, no, on, off).")
 
 
 def words(name: str, default: list[str]) -> list[str]:
@@ -86,8 +84,7 @@ def database(home: Path) -> dict[str, Any]:
         config = {}
     if not config.get("NAME"):
         raise ImproperlyConfigured(
-            "DATABASE_URL cannot be read: it lacks the name of a database, or its port is no number. "
-            f"{_WAY_OUT}"
+            f"DATABASE_URL cannot be read: it lacks the name of a database, or its port is no number. {_WAY_OUT}"
         )
     # Nobody wants to wait two minutes for a host that does not answer.
     options = {"connect_timeout": _CONNECT_TIMEOUT_S, **config.get("OPTIONS", {})}

@@ -122,6 +122,16 @@ def test_a_killed_watcher_is_replaced_by_the_next_user(home: Path) -> None:
     assert until(lambda: running(home) is None)
 
 
+def test_the_last_user_stops_the_server_before_it_is_gone(home: Path) -> None:
+    with User(home) as user:
+        user.server()
+        [watcher] = _watchers(home)
+        os.kill(watcher, signal.SIGKILL)  # it cannot help
+        user.leave()
+        assert running(home) is None
+    assert controldata(home) == "shut down"
+
+
 def test_a_forked_child_is_a_user_until_it_ends(home: Path) -> None:
     then = "import os, time\nif os.fork() == 0:\n    time.sleep(1.5)\n    os._exit(0)"
     with User(home, then) as user:
@@ -293,9 +303,7 @@ def test_a_missing_wheel_is_reported_with_both_ways_out(
     alias: base.DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "find_spec", lambda name: None)
-    with pytest.raises(
-        ImproperlyConfigured, match=r"pip install 'django-task-audit\[example\]'.*DATABASE_URL"
-    ):
+    with pytest.raises(ImproperlyConfigured, match=r"pip install 'django-task-audit\[example\]'.*DATABASE_URL"):
         alias.ensure_connection()
 
 

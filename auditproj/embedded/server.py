@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ PORT = 5432  # only part of the socket's name
 
 _START_TIMEOUT_S = 60.0
 _RECOVERY_TIMEOUT_S = 600.0
+_RETRY_S = 30.0
 _LOG_TAIL_LINES = 15
 _LOG_LIMIT_BYTES = 10_000_000
 
@@ -63,6 +65,7 @@ class Server:
         self.auth = auth
         self._binaries = binaries
         self._place: Place | None = None
+        self._owner: Account | None = None
         self._user: int | None = None
 
     @property
@@ -88,16 +91,16 @@ class Server:
             EmbeddedError: that is not possible.
         """
         binaries = self._binaries or wheel_binaries()
-        owner, account = make_home(self.home)
-        locks = self._locks(binaries, owner)
+        self._owner, account = make_home(self.home)
+        locks = self._locks(binaries)
         try:
             with locks.starting():
                 if self._user is None:
                     self._user = locks.join()
                     atexit.register(self.leave)
                 if self._place is None:
-                    self._place = find_place(self.home, locks.name, binaries, owner, account)
-                self._run(self._place, owner, locks)
+                    self._place = find_place(self.home, locks.name, binaries, self._owner, account)
+                self._run(self._place, locks)
         except OSError as error:
             raise EmbeddedError(
                 f"The embedded PostgreSQL cannot use {self.home}: {error}. Correct that, or {WAY_OUT}"
@@ -109,8 +112,7 @@ class Server:
             return
         atexit.unregister(self.leave)
         try:
-            owner, _ = make_home(self.home)
-            locks = self._locks(self._place.binaries, owner)
+            locks = self._locks(self._place.binaries, create=False)
             with locks.starting():
                 os.close(self._user)
                 self._user = None
@@ -126,8 +128,7 @@ class Server:
         Args:
             mode: ``fast``, or ``immediate``, after which the next start recovers as after a crash.
         """
-        owner, _ = make_home(self.home)
-        with self._locks(self.place.binaries, owner).starting():
+        with self._locks(self.place.binaries).starting():
             if not watcher.stop(self.place.data, mode):
                 raise EmbeddedError("The embedded PostgreSQL does not stop.")
 
@@ -135,23 +136,21 @@ class Server:
         """The pid of the running server, or None."""
         return watcher.postmaster_pid(self.place.data)
 
-    def _locks(self, binaries: Binaries, owner: Account) -> watcher.Locks:
-        identity = (owner.uid, owner.gid) if os.geteuid() == 0 else None
-        return watcher.Locks(self.home, f"{self.name}-{binaries.major}", identity)
+    def _locks(self, binaries: Binaries, *, create: bool = True) -> watcher.Locks:
+        owner = (self._owner.uid, self._owner.gid) if self._owner and os.geteuid() == 0 else None
+        return watcher.Locks(self.home, f"{self.name}-{binaries.major}", owner, create=create)
 
-    def _run(self, place: Place, owner: Account, locks: watcher.Locks) -> None:
+    def _run(self, place: Place, locks: watcher.Locks) -> None:
         if not place.data.exists():
-            self._initialise(place, owner)
-        answer = self._ping(place)
-        if answer == pq.Ping.REJECT:
-            answer = self._await(place, None)
-        if answer == pq.Ping.OK:
+            self._initialise(place)
+        if self._ready(place, None):
             self._launch(place, locks, start=False)
             return
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while self._await(place, self._launch(place, locks, start=True)) != pq.Ping.OK:
-            # Processes of a killed server may live on for a moment and keep its memory.
-            if time.monotonic() > deadline or "still in use" not in self._log_tail(place):
+        deadline = time.monotonic() + _RETRY_S
+        while not self._ready(place, self._launch(place, locks, start=True)):
+            # What is left of a killed server may for a moment keep its memory or look like a living one.
+            remains = re.search("still in use|already exists", self._log_tail(place))
+            if time.monotonic() > deadline or not remains:
                 raise EmbeddedError(
                     "The embedded PostgreSQL does not start. The end of its log "
                     f"({place.log}):\n{self._log_tail(place)}"
@@ -167,22 +166,25 @@ class Server:
         )
         return pq.PGconn.ping(os.fsencode(conninfo))
 
-    def _await(self, place: Place, pid: int | None) -> int:
-        """Wait until the server answers or is gone; a server that recovers may take long."""
+    def _ready(self, place: Place, pid: int | None) -> bool:
+        """Wait while a server starts, recovers or ends; whether one takes connections then.
+
+        Args:
+            place: where it lives.
+            pid: of a server just started, which may not have recorded itself yet.
+        """
         began = time.monotonic()
-        gone = 0
         while True:
+            # Looked at before the question, so that a server that ended in between is asked once more.
+            alive = watcher.postmaster_pid(place.data) is not None or (
+                pid is not None and watcher.runs(pid, place.data)
+            )
             answer = self._ping(place)
             if answer == pq.Ping.OK:
-                return answer
-            alive = (
-                pid is None or watcher.postmaster_pid(place.data) is not None or watcher.runs(pid, place.data)
-            )
-            gone = 0 if alive else gone + 1
-            waited = time.monotonic() - began
+                return True
             limit = _RECOVERY_TIMEOUT_S if answer == pq.Ping.REJECT else _START_TIMEOUT_S
-            if gone > 2 or waited > limit or (pid is None and answer == pq.Ping.NO_RESPONSE):
-                return answer
+            if (not alive and answer != pq.Ping.REJECT) or time.monotonic() - began > limit:
+                return False
             time.sleep(0.02)
 
     def _launch(self, place: Place, locks: watcher.Locks, *, start: bool) -> int | None:
@@ -194,12 +196,20 @@ class Server:
             os.close(watching)
         program = None
         if start:
+            living = watcher.postmaster_pid(place.data)
+            if living is not None:
+                raise EmbeddedError(
+                    f"The embedded PostgreSQL runs (process {living}) but does not answer at {place.sockets}. "
+                    f"The end of its log ({place.log}):\n{self._log_tail(place)}"
+                )
             self._configure(place)
             if place.log.exists() and place.log.stat().st_size > _LOG_LIMIT_BYTES:
                 place.log.replace(place.log.with_suffix(".log.1"))
             environment = _environment()
+            for leftover in place.sockets.glob(".s.PGSQL.*"):
+                leftover.unlink(missing_ok=True)
             stale = watcher.recorded_pid(place.data)
-            if stale is not None and watcher.postmaster_pid(place.data) is None:
+            if stale is not None:
                 # The server was killed and its pid may belong to somebody else now. PostgreSQL takes this pid
                 # for that of the program that starts it, and ignores it; it still looks for living processes
                 # of the old server.
@@ -222,12 +232,13 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # not to be interrupted by the Ctrl-C of a terminal
         )
         if result.returncode != 0:
             raise EmbeddedError(f"The embedded PostgreSQL does not start:\n{result.stderr.strip()}")
         return int(result.stdout) if start else None
 
-    def _initialise(self, place: Place, owner: Account) -> None:
+    def _initialise(self, place: Place) -> None:
         """Make the data directory: complete, or not at all."""
         for leftover in place.cluster.glob("data.new-*"):
             shutil.rmtree(leftover)
@@ -253,7 +264,7 @@ class Server:
         trust = self.auth == "trust" or place.binaries.major < 16
         rule = "trust" if trust else "peer map=owner"
         _write(place, unfinished / "pg_hba.conf", f"local all all {rule}\nlocal replication all {rule}\n")
-        accounts = sorted({owner.name, "root"})
+        accounts = sorted({self._owner.name if self._owner else "root", "root"})
         _write(place, unfinished / "pg_ident.conf", "".join(f'owner "{name}" all\n' for name in accounts))
         with (unfinished / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude 'embedded.conf'  # written at each start\n")
@@ -288,9 +299,7 @@ class Server:
                 **place.identity,  # type: ignore[call-overload]
             )
         except OSError as error:
-            raise EmbeddedError(
-                f"The embedded PostgreSQL cannot run its program {argv[0]}: {error}"
-            ) from error
+            raise EmbeddedError(f"The embedded PostgreSQL cannot run its program {argv[0]}: {error}") from error
         if result.returncode != 0:
             lines = (result.stdout + result.stderr).strip().splitlines()[-_LOG_TAIL_LINES:]
             raise EmbeddedError(

@@ -120,16 +120,18 @@ def runs(pid: int, data: Path) -> bool:
     """Whether ``pid`` is a living postmaster of ``data``, no zombie and no stranger with a recycled pid."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+    except (ProcessLookupError, PermissionError):
         return False
     if not Path("/proc/self/cmdline").exists():
         return True
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    except OSError:
+        return True
+    with contextlib.suppress(OSError):
+        return words[1:2] == [b"-D"] and Path(os.fsdecode(words[2])).samefile(data)
     return os.fsencode(data) in words
 
 
