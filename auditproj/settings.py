@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "audit",
+    "auditproj",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -1,0 +1,191 @@
+"""`manage.py demo`: everything there is to see, from an empty folder, in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.management import BaseCommand, CommandError, call_command
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler, get_internal_wsgi_application
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+
+from audit.models import Task
+from auditproj.demo.history import fill
+from auditproj.demo.tampering import attempts
+
+_VIEWER = "viewer"
+
+
+class Command(BaseCommand):
+    """Fills, attacks, works and serves."""
+
+    help = (
+        "Set up a database, fill it with a month of believable tasks, show that they cannot be tampered with, and "
+        "serve the audit browser on 127.0.0.1 while two workers go on. Ctrl-C ends it; it can be run again."
+    )
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument(
+            "--tasks", type=_count, default=20_000, metavar="N", help="how many tasks to fill in (20000)"
+        )
+        parser.add_argument("--port", type=_port, default=8000, metavar="PORT", help="8000, or the next free one")
+        parser.add_argument("--no-serve", action="store_true", help="stop after the tampering has been tried")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            self._show(**options)
+        except KeyboardInterrupt:
+            self.stdout.write("\nStopped. Run it again to go on with what is there.")
+
+    def _show(self, *, tasks: int, port: int, no_serve: bool, **options: Any) -> None:
+        self._heading("Database")
+        call_command("migrate", verbosity=0)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            (version,) = cursor.fetchone()
+        self.stdout.write(f"PostgreSQL {version.split()[0]}, tables and guards in place.")
+        self._fill(tasks)
+        self._tamper()
+        if no_serve:
+            return
+        password = self._viewer()
+        with self._served(port) as address, self._workers():
+            self._heading("Audit browser")
+            self.stdout.write(f"  address   {address}{reverse('admin:audit_task_changelist')}")
+            self.stdout.write(f"  user      {_VIEWER}")
+            self.stdout.write(f"  password  {password}")
+            self.stdout.write("\nTwo orchestrators are claiming and running tasks; Ctrl-C ends everything.")
+            self.stdout.flush()
+            threading.Event().wait()
+
+    def _heading(self, words: str) -> None:
+        self.stdout.write(self.style.MIGRATE_HEADING(f"\n{words}"))
+
+    def _fill(self, count: int) -> None:
+        self._heading("History")
+        if Task.objects.exists():
+            self.stdout.write("There are tasks already; going on with them.")
+            return
+        started = time.monotonic()
+        live = self.stdout.isatty()
+
+        def progress(stored: int) -> None:
+            if live or stored == count:
+                self.stdout.write(f"\r{stored:,} of {count:,} tasks", ending="")
+                self.stdout.flush()
+
+        fill(count, timezone.now(), progress)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE audit_task, audit_executionlog")
+        self.stdout.write(
+            f"\rFilled in {count:,} finished tasks of the last 30 days, each with its hash, in "
+            f"{time.monotonic() - started:.1f} s."
+        )
+
+    def _tamper(self) -> None:
+        self._heading("Tampering")
+        task = Task.objects.failed().order_by("-created_at").first() or Task.objects.finished().first()
+        if task is None:
+            return
+        self.stdout.write(f'The failed task "{task.summary}" would look better as a success. As the database\'s owner:')
+        for attempt in attempts(task):
+            self.stdout.write("")
+            for line in attempt.sql.splitlines():
+                self.stdout.write(f"  {self.style.SQL_KEYWORD('SQL>')} {line}")
+            if not attempt.answer:
+                raise CommandError("The database took it! Is a guard missing? See: manage.py check --database default")
+            self.stdout.write(f"  {self.style.ERROR('ERROR')} {attempt.sqlstate}: {attempt.answer}")
+
+    def _viewer(self) -> str:
+        """Create the account that may look at everything, or give it a new password."""
+        password = secrets.token_urlsafe(9)
+        user, _ = get_user_model().objects.get_or_create(username=_VIEWER, defaults={"is_staff": True})
+        user.set_password(password)
+        user.save()
+        wanted = Permission.objects.filter(content_type__app_label="audit", codename__startswith="view_")
+        user.user_permissions.set(wanted)
+        return password
+
+    @contextlib.contextmanager
+    def _served(self, port: int) -> Iterator[str]:
+        """Serve the site from threads of this process."""
+        server = ThreadedWSGIServer(("127.0.0.1", _free(port)), _QuietHandler)
+        server.daemon_threads = True
+        server.set_app(get_internal_wsgi_application())
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    @contextlib.contextmanager
+    def _workers(self) -> Iterator[None]:
+        """Run two orchestrators, each in a process that ends when its standard input does."""
+        command = [sys.executable, "-m", "auditproj.demo.orchestrator"]
+        # A session of their own: Ctrl-C reaches the demo alone, which lets them finish what they run.
+        processes = [
+            subprocess.Popen([*command, name], stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+            for name in ("orch-1", "orch-2")
+        ]
+        try:
+            yield
+        finally:
+            for process in processes:
+                if process.stdin:
+                    process.stdin.close()
+            for process in processes:
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Keep the terminal for what matters."""
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= 10_000_000:
+        raise ArgumentTypeError(f"{text!r} is not a number of tasks from 1 to 10000000")
+    return number
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _free(first: int) -> int:
+    """Find the first free port from `first` on."""
+    for port in range(first, min(first + 50, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise CommandError(f"No port from {first} to {first + 49} is free; name another with --port.")
