@@ -1,0 +1,166 @@
+"""What every command of this app shares: its exit codes, its errors in one message, its way to print."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    Error,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    connections,
+)
+
+from audit.exceptions import AuditError
+from audit.management import output
+from audit.status import Status
+
+__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user"]
+
+FINE = 0
+"""It was done."""
+FAILED = 1
+"""It was done and found a problem, or a part of it was refused."""
+UNABLE = 2
+"""It could not be done: bad input, no database, not migrated."""
+
+
+class AuditCommand(BaseCommand):
+    """Base of the commands: `run` does the work and returns an exit code, or raises an error of this app.
+
+    Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
+    with a message, or an `AuditError`, which ends with 2.
+    """
+
+    requires_system_checks = ()
+
+    def run(self, **options: Any) -> int:
+        """Do what was asked and return the exit code."""
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run, and turn what can go wrong into one message and an exit code."""
+        try:
+            code = self.run(**options)
+            self.stdout.flush()
+        except BrokenPipeError:
+            self._reader_left()
+            return
+        except KeyboardInterrupt:
+            self.stderr.write("Stopped.")
+            raise SystemExit(130) from None
+        except AuditError as error:
+            raise CommandError(output.safe(error), returncode=UNABLE) from error
+        except Error as error:
+            raise CommandError(_told(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE) from error
+        if code:
+            raise SystemExit(code)
+
+    def add_format(self, parser: CommandParser, *formats: str) -> None:
+        """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
+        choices = formats or ("table", "json")
+        parser.add_argument("--format", choices=choices, default=choices[0], help=f"default {choices[0]}")
+
+    def line(self, text: str = "") -> None:
+        """Print a line; what the output's encoding cannot write is escaped."""
+        self.stdout.write(_encodable(text, getattr(self.stdout, "encoding", None)))
+
+    def note(self, text: str) -> None:
+        """Print a line for the person, beside the output proper."""
+        self.stderr.write(_encodable(text, getattr(self.stderr, "encoding", None)), lambda told: told)
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Print one JSON document on one line."""
+        self.line(output.json_line(value))
+
+    def table(self, columns: Iterable[output.Column], rows: Iterable[Any]) -> bool:
+        """Print a table that fits the terminal; returns whether there were any rows."""
+        empty = True
+        for text in output.table(list(columns), rows, width=output.terminal_width()):
+            self.line(text)
+            empty = False
+        return not empty
+
+    @property
+    def colourful(self) -> bool:
+        """Whether output goes to a terminal that nobody asked to be plain."""
+        return self.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def paint(self, padded: str, status: str) -> str:
+        """Colour a text after the status it tells, on a terminal that may be coloured."""
+        style = {
+            Status.COMPLETED: self.style.SUCCESS,
+            Status.FAILED: self.style.ERROR,
+            Status.REJECTED: self.style.NOTICE,
+            Status.EXECUTING: self.style.HTTP_INFO,
+            Status.PAUSED: self.style.WARNING,
+            "due": self.style.WARNING,
+        }.get(status)
+        return str(style(padded)) if style and self.colourful else padded
+
+    def heading(self, text: str) -> str:
+        """Make a heading stand out, on a terminal that may be coloured."""
+        return str(self.style.MIGRATE_HEADING(text)) if self.colourful else text
+
+    def _reader_left(self) -> None:
+        """End quietly when what reads the output has seen enough (`| head`)."""
+        try:
+            fileno = self.stdout.fileno()
+        except (AttributeError, OSError, ValueError):
+            return
+        # The interpreter flushes stdout once more at its end; that must not raise.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, fileno)
+        os.close(nowhere)
+
+
+def os_user() -> str:
+    """Name who runs this process, as the operating system knows them: `cli:alice`."""
+    try:
+        import pwd
+
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"cli:uid-{os.getuid()}"
+    except ImportError:
+        return f"cli:{getpass.getuser()}"
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return text.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+    return text
+
+
+# SQLSTATE classes and codes, and what they mean to whoever runs a command.
+_MIGRATE = "its tables are missing or older than this code. Run: manage.py migrate --database {alias}"
+_MEANINGS = {
+    "42P01": _MIGRATE,
+    "42703": _MIGRATE,
+    "42883": _MIGRATE,
+    "42501": "this role may not do that: {first}",
+    "57014": "it took longer than the database allows. Narrow it, for example with --since 1h.",
+    "25006": "it is read-only (a standby?), and this command writes: {first}",
+}
+
+
+def _told(error: Error, alias: str) -> str:
+    text = output.safe(" ".join(str(error).split())[:2000])
+    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+    if sqlstate in _MEANINGS:
+        first = output.safe(str(error).partition("\n")[0])
+        return f"Database {alias!r}: {_MEANINGS[sqlstate].format(alias=alias, first=first)}"
+    if isinstance(error, OperationalError | InterfaceError) and not connections[alias].connection:
+        return f"Database {alias!r} cannot be reached: {text}"
+    if isinstance(error, DatabaseError | NotSupportedError):
+        return f"Database {alias!r} refused: {text}"
+    return f"Database {alias!r}: {text}"

@@ -1,0 +1,274 @@
+"""What commands print: tables that fit the terminal, JSON lines, times and durations, progress.
+
+Every value of a task is somebody's text. `safe` and `json_line` leave nothing in it that a terminal would obey or
+that would show other text than is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain, islice
+from typing import Any, Protocol
+
+from django.utils import timezone
+
+__all__ = ["Column", "Progress", "age", "duration", "json_line", "moment", "safe", "shorten", "table", "width_of"]
+
+_MEASURED_ROWS = 500
+_GAP = "  "
+
+
+def safe(value: object) -> str:
+    """Write a value on one line that a terminal shows and does not obey.
+
+    Control characters (ANSI escapes begin with one), line breaks, bidirectional and invisible formatting characters,
+    surrogates and unassigned characters become escapes such as `\\n`, `\\x1b` and `\\u202e`.
+    """
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if _harmless(each) else _escape(each) for each in text)
+
+
+def _harmless(character: str) -> bool:
+    # Zs beside the plain space shows as a space; Python counts it as not printable.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """Write one JSON document on one line; what a terminal would obey is escaped, as JSON allows.
+
+    Moments are ISO 8601 in UTC, durations seconds, bytes hexadecimal.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each if _harmless(each) else json.dumps(each)[1:-1] if each != "\x7f" else "\\u007f" for each in text
+    )
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    return str(value)
+
+
+def moment(value: datetime | None, *, precise: bool = False) -> str:
+    """Write a moment in the current time zone: to the second, or precisely with the zone; `-` for none."""
+    if value is None:
+        return "-"
+    local = timezone.localtime(value)
+    if precise:
+        return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}"
+    return f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def duration(value: timedelta | float | None) -> str:
+    """Write a span in at most two units: `812 ms`, `4.2 s`, `3 m 12 s`, `2 h 05 m`, `9 d 4 h`; `-` for none."""
+    if value is None:
+        return "-"
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} m"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def age(since: datetime | None, now: datetime) -> str:
+    """Write how long ago a moment was, or how far ahead it is (`in 5 m 00 s`)."""
+    if since is None:
+        return "-"
+    return f"in {duration(since - now)}" if since > now else duration(now - since)
+
+
+def width_of(text: str) -> int:
+    """Count the columns a text takes on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text to so many columns, with `…` where something is missing."""
+    if width_of(text) <= width:
+        return text
+    kept, used = [], 1
+    for each in text:
+        used += width_of(each)
+        if used > width:
+            break
+        kept.append(each)
+    return "".join(kept) + "…" if width > 0 else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    `least` is how many columns of the terminal it may shrink to; none: it keeps its width. `rank` says how early it
+    is left out when not even that fits: the highest first, 0 never. `paint` gets the padded text and the cell's text
+    and returns what is printed.
+    """
+
+    title: str
+    least: int | None = None
+    rank: int = 0
+    right: bool = False
+    paint: Callable[[str, str], str] | None = None
+
+
+def terminal_width() -> int | None:
+    """Tell how many columns there are (`COLUMNS`, else the terminal's); none when output goes elsewhere."""
+    return shutil.get_terminal_size(fallback=(0, 0)).columns or None
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a table, its head first; nothing when there are no rows.
+
+    Cells are made `safe`. Widths come from the first 500 rows, so that a long listing streams.
+
+    Args:
+        columns: what stands in each cell of a row.
+        rows: one cell for each column; none shows as `-`.
+        width: columns of the terminal to fit into; without it nothing is cut.
+    """
+    lines = ([("-" if cell is None else safe(cell)) for cell in row] for row in rows)
+    first = list(islice(lines, _MEASURED_ROWS))
+    if not first:
+        return
+    widths = _widths(columns, first, width)
+    shown = sorted(widths)
+    yield _line([_padded(columns[each], columns[each].title, widths[each]) for each in shown])
+    yield _line(["─" * widths[each] for each in shown])
+    for row in chain(first, lines):
+        cells = []
+        for each in shown:
+            column, text = columns[each], row[each]
+            cell = _padded(column, shorten(text, widths[each]) if width else text, widths[each])
+            cells.append(column.paint(cell, text) if column.paint else cell)
+        yield _line(cells)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return _GAP.join(cells).rstrip()
+
+
+def _padded(column: Column, text: str, width: int) -> str:
+    space = " " * (width - width_of(text))
+    return space + text if column.right else text + space
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> dict[int, int]:
+    """Choose which columns are shown, by index, and how wide."""
+    natural = {
+        index: max(width_of(column.title), *(width_of(row[index]) for row in rows))
+        for index, column in enumerate(columns)
+    }
+    if width is None:
+        return natural
+    least = {index: min(natural[index], columns[index].least or natural[index]) for index in natural}
+    shown = list(natural)
+    for index in sorted(shown, key=lambda index: -columns[index].rank):
+        if columns[index].rank and _total([least[each] for each in shown]) > width:
+            shown.remove(index)
+    widths = {index: least[index] for index in shown}
+    # What is left over goes to the columns that were cut most, one step at a time, so that all end about equal.
+    spare = width - _total(list(widths.values()))
+    while spare > 0 and (cut := [each for each in shown if widths[each] < natural[each]]):
+        narrowest = min(cut, key=lambda each: widths[each])
+        widths[narrowest] += 1
+        spare -= 1
+    return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+class _Stream(Protocol):
+    def write(self, msg: str = "", style_func: Any = None, ending: str | None = None) -> Any: ...
+    def flush(self) -> Any: ...
+    def isatty(self) -> bool: ...
+
+
+class Progress:
+    """Tells on stderr how far long work has come: a line that is rewritten on a terminal, else one every ten seconds.
+
+    with Progress(self.stderr, "Imported", total=20_000) as progress:
+        progress.advance(500)
+    """
+
+    def __init__(self, stream: _Stream, what: str, *, unit: str = "tasks", total: int | None = None) -> None:
+        self.done = 0
+        self._stream = stream
+        self._what = what
+        self._unit = unit
+        self._total = total
+        self._tty = stream.isatty()
+        self._every = 0.2 if self._tty else 10.0
+        self._began = self._told = time.monotonic()
+        self._shown = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._tty and self._shown:
+            self._stream.write("\r" + " " * self._shown + "\r", ending="")
+            self._stream.flush()
+
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Count what was done, and tell it when it is time.
+
+        Args:
+            by: how many more.
+            note: what it is at, such as a file's name.
+        """
+        self.done += by
+        now = time.monotonic()
+        if now - self._told < self._every:
+            return
+        self._told = now
+        of = f" of {_count(self._total)}" if self._total else ""
+        share = f" ({min(self.done / self._total, 1):.0%})" if self._total else ""
+        rate = f", {_count(int(self.done / max(now - self._began, 0.001)))} a second"
+        line = f"{self._what} {_count(self.done)}{of} {self._unit}{share}{rate}{f'  {safe(note)}' if note else ''}"
+        if not self._tty:
+            self._stream.write(line)
+        else:
+            line = shorten(line, (terminal_width() or 80) - 1)
+            self._stream.write("\r" + line + " " * (self._shown - width_of(line)), ending="")
+            self._shown = width_of(line)
+        self._stream.flush()
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
