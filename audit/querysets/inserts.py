@@ -18,7 +18,17 @@ from audit.status import OnExpiry, Status
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["differences", "insert", "insert_ids", "recorded", "requested"]
+__all__ = [
+    "DOCUMENTS",
+    "TRAVELS_AS",
+    "differences",
+    "insert",
+    "insert_ids",
+    "recorded",
+    "requested",
+    "statement",
+    "travelling",
+]
 
 Values = Mapping[str, Any]
 
@@ -26,7 +36,7 @@ _CHUNK = 5000
 
 # Column → the type its values travel as. Arrays and documents travel as text: arrays of arrays would have to be
 # rectangular, and a document's text reaches JSONB as it is.
-_TRAVELS_AS = {
+TRAVELS_AS = {
     "id": "uuid",
     "action": "text",
     "summary": "text",
@@ -57,13 +67,13 @@ _TRAVELS_AS = {
     "actor": "text",
     "origin": "text",
 }
-_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
-_MOMENTS = tuple(name for name, kind in _TRAVELS_AS.items() if kind == "timestamptz")
+DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
+_MOMENTS = tuple(name for name, kind in TRAVELS_AS.items() if kind == "timestamptz")
 _STATUSES = frozenset(Status.values)
 _ON_EXPIRY = frozenset(OnExpiry.values)
 _LABELS = ("summary", "requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(_TRAVELS_AS),
+    **dict.fromkeys(TRAVELS_AS),
     **dict.fromkeys(_LABELS, ""),
     "status": "pending",
     "priority": 3,
@@ -107,8 +117,8 @@ def recorded(**given: Any) -> dict[str, Any]:
     Raises:
         InvalidValue: an unknown column, or a value that could not be stored.
     """
-    if unknown := given.keys() - _TRAVELS_AS.keys():
-        raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(_TRAVELS_AS))}")
+    if unknown := given.keys() - TRAVELS_AS.keys():
+        raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(TRAVELS_AS))}")
     if "action" not in given:
         raise InvalidValue("action", None, "is required")
     values = _DEFAULTS | given
@@ -124,7 +134,7 @@ def recorded(**given: Any) -> dict[str, Any]:
     values["services_touched"] = validation.services("services", values["services_touched"])
     if not isinstance(values["suggestions"], list | tuple | validation.JSONText | None):
         raise InvalidValue("suggestions", values["suggestions"], "must be a list")
-    for name in _DOCUMENTS:
+    for name in DOCUMENTS:
         if values[name] is not None:
             values[name] = validation.document(name, values[name])
     for name in _MOMENTS:
@@ -139,7 +149,7 @@ def recorded(**given: Any) -> dict[str, Any]:
 
 def insert(model: type[Task], using: str, rows: Sequence[Values]) -> list[Task]:
     """Insert tasks whose ids are free, and return those that were inserted, equal to their rows."""
-    sql, params = _statement(model, rows, columns(model, "audit_task"))
+    sql, params = statement(model, rows, columns(model, "audit_task"))
     return fetch(model, using, sql, params)
 
 
@@ -150,16 +160,16 @@ def insert_ids(model: type[Task], using: str, rows: Sequence[Values]) -> list[UU
     inserted: set[UUID] = set()
     with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
         for start in range(0, len(rows), _CHUNK):
-            cursor.execute(*_statement(model, rows[start : start + _CHUNK], "audit_task.id"))
+            cursor.execute(*statement(model, rows[start : start + _CHUNK], "audit_task.id"))
             inserted.update(key for (key,) in cursor.fetchall())
     return [row["id"] for row in rows if row["id"] in inserted]
 
 
-def _statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:
+def statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:
     """Write the INSERT of rows given as one array a column, leaving out columns that no row names."""
-    used = [name for name in _TRAVELS_AS if any(row[name] != _DEFAULTS[name] for row in rows)]
-    params = [[_travelling(name, row[name]) for row in rows] for name in used]
-    arrays = ", ".join(f"%s::{_TRAVELS_AS[name]}[]" for name in used)
+    used = [name for name in TRAVELS_AS if any(row[name] != _DEFAULTS[name] for row in rows)]
+    params = [[travelling(name, row[name]) for row in rows] for name in used]
+    arrays = ", ".join(f"%s::{TRAVELS_AS[name]}[]" for name in used)
     picked = ", ".join(_arriving(name) for name in used)
     sql = f"""
 INSERT INTO audit_task ({", ".join(used)})
@@ -170,7 +180,8 @@ RETURNING {returning}
     return sql, params
 
 
-def _travelling(name: str, value: Any) -> Any:
+def travelling(name: str, value: Any) -> Any:
+    """Return the value of a column as the parameter it travels as."""
     if value is None:
         return None
     if name == "services_touched":
@@ -183,7 +194,7 @@ def _escaped(service: str) -> str:
 
 
 def _arriving(name: str) -> str:
-    if name in _DOCUMENTS:
+    if name in DOCUMENTS:
         return f"given.{name}::jsonb"
     if name == "services_touched":
         return f"given.{name}::text[]"
@@ -219,4 +230,4 @@ def differences(task: Task, values: Values) -> tuple[str, ...]:
 
 def _read(name: str, value: Any) -> Any:
     """See a value as the task's instance shows it."""
-    return json.loads(value) if name in _DOCUMENTS and value is not None else value
+    return json.loads(value) if name in DOCUMENTS and value is not None else value
