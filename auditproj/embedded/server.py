@@ -77,8 +77,8 @@ class Server:
 
     @property
     def joined(self) -> bool:
-        """Whether this process (or the one it was forked from) is counted as a user."""
-        return self._user is not None
+        """Whether this process (or the one it was forked from) is a user and knows where the server lives."""
+        return self._user is not None and self._place is not None
 
     def connection_parameters(self) -> dict[str, str]:
         """What a client needs to connect: ``host``, ``port``, ``user``."""
