@@ -1,0 +1,122 @@
+"""System checks: is this project and its database fit to keep an audit trail?
+
+`manage.py check` looks at settings; `manage.py check --database default`, `migrate` and the test runners look into
+the database as well.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
+from django.db import connections, router
+
+from audit import conf, inspection
+from audit.models import Task
+
+__all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
+
+MINIMUM_SERVER = 14
+"""The oldest major version of PostgreSQL that this app is made for."""
+
+_IDS = {
+    "table-missing": "audit.E010",
+    "trigger-missing": "audit.E011",
+    "trigger-disabled": "audit.E012",
+    "trigger-mode": "audit.E013",
+    "trigger-changed": "audit.E014",
+    "trigger-late": "audit.E015",
+    "function-missing": "audit.E016",
+    "function-changed": "audit.E017",
+    "function-config": "audit.E018",
+    "function-public": "audit.E019",
+    "check-missing": "audit.E020",
+    "check-unproven": "audit.E021",
+    "rule": "audit.E022",
+}
+
+
+@register
+def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check what can be told without a connection: E001 (database), E003 (apps), E004 (`AUDIT`)."""
+    found: list[CheckMessage] = []
+    alias = router.db_for_write(Task)
+    if connections[alias].vendor != "postgresql":
+        found.append(_not_postgresql(alias))
+    if not apps.is_installed("django.contrib.postgres"):
+        found.append(
+            Error(
+                "django.contrib.postgres is not installed.",
+                hint="Add 'django.contrib.postgres' to INSTALLED_APPS; the service filters need its lookups.",
+                id="audit.E003",
+            )
+        )
+    found += [
+        Error(problem, hint="The keys and their types are in audit/conf.py.", id="audit.E004")
+        for problem in conf.problems()
+    ]
+    return found
+
+
+@register(Tags.database)
+def check_database(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001 (encoding), E010 to E022."""
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        if not inspection.keeps_audit(alias):
+            continue
+        connection: Any = connections[alias]
+        if connection.vendor != "postgresql":
+            # check_settings has said it of the one that is written to.
+            if alias != router.db_for_write(Task):
+                found.append(_not_postgresql(alias))
+            continue
+        found += _server(alias, connection) or _guards(alias)
+    return found
+
+
+def _not_postgresql(alias: str) -> Error:
+    return Error(
+        f"The database {alias!r} is not PostgreSQL ({connections[alias].vendor}), which alone can enforce the trail.",
+        hint="Give DATABASES a PostgreSQL database, and a router that sends the app 'audit' there.",
+        id="audit.E001",
+    )
+
+
+def _server(alias: str, connection: Any) -> list[CheckMessage]:
+    version = _server_version(connection)
+    if version // 10_000 < MINIMUM_SERVER:
+        return [
+            Error(
+                f"The server of {alias!r} is PostgreSQL {version // 10_000}; at least {MINIMUM_SERVER} is needed.",
+                hint="Upgrade the server.",
+                id="audit.E002",
+            )
+        ]
+    return []
+
+
+def _server_version(connection: Any) -> int:
+    return int(connection.pg_version)
+
+
+def _guards(alias: str) -> list[CheckMessage]:
+    found: list[CheckMessage] = [
+        Error(f"{flaw.problem} (database {alias!r})", hint=flaw.remedy, obj=flaw.name, id=_IDS[flaw.kind])
+        for flaw in inspection.inspect(alias)
+    ]
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT current_setting('server_encoding')")
+        (encoding,) = cursor.fetchone()
+    if encoding != "UTF8":
+        found.append(
+            Caution(
+                f"The database {alias!r} stores text as {encoding}, so some characters cannot be recorded.",
+                hint="Create the database with ENCODING 'UTF8'.",
+                id="audit.W001",
+            )
+        )
+    return found
