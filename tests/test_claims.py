@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -131,6 +132,7 @@ def test_a_claim_in_progress_is_skipped_not_waited_for() -> None:
 def test_a_zombie_loses_its_lease_in_every_verb() -> None:
     approved(1)
     (zombie,) = Task.objects.claim(worker="zombie", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
     (recovered,) = Task.objects.recover_expired()
     assert (recovered.status, recovered.expiries) == ("approved", 1)
     (owner,) = Task.objects.claim(worker="owner")
@@ -158,6 +160,7 @@ def test_a_zombie_loses_its_lease_in_every_verb() -> None:
 def test_a_late_finish_is_accepted_while_the_token_still_fits() -> None:
     approved(1)
     (late,) = Task.objects.claim(worker="late", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
     late.complete()
     assert Task.objects.recover_expired() == []
     assert Task.objects.get().status == "completed"
@@ -168,6 +171,7 @@ def test_an_entry_claimed_by_another_is_lost() -> None:
     approved(1)
     Task.objects.get().pause(reason="insufficient_capacity", work_plan={"rest": 1}, actor="w")
     (zombie,) = PauseQueueEntry.objects.claim(worker="zombie", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
     (owner,) = PauseQueueEntry.objects.claim(worker="owner")
     for verb in (zombie.resume, zombie.hold, zombie.release, zombie.cancel, lambda: zombie.defer(LEASE)):
         with pytest.raises(LeaseLost):
@@ -190,6 +194,7 @@ def test_an_entry_claimed_by_another_is_lost() -> None:
 def test_recovery(on_expiry: str, max_expiries: int, cancelled: bool, ends: str) -> None:
     approved(1, on_expiry=on_expiry)
     (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
     if cancelled:
         task.request_cancel(actor="bob", reason="stop")
     (found,) = Task.objects.recover_expired(max_expiries=max_expiries)
@@ -204,6 +209,7 @@ def test_recovery(on_expiry: str, max_expiries: int, cancelled: bool, ends: str)
 def test_recovery_leaves_live_leases_alone_and_is_bounded() -> None:
     approved(5)
     Task.objects.claim(worker="w", limit=3, lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
     Task.objects.claim(worker="w", limit=2)
     assert len(Task.objects.recover_expired(limit=2)) == 2
     assert len(Task.objects.recover_expired(limit=10)) == 1

@@ -89,6 +89,7 @@ def test_recovery_against_completion() -> None:
     for _ in range(40):
         Task.objects.request("race", actor="alice").approve(actor="bob")
         (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
+        time.sleep(0.005)
         lost: list[AuditError] = []
         start = threading.Barrier(2)
 
