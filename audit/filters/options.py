@@ -19,7 +19,7 @@ _HELP = {
     "any_service": "touched at least one of these services",
     "action": "any of these kinds of work",
     "actor": "requested, decided or last changed by any of these",
-    "since": "created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now such as 24h or 7d, or `all`",
+    "since": "created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now (24h, 7d), or `all`",
     "until": "created before",
     "finished_since": "finished at or after",
     "finished_until": "finished before",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from argparse import SUPPRESS
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -67,6 +68,14 @@ class AuditCommand(BaseCommand):
         """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
         choices = formats or ("table", "json")
         parser.add_argument("--format", choices=choices, default=choices[0], help=f"default {choices[0]}")
+
+    def add_shared(self, parser: CommandParser) -> None:
+        """Let the options of every Django command follow a verb too, where people write them."""
+        for name in ("settings", "pythonpath"):
+            parser.add_argument(f"--{name}", default=SUPPRESS, help=SUPPRESS)
+        for name in ("traceback", "no-color", "force-color"):
+            parser.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=SUPPRESS)
+        parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
     def line(self, text: str = "") -> None:
         """Print a line; what the output's encoding cannot write is escaped."""

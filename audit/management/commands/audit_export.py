@@ -1,0 +1,50 @@
+"""`manage.py audit_export`: write tasks as JSON Lines or CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from audit.filters import TaskFilter, add_arguments
+from audit.interchange import csv_lines, json_lines, whole_file
+from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.output import Progress
+from audit.models import Task
+
+_FORMATS = {"jsonl": json_lines, "csv": csv_lines}
+
+
+class Command(AuditCommand):
+    """Write tasks to a file or to standard output."""
+
+    help = (
+        "Write tasks in the order of their ids, as of one moment: JSON Lines, which hold the log and which audit_import "
+        "reads, or CSV for spreadsheets. A file takes its name when it is complete."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters, the format and where to write."""
+        add_arguments(parser)
+        self.add_format(parser, *_FORMATS)
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of standard output")
+
+    def run(self, **options: Any) -> int:
+        """Write every task that the filters leave."""
+        tasks = TaskFilter.from_options(options).apply(Task.objects.using(options["database"]))
+        lines = _FORMATS[options["format"]](tasks)
+        if options["output"] is None:
+            for line in lines:
+                self.stdout.write(line, ending="")
+            return FINE
+        try:
+            with whole_file(options["output"]) as file, Progress(self.stderr, "Wrote") as progress:
+                for line in lines:
+                    file.write(line)
+                    progress.advance()
+        except OSError as error:
+            raise CommandError(
+                f"{options['output']} cannot be written: {error.strerror}.", returncode=UNABLE
+            ) from error
+        return FINE

@@ -1,0 +1,71 @@
+"""`manage.py audit_import`: store tasks from files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from audit.contrib import cloudtrail
+from audit.filters import database_alias
+from audit.interchange import Counts, Importer, Refusal, find_sources, read_json_lines
+from audit.interchange.sources import JSON_LINES
+from audit.management.base import FAILED, FINE, AuditCommand
+from audit.management.output import Progress, safe
+
+_FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
+
+
+class Command(AuditCommand):
+    """Store tasks from files, the good ones, and say what is refused."""
+
+    help = (
+        "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
+        "named with file, line, field and value, and the exit code is 1 then. Importing the same again adds nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take files, their format, and what to do with them."""
+        parser.add_argument("paths", nargs="+", metavar="PATH", help="file, directory (all below it), or - for stdin")
+        self.add_format(parser, *_FORMATS)
+        parser.add_argument("--strict", action="store_true", help="store all, or nothing if anything is refused")
+        parser.add_argument(
+            "--live", action="store_true", help="also take tasks that are not finished; workers here will claim them"
+        )
+        parser.add_argument("--redact", action="store_true", help="mask secrets in outcomes and logs")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check everything against the database, keep nothing"
+        )
+        parser.add_argument("--database", type=database_alias, metavar="ALIAS", help="the database to write to")
+
+    def run(self, **options: Any) -> int:
+        """Import, tell what came of it, and return 1 if anything was refused."""
+        read, suffixes = _FORMATS[options["format"]]
+        sources = find_sources(options["paths"], suffixes)
+        with Progress(self.stderr, "Read") as progress:
+            importer = Importer(
+                using=options["database"],
+                live=options["live"],
+                strict=options["strict"],
+                redact=options["redact"],
+                dry_run=options["dry_run"],
+                on_refusal=self._tell_refusal,
+                on_batch=lambda counts: progress.advance(counts.seen - progress.done),
+            )
+            try:
+                importer.run(each for source in sources for each in read(source))
+            except BaseException:
+                self.note(f"Interrupted: {_told(importer.counts, options)}")
+                raise
+        self.line(_told(importer.counts, options))
+        return FAILED if importer.counts.refused else FINE
+
+    def _tell_refusal(self, refusal: Refusal) -> None:
+        self.note(f"refused: {safe(refusal)}")
+
+
+def _told(counts: Counts, options: dict[str, Any]) -> str:
+    stored = "would be stored" if options["dry_run"] else "stored"
+    parts = [f"{counts.stored} {stored}", f"{counts.present} already present", f"{counts.refused} refused"]
+    nothing = "; --strict stores nothing then" if options["strict"] and counts.refused else ""
+    return f"{', '.join(parts)}{nothing}."

@@ -1,0 +1,124 @@
+"""`manage.py audit_list`: which tasks there are, newest first."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.models import Q
+from django.utils import timezone
+
+from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.filters.lookup import find_task
+from audit.management import story
+from audit.management.base import FINE, AuditCommand
+from audit.management.output import Column, duration, moment, terminal_width
+from audit.models import Task
+from audit.status import Status
+
+# Milliseconds and the twelve bits below them: enough of an id to name a task with, short enough for a terminal.
+_SHORT_ID = 18
+_WIDE = 150
+
+
+class Command(AuditCommand):
+    """Lists tasks."""
+
+    help = "List tasks, newest first. More of them: repeat with --before and the last id."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters of every command, and where to go on."""
+        add_arguments(parser, limit=50)
+        parser.add_argument(
+            "--before", metavar="ID", help="go on after this task of an earlier list (an id, or its beginning)"
+        )
+        self.add_format(parser)
+
+    def run(self, **options: Any) -> int:
+        """Print the tasks."""
+        wanted = TaskFilter.from_options(options)
+        if wanted.needs_window and wanted != wanted.within():
+            wanted = wanted.within()
+            self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
+        tasks = Task.objects.using(options["database"])
+        found = wanted.apply(tasks)
+        if options["before"]:
+            last = find_task(options["before"], tasks.only("id", "created_at"))
+            # The first condition alone would do by meaning; the index is entered by it.
+            found = found.filter(Q(created_at__lt=last.created_at) | Q(id__lt=last.pk), created_at__lte=last.created_at)
+        found = found.order_by("-created_at", "-id")[: options["limit"] + 1]
+        counted = _Counted(options["limit"])
+        if options["format"] == "json":
+            for task in counted(found.iterator(chunk_size=500)):
+                self.json(story.task_values(task))
+        elif not self._table(counted(found.only(*_SHOWN).iterator(chunk_size=500))):
+            self.note(
+                "No tasks match." if wanted or options["before"] else "No tasks yet. Task.objects.request(…) makes one."
+            )
+        if counted.more:
+            self.note(f"There are more: --before {counted.last}")
+        return FINE
+
+    def _table(self, tasks: Iterator[Task]) -> bool:
+        width = terminal_width()
+        now = timezone.now()
+
+        def row(task: Task) -> tuple[object, ...]:
+            if task.status == Status.EXECUTING and task.started_at:
+                took = f"{duration(now - task.started_at)} …"
+            else:
+                took = duration(story.durations(task)["took"])
+            return (
+                moment(task.created_at),
+                task.status,
+                str(task.pk)[: _SHORT_ID if width and width < _WIDE else None],
+                task.action,
+                task.summary,
+                ", ".join(task.services_touched),
+                task.requested_by or task.actor,
+                took,
+            )
+
+        return self.table(
+            (
+                Column(title=f"Created ({story.zone()})"),
+                Column(title="Status", paint=self.paint),
+                Column(title="Id"),
+                Column(title="Action", least=8),
+                Column(title="Summary", least=12),
+                Column(title="Services", least=8, rank=2),
+                Column(title="By", least=6, rank=3),
+                Column(title="Took", right=True, rank=1),
+            ),
+            (row(task) for task in tasks),
+        )
+
+
+_SHOWN = (
+    "id",
+    "created_at",
+    "status",
+    "action",
+    "summary",
+    "services_touched",
+    "requested_by",
+    "actor",
+    "started_at",
+    "finished_at",
+)
+
+
+class _Counted:
+    """Passes on at most `limit` tasks, and knows the last of them and whether there was one more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.last: object = None
+        self.more = False
+
+    def __call__(self, tasks: Iterator[Task]) -> Iterator[Task]:
+        for number, task in enumerate(tasks):
+            if number == self._limit:
+                self.more = True
+                return
+            self.last = task.pk
+            yield task

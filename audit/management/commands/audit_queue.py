@@ -1,0 +1,215 @@
+"""`manage.py audit_queue`: what is paused, and the decisions about it."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from audit import validation
+from audit.exceptions import AuditError, InvalidFilter, InvalidValue
+from audit.filters import TaskFilter, add_arguments, database_alias, parse_when
+from audit.filters.lookup import find_entry
+from audit.management import story
+from audit.management.base import FAILED, FINE, AuditCommand, os_user
+from audit.management.output import Column, age, duration, safe
+from audit.models import PauseQueueEntry, Task
+from audit.status import PauseReason, Status
+
+_STATES = ("due", "leased", "waiting", "held")
+_DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
+_HELP = {
+    "resume": "let the work go on now: its work plan becomes the task's plan, and workers may claim it",
+    "hold": "keep it from becoming due until somebody resumes or defers it",
+    "defer": "make it due at a later time; a held entry is released to that time",
+    "cancel": "give the work up: the task is rejected",
+}
+
+
+class Command(AuditCommand):
+    """Lists paused work, and resumes, holds, defers or cancels it."""
+
+    help = "List paused work, and resume, hold, defer or cancel it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take a verb with its own options."""
+        verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        listing = verbs.add_parser("list", help="what is paused: due first, then what waits, then what is held")
+        add_arguments(listing, limit=50)
+        listing.add_argument(
+            "--state", action="append", choices=_STATES, help="only these states; several times for several"
+        )
+        self.add_format(listing)
+        self.add_shared(listing)
+        for verb, told in _HELP.items():
+            each = verbs.add_parser(verb, help=told, description=told[0].upper() + told[1:] + ".")
+            each.add_argument(
+                "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
+            )
+            each.add_argument("--actor", type=_label, help=f"who decides (default {os_user()})")
+            each.add_argument("--reason", type=_label, help="why; it is written into the log")
+            if verb == "defer":
+                each.add_argument(
+                    "--until",
+                    type=_ahead,
+                    required=True,
+                    metavar="WHEN",
+                    help="a moment such as 2026-11-24T05:48+01:00, or a span from now such as 30m or 2d",
+                )
+            each.add_argument("--database", type=database_alias, default="default", metavar="ALIAS")
+            self.add_format(each)
+            self.add_shared(each)
+
+    def run(self, **options: Any) -> int:
+        """List, or decide about each of the entries."""
+        return self._list(options) if options["verb"] == "list" else self._decide(options["verb"], options)
+
+    def _list(self, options: dict[str, Any]) -> int:
+        wanted = TaskFilter.from_options(options)
+        entries = PauseQueueEntry.objects.using(options["database"])
+        if wanted:
+            tasks = wanted.apply(Task.objects.using(options["database"])).filter(status=Status.PAUSED)
+            entries = entries.filter(task_id__in=tasks.values("pk"))
+        now = timezone.now()
+        found = list(_in_order(entries, options["state"] or _STATES, options["limit"] + 1, now))
+        more = len(found) > options["limit"]
+        found = found[: options["limit"]]
+        if options["format"] == "json":
+            for entry in found:
+                told = {"action": entry.task.action, "summary": entry.task.summary}
+                self.json(story.entry_values(entry, now) | told | {"services_touched": entry.task.services_touched})
+        elif not self._table(found, now):
+            self.note("Nothing is paused." if not wanted and not options["state"] else "Nothing paused matches.")
+        if more:
+            self.note("There are more: --limit N, or narrow it with --state and the other conditions.")
+        return FINE
+
+    def _table(self, entries: list[PauseQueueEntry], now: datetime) -> bool:
+        return self.table(
+            (
+                Column(title="Entry", right=True),
+                Column(title="State", paint=self.paint),
+                Column(title="Paused for", right=True),
+                Column(title="Due"),
+                Column(title="Pri", right=True, rank=2),
+                Column(title="Reason", least=12),
+                Column(title="Task"),
+                Column(title="What", least=16),
+                Column(title="By", least=6, rank=3),
+            ),
+            (
+                (
+                    entry.pk,
+                    state := story.entry_state(entry, now),
+                    age(entry.paused_at, now),
+                    _due(entry, state, now),
+                    entry.priority,
+                    PauseReason(entry.reason).label + (f": {entry.note}" if entry.note else ""),
+                    str(entry.task_id)[:18],
+                    f"{entry.task.action}: {entry.task.summary}" if entry.task.summary else entry.task.action,
+                    entry.claimed_by if state == "leased" else entry.paused_by,
+                )
+                for entry in entries
+            ),
+        )
+
+    def _decide(self, verb: str, options: dict[str, Any]) -> int:
+        using, name, reason = options["database"], options["actor"] or os_user(), options["reason"]
+        refused = 0
+        for text in dict.fromkeys(options["ids"]):
+            try:
+                with transaction.atomic(using=using):
+                    entry = find_entry(text, using)
+                    _verbs(entry, name, reason or "", options.get("until"), using)[verb]()
+                    # A cancelled task has its reason as its outcome already.
+                    if reason and verb != "cancel":
+                        entry.task.note(f"{_DONE[verb].capitalize()}: {reason}", actor=name, using=using)
+            except AuditError as error:
+                refused += 1
+                problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
+                if options["format"] == "json":
+                    self.json({"id": text, "done": None, "refused": problem})
+                else:
+                    self.note(f"{safe(text)}: refused, {safe(problem)}")
+                continue
+            if options["format"] == "json":
+                told = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
+                self.json(told)
+            else:
+                due = f", due {_moment_told(entry.due_at)}" if verb == "defer" else ""
+                self.line(f"{safe(text)}: {_DONE[verb]}{due} (task {entry.task_id}, {safe(entry.task.action)})")
+        if refused:
+            raise CommandError(f"{refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
+        return FINE
+
+
+def _verbs(
+    entry: PauseQueueEntry, name: str, reason: str, until: datetime | timedelta | None, using: str
+) -> dict[str, Callable[[], object]]:
+    return {
+        "resume": lambda: entry.resume(actor=name, using=using),
+        "hold": lambda: entry.hold(actor=name, using=using),
+        "defer": lambda: entry.defer(until or timedelta(0), actor=name, using=using),
+        "cancel": lambda: entry.cancel(reason=reason, actor=name, using=using),
+    }
+
+
+def _in_order(
+    entries: QuerySet[PauseQueueEntry], states: list[str] | tuple[str, ...], limit: int, now: datetime
+) -> Iterator[PauseQueueEntry]:
+    """Yield entries as people ask for them, each part by an index: due and leased, then waiting, then held."""
+    entries = entries.select_related("task").defer(*_UNSHOWN)
+    free = entries.filter(held=False)
+    parts = (
+        (("due", "leased"), free.filter(due_at__lte=now).order_by("priority", "due_at", "id")),
+        (("waiting", "leased"), free.filter(due_at__gt=now).order_by("due_at", "id")),
+        (("held", "leased"), entries.filter(held=True).order_by("due_at", "id")),
+    )
+    for names, part in parts:
+        wanted = [name for name in names if name in states]
+        if not wanted or limit <= 0:
+            continue
+        if wanted == ["leased"]:
+            part = part.filter(lease_expires_at__gt=now)
+        elif "leased" not in wanted:
+            part = part.exclude(lease_expires_at__gt=now)
+        for entry in part[:limit]:
+            limit -= 1
+            yield entry
+
+
+_UNSHOWN = tuple(
+    f"task__{name}"
+    for name in ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin", "row_hash")
+)
+
+
+def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
+    if entry.held:
+        return "when released"
+    if entry.due_at > now:
+        return f"in {duration(entry.due_at - now)}"
+    late = duration(now - entry.due_at)
+    return f"{late} overdue" if state == "due" else f"since {late}"
+
+
+def _moment_told(value: datetime) -> str:
+    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _label(value: str) -> str:
+    try:
+        return validation.label("it", value, max_length=1000)
+    except InvalidValue as error:
+        raise ArgumentTypeError(f"{error.value!r} {error.problem}") from None
+
+
+def _ahead(value: str) -> datetime | timedelta:
+    try:
+        return parse_when("until", value)
+    except InvalidFilter as error:
+        raise ArgumentTypeError(f"{error.value!r} {error.problem.replace('back from', 'from')}") from None

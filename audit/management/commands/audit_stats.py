@@ -1,0 +1,159 @@
+"""`manage.py audit_stats`: how many tasks, how many failed, how long they took."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from audit.filters import TaskFilter, add_arguments, positive
+from audit.management.base import FINE, AuditCommand
+from audit.management.output import Column, duration, moment, safe
+from audit.management.story import zone
+from audit.models import Task
+from audit.statistics import MOST_ROWS, Group, Statistics, statistics
+from audit.status import Status
+
+_WINDOW = timedelta(hours=24)
+_BAR = 24
+
+
+class Command(AuditCommand):
+    """Counts and measures tasks."""
+
+    help = (
+        "Count tasks by status, action, service and error type, with failure rates and durations. "
+        "Without a time it is about the last 24 hours."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters of every command."""
+        add_arguments(parser)
+        parser.add_argument(
+            "--top", type=positive, default=10, metavar="N", help="how many of each to name (default 10)"
+        )
+        parser.add_argument(
+            "--limit",
+            type=positive,
+            default=MOST_ROWS,
+            metavar="N",
+            help=f"look at so many tasks at most, the newest (default {MOST_ROWS})",
+        )
+        self.add_format(parser)
+
+    def run(self, **options: Any) -> int:
+        """Print the figures."""
+        wanted = TaskFilter.from_options(options).within(_WINDOW)
+        found = statistics(
+            wanted.apply(Task.objects.using(options["database"])), top=options["top"], most_rows=options["limit"]
+        )
+        if options["format"] == "json":
+            self.json({"filter": wanted.to_query(), **_values(found)})
+        else:
+            self._page(wanted, found)
+        return FINE
+
+    def _page(self, wanted: TaskFilter, found: Statistics) -> None:
+        total = found.total
+        self.line(self.heading(f"{_number(total.tasks)} {'task' if total.tasks == 1 else 'tasks'}") + _scope(found))
+        self.line(safe(f"Filter: {wanted.to_text() or 'none'}"))
+        if not total.tasks:
+            return
+        if found.first and found.last:
+            self.line(f"Created {moment(found.first)} to {moment(found.last)} {zone()}")
+        if total.failure_rate is not None:
+            self.line(f"Failure rate {_percent(total.failure_rate)} of those that ran to an end")
+        self.line()
+        most = max(total.statuses.values())
+        self.table(
+            (
+                Column(title="Status", paint=self.paint),
+                Column(title="Tasks", right=True),
+                Column(title="Share", right=True),
+                Column(title="", rank=1),
+            ),
+            (
+                (status, _number(count), _percent(count / total.tasks), "█" * max(1, round(_BAR * count / most)))
+                for status, count in total.statuses.items()
+            ),
+        )
+        self.line()
+        self.table(
+            (Column(title="Duration"), *(Column(title=each, right=True) for each in ("p50", "p90", "p99", "Longest"))),
+            (
+                (name, *map(duration, (spread.p50, spread.p90, spread.p99, spread.longest)))
+                for name, spread in (("waited for a start", total.waited), ("took from there", total.took))
+            ),
+        )
+        self._groups("Action", found.actions)
+        self._groups("Service", found.services)
+        if found.error_types:
+            self.line()
+            self.table(
+                (Column(title="Error type", least=16), Column(title="Tasks", right=True)),
+                ((name, _number(count)) for name, count in found.error_types),
+            )
+
+    def _groups(self, title: str, groups: Sequence[Group]) -> None:
+        if not groups:
+            return
+        self.line()
+        self.table(
+            (
+                Column(title=title, least=16),
+                Column(title="Tasks", right=True),
+                Column(title="Failed", right=True),
+                Column(title="Failure rate", right=True),
+                Column(title="Took p50", right=True, rank=1),
+                Column(title="p90", right=True, rank=2),
+                Column(title="Longest", right=True, rank=3),
+            ),
+            (
+                (
+                    group.name,
+                    _number(group.tasks),
+                    _number(group.statuses.get(Status.FAILED, 0)),
+                    None if group.failure_rate is None else _percent(group.failure_rate),
+                    duration(group.took.p50),
+                    duration(group.took.p90),
+                    duration(group.took.longest),
+                )
+                for group in groups
+            ),
+        )
+
+
+def _values(found: Statistics) -> dict[str, Any]:
+    return {
+        "tasks": found.total.tasks,
+        "complete": found.complete,
+        "first": found.first,
+        "last": found.last,
+        **_group_values(found.total),
+        "actions": [{"action": group.name, **_group_values(group)} for group in found.actions],
+        "services": [{"service": group.name, **_group_values(group)} for group in found.services],
+        "error_types": [{"error_type": name, "tasks": count} for name, count in found.error_types],
+    }
+
+
+def _group_values(group: Group) -> dict[str, Any]:
+    return {
+        "tasks": group.tasks,
+        "statuses": {status: group.statuses.get(status, 0) for status in Status.values},
+        "failure_rate": group.failure_rate,
+        "took_s": asdict(group.took),
+        "waited_s": asdict(group.waited),
+    }
+
+
+def _scope(found: Statistics) -> str:
+    return "" if found.complete else " (the newest; --limit looks at more)"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

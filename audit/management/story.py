@@ -1,0 +1,234 @@
+"""How commands tell of tasks: as values for JSON, and as pages of text for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from audit.management.output import Column, age, duration, moment, safe, table
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.status import LIVE, PauseReason, Status
+
+__all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
+
+_MOST_LINES = 60
+
+
+def zone() -> str:
+    """Name the time zone in which moments are written, as it is now."""
+    return f"{timezone.localtime():%Z}"
+
+
+def task_values(task: Task) -> dict[str, Any]:
+    """Return every column of a task, and the durations in seconds."""
+    values = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
+    return values | {f"{name}_s": span for name, span in durations(task).items()}
+
+
+def log_values(row: ExecutionLog) -> dict[str, Any]:
+    """Return every column of a log row, its task excepted."""
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields if field.name != "task"}
+
+
+def entry_values(entry: PauseQueueEntry, now: datetime) -> dict[str, Any]:
+    """Return every column of a pause entry, its state, and its age and delay in seconds."""
+    values = {field.attname: getattr(entry, field.attname) for field in entry._meta.concrete_fields}
+    state = entry_state(entry, now)
+    overdue = now - entry.due_at if state in ("due", "leased") and entry.due_at < now else None
+    return values | {"state": state, "age_s": now - entry.paused_at, "overdue_s": overdue}
+
+
+def entry_state(entry: PauseQueueEntry, now: datetime) -> str:
+    """Say how an entry stands: `leased` to a worker, `held` by a person or event, `due`, or `waiting` for its time."""
+    if entry.lease_expires_at is not None and entry.lease_expires_at > now:
+        return "leased"
+    if entry.held:
+        return "held"
+    return "due" if entry.due_at <= now else "waiting"
+
+
+def durations(task: Task) -> dict[str, Any]:
+    """Measure a task: `waited` for its (last) start, `took` from there to the end, `total`; none where not yet."""
+    started, finished = task.started_at, task.finished_at
+    return {
+        "waited": started - task.created_at if started else None,
+        "took": finished - started if started and finished else None,
+        "total": finished - task.created_at if finished else None,
+    }
+
+
+def story(
+    task: Task,
+    log: Sequence[ExecutionLog],
+    entry: PauseQueueEntry | None,
+    *,
+    more_log: bool,
+    heading: Any,
+    paint: Any,
+    width: int | None,
+) -> Iterator[str]:
+    """Yield the lines that tell a task's story.
+
+    Args:
+        task: whose story it is.
+        log: its rows in order, perhaps not all.
+        entry: its place in the pause queue, if it has one.
+        more_log: whether the log goes on.
+        heading: makes a heading stand out.
+        paint: colours a text after a status.
+        width: columns of the terminal; none: nothing is cut.
+    """
+    now = timezone.now()
+    yield f"{heading(safe(task.action))}  {safe(task.summary)}".rstrip()
+    yield f"{task.pk}  {paint(task.status, task.status)}"
+    yield ""
+    yield from _facts(_task_facts(task, now))
+    if entry is not None:
+        yield from ("", heading("Pause queue"), *_facts(_entry_facts(entry, now)))
+    for title, value in (
+        ("Outcome", task.outcome),
+        ("Plan", task.plan),
+        ("Estimated resources", task.estimated_resources),
+        ("Resources used", task.resources_used),
+        ("Origin", task.origin),
+    ):
+        if value is not None:
+            yield from ("", heading(title), *document(value))
+    if task.suggestions:
+        yield from ("", heading("Suggestions"), *_suggestions(task.suggestions))
+    yield ""
+    yield heading(f"Execution log ({zone()}; actors as claimed by the application, roles as seen by the database)")
+    yield from _timeline(log, task.finished_at, width)
+    if more_log:
+        yield f"  … the log goes on after these {len(log)} rows; --log N shows more"
+
+
+def document(value: Any, indent: str = "  ") -> Iterator[str]:
+    """Yield readable JSON; a document of more than 60 lines is cut there, with the number of those left out."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    lines = text.split("\n")
+    for line in lines[:_MOST_LINES]:
+        shown = safe(line)
+        yield indent + (shown if len(shown) <= 2000 else f"{shown[:2000]}… ({len(shown)} characters)")
+    if len(lines) > _MOST_LINES:
+        yield f"{indent}… {len(lines) - _MOST_LINES} more lines; --format json shows all"
+
+
+def _facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    shown = [(name, value) for name, value in pairs if value]
+    width = max(len(name) for name, _ in shown)
+    for name, value in shown:
+        yield f"  {name:<{width}}  {value}"
+
+
+def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
+    spans = durations(task)
+    yield "Services", ", ".join(map(safe, task.services_touched)) or "-"
+    yield "Priority", f"{task.priority} (1 is highest)"
+    yield "Requested by", safe(task.requested_by)
+    yield "Decided by", safe(task.decided_by)
+    yield "Last change by", safe(task.actor)
+    yield "Correlation", safe(task.correlation_id)
+    yield "Parent", str(task.parent or "")
+    yield "Created", _told(task.created_at, now)
+    if abs((task.recorded_at - task.created_at).total_seconds()) >= 1:
+        yield "Recorded", f"{_told(task.recorded_at, now)}; when this database first saw it"
+    if task.available_at > task.created_at:
+        yield "Available", _told(task.available_at, now)
+    yield "Decided", _told(task.decided_at, now)
+    yield "Started", _told(task.started_at, now)
+    yield "Finished", _told(task.finished_at, now)
+    if task.finished_at:
+        waited, took, total = (duration(spans[name]) for name in ("waited", "took", "total"))
+        yield "Durations", f"waited {waited}, took {took}, in all {total}"
+    elif task.status == Status.EXECUTING and task.started_at:
+        yield "Durations", f"waited {duration(spans['waited'])}, running for {duration(now - task.started_at)}"
+    else:
+        yield "Durations", f"waiting for {duration(now - task.created_at)}" if task.created_at < now else ""
+    if task.attempt:
+        yield "Attempts", f"{task.attempt}" + (f", {task.expiries} lost by an expired lease" if task.expiries else "")
+    if task.status in LIVE and task.claimed_by and task.lease_expires_at:
+        expired = "expired" if task.lease_expires_at <= now else "expires"
+        yield "Claimed by", f"{safe(task.claimed_by)}; lease {expired} {_told(task.lease_expires_at, now)}"
+    elif task.claimed_by:
+        yield "Worker", safe(task.claimed_by)
+    yield "Stop requested", _told(task.cancel_requested_at, now)
+    yield "Revision", str(task.revision)
+    if task.row_hash:
+        yield "Row hash", f"{bytes(task.row_hash).hex()} (version {task.row_version})"
+
+
+def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, str]]:
+    yield "Entry", str(entry.pk)
+    yield "State", entry_state(entry, now)
+    yield "Reason", str(PauseReason(entry.reason).label) + (f": {safe(entry.note)}" if entry.note else "")
+    yield "Paused by", safe(entry.paused_by)
+    yield "Paused", _told(entry.paused_at, now)
+    yield "Due", "when somebody releases it" if entry.held else _told(entry.due_at, now)
+    yield "Priority", str(entry.priority)
+    if entry.claimed_by and entry.lease_expires_at:
+        yield "Claimed by", f"{safe(entry.claimed_by)}, until {_told(entry.lease_expires_at, now)}"
+    if entry.work_plan is not None:
+        yield "Work plan", safe(json.dumps(entry.work_plan, ensure_ascii=False))[:2000]
+
+
+def _told(value: datetime | None, now: datetime) -> str:
+    if value is None:
+        return ""
+    return f"{moment(value, precise=True)} ({age(value, now)}{'' if value > now else ' ago'})"
+
+
+def _suggestions(suggestions: Any) -> Iterator[str]:
+    if not isinstance(suggestions, list):
+        yield from document(suggestions)
+        return
+    for number, each in enumerate(suggestions, 1):
+        if isinstance(each, dict) and isinstance(each.get("suggestion"), str):
+            reason = f" (because: {safe(each['reason'])})" if each.get("reason") else ""
+            yield f"  {number}. {safe(each['suggestion'])}{reason}"
+        else:
+            yield f"  {number}. {safe(json.dumps(each, ensure_ascii=False))}"
+
+
+def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: int | None) -> Iterator[str]:
+    columns = (
+        Column(title="At"),
+        Column(title="Gap", right=True),
+        Column(title="What", least=24),
+        Column(title="Took", right=True, rank=3),
+        Column(title="Actor", least=8),
+        Column(title="Role", least=6, rank=1),
+        Column(title="Told", least=16, rank=2),
+    )
+    previous = None
+    rows = []
+    for row in log:
+        gap = f"+{duration(row.at - previous)}" if previous is not None else ""
+        local = timezone.localtime(row.at)
+        at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
+        took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""
+        told = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
+        rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, told))
+        previous = row.at
+    for line in table(columns, rows, width=width and max(width - 2, 20)):
+        yield f"  {line}"
+    if not rows:
+        yield "  none"
+
+
+def _what(row: ExecutionLog, finished_at: datetime | None) -> str:
+    if row.to_status:
+        return f"{row.from_status} → {row.to_status}" if row.from_status else f"new: {row.to_status}"
+    step = f"step {row.step_number}" if row.step_number is not None else row.kind
+    after = ", after the end" if finished_at and row.at > finished_at else ""
+    return f"{step} {row.action}".rstrip() + after
+
+
+def _compact(detail: Any) -> str:
+    if detail is None:
+        return ""
+    return detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
