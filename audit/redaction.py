@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from audit import conf
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, InvalidValue
 
 __all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_text"]
 
@@ -72,13 +72,14 @@ def redact(value: Any) -> Any:
     """Return a JSON value with its secrets masked; what was given stays as it is.
 
     Under a key that names a secret everything is masked, except null, true and false, which can hold none. All
-    other text is treated as by `redact_text`. What is nested deeper than any task may store is masked whole.
+    other text is treated as by `redact_text`.
 
     Args:
         value: any JSON: dict, list or tuple, str, number, bool or None. Anything else is returned as it is.
 
     Raises:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        InvalidValue: nested deeper than any task may store.
     """
     return _redact(value, _rules(), 0)
 
@@ -130,7 +131,7 @@ def _redact(value: Any, rules: _Rules, depth: int) -> Any:
     if isinstance(value, str):
         return _redact_text(value, rules)
     if isinstance(value, dict | list | tuple) and depth > _MAX_DEPTH:
-        return MASK
+        raise InvalidValue("value", "…", f"is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
         return {
             key: MASK if _is_secret(key, rules) and not _is_bare(inner) else _redact(inner, rules, depth + 1)

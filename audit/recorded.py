@@ -1,0 +1,80 @@
+"""The task as the block of a record sees it: its log is redacted, and what it says of its outcome is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from audit.exceptions import IllegalTransition
+from audit.models import ExecutionLog, Task
+from audit.models.statements import async_twin
+from audit.models.verbs import TaskVerbs
+from audit.redaction import redact, redact_text
+from audit.status import Status
+
+__all__ = ["RecordedTask"]
+
+
+class _Given:
+    """A document that the block fills in, stored when the block ends.
+
+    A verb makes the instance equal to its row, which holds nothing here before the end: that NULL does not wipe
+    out what the block has given.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Task | None, owner: type | None = None) -> Any:
+        return self if task is None else task.__dict__.get(self._name)
+
+    def __set__(self, task: Task, value: Any) -> None:
+        if value is None and task.status == Status.EXECUTING:
+            task.__dict__.setdefault(self._name, None)
+        else:
+            task.__dict__[self._name] = value
+
+
+_NEVER_HANDED_ON = "Recorded work is done by whoever records it; let the block end, or call fail()."
+
+
+class _Recorded(TaskVerbs):
+    if not TYPE_CHECKING:
+        outcome = _Given()
+        resources_used = _Given()
+
+    def log(self, action: str, *, output_summary: str = "", detail: Any = None, **options: Any) -> ExecutionLog:
+        written: ExecutionLog = _task(super()).log(
+            action, output_summary=_text(output_summary), detail=redact(detail), **options
+        )
+        return written
+
+    def note(self, text: str, *, detail: Any = None, **options: Any) -> ExecutionLog:
+        written: ExecutionLog = _task(super()).note(_text(text), detail=redact(detail), **options)
+        return written
+
+    def release(self, **options: Any) -> NoReturn:
+        raise IllegalTransition(self.id, self.status, Status.APPROVED, _NEVER_HANDED_ON)
+
+    def pause(self, **options: Any) -> NoReturn:
+        raise IllegalTransition(self.id, self.status, Status.PAUSED, _NEVER_HANDED_ON)
+
+    # The twins of the base run its own verbs, not these.
+    if not TYPE_CHECKING:
+        alog = async_twin(log)
+        anote = async_twin(note)
+        arelease = async_twin(release)
+        apause = async_twin(pause)
+
+
+def _task(task: Any) -> Any:
+    """See verbs as those of a task, which mypy cannot know of a mixin."""
+    return task
+
+
+def _text(value: Any) -> Any:
+    """Redact a text, and leave anything else to the verb, which refuses it."""
+    return redact_text(value) if isinstance(value, str) else value
+
+
+# A class of the same rows, made by `type` itself: Django's metaclass would register a model of its own.
+RecordedTask: type[Task] = type.__new__(type(Task), "RecordedTask", (_Recorded, Task), {"__module__": __name__})

@@ -1,0 +1,437 @@
+"""Records work as it happens: `with record("backup", services=["db"]) as task: …`, or `@record("backup")`.
+
+Note [Ends of a block]
+    A block that runs to its end is `completed`, also when it leaves by `sys.exit(0)`. Any other exception makes it
+    `failed` and goes on to the caller: errors, `KeyboardInterrupt`, a cancelled asyncio task, and the closing of a
+    generator in whose body the block stands. When the end cannot be stored (the database is away, the lease is
+    lost) that is an error of its own; only where an exception is on its way already, that one wins and the failure
+    is logged and noted on it.
+
+    A process that is killed stores nothing. Its lease runs out, and recovery fails the task (`on_expiry='fail'`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import json
+import logging
+import os
+import socket
+import time
+import traceback as tracebacks
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import InterfaceError, OperationalError, connections, router
+
+from audit import conf, redaction, validation
+from audit.context import actor as acting_as
+from audit.context import get_actor
+from audit.exceptions import InvalidValue, NotDurable
+from audit.keeping import Watched, keeper
+from audit.querysets import inserts
+from audit.querysets.filters import lease_of
+from audit.querysets.records import Hold, insert_executing
+from audit.resources import Meter
+from audit.status import Status
+
+if TYPE_CHECKING:
+    from audit.models import Task
+
+__all__ = ["Recording", "current_task", "record"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = logging.getLogger("audit")
+
+_current: ContextVar[Task | None] = ContextVar("audit_record", default=None)
+
+
+def current_task() -> Task | None:
+    """Return the task of the innermost open `record`, or None outside of any."""
+    return _current.get()
+
+
+def record(
+    action: str,
+    *,
+    summary: str = "",
+    services: Iterable[str] = (),
+    plan: Any = None,
+    actor: str | None = None,
+    parent: Task | UUID | str | None = None,
+    correlation_id: str = "",
+    estimated_resources: Any = None,
+    durable: bool = True,
+    using: str | None = None,
+    lease: timedelta | None = None,
+) -> Recording:
+    """Record the work of a block or of each call of a function; sync and async alike.
+
+    The task is executing while the work runs. Inside, its verbs work (`log`, `touch`, `suggest`, `note`,
+    `heartbeat`); what the block puts into `task.outcome` and `task.resources_used` is stored at the end; and
+    `task.cancel_requested_at` tells, within a third of the lease, that somebody asked the work to stop.
+    Outcome, log and traceback are redacted (`audit.redaction`), the plan is not.
+
+    Args:
+        action: the kind of work, at most 100 characters.
+        summary: what is done, in words.
+        services: names of the services it touches.
+        plan: what it will do, any JSON.
+        actor: who does it, also for everything else inside the block; the `actor` block's name when left out.
+        parent: the task this one belongs to; the enclosing record's when left out.
+        correlation_id: a request, trace or batch id.
+        estimated_resources: JSON such as `{"wall_s": 30}`.
+        durable: refuse to start inside a transaction, whose rollback would take the record along.
+        using: the alias to write through; `AUDIT["RECORD_USING"]`, else the router's choice, when left out.
+        lease: how long the task stays executing after the process was killed; `AUDIT["RECORD_LEASE_SECONDS"]`
+            when left out.
+
+    Returns:
+        A context manager (`with` and `async with`) that gives the task, and a decorator for functions and
+        coroutine functions.
+
+    Raises:
+        TypeError: used as `@record` without an action.
+        NotDurable: on entry, inside a transaction.
+        InvalidValue: on entry, a value that cannot be stored.
+    """
+    if callable(action):
+        raise TypeError('record needs an action: write @record("action"), not @record')
+    return Recording(
+        action,
+        summary=summary,
+        services=services,
+        plan=plan,
+        actor=actor,
+        parent=parent,
+        correlation_id=correlation_id,
+        estimated_resources=estimated_resources,
+        durable=durable,
+        using=using,
+        lease=lease,
+    )
+
+
+@dataclass(slots=True)
+class _Run:
+    """One piece of work under way."""
+
+    task: Task
+    using: str
+    joined: bool  # the caller's transaction carries the record
+    watched: Watched
+    pid: int = field(default_factory=os.getpid)
+
+
+@dataclass(slots=True, eq=False)
+class Recording:
+    """What `record` returns; its arguments are those of `record`. Usable again once its block has ended."""
+
+    action: str
+    _: KW_ONLY
+    summary: str = ""
+    services: Iterable[str] = ()
+    plan: Any = None
+    actor: str | None = None
+    parent: Task | UUID | str | None = None
+    correlation_id: str = ""
+    estimated_resources: Any = None
+    durable: bool = True
+    using: str | None = None
+    lease: timedelta | None = None
+    _run: _Run | None = field(default=None, init=False, repr=False)
+    _undo: contextlib.ExitStack | None = field(default=None, init=False, repr=False)
+
+    # As a context manager
+
+    def __enter__(self) -> Task:
+        task = self.begin()
+        self._enter_context(task)
+        return task
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave_context()
+        self.end(error)
+
+    async def __aenter__(self) -> Task:
+        try:
+            task: Task = await _to_the_end(self.begin)
+        except asyncio.CancelledError as error:
+            # Cancelled while the task was being written: it exists, and nobody will leave the block.
+            if self._run is not None:
+                await _to_the_end(self.end, error)
+            raise
+        self._enter_context(task)
+        return task
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave_context()
+        try:
+            await _to_the_end(self.end, error)
+        except asyncio.CancelledError:
+            if error is None:
+                raise
+
+    def _enter_context(self, task: Task) -> None:
+        undo = contextlib.ExitStack()
+        # Set back rather than reset: a fixture or a generator may leave in another context than it entered.
+        undo.callback(_current.set, _current.get())
+        _current.set(task)
+        if self.actor is not None:
+            undo.push(_elsewhere)
+            undo.enter_context(acting_as(self.actor))
+        self._undo = undo
+
+    def _leave_context(self) -> None:
+        if self._undo is not None:
+            self._undo.close()
+            self._undo = None
+
+    # As a decorator
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Wrap a function or coroutine function: each call is a record of its own.
+
+        Raises:
+            TypeError: a class, a generator function (its call would end before its work begins), or no function.
+        """
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(f"@record takes a function, not {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"@record cannot wrap the generator function {function.__qualname__}: calling it does no work yet. "
+                "Write `with record(…):` around the work inside it."
+            )
+        if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+
+            @functools.wraps(function)
+            async def recorded_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self._again():
+                    return await cast("Callable[P, Any]", function)(*args, **kwargs)
+
+            return cast("Callable[P, R]", recorded_coroutine)
+
+        @functools.wraps(function)
+        def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return recorded
+
+    def _again(self) -> Recording:
+        return record(
+            self.action,
+            summary=self.summary,
+            services=self.services,
+            plan=self.plan,
+            actor=self.actor,
+            parent=self.parent,
+            correlation_id=self.correlation_id,
+            estimated_resources=self.estimated_resources,
+            durable=self.durable,
+            using=self.using,
+            lease=self.lease,
+        )
+
+    # Without a block
+
+    def begin(self) -> Task:
+        """Write the task as executing and keep its lease alive until `end`; for callers that have no block.
+
+        Raises:
+            NotDurable, InvalidValue: as `record` says; nothing is written.
+            RuntimeError: this record is open already.
+        """
+        from audit.models import Task
+        from audit.recorded import RecordedTask
+
+        if self._run is not None:
+            raise RuntimeError(f"This record of {self.action!r} is open; make another with record(…).")
+        settings = conf.settings()
+        redaction.check()
+        lease = lease_of(self.lease or timedelta(seconds=settings.RECORD_LEASE_SECONDS))
+        values = self._values()
+        using = self.using or settings.RECORD_USING or router.db_for_write(Task)
+        if using not in connections:
+            raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
+        joined = self._joins(using)
+        meter = Meter()
+        task = insert_executing(Task, using, values, lease)
+        task.__class__ = RecordedTask
+        task.outcome = {}
+        hold = Hold(task_id=task.pk, token=cast("UUID", task.claim_token), lease=lease, actor=task.actor)
+        watched = Watched(task, hold, using, meter)
+        # Nobody else sees a row of an open transaction, to prolong its lease or to let it run out.
+        if not joined:
+            keeper.watch(watched)
+        self._run = _Run(task=task, using=using, joined=joined, watched=watched)
+        return task
+
+    def end(
+        self, error: BaseException | None = None, *, failed: bool = False, again_after: Sequence[float] = ()
+    ) -> None:
+        """Store how the work ended, with `task.outcome` and what it used; see Note [Ends of a block].
+
+        Args:
+            error: the exception that ended it.
+            failed: whether it failed without one; the outcome says how.
+            again_after: seconds to wait before each further try while the database is away.
+
+        Raises:
+            InvalidValue: an outcome that cannot be stored; the task has failed for it.
+            TaskFrozen, LeaseLost, django.db.Error: the end could not be stored. Never when `error` is given.
+        """
+        run, self._run = self._run, None
+        if run is None:
+            raise RuntimeError(f"This record of {self.action!r} is not open.")
+        if run.pid != os.getpid():
+            return  # a forked child: the work, and its record, are the parent's
+        keeper.unwatch(run.watched)
+        try:
+            _finish(run, error, failed, again_after)
+        except Exception as problem:
+            if error is None:
+                raise
+            logger.exception("The end of the record %s (%s) could not be stored.", run.task.pk, self.action)
+            error.add_note(f"The end of the record {run.task.pk} could not be stored: {problem!r}")
+
+    def _values(self) -> dict[str, Any]:
+        named = get_actor() if self.actor is None else validation.label("actor", self.actor)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        parent = self.parent or _current.get()
+        return inserts.recorded(
+            action=self.action,
+            summary=self.summary,
+            services_touched=self.services,
+            plan=self.plan,
+            estimated_resources=self.estimated_resources,
+            requested_by=named,
+            parent=parent if parent is None or isinstance(parent, UUID | str) else parent.pk,
+            correlation_id=self.correlation_id,
+            claimed_by=worker,
+            actor=named or worker,
+        )
+
+    def _joins(self, using: str) -> bool:
+        """Say whether a transaction is open; one that is not a test case's own must be joined knowingly."""
+        connection = connections[using]
+        if not connection.in_atomic_block and connection.get_autocommit():
+            return False
+        blocks = connection.atomic_blocks
+        if self.durable and not (blocks and getattr(blocks[-1], "_from_testcase", False)):
+            raise NotDurable(
+                f"record({self.action!r}) stands inside a transaction on {using!r}, whose rollback would take the "
+                'record along. Open it outside of atomic(); or let AUDIT["RECORD_USING"] name an alias with a '
+                "connection of its own; or pass durable=False to join the transaction knowingly."
+            )
+        return True
+
+
+def _elsewhere(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    """Let pass that a context variable cannot be reset in another context than it was set in."""
+    return isinstance(error, ValueError)
+
+
+async def _to_the_end(function: Callable[..., Any], *args: Any) -> Any:
+    """Run a function in Django's thread to its end, also when the caller is cancelled meanwhile.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled; the function has ended all the same.
+    """
+    work = asyncio.ensure_future(sync_to_async(function)(*args))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None and not work.cancelled():
+        if problem := work.exception():
+            logger.error("A record could not be written while its caller was cancelled: %s", problem)
+        raise cancelled
+    return work.result()
+
+
+def _finish(run: _Run, error: BaseException | None, failed: bool, again_after: Sequence[float]) -> None:
+    from audit.models import Task
+
+    task = run.task
+    given, used = task.outcome, task.resources_used
+    task.__class__ = Task
+    if task.status != Status.EXECUTING:
+        return  # the block has ended it by a verb
+    measured = run.watched.meter.used()
+    if used is None or isinstance(used, dict):
+        used = measured | (used or {})
+    if isinstance(error, SystemExit) and not error.code:
+        error = None
+    try:
+        validation.document("outcome", given)
+        validation.document("resources", used)
+        outcome = redaction.redact(json.loads(given) if isinstance(given, validation.JSONText) else given)
+    except InvalidValue as refused:
+        told = _told(error or refused) | {"outcome_refused": str(refused)}
+        _store(run, Status.FAILED, told, measured, again_after)
+        if error is None:
+            raise
+        return
+    if error is None and not failed:
+        _store(run, Status.COMPLETED, outcome, used, again_after)
+        return
+    told = {"error_type": "Error", "output_summary": ""} if error is None else _told(error)
+    told |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
+    _store(run, Status.FAILED, told, used, again_after)
+
+
+def _store(run: _Run, status: Status, outcome: Any, resources: Any, again_after: Sequence[float]) -> None:
+    """Finish the task; a connection that went stale during long work is replaced at once, then after each wait."""
+    finish = run.task.complete if status == Status.COMPLETED else functools.partial(run.task.fail, "")
+    for wait in (0.0, *again_after, None):
+        try:
+            finish(outcome=outcome, resources=resources, actor=run.watched.hold.actor, using=run.using)
+            return
+        except (OperationalError, InterfaceError):
+            connection = connections[run.using]
+            if wait is None or connection.in_atomic_block:
+                raise
+            connection.close()
+            time.sleep(wait)
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """Describe an exception: type, message and the end of its traceback, bounded and redacted."""
+    from audit.models.verbs import storable
+
+    limit = conf.settings().TRACEBACK_CHARS
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not keep the failure from being written
+        message = "(its message could not be made)"
+    trace = "".join(tracebacks.format_exception(error))
+    # Redacted before it is cut, with room to spare: half a secret is not recognised.
+    message = redaction.redact_text(storable(message[: 2 * limit]))
+    trace = redaction.redact_text(storable(trace[-2 * limit :]))
+    told = {
+        "success": False,
+        "error_type": type(error).__qualname__,
+        "output_summary": message if len(message) <= limit else f"{message[:limit]}…",
+        "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
+    }
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        told["exit_status"] = error.code
+    return told

@@ -1,0 +1,393 @@
+"""Runs a command as recorded work: its output passes through, its signals reach it, its end is stored.
+
+Note [Whose signals]
+    The command gets a process group of its own, and what this process receives (`FORWARDED`) goes to that group.
+    Only with a terminal as standard input it stays in ours: another group could not read from the terminal, and
+    Ctrl-C reaches it by the terminal already.
+
+Note [End of the output]
+    The command has ended when its process has. What it started in the background may hold the pipes open; their
+    output is waited for `_DRAIN_SECONDS`, and then they are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error, connections
+
+from audit import conf
+from audit.exceptions import AuditError, InvalidValue
+from audit.recording import Recording
+from audit.redaction import redact_text
+from audit.resources import ChildMeter
+
+__all__ = ["FORWARDED", "NOT_EXECUTABLE", "NOT_FOUND", "TIMED_OUT", "Ended", "describe", "run", "run_recorded"]
+
+logger = logging.getLogger("audit")
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# As shells and coreutils' timeout have them.
+TIMED_OUT = 124
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+_DRAIN_SECONDS = 1.0
+_KILL_AFTER_SECONDS = 10.0
+_FIRST_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 1.0
+_UNWOKEN_SECONDS = 0.05
+_CHUNK = 65536
+# Read beyond the tail that is kept, so that a secret at its cut is still recognised.
+_MARGIN = 8192
+_STORE_AGAIN_AFTER_SECONDS = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended: `status` as a shell would say it, and what is stored of it."""
+
+    status: int
+    outcome: dict[str, Any]
+    resources: dict[str, Any] | None
+
+
+def describe(argv: Sequence[str]) -> str:
+    """Write a command as one would type it, storable and redacted."""
+    return redact_text(_storable(shlex.join(argv)))
+
+
+def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | None = None) -> int:
+    """Run a command as recorded work.
+
+    When the end cannot be stored, not even after some seconds, an error is logged, the task is left to its lease
+    (recovery fails it), and the command's exit status counts all the same.
+
+    Args:
+        recording: what `audit.record` made; it is begun and ended here.
+        argv: the program and its arguments.
+        timeout: seconds after which the command is ended, first by SIGTERM.
+
+    Returns:
+        The exit status: the command's own, 128 + n when signal n ended it, `TIMED_OUT`, `NOT_FOUND` or
+        `NOT_EXECUTABLE`.
+
+    Raises:
+        InvalidValue, NotDurable, django.db.Error: the record could not be begun; nothing was run.
+    """
+    task = recording.begin()
+    using = task._state.db or "default"
+    # The command may run for hours, an idle connection may not last that long.
+    if not connections[using].in_atomic_block:
+        connections[using].close()
+    try:
+        ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)})
+    except BaseException as error:
+        recording.end(error)
+        raise
+    task.outcome = ended.outcome
+    task.resources_used = ended.resources
+    try:
+        recording.end(failed=ended.status != 0, again_after=_STORE_AGAIN_AFTER_SECONDS)
+    except (Error, AuditError) as error:
+        logger.error(
+            "The end of the recorded command %s could not be stored: %s. Its task fails when its lease runs out.",
+            task.pk,
+            error,
+        )
+    return ended.status
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float | None = None,
+    environment: dict[str, str] | None = None,
+    out: int = 1,
+    err: int = 2,
+) -> Ended:
+    """Run a command, pass its output through as it comes, and keep the end of it.
+
+    Args:
+        argv: the program and its arguments.
+        timeout: seconds after which it is ended.
+        environment: variables laid over this process's own.
+        out: the file descriptor its standard output goes to.
+        err: the file descriptor its standard error goes to.
+
+    Raises:
+        InvalidValue: no command, or a timeout that is not positive.
+    """
+    if not argv or not argv[0]:
+        raise InvalidValue("command", list(argv), "is empty")
+    if timeout is not None and not timeout > 0:
+        raise InvalidValue("timeout", timeout, "must be a positive number of seconds")
+    apart = not sys.stdin or sys.stdin.closed or not sys.stdin.isatty()
+    with _Forwarding(apart) as forwarding:
+        meter = ChildMeter()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - running the caller's command is the purpose
+                argv,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | (environment or {}),
+                process_group=0 if apart else None,
+            )
+        except OSError as error:
+            return _not_started(argv, error)
+        forwarding.to(process.pid)
+        with _Pipes(process, out, err) as pipes:
+            try:
+                rusage, status, timed_out = _wait(process.pid, pipes, meter, forwarding, timeout)
+            except BaseException:
+                forwarding.send(signal.SIGKILL)
+                process.wait()
+                raise
+        # Popen would wait once more.
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return _ended(argv, process.returncode, timed_out, forwarding.received, pipes, meter.used(rusage))
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> Ended:
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    status = NOT_FOUND if missing else NOT_EXECUTABLE
+    outcome: dict[str, Any] = {
+        "success": False,
+        "command": describe(argv),
+        "exit_status": status,
+        "error_type": "CommandNotFound" if missing else "CommandNotExecutable",
+        "output_summary": _storable(f"{argv[0]}: {error.strerror}"),
+    }
+    return Ended(status=status, outcome=outcome, resources=None)
+
+
+def _ended(
+    argv: Sequence[str],
+    code: int,
+    timed_out: bool,
+    received: Sequence[str],
+    pipes: _Pipes,
+    resources: dict[str, Any],
+) -> Ended:
+    status = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
+    error_type = "Timeout" if timed_out else "Signal" if code < 0 else "ExitStatus" if code else None
+    killed_by = _signal_name(-code) if code < 0 else None
+    tails = {name: pipes.tail(name) for name in ("stdout", "stderr")}
+    said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
+    ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
+    outcome: dict[str, Any] = {
+        "success": status == 0,
+        "command": describe(argv),
+        "exit_status": status,
+        "error_type": error_type,
+        "output_summary": said or ended,
+    }
+    if killed_by:
+        outcome["signal"] = killed_by
+    if received:
+        outcome["signals_forwarded"] = list(received)
+    for name, tail in tails.items():
+        outcome[name] = tail
+        outcome[f"{name}_bytes"] = pipes.seen(name)
+    return Ended(status=status, outcome=outcome, resources=resources)
+
+
+def _wait(
+    pid: int, pipes: _Pipes, meter: ChildMeter, forwarding: _Forwarding, timeout: float | None
+) -> tuple[Any, int, bool]:
+    """Pump output until the child has ended and its output has come.
+
+    Returns:
+        What `os.wait4` says of it: resources and status; and whether it ran out of time.
+    """
+    now = time.monotonic()
+    deadline = now + timeout if timeout else None
+    timed_out = False
+    look = _FIRST_LOOK_SECONDS
+    next_look = now
+    while True:
+        now = time.monotonic()
+        if now >= next_look:
+            meter.sample(pid, descendants=look >= _LOOK_SECONDS)
+            look = min(look * 2, _LOOK_SECONDS)
+            next_look = now + look
+        if deadline is not None and now >= deadline:
+            forwarding.send(signal.SIGKILL if timed_out else signal.SIGTERM)
+            timed_out = True
+            deadline = now + _KILL_AFTER_SECONDS
+        until = next_look if deadline is None else min(next_look, deadline)
+        pipes.pump(max(0.0, until - now))
+        found, status, rusage = os.wait4(pid, os.WNOHANG)
+        if found:
+            pipes.ignore_end()
+            drained = time.monotonic() + _DRAIN_SECONDS
+            while pipes.open and time.monotonic() < drained:
+                pipes.pump(max(0.0, drained - time.monotonic()))
+            return rusage, status, timed_out
+
+
+class _Forwarding:
+    """Passes signals on to the child while the block lasts; one that was ignored before stays ignored."""
+
+    def __init__(self, group: bool) -> None:
+        self.received: list[str] = []
+        self._group = group
+        self._pid: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Forwarding:
+        # Only there can Python handle signals; elsewhere they stay whose they are.
+        here = threading.current_thread() is threading.main_thread()
+        for number in FORWARDED if here else ():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pid = None
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, pid: int) -> None:
+        """Name the child; what came before it did is sent to it now."""
+        self._pid = pid
+        for name in self.received:
+            self.send(signal.Signals[name])
+
+    def send(self, number: int) -> None:
+        """Send a signal to the child, or its group; one that is gone gets none."""
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                (os.killpg if self._group else os.kill)(self._pid, number)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.received.append(_signal_name(number))
+        if self._group or number != signal.SIGINT:
+            self.send(number)
+
+
+class _Pipes:
+    """Reads the child's two pipes, passes on what comes, and keeps the end of each."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: int, err: int) -> None:
+        self._limit = conf.settings().OUTPUT_TAIL_BYTES
+        self._kept: dict[str, bytearray] = {}
+        self._bytes: dict[str, int] = {}
+        self._selector = selectors.DefaultSelector()
+        for name, pipe, to in (("stdout", process.stdout, out), ("stderr", process.stderr, err)):
+            self._kept[name] = bytearray()
+            self._bytes[name] = 0
+            self._selector.register(pipe, selectors.EVENT_READ, (name, to))  # type: ignore[arg-type]
+        self._open = 2
+        # Wakes `pump` when the child ends; where there is none, `pump` returns often instead.
+        self._pidfd: int | None = None
+        with contextlib.suppress(AttributeError, OSError):
+            self._pidfd = os.pidfd_open(process.pid)
+            self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def __enter__(self) -> _Pipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.data:
+                self._close(key.fileobj)
+        self._selector.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+    @property
+    def open(self) -> bool:
+        """Whether more output may come."""
+        return self._open > 0
+
+    def pump(self, timeout: float) -> None:
+        """Wait so long, in seconds, for output or the child's end, and pass on what is there."""
+        if self._pidfd is None:
+            timeout = min(timeout, _UNWOKEN_SECONDS)
+        for key, _ in self._selector.select(timeout):
+            if not key.data:
+                continue
+            name, to = key.data
+            data = os.read(key.fd, _CHUNK)
+            if not data or not _written(to, data):
+                # Ended; or nobody reads any more, which the child learns as it would without us.
+                self._close(key.fileobj)
+            self._bytes[name] += len(data)
+            kept = self._kept[name]
+            kept += data
+            if len(kept) > 4 * (self._limit + _MARGIN):
+                del kept[: -(self._limit + _MARGIN)]
+
+    def ignore_end(self) -> None:
+        """Be woken by output alone from now on."""
+        if self._pidfd is not None:
+            self._selector.unregister(self._pidfd)
+
+    def seen(self, name: str) -> int:
+        """How many bytes came."""
+        return self._bytes[name]
+
+    def tail(self, name: str) -> str:
+        """The end of what came: at most OUTPUT_TAIL_BYTES of it as UTF-8, redacted; what is no text is replaced."""
+        kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
+        text = redact_text(_storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
+        encoded = text.encode()
+        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
+
+    def _close(self, pipe: Any) -> None:
+        self._open -= 1
+        self._selector.unregister(pipe)
+        pipe.close()
+
+
+def _written(to: int, data: bytes) -> bool:
+    """Write all of it; false when nobody reads there, or nothing more fits."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(to, view) :]
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return False
+    return True
+
+
+def _decoded(data: bytes, *, cut: bool) -> str:
+    if cut:  # perhaps inside a character: what continues one without its beginning is left out
+        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
+        data = data[start:]
+    return data.decode("utf-8", "replace")
+
+
+def _storable(text: str) -> str:
+    from audit.models.verbs import storable
+
+    return storable(text)
+
+
+def _last_line(text: str) -> str:
+    lines = text.rstrip().splitlines()
+    return lines[-1].strip()[:200] if lines else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
