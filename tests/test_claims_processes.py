@@ -5,8 +5,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -116,15 +117,20 @@ def test_recovery_against_completion() -> None:
     assert sum(won.values()) == 40
 
 
+@pytest.fixture
+def unblocked(django_db_blocker: Any) -> Iterator[None]:
+    """Databases of the test's own, which Django's test cases know nothing of."""
+    with django_db_blocker.unblock():
+        yield
+
+
 @pytest.mark.slow
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("unblocked")
 def test_paused_work_survives_an_immediate_stop(throwaway_server: Callable[..., Server]) -> None:
     # Durable, unlike the servers of other tests: what was committed must be there.
     server = throwaway_server(options={"fsync": "on", "full_page_writes": "on"})
-    connections.databases["crash"] = database_settings(server, "postgres")
-    connections.settings["crash"] = connections.configure_settings(
-        {"crash": connections.databases["crash"], "default": {}}
-    )["crash"]
+    settings = database_settings(server, "postgres")
+    connections.databases["crash"] = connections.configure_settings({"default": {}, "crash": settings})["crash"]
     try:
         call_command("migrate", database="crash", verbosity=0)
         tasks = Task.objects.using("crash")
