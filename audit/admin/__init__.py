@@ -1,0 +1,23 @@
+"""The audit browser: read-only pages on the stock admin.
+
+On an `AdminSite` of your own: `register(my_site)`.
+"""
+
+from django.contrib import admin
+
+from audit.admin.log import ExecutionLogAdmin
+from audit.admin.queue import PauseQueueEntryAdmin
+from audit.admin.tasks import TaskAdmin
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+
+__all__ = ["ExecutionLogAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]
+
+
+def register(site: admin.AdminSite) -> None:
+    """Put the pages of the audit browser on an admin site."""
+    site.register(Task, TaskAdmin)
+    site.register(ExecutionLog, ExecutionLogAdmin)
+    site.register(PauseQueueEntry, PauseQueueEntryAdmin)
+
+
+register(admin.site)

@@ -1,0 +1,185 @@
+"""What every page of the browser shares: nobody changes anything here, and reading is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, router
+from django.forms import Media
+from django.forms.widgets import Script
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.views.generic import RedirectView
+
+from audit import conf
+from audit.admin.panels import NOT_MIGRATED, TOO_SLOW, reading, sqlstate
+
+__all__ = ["NotThere", "ReadOnlyAdmin"]
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+Build = Callable[[], "dict[str, Any] | HttpResponse"]
+
+
+class NotThere(Exception):
+    """Nothing in the database answers to this address."""
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """A model's pages, drawn by this app instead of Django's changelist and forms, and closed to every change.
+
+    Subclasses give `list_context` and, where a row has a page of its own, `detail_context`; both run inside
+    `reading` and return plain values, so that a template never asks the database.
+    """
+
+    actions = None
+    list_template = ""
+    detail_template = ""
+
+    def list_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Read what the list's template needs."""
+        raise NotImplementedError
+
+    def detail_context(self, request: HttpRequest, object_id: str) -> dict[str, Any] | HttpResponse:
+        """Read what the page of one row needs, or answer with another page.
+
+        Raises:
+            NotThere: there is no such row.
+        """
+        raise NotImplementedError
+
+    # Nobody, a superuser included
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.view_{self.opts.model_name}")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        return {}
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    # The pages there are
+
+    def get_urls(self) -> list[URLPattern]:
+        """The list and the page of a row; no add, delete or history URL exists."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        view = self.admin_site.admin_view
+        target = f"{self.admin_site.name}:{name}_change"
+        return [
+            path("", view(self.changelist_view), name=f"{name}_changelist"),
+            *self.more_urls(),
+            path("<str:object_id>/change/", view(self.change_view), name=f"{name}_change"),
+            path(
+                "<str:object_id>/",
+                view(RedirectView.as_view(pattern_name=target, http_method_names=["get", "head"])),
+            ),
+        ]
+
+    def more_urls(self) -> list[URLPattern]:
+        """Further pages of a subclass."""
+        return []
+
+    def changelist_view(self, request: HttpRequest, extra_context: Mapping[str, Any] | None = None) -> HttpResponse:
+        """Show the list."""
+        return self.page(request, self.list_template, lambda: self.list_context(request), extra_context)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Mapping[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show one row; nothing can be changed, whatever Django's name for this page says."""
+        return self.page(request, self.detail_template, lambda: self.detail_context(request, object_id), extra_context)
+
+    def page(
+        self, request: HttpRequest, template: str, build: Build, extra: Mapping[str, Any] | None = None
+    ) -> HttpResponse:
+        """Answer a GET with what `build` reads, or with a page that says why it could not be read."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # read by {% url %}
+        try:
+            with reading(self.using):
+                context = build()
+        except NotThere:
+            return self._problem(request, 404, "missing")
+        except DatabaseError as error:
+            state = sqlstate(error)
+            if state == TOO_SLOW:
+                return self._problem(request, 503, "slow")
+            if state in NOT_MIGRATED:
+                return self._problem(request, 503, "migrate")
+            raise
+        if isinstance(context, HttpResponse):
+            return context
+        return TemplateResponse(request, template, {**self._frame(request), **context, **(extra or {})})
+
+    def _problem(self, request: HttpRequest, status: int, problem: str) -> HttpResponse:
+        titles = {
+            "missing": _("Not found"),
+            "slow": _("This took too long"),
+            "migrate": _("The tables of the audit trail are missing"),
+        }
+        context = {**self._frame(request), "title": titles[problem], "problem": problem, "using": self.using}
+        return TemplateResponse(request, "audit/admin/problem.html", context, status=status)
+
+    def _frame(self, request: HttpRequest) -> dict[str, Any]:
+        return {
+            **self.admin_site.each_context(request),
+            "title": str(self.opts.verbose_name_plural).capitalize(),
+            "opts": self.opts,
+            "media": self.media,
+            "list_url": self.url("changelist"),
+            # Django 6.1 writes breadcrumbs as a list.
+            "breadcrumbs_are_list": django.VERSION >= (6, 1),
+        }
+
+    @property
+    def using(self) -> str:
+        """The alias pages read from: `AUDIT["BROWSER_USING"]`, else the router's choice."""
+        return conf.settings().BROWSER_USING or router.db_for_read(self.model)
+
+    def url(self, page: str, *args: Any, model: str = "") -> str:
+        """Reverse a page of this app on this very admin site."""
+        name = f"admin:{self.opts.app_label}_{model or self.opts.model_name}_{page}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
+
+    @property
+    def media(self) -> Media:
+        """Our own stylesheet and script; none of Django's, which belong to its forms."""
+        return Media(css={"all": ["audit/admin.css"]}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str

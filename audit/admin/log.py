@@ -1,0 +1,181 @@
+"""The execution log: every status change and step of every task, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models.functions import Left
+from django.http import HttpRequest, HttpResponseRedirect
+from django.utils.translation import gettext as _
+
+from audit.admin.base import NotThere, ReadOnlyAdmin
+from audit.admin.paging import Order, turn
+from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.wording import ago, moment, shown, span
+from audit.models import ExecutionLog, Task
+from audit.status import LogKind, Status
+
+__all__ = ["ExecutionLogAdmin", "LogRow", "titles"]
+
+ORDER = Order(moment="at", key=int)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """One line of the log, as text."""
+
+    id: int
+    kind: str
+    kind_label: str
+    before: str
+    after: str
+    before_label: str
+    after_label: str
+    when: str
+    exact: str
+    iso: str
+    title: str
+    short: str
+    url: str
+    who: str
+    role: str
+    action: str
+    output: str
+    took: str
+
+
+class ExecutionLogAdmin(ReadOnlyAdmin):
+    """The log as one stream; the page of a row is its place in the page of its task."""
+
+    list_template = "audit/admin/log.html"
+
+    def list_context(self, request: HttpRequest) -> dict[str, Any]:
+        question = Question.read(request, ORDER)
+        kinds = tuple(each for each in request.GET.getlist("kind") if each in LogKind.values)
+        task, problems = _task(request)
+        if task is not None and question.asked.since is None:
+            question = replace(question, answered=question.asked)
+        rows = ExecutionLog.objects.using(self.using)
+        if kinds:
+            rows = rows.filter(kind__in=kinds)
+        if task is not None:
+            rows = rows.filter(task_id=task)
+        if question.start is not None:
+            rows = rows.filter(at__gte=question.start)
+        if question.end is not None:
+            rows = rows.filter(at__lt=question.end)
+        page = turn(_columns(rows), ORDER, question.cursor)
+        found = titles(self.using, {each["task_id"] for each in page.rows})
+        kept = {"kind": list(kinds), "task": [str(task)] if task else []}
+        here = {name: [value] for name, value in question.asked.pairs() if name in ("since", "until")} | kept
+
+        def url(**more: Any) -> str:
+            return f"?{urlencode({**here, **more}, doseq=True)}"
+
+        return {
+            "title": _("Execution log"),
+            "question": question,
+            "problems": [*question.problems, *problems],
+            "rows": [self._row(each, found, question.now) for each in page.rows],
+            "kinds": [
+                Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
+                for kind in LogKind.values
+            ],
+            "ranges": [_with(each, kept) for each in question.ranges()],
+            "task": task,
+            "task_url": self.url("change", task, model="task") if task else "",
+            "task_label": task.hex[-8:] if task else "",
+            "without_task": url(task=[]),
+            "hidden": [(key, value) for key, values in kept.items() for value in values],
+            "newer": url(before=page.before) if page.before else "",
+            "older": url(after=page.after) if page.after else "",
+            "newest": "" if page.first else url(),
+            "widened": _with(Link(label="", url=question.url(question.over(DEFAULT_SPAN * 7))), kept).url,
+            "all_time": _with(Link(label="", url=question.url(question.everything())), kept).url,
+        }
+
+    def detail_context(self, request: HttpRequest, object_id: str) -> Any:
+        if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
+            raise NotThere
+        for task in ExecutionLog.objects.using(self.using).filter(pk=int(object_id)).values_list("task_id", flat=True):
+            return HttpResponseRedirect(f"{self.url('change', task, model='task')}#log-{int(object_id)}")
+        raise NotThere
+
+    def _row(self, values: dict[str, Any], found: dict[UUID, str], now: datetime) -> LogRow:
+        task = values["task_id"]
+        before, after = values["from_status"] or "", values["to_status"] or ""
+        took = values["duration_ms"]
+        return LogRow(
+            id=values["id"],
+            kind=values["kind"],
+            kind_label=_kind(values),
+            before=before,
+            after=after,
+            before_label=str(Status(before).label) if before else "",
+            after_label=str(Status(after).label) if after else "",
+            when=ago(values["at"], now),
+            exact=moment(values["at"], now),
+            iso=values["at"].isoformat(),
+            title=found.get(task, ""),
+            short=task.hex[-8:],
+            url=f"{self.url('change', task, model='task')}#log-{values['id']}",
+            who=shown(values["who"], 60),
+            role=shown(values["role"], 60),
+            action=shown(values["name"], 120),
+            output=shown(values["output"], 240),
+            took=span(timedelta(milliseconds=took)) if took is not None else "",
+        )
+
+
+def _columns(rows: Any) -> Any:
+    return rows.values(
+        "id",
+        "at",
+        "task_id",
+        "kind",
+        "from_status",
+        "to_status",
+        "step_number",
+        "duration_ms",
+        who=Left("actor", 100),
+        role=Left("db_role", 100),
+        name=Left("action", 200),
+        output=Left("output_summary", 300),
+    )
+
+
+def titles(using: str, keys: set[UUID]) -> dict[UUID, str]:
+    """Read what a few tasks are called, in one query: the summary, else the action."""
+    if not keys:
+        return {}
+    rows = Task.objects.using(using).filter(pk__in=keys).values_list("id", Left("summary", 120), "action")
+    return {key: shown(summary, 100).strip() or shown(action) for key, summary, action in rows}
+
+
+def _kind(values: dict[str, Any]) -> str:
+    if values["kind"] == LogKind.STEP and values["step_number"] is not None:
+        return _("Step %(number)s") % {"number": values["step_number"]}
+    return str(LogKind(values["kind"]).label)
+
+
+def _task(request: HttpRequest) -> tuple[UUID | None, list[str]]:
+    text = request.GET.get("task")
+    if not text:
+        return None, []
+    try:
+        return UUID(text), []
+    except ValueError:
+        return None, [_("The task id %(id)s is no UUID; it is left out.") % {"id": shown(text, 80)}]
+
+
+def _toggled(kinds: tuple[str, ...], kind: str) -> list[str]:
+    return [each for each in kinds if each != kind] if kind in kinds else [*kinds, kind]
+
+
+def _with(link: Link, kept: dict[str, list[str]]) -> Link:
+    more = urlencode(kept, doseq=True)
+    return replace(link, url=f"{link.url}&{more}" if more else link.url)

@@ -1,0 +1,245 @@
+"""What a list is asked: the filter in its URL, the range of time it covers, and links to other questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from audit.admin.paging import BadCursor, Cursor, Order
+from audit.admin.wording import moment, shown
+from audit.exceptions import InvalidFilter
+from audit.filters import TaskFilter
+from audit.status import Status
+
+__all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
+
+DEFAULT_SPAN = timedelta(hours=24)
+SPANS = {
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "24h": DEFAULT_SPAN,
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+
+_LABELS = {
+    "status": _("status"),
+    "service": _("service"),
+    "any_service": _("any service"),
+    "action": _("action"),
+    "actor": _("actor"),
+    "since": _("since"),
+    "until": _("until"),
+    "finished_since": _("finished since"),
+    "finished_until": _("finished until"),
+    "correlation": _("correlation id"),
+    "id": _("id"),
+    "parent": _("parent"),
+    "error_type": _("error"),
+    "q": _("search"),
+}
+_RANGE = ("since", "until")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Something to choose: what it says, where it leads, whether it is chosen now."""
+
+    label: Any
+    url: str
+    chosen: bool = False
+    key: str = ""
+    value: str = ""
+    count: int | None = None
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The filter as it was asked, the filter as it is answered (with a range of time), and the page's place."""
+
+    asked: TaskFilter
+    answered: TaskFilter
+    cursor: Cursor | None
+    problems: tuple[str, ...]
+    now: datetime
+
+    @classmethod
+    def read(cls, request: HttpRequest, order: Order) -> Question:
+        """Read the URL; what means nothing is left out and told in `problems`."""
+        refused: list[InvalidFilter] = []
+        asked = TaskFilter.from_query(request.GET, refused)
+        problems = [shown(error, 500) for error in refused]
+        try:
+            cursor = Cursor.read(request.GET, order)
+        except BadCursor as error:
+            cursor = None
+            problems.append(_("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)})
+        return cls(
+            asked=asked,
+            answered=asked if _narrow(asked) else asked.within(DEFAULT_SPAN),
+            cursor=cursor,
+            problems=tuple(problems),
+            now=timezone.now(),
+        )
+
+    # The range of time
+
+    @property
+    def start(self) -> datetime | None:
+        """Where the range begins; None when it is all time."""
+        return self._moment(self.answered.since)
+
+    @property
+    def end(self) -> datetime | None:
+        """Where the range ends; None when it is now."""
+        return self._moment(self.answered.until)
+
+    def _moment(self, when: datetime | timedelta | None) -> datetime | None:
+        return self.now - when if isinstance(when, timedelta) else when
+
+    @property
+    def span_name(self) -> str:
+        """Which of the range buttons is pressed: a key of `SPANS`, `all` or `custom`."""
+        if self.answered.until is None:
+            if self.answered.since is None:
+                return "all"
+            for name, span in SPANS.items():
+                if self.answered.since == span:
+                    return name
+        return "custom"
+
+    def ranges(self) -> list[Link]:
+        """The range buttons."""
+        pressed = self.span_name
+        chosen = [
+            Link(label=name, url=self.url(self._over(since=span)), chosen=name == pressed)
+            for name, span in SPANS.items()
+        ]
+        return [*chosen, Link(label=_("all"), url=self.url(self.everything()), chosen=pressed == "all")]
+
+    def everything(self) -> TaskFilter:
+        """The same question over all time."""
+        return self._over(all_time=True)
+
+    def over(self, since: datetime | timedelta, until: datetime | None = None) -> TaskFilter:
+        """The same question over another range."""
+        return self._over(since=since, until=until)
+
+    def _over(self, **given: Any) -> TaskFilter:
+        return replace(self.asked, **({"since": None, "until": None, "all_time": False} | given))
+
+    # Links
+
+    @staticmethod
+    def url(asked: TaskFilter, **more: str) -> str:
+        """Write a filter as a link within the same page; the place in the list is not kept."""
+        query = {**asked.to_query(), **{key: [value] for key, value in more.items() if value}}
+        return f"?{urlencode(query, doseq=True)}" if query else "?"
+
+    def turned(self, **place: str) -> str:
+        """Link to another page of this very list."""
+        return self.url(self.asked, **place)
+
+    def with_(self, field: str, value: str) -> str:
+        """Link to this question with one more value; empty for a value that no filter can hold."""
+        values = getattr(self.asked, field)
+        try:
+            more: dict[str, Any] = {field: (*values, value)}
+            return self.url(replace(self.asked, **more))
+        except InvalidFilter:
+            return ""
+
+    def toggled(self, key: str, field: str, value: str) -> str:
+        """Link that adds a value, or takes it away when it is there."""
+        if value in getattr(self.asked, field):
+            return self.url(self.asked.without(key, value))
+        return self.with_(field, value)
+
+    def statuses(self) -> list[Link]:
+        """The statuses, each as a toggle."""
+        return [
+            Link(
+                label=Status(each).label,
+                url=self.toggled("status", "statuses", each),
+                chosen=each in self.asked.statuses,
+                value=each,
+                tone=each,
+            )
+            for each in map(str, Status)
+        ]
+
+    def chips(self) -> list[Link]:
+        """What is asked beside the range, each with a link that takes it away."""
+        return [
+            Link(
+                label=_LABELS.get(key, key),
+                value=str(Status(value).label) if key == "status" else shown(value, 80),
+                url=self.url(self.asked.without(key, value)),
+                tone=value if key == "status" else "",
+            )
+            for key, value in self.asked.pairs()
+            if key not in _RANGE
+        ]
+
+    def cleared(self) -> str:
+        """Link to the same range without any other condition."""
+        kept = {name: getattr(self.asked, name) for name in ("since", "until", "all_time")}
+        return self.url(TaskFilter(**kept))
+
+    def hidden(self, *without: str) -> Iterator[tuple[str, str]]:
+        """Conditions a form carries along, except those it asks for itself."""
+        for key, values in self.asked.to_query().items():
+            if key not in without:
+                yield from ((key, value) for value in values)
+
+    def hidden_range(self) -> list[tuple[str, str]]:
+        """What the form of a custom range carries along."""
+        return list(self.hidden(*_RANGE))
+
+    def hidden_search(self) -> list[tuple[str, str]]:
+        """What the search form carries along."""
+        return list(self.hidden("q"))
+
+    @property
+    def start_local(self) -> str:
+        """The beginning of a custom range, as a `datetime-local` field takes it."""
+        return _local(self.start)
+
+    @property
+    def end_local(self) -> str:
+        """The end of a custom range, as a `datetime-local` field takes it."""
+        return _local(self.end)
+
+    @property
+    def words(self) -> str:
+        """What stands in the search box."""
+        return " ".join(self.asked.to_query().get("q", []))
+
+    def described(self) -> str:
+        """The range in words, with the time zone it is told in."""
+        name = timezone.get_current_timezone_name()
+        start, end = self.start, self.end
+        if start is None:
+            return _("All time, shown in %(zone)s") % {"zone": name}
+        return _("%(start)s – %(end)s, %(zone)s") % {  # noqa: RUF001 - an en dash, as ranges are written
+            "start": moment(start, self.now),
+            "end": moment(end, self.now) if end else _("now"),
+            "zone": name,
+        }
+
+
+def _narrow(asked: TaskFilter) -> bool:
+    """Whether the rows are few whatever their age: a task looked for by its id should be found."""
+    return bool(asked.ids or asked.correlation_ids or asked.parents)
+
+
+def _local(value: datetime | None) -> str:
+    return timezone.localtime(value).strftime("%Y-%m-%dT%H:%M:%S") if value else ""

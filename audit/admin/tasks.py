@@ -1,0 +1,198 @@
+"""The list of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, F, IntegerField, Q, TextField, Value, When
+from django.db.models.expressions import Func
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Left
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from audit.admin.base import ReadOnlyAdmin
+from audit.admin.paging import Order, turn
+from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.task import detail_context, raw
+from audit.admin.wording import ago, moment, shown, span
+from audit.models import Task
+from audit.status import Status
+
+__all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
+
+ORDER = Order(moment="created_at")
+_SERVICES_SHOWN = 2
+_LONGEST_NAME = 200
+
+# No JSON column, no text in full: a row may hold megabytes that no list shows.
+LIST_COLUMNS = ("id", "action", "status", "priority", "created_at", "started_at", "finished_at", "attempt")
+
+
+def list_columns(queryset: Any) -> Any:
+    """Read of each task what a list shows, and no more, whatever its size."""
+    failure = Left(KeyTextTransform("error_type", "outcome"), 80)
+    return queryset.values(*LIST_COLUMNS).annotate(
+        title=Left("summary", 200),
+        who=Left("actor", _LONGEST_NAME),
+        some_services=F(f"services_touched__0_{_SERVICES_SHOWN}"),
+        service_count=Func(F("services_touched"), function="cardinality", output_field=IntegerField()),
+        failure=Case(
+            When(Q(status__in=(Status.FAILED, Status.REJECTED)), then=failure),
+            default=Value(""),
+            output_field=TextField(),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """A group of choices in the filter column, and the field that adds another."""
+
+    key: str
+    title: Any
+    add: Any
+    choices: Sequence[Link]
+    hidden: Sequence[tuple[str, str]]
+
+
+_FACETS = (
+    ("service", "services", gettext_lazy("By service"), gettext_lazy("service")),
+    ("action", "actions", gettext_lazy("By action"), gettext_lazy("action")),
+    ("actor", "actors", gettext_lazy("By actor"), gettext_lazy("actor")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One line of the list, as text."""
+
+    id: UUID
+    url: str
+    title: str
+    action: str
+    status: str
+    status_label: str
+    failure: str
+    when: str
+    exact: str
+    iso: str
+    services: Sequence[Link]
+    more_services: int
+    who: Link | None
+    took: str
+    waited: str
+
+    @property
+    def short(self) -> str:
+        """The end of the id: a UUIDv7 begins with the time, so neighbours differ only there."""
+        return self.id.hex[-8:]
+
+
+class TaskAdmin(ReadOnlyAdmin):
+    """What was asked, who decided, who did it, and how it ended."""
+
+    list_template = "audit/admin/tasks.html"
+    detail_template = "audit/admin/task.html"
+
+    def list_context(self, request: HttpRequest) -> dict[str, Any]:
+        question = Question.read(request, ORDER)
+        tasks = question.answered.apply(Task.objects.using(self.using))
+        page = turn(list_columns(tasks), ORDER, question.cursor)
+        rows = [self._row(each, question) for each in page.rows]
+        empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
+        return {
+            "title": _("Task audit trail"),
+            "question": question,
+            "problems": question.problems,
+            "facets": _facets(question),
+            "rows": rows,
+            "empty_table": empty_table,
+            "newer": question.turned(before=page.before) if page.before else "",
+            "older": question.turned(after=page.after) if page.after else "",
+            "newest": "" if page.first else question.turned(),
+            "widened": question.url(question.over(DEFAULT_SPAN * 7)),
+            "all_time": question.url(question.everything()),
+        }
+
+    def detail_context(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        return detail_context(self, request, object_id)
+
+    def more_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.raw_view)
+        return [path("<str:object_id>/raw/", view, name="audit_task_raw")]
+
+    def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Send the whole row as JSON, documents exactly as they are stored."""
+        return self.page(request, "", lambda: raw(self.using, object_id))
+
+    def _row(self, values: dict[str, Any], question: Question) -> TaskRow:
+        action = shown(values["action"])
+        return TaskRow(
+            id=values["id"],
+            url=self.url("change", values["id"]),
+            title=shown(values["title"], 160).strip() or action,
+            action=action,
+            status=values["status"],
+            status_label=str(Status(values["status"]).label),
+            failure=shown(values["failure"], 60),
+            when=ago(values["created_at"], question.now),
+            exact=moment(values["created_at"], question.now),
+            iso=values["created_at"].isoformat(),
+            services=[
+                Link(label=shown(name, 30), value=shown(name, 200), url=question.with_("services", name))
+                for name in values["some_services"]
+            ],
+            more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
+            who=_who(values["who"], question),
+            took=_took(values, question.now),
+            waited=_waited(values, question.now),
+        )
+
+
+def _facets(question: Question) -> list[Facet]:
+    return [
+        Facet(
+            key=key,
+            title=title,
+            add=add,
+            choices=[
+                Link(label=shown(name, 40), value=shown(name), url=question.toggled(key, field, name), chosen=True)
+                for name in getattr(question.asked, field)
+            ],
+            hidden=list(question.hidden()),
+        )
+        for key, field, title, add in _FACETS
+    ]
+
+
+def _who(name: str, question: Question) -> Link | None:
+    if not name:
+        return None
+    # A name that fills the column was perhaps cut, and a part of a name finds nothing.
+    url = question.with_("actors", name) if len(name) < _LONGEST_NAME else ""
+    return Link(label=shown(name, 40), value=shown(name, 200), url=url)
+
+
+def _took(values: dict[str, Any], now: datetime) -> str:
+    started, finished = values["started_at"], values["finished_at"]
+    if started and finished:
+        return span(finished - started)
+    if values["status"] == Status.EXECUTING and started:
+        return _("running %(span)s") % {"span": span(now - started)}
+    return "—"
+
+
+def _waited(values: dict[str, Any], now: datetime) -> str:
+    created, started = values["created_at"], values["started_at"]
+    if started:
+        return _("waited %(span)s") % {"span": span(started - created)}
+    if values["finished_at"] is None:
+        return _("waiting %(span)s") % {"span": span(now - created)}
+    return ""

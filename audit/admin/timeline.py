@@ -1,0 +1,126 @@
+"""What happened to a task, in order, with the time between; and how long it spent in each status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from audit.admin.jsontree import Tree, tree
+from audit.admin.wording import clock, moment, shown, span
+from audit.status import FINISHED, LogKind, Status
+
+__all__ = ["Moment", "Segment", "segments", "timeline"]
+
+_GAP = timedelta(seconds=1)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One row of the log, as text."""
+
+    id: int
+    kind: str
+    tone: str
+    title: str
+    at: str
+    exact: str
+    iso: str
+    since_start: str
+    gap: str
+    """The time since the row before, where it is long enough to notice."""
+    who: str
+    role: str
+    action: str
+    output: str
+    took: str
+    detail: Tree | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of the time bar, in thousandths of its width."""
+
+    status: str
+    label: str
+    start: str
+    width: str
+    span: str
+
+
+def timeline(log: Sequence[Row], task: Row, now: datetime) -> list[Moment]:
+    """Tell the rows of a task's log, which come in order."""
+    told = []
+    before: datetime | None = None
+    for row in log:
+        gap = row["at"] - before if before is not None else timedelta(0)
+        told.append(_moment(row, row["at"] - task["created_at"], gap, now))
+        before = row["at"]
+    return told
+
+
+def _moment(row: Row, since_start: timedelta, gap: timedelta, now: datetime) -> Moment:
+    kind = row["kind"]
+    if kind == LogKind.TRANSITION:
+        tone = row["to_status"]
+        title = str(Status(tone).label)
+    else:
+        tone = kind
+        title = str(LogKind(kind).label)
+        if kind == LogKind.STEP and row["step_number"] is not None:
+            title = _("Step %(number)s") % {"number": row["step_number"]}
+    output = shown(row["output"], 2000)
+    return Moment(
+        id=row["id"],
+        kind=kind,
+        tone=tone,
+        title=title,
+        at=clock(row["at"]),
+        exact=moment(row["at"], now),
+        iso=row["at"].isoformat(),
+        since_start=f"+{span(since_start)}" if since_start >= timedelta(0) else span(since_start),
+        gap=span(gap) if gap >= _GAP else "",
+        who=shown(row["who"], 100),
+        role=shown(row["role"], 100),
+        action=shown(row["action"], 300),
+        output=f"{output}…" if row["output_length"] > 2000 else output,
+        took=span(timedelta(milliseconds=row["duration_ms"])) if row["duration_ms"] is not None else "",
+        detail=tree(row["detail_text"], row["detail_length"]) if row["detail_text"] is not None else None,
+    )
+
+
+def segments(log: Sequence[Row], task: Row, now: datetime) -> list[Segment]:
+    """Divide the time from creation to the end (or now) among the statuses, as the log tells it.
+
+    A task recorded after the fact has one transition, at the time of recording; its own stamps tell then.
+    """
+    end = task["finished_at"] or now
+    changes = [(row["at"], row["to_status"]) for row in log if row["kind"] == LogKind.TRANSITION]
+    if len(changes) < 2 and task["status"] in FINISHED:
+        changes = [(task["created_at"], str(Status.PENDING)), (task["started_at"], str(Status.EXECUTING))]
+        changes = [change for change in changes if change[0] is not None]
+    elif changes:
+        changes[0] = (task["created_at"], changes[0][1])
+    stretches = [
+        (status, start, stop) for (start, status), (stop, _next) in pairwise([*changes, (end, "")]) if stop > start
+    ]
+    if not stretches:
+        return []
+    origin = stretches[0][1]
+    whole = stretches[-1][2] - origin
+    return [
+        Segment(
+            status=status,
+            label=str(Status(status).label),
+            start=f"{(start - origin) / whole * 1000:.2f}",
+            width=f"{(stop - start) / whole * 1000:.2f}",
+            span=span(stop - start),
+        )
+        for status, start, stop in stretches
+        if status not in FINISHED
+    ]
