@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DOCUMENTS",
     "TRAVELS_AS",
+    "array",
     "differences",
     "insert",
     "insert_ids",
     "recorded",
     "requested",
     "statement",
-    "travelling",
 ]
 
 Values = Mapping[str, Any]
@@ -168,7 +168,7 @@ def insert_ids(model: type[Task], using: str, rows: Sequence[Values]) -> list[UU
 def statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:
     """Write the INSERT of rows given as one array a column, leaving out columns that no row names."""
     used = [name for name in TRAVELS_AS if any(row[name] != _DEFAULTS[name] for row in rows)]
-    params = [[travelling(name, row[name]) for row in rows] for name in used]
+    params = [array(name, rows) for name in used]
     arrays = ", ".join(f"%s::{TRAVELS_AS[name]}[]" for name in used)
     picked = ", ".join(_arriving(name) for name in used)
     sql = f"""
@@ -180,17 +180,22 @@ RETURNING {returning}
     return sql, params
 
 
-def travelling(name: str, value: Any) -> Any:
-    """Return the value of a column as the parameter it travels as."""
+def array(name: str, rows: Sequence[Values]) -> str:
+    """Write one column of rows as the text of an array; psycopg writes a list many times slower."""
+    return "{" + ",".join([_element(name, row[name]) for row in rows]) + "}"
+
+
+def _element(name: str, value: Any) -> str:
     if value is None:
-        return None
+        return "NULL"
     if name == "services_touched":
-        return "{" + ",".join(f'"{_escaped(service)}"' for service in value) + "}"
-    return value
+        value = "{" + ",".join(map(_quoted, value)) + "}"
+    return _quoted(value) if isinstance(value, str) else f'"{value}"'
 
 
-def _escaped(service: str) -> str:
-    return service.replace("\\", "\\\\").replace('"', '\\"')
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _arriving(name: str) -> str:
