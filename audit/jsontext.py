@@ -96,12 +96,17 @@ class _Number(float):
         return number
 
 
+class _Constant(Exception):
+    """NaN or an infinity."""
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise InvalidValue("line", name, "is a number JSON does not have")
+    raise _Constant(name)
 
 
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
 _NUMBERS = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
+_BLANK = frozenset(" \t\n\r")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -127,20 +132,22 @@ def _parts(text: str, start: int, opening: str, closing: str) -> Iterator[tuple[
             except json.JSONDecodeError as error:
                 raise _broken(text, error.pos, error.msg) from None
             position = _past(text, _after_space(text, position), ":")
-        value, end = _scanned(text, position)
+        value, end = _scanned(text, position, key)
         yield key, value, JSONText(text[position:end])
         position = _after_space(text, end)
     if (end := _after_space(text, position + 1)) != len(text):
         raise _broken(text, end, "something follows the end")
 
 
-def _scanned(text: str, position: int) -> tuple[Any, int]:
+def _scanned(text: str, position: int, field: str) -> tuple[Any, int]:
     try:
         return _SCANNER.scan_once(text, position)  # type: ignore[no-any-return]
     except StopIteration as stop:
         raise _broken(text, stop.value, "a value is missing") from None
     except json.JSONDecodeError as error:
         raise _broken(text, error.pos, error.msg) from None
+    except _Constant as constant:
+        raise InvalidValue(field or "line", str(constant), "is a number JSON does not have") from None
     except RecursionError:
         # PostgreSQL reads deeper than Python; it is left to judge what is inside.
         return None, _closing(text, position)
@@ -156,6 +163,8 @@ def _closing(text: str, position: int) -> int:
 
 
 def _after_space(text: str, position: int) -> int:
+    if text[position : position + 1] not in _BLANK:
+        return position
     return _SPACE.match(text, position).end()  # type: ignore[union-attr]
 
 

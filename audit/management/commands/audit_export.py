@@ -20,8 +20,8 @@ class Command(AuditCommand):
     """Write tasks to a file or to standard output."""
 
     help = (
-        "Write tasks in the order of their ids, as of one moment: JSON Lines, which hold the log and which audit_import "
-        "reads, or CSV for spreadsheets. A file takes its name when it is complete."
+        "Write tasks in the order of their ids, as of one moment: JSON Lines, which hold the log and which "
+        "audit_import reads, or CSV for spreadsheets. A file takes its name when it is complete."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

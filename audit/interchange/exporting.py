@@ -1,0 +1,77 @@
+"""Writes tasks as JSON Lines or CSV, with bounded memory, from one snapshot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from audit.querysets import exports
+from audit.querysets.task import TaskQuerySet
+
+__all__ = ["csv_lines", "json_lines", "whole_file"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def json_lines(queryset: TaskQuerySet) -> Iterator[str]:
+    """Yield each task as one line, as `audit_import` reads it, in the order of their ids.
+
+    One statement reads everything, so the lines are of one moment. It runs in a transaction that lasts while the
+    lines are taken; do not write through the same connection meanwhile.
+
+    Args:
+        queryset: which tasks; its own order does not matter.
+
+    Yields:
+        Lines that end in a line feed. The same tasks give the same bytes.
+    """
+    for line in exports.lines(queryset):
+        yield f"{line}\n"
+
+
+def csv_lines(queryset: TaskQuerySet) -> Iterator[str]:
+    """Yield a header and each task as one CSV row, for spreadsheets; the log and the origin are not in it.
+
+    A cell of text that a spreadsheet would take for a formula gets an apostrophe in front. Otherwise as
+    `json_lines`.
+    """
+    yield _row(list(exports.CELLS))
+    for cells in exports.cells(queryset):
+        yield _row(["" if cell is None else f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+
+
+def _row(cells: list[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a file that takes its name when it is complete; on any exception it is gone, and what was there stays.
+
+    What is no regular file (a pipe, /dev/stdout) is written as it comes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = path.resolve()
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,330 @@
+"""What a line may hold: a task, its pause entry, where it came from and its log, checked by pydantic.
+
+Documents (JSONB columns) stay the text they are; see `audit.jsontext`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from audit import jsontext, validation
+from audit.exceptions import InvalidValue
+from audit.status import FINISHED, LogKind, OnExpiry, PauseReason, Status
+from audit.validation import JSONText
+
+__all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "moment", "problems"]
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?")
+_LARGEST_INTEGER = 2**31 - 1
+
+
+def _named(check: Callable[[str, Any], Any]) -> Callable[[Any, ValidationInfo], Any]:
+    """Make a pydantic validator of a check that wants the field's name."""
+    return lambda value, info: check(info.field_name or "", value)
+
+
+def moment(field: str, value: Any) -> datetime:
+    """Return a moment given as text in ISO 8601, or as a datetime.
+
+    Raises:
+        InvalidValue: it is none, has no time zone, or more digits than microseconds.
+    """
+    if isinstance(value, str):
+        if not _MOMENT.fullmatch(value):
+            raise InvalidValue(field, value, "is no moment such as 2026-11-24T05:48:03.123456Z")
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise InvalidValue(field, value, f"is no moment: {error}") from None
+    elif not isinstance(value, datetime):
+        raise InvalidValue(field, value, "must be a string such as 2026-11-24T05:48:03.123456Z")
+    return validation.moment(field, value)
+
+
+def _identifier(field: str, value: Any) -> UUID:
+    return validation.identifier(field, _uuid(field, value))
+
+
+def _uuid(field: str, value: Any) -> UUID:
+    if not isinstance(value, str | UUID):
+        raise InvalidValue(field, value, "must be a UUID as a string")
+    return validation.uuid(field, value)
+
+
+def _document(field: str, value: Any) -> JSONText:
+    checked = validation.document(field, value)
+    jsontext.storable(field, checked)
+    return checked
+
+
+def _suggestions(field: str, value: Any) -> JSONText:
+    if not (value.startswith("[") if isinstance(value, JSONText) else isinstance(value, list | tuple)):
+        raise InvalidValue(field, value, "must be a list")
+    return _document(field, value)
+
+
+def _services(field: str, value: Any) -> list[str]:
+    # As the database has them: what a caller would not be allowed to write may be there all the same.
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise InvalidValue(field, value, "must be a list of service names")
+    return [validation.text(f"{field}[{index}]", each) for index, each in enumerate(value)]
+
+
+def _action(field: str, value: Any) -> str:
+    if validation.text(field, value, max_length=100) == "":
+        raise InvalidValue(field, value, "must not be empty")
+    return str(value)
+
+
+def _one_of(values: Iterable[str]) -> PlainValidator:
+    known = tuple(values)
+
+    def check(field: str, value: Any) -> str:
+        if value not in known:
+            raise InvalidValue(field, value, f"must be one of {', '.join(known)}")
+        return str(value)
+
+    return PlainValidator(_named(check))
+
+
+def _hexadecimal(field: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch("(?:[0-9a-f]{2})+", value):
+        raise InvalidValue(field, value, "must be bytes in hexadecimal, such as 0f8a")
+    return value
+
+
+_Text = Annotated[str, PlainValidator(_named(validation.text))]
+_Moment = Annotated[datetime, PlainValidator(_named(moment))]
+_Id = Annotated[UUID, PlainValidator(_named(_identifier))]
+_Uuid = Annotated[UUID, PlainValidator(_named(_uuid))]
+_Document = Annotated[JSONText, PlainValidator(_named(_document))]
+_Priority = Annotated[int, PlainValidator(_named(validation.priority))]
+_Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_INTEGER)]
+_Whole = Annotated[int, Field(strict=True)]
+_Hex = Annotated[str, PlainValidator(_named(_hexadecimal))]
+_Status = Annotated[str, _one_of(Status.values)]
+
+
+class _Record(BaseModel):
+    # What no column takes would be lost; it is refused.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PauseQueueEntryRecord(_Record):
+    """The pause entry of a paused task."""
+
+    work_plan: _Document | None = None
+    reason: Annotated[str, _one_of(PauseReason.values)] = PauseReason.MANUAL_PAUSE.value
+    note: _Text = ""
+    paused_by: _Text = ""
+    paused_at: _Moment | None = None
+    resume_after: _Moment | None = None
+    held: Annotated[bool, Field(strict=True)] = True
+    priority: _Priority = 3
+    claimed_by: _Text = ""
+    claim_token: _Uuid | None = None
+    lease_expires_at: _Moment | None = None
+    attempt: _Count = 0
+    actor: _Text = ""
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of its columns."""
+        return dict(self.__dict__)
+
+
+class LogRecord(_Record):
+    """A row of the log of the database that a task came from."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    at: _Moment
+    kind: Annotated[str, _one_of(LogKind.values)]
+    id: _Whole | None = None
+    from_status: _Status | None = None
+    to_status: _Status | None = None
+    revision: _Count | None = None
+    actor: _Text = ""
+    db_role: _Text = ""
+    attempt: _Count | None = None
+    step_number: _Whole | None = None
+    action: _Text = ""
+    duration_ms: _Whole | None = None
+    output_summary: _Text = ""
+    detail: _Document | None = None
+    row_version: _Count | None = None
+    salt: _Hex | None = None
+    row_hash: _Hex | None = None
+    xid: _Whole | None = None
+
+
+class OriginRecord(_Record):
+    """What the database that a task came from had stamped on it, its log, and where it came from before.
+
+    The record is checked; what is stored is the text that came, with keys of other versions in it.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    recorded_at: _Moment | None = None
+    revision: _Count | None = None
+    row_version: _Count | None = None
+    salt: _Hex | None = None
+    row_hash: _Hex | None = None
+    finished_xid: _Whole | None = None
+    pause_revision: _Count | None = None
+    log: list[LogRecord] = []
+    origin: _Document | None = None
+
+    @classmethod
+    def of_text(cls, text: str) -> OriginRecord:
+        """Check the text of an origin.
+
+        Raises:
+            InvalidValue: it is no JSON object.
+            pydantic.ValidationError: a known key holds what it cannot.
+        """
+        values = _values(text, {"origin"})
+        if isinstance(values.get("log"), JSONText):
+            values["log"] = [
+                _values(cut, {"detail"}) if cut.startswith("{") else _value("log", value, cut)
+                for value, cut in jsontext.elements(values["log"])
+            ]
+        return cls.model_validate(values)
+
+
+class TaskRecord(_Record):
+    """A task: what is set on import, and what an export tells."""
+
+    id: _Id
+    action: Annotated[str, PlainValidator(_named(_action))]
+    status: _Status
+    summary: _Text = ""
+    priority: _Priority = 3
+    services_touched: Annotated[list[str], PlainValidator(_named(_services))] = []
+    plan: _Document | None = None
+    estimated_resources: _Document | None = None
+    resources_used: _Document | None = None
+    outcome: _Document | None = None
+    suggestions: Annotated[JSONText, PlainValidator(_named(_suggestions))] | None = None
+    requested_by: _Text = ""
+    decided_by: _Text = ""
+    parent: _Uuid | None = None
+    correlation_id: _Text = ""
+    created_at: _Moment | None = None
+    available_at: _Moment | None = None
+    decided_at: _Moment | None = None
+    started_at: _Moment | None = None
+    finished_at: _Moment | None = None
+    claimed_by: _Text = ""
+    claim_token: _Uuid | None = None
+    lease_expires_at: _Moment | None = None
+    attempt: _Count = 0
+    expiries: _Count = 0
+    on_expiry: Annotated[str, _one_of(OnExpiry.values)] = OnExpiry.REQUEUE.value
+    cancel_requested_at: _Moment | None = None
+    actor: _Text = ""
+    pause_entry: PauseQueueEntryRecord | None = None
+    origin: JSONText | None = None
+
+    @classmethod
+    def of_line(cls, line: str) -> TaskRecord:
+        """Read a line of JSON.
+
+        Raises:
+            InvalidValue: the line is no JSON object.
+            pydantic.ValidationError: a field holds what it cannot; `problems` words it.
+        """
+        values = _values(line, _TASK_DOCUMENTS)
+        if isinstance(values.get("pause_entry"), JSONText):
+            values["pause_entry"] = _values(values["pause_entry"], {"work_plan"})
+        return cls.model_validate(values)
+
+    @field_validator("origin", mode="plain")
+    @classmethod
+    def _check_origin(cls, value: Any) -> JSONText | None:
+        if value is None:
+            return None
+        text = value if isinstance(value, JSONText) else validation.document("origin", value)
+        jsontext.storable("origin", text)
+        try:
+            OriginRecord.of_text(text)
+        except ValidationError as error:
+            first = problems(error)[0]
+            raise InvalidValue(f"origin.{first.field}", first.value, first.problem) from None
+        return text
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.finished_at is not None and self.status not in FINISHED:
+            raise InvalidValue("finished_at", self.finished_at.isoformat(), f"is given, and the task is {self.status}")
+        if self.pause_entry is not None and self.status != Status.PAUSED:
+            raise InvalidValue("pause_entry", "an entry", f"is given, and the task is {self.status}")
+        return self
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of the task's own columns."""
+        return {name: value for name, value in self.__dict__.items() if name != "pause_entry"}
+
+
+_TASK_DOCUMENTS = {
+    "plan",
+    "estimated_resources",
+    "resources_used",
+    "outcome",
+    "suggestions",
+    "origin",
+    "pause_entry",
+}
+
+
+def problems(error: ValidationError) -> list[InvalidValue]:
+    """Word each of pydantic's findings: field, value and what is wrong with it."""
+    found = []
+    for each in error.errors(include_url=False):
+        path = ".".join(map(str, each["loc"]))
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, InvalidValue):
+            # The check knows more of the path where it looked inside, and nothing of what is around the field.
+            inside = cause.field.removeprefix(str(each["loc"][-1])) if each["loc"] else cause.field
+            found.append(InvalidValue(path + inside, cause.value, cause.problem))
+        elif each["type"] == "missing":
+            found.append(InvalidValue(path, None, "is required"))
+        elif each["type"] == "extra_forbidden":
+            found.append(InvalidValue(path, each["input"], "is no field that is known here"))
+        else:
+            found.append(InvalidValue(path, each["input"], each["msg"][:1].lower() + each["msg"][1:]))
+    return found
+
+
+def _values(text: str, documents: Iterable[str]) -> dict[str, Any]:
+    """Read an object, its documents as their text; a `null` document is None."""
+    return {
+        key: (None if cut == "null" else cut) if key in documents else _value(key, value, cut)
+        for key, value, cut in jsontext.members(text)
+    }
+
+
+def _value(field: str, value: Any, cut: JSONText) -> Any:
+    """Read what the scanner may not have read for real: it gives numbers as text."""
+    if cut[0] in '"tfn':
+        return value
+    try:
+        return json.loads(cut)
+    except (ValueError, RecursionError):
+        raise InvalidValue(field, cut, "is beyond what any field can hold") from None
