@@ -192,8 +192,8 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 _ASSIGNMENTS = (
-    # password=…, "db_password": "…", apiKey: …
-    _expression(rf"(?P<head>(?:{_spelled(ENDING)})\d?(?:{_KEY_QUOTE})?[ \t]{{0,4}}[:=]>?[ \t]{{0,4}}){_VALUE}"),
+    # password=…, "db_password": "…", apiKey: …; but not "/etc/passwd: …"
+    _expression(rf"(?P<head>(?<!/)(?:{_spelled(ENDING)})\d?(?:{_KEY_QUOTE})?[ \t]{{0,4}}[:=]>?[ \t]{{0,4}}){_VALUE}"),
     # token=…, "token": …; but not "Unexpected token: …", nor nextToken=…
     _expression(
         rf"(?P<head>{_FREE}(?:{_spelled(ALONE)})(?:{_KEY_QUOTE}[ \t]{{0,4}}[:=]>?|[ \t]?=)[ \t]{{0,4}}){_VALUE}"

@@ -4,8 +4,9 @@ Note [What the peak means]
     `peak_rss_bytes` is the largest resident set of a single process, not a sum, and `peak_rss_source` says where it
     comes from. `kernel` is a high-water mark that rose during the work, so it belongs to the work. The kernel keeps
     one mark for the whole life of a process and hands the parent's on to a child (through exec also), so when the
-    work stays below a mark that was there before, only `sampled` remains: the largest value seen while looking
-    about once a second, a lower bound.
+    work stays below a mark that was there before, what is left is `sampled`: the largest value seen while looking
+    about once a second, a lower bound. For a child that ended before it could be looked at, `at_most` is the mark
+    that it stayed below.
 
     CPU and memory of work inside a process are those of the whole process: threads and other work that run
     meanwhile count too. Only the wall time is the block's own.
@@ -25,6 +26,7 @@ __all__ = ["ChildMeter", "Meter"]
 
 # ru_maxrss comes in bytes on macOS and in KiB elsewhere.
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_WORTH_SAMPLES_SECONDS = 0.2
 
 
 class Meter:
@@ -64,14 +66,18 @@ class Meter:
 
 
 class ChildMeter:
-    """Measures a child process from its start; make the meter just before."""
+    """Measures a child process; make the meter just before it starts, and call `started` just after."""
 
     __slots__ = ("_floor", "_sampled", "_started")
 
     def __init__(self) -> None:
-        self._floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._floor = 0
         self._sampled = 0
         self._started = time.monotonic()
+
+    def started(self) -> None:
+        """Note the mark that the child has from this process."""
+        self._floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def sample(self, pid: int, *, descendants: bool = False) -> None:
         """Look at the child's peak now, and at those of its descendants if asked; a process that is gone is skipped."""
@@ -84,8 +90,12 @@ class ChildMeter:
     def used(self, rusage: resource.struct_rusage) -> dict[str, Any]:
         """Return the same as `Meter.used`, from what `os.wait4` said of the child and those it waited for."""
         wall = time.monotonic() - self._started
-        mark = rusage.ru_maxrss if rusage.ru_maxrss > self._floor else 0
-        return _used(wall, _cpu(rusage), mark * _MAXRSS_UNIT, self._sampled)
+        mark = rusage.ru_maxrss * _MAXRSS_UNIT
+        if rusage.ru_maxrss > self._floor:
+            return _used(wall, _cpu(rusage), mark, self._sampled)
+        if wall < _WORTH_SAMPLES_SECONDS or not self._sampled:
+            return _used(wall, _cpu(rusage), mark, 0) | {"peak_rss_source": "at_most"}
+        return _used(wall, _cpu(rusage), 0, self._sampled)
 
 
 def _cpu(usage: resource.struct_rusage) -> float:

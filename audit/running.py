@@ -48,7 +48,7 @@ NOT_FOUND = 127
 
 _DRAIN_SECONDS = 1.0
 _KILL_AFTER_SECONDS = 10.0
-_FIRST_LOOK_SECONDS = 0.05
+_FIRST_LOOK_SECONDS = 0.01
 _LOOK_SECONDS = 1.0
 _UNWOKEN_SECONDS = 0.05
 _CHUNK = 65536
@@ -149,17 +149,18 @@ def run(
             )
         except OSError as error:
             return _not_started(argv, error)
+        meter.started()
         forwarding.to(process.pid)
         with _Pipes(process, out, err) as pipes:
             try:
-                rusage, status, timed_out = _wait(process.pid, pipes, meter, forwarding, timeout)
+                resources, status, timed_out = _wait(process.pid, pipes, meter, forwarding, timeout)
             except BaseException:
                 forwarding.send(signal.SIGKILL)
                 process.wait()
                 raise
         # Popen would wait once more.
         process.returncode = os.waitstatus_to_exitcode(status)
-    return _ended(argv, process.returncode, timed_out, forwarding.received, pipes, meter.used(rusage))
+    return _ended(argv, process.returncode, timed_out, forwarding.received, pipes, resources)
 
 
 def _not_started(argv: Sequence[str], error: OSError) -> Ended:
@@ -208,11 +209,11 @@ def _ended(
 
 def _wait(
     pid: int, pipes: _Pipes, meter: ChildMeter, forwarding: _Forwarding, timeout: float | None
-) -> tuple[Any, int, bool]:
+) -> tuple[dict[str, Any], int, bool]:
     """Pump output until the child has ended and its output has come.
 
     Returns:
-        What `os.wait4` says of it: resources and status; and whether it ran out of time.
+        What it used, its wait status, and whether it ran out of time.
     """
     now = time.monotonic()
     deadline = now + timeout if timeout else None
@@ -233,11 +234,12 @@ def _wait(
         pipes.pump(max(0.0, until - now))
         found, status, rusage = os.wait4(pid, os.WNOHANG)
         if found:
+            resources = meter.used(rusage)
             pipes.ignore_end()
             drained = time.monotonic() + _DRAIN_SECONDS
             while pipes.open and time.monotonic() < drained:
                 pipes.pump(max(0.0, drained - time.monotonic()))
-            return rusage, status, timed_out
+            return resources, status, timed_out
 
 
 class _Forwarding:

@@ -1,25 +1,21 @@
 """`manage.py audit_record -- CMD …`: any command as a recorded task."""
 
 import argparse
-import getpass
 import os
-import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 
 from audit.exceptions import AuditError, InvalidValue, NotDurable
+from audit.management.base import UNABLE, AuditCommand, os_user
 from audit.recording import record
 from audit.running import describe, run, run_recorded
 
-__all__ = ["Command"]
 
-
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Runs a command and records it; prints nothing of its own unless something is wrong."""
 
     help = (
@@ -28,76 +24,56 @@ class Command(BaseCommand):
         "(124 when it ran out of time, 126 and 127 when it could not be run, 128 + n when signal n ended it; "
         "2 when it was not run because it could not be recorded)."
     )
-    # A cron job runs whatever a check may have to say.
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Name the options; everything from the first word on, or after `--`, is the command."""
-        parser.add_argument("--action", help="The kind of work; by default the name of the program.")
-        parser.add_argument("--summary", help="What is done, in words; by default the command, redacted.")
+        """Take the options; everything from the first word on, or after `--`, is the command."""
+        parser.add_argument("--action", metavar="NAME", help="the kind of work; by default the name of the program")
+        parser.add_argument("--summary", metavar="TEXT", help="what is done; by default the command, secrets masked")
         parser.add_argument(
-            "--service", action="append", default=[], metavar="NAME", help="A service it touches; repeatable."
+            "--service", action="append", default=[], metavar="NAME", help="a service it touches; may be repeated"
         )
-        parser.add_argument("--actor", help="Who does it; by default user@host.")
+        parser.add_argument("--actor", metavar="NAME", help="who does it; by default cli:USER")
         parser.add_argument(
-            "--parent", metavar="ID", help="The task this one belongs to; by default that of an audit_record around it."
+            "--parent", metavar="ID", help="the task it belongs to; by default that of an audit_record around it"
         )
-        parser.add_argument("--correlation-id", default="", metavar="TEXT", help="A request, trace or batch id.")
+        parser.add_argument("--correlation-id", default="", metavar="TEXT", help="a request, trace or batch id")
         parser.add_argument(
             "--timeout",
             type=_seconds,
             metavar="SECONDS",
-            help="End it after so long: SIGTERM, ten seconds later SIGKILL; exit status 124.",
+            help="end it after so long: SIGTERM, ten seconds later SIGKILL; exit status 124",
         )
-        parser.add_argument("--database", metavar="ALIAS", help="The alias to record through.")
+        parser.add_argument("--database", metavar="ALIAS", help="the database alias to record through")
         parser.add_argument(
             "--best-effort",
             action="store_true",
-            help="Run the command, with a warning, even when it cannot be recorded.",
+            help="run the command, with a warning, even when it cannot be recorded",
         )
-        parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD …", help="The command.")
+        parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Run it, and exit with its status."""
+    def run(self, **options: Any) -> int:
+        """Run it, and return its exit status."""
         argv = options["argv"][1:] if options["argv"][:1] == ["--"] else options["argv"]
         if not argv:
-            raise CommandError("Name the command to run: audit_record [options] -- CMD …", returncode=2)
+            raise CommandError("Name the command to run: audit_record [options] -- CMD …", returncode=UNABLE)
         command = describe(argv)
         recording = record(
-            options["action"] or _program(argv[0]),
+            options["action"] or describe([Path(argv[0]).name])[:100],
             summary=options["summary"] or command,
             services=options["service"],
-            actor=options["actor"] or _user(),
+            actor=options["actor"] or os_user(),
             parent=options["parent"] or os.environ.get("AUDIT_TASK_ID") or None,
             correlation_id=options["correlation_id"],
             using=options["database"],
         )
         try:
-            status = run_recorded(recording, argv, timeout=options["timeout"])
-        except (InvalidValue, NotDurable) as error:
-            raise CommandError(f"{error} The command was not run: {command}", returncode=2) from error
-        except (Error, ImproperlyConfigured, AuditError) as error:
-            reason = str(error).strip()
-            if not options["best_effort"]:
-                raise CommandError(
-                    f"{reason}\nThe command was not run, because it could not be recorded: {command}", returncode=2
-                ) from error
-            self.stderr.write(self.style.WARNING(f"{reason}\nThe command is run without being recorded: {command}"))
-            status = run(argv, timeout=options["timeout"]).status
-        if status:
-            sys.exit(status)
-
-
-def _program(path: str) -> str:
-    return describe([Path(path).name])[:100]
-
-
-def _user() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user id without a name
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
+            return run_recorded(recording, argv, timeout=options["timeout"])
+        except (AuditError, Error, ImproperlyConfigured) as error:
+            if not options["best_effort"] or isinstance(error, InvalidValue | NotDurable):
+                self.note(f"The command was not run, because it could not be recorded: {command}")
+                raise
+            self.note(f"{str(error).strip()}\nThe command is run without being recorded: {command}")
+        return run(argv, timeout=options["timeout"]).status
 
 
 def _seconds(text: str) -> float:
