@@ -20,7 +20,7 @@ SECRET = "hush-hush"
 
 def _run(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the checkout with these variables and no other that settings read."""
-    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
+    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH"}}
     return subprocess.run(
         [sys.executable, *argv],
         cwd=CHECKOUT,
@@ -51,9 +51,7 @@ def _show(*names: str, **variables: str) -> list[str]:
     ids=["help", "help-migrate", "check", "import"],
 )
 def test_what_needs_no_database_starts_and_writes_nothing(argv: tuple[str, ...], tmp_path: Path) -> None:
-    result = _run(
-        *argv, AUDIT_HOME=str(tmp_path / "home"), DJANGO_SETTINGS_MODULE="auditproj.settings", PYTHONPATH="."
-    )
+    result = _run(*argv, AUDIT_HOME=str(tmp_path / "home"), DJANGO_SETTINGS_MODULE="auditproj.settings")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "home").exists()
 

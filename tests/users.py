@@ -64,7 +64,8 @@ class User:
     """
 
     def __init__(self, home: Path, then: str = "", python: str = sys.executable, **options: Any) -> None:
-        options.setdefault("env", {**os.environ, "PYTHONPATH": str(CHECKOUT)})
+        path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+        options.setdefault("env", {**os.environ, "PYTHONPATH": path})
         self.process = subprocess.Popen(
             [python, "-c", _PROGRAM.format(then=then), str(home)],
             cwd=CHECKOUT,

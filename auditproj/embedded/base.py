@@ -28,9 +28,8 @@ def server(settings: dict[str, Any]) -> Server:
     if "home" not in embedded:
         raise ImproperlyConfigured('The backend auditproj.embedded needs "EMBEDDED": {"home": <directory>}.')
     key = (Path(embedded["home"]), embedded.get("name", "main"))
-    if key not in _servers:
-        _servers[key] = Server(home=key[0], name=key[1], options=embedded.get("options"))
-    return _servers[key]
+    # Threads may come here at once, and two objects would be two users.
+    return _servers.setdefault(key, Server(home=key[0], name=key[1], options=embedded.get("options")))
 
 
 class _DatabaseClient(client.DatabaseClient):
