@@ -354,7 +354,9 @@ class Migration(migrations.Migration):
                         fields=["priority", "due_at", "id"],
                         name="audit_pause_queue_claim",
                     ),
-                    models.Index(fields=["due_at", "id"], name="audit_pause_queue_due"),
+                    models.Index(
+                        condition=models.Q(("id__gt", 0)), fields=["due_at", "id"], name="audit_pause_queue_listed"
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(

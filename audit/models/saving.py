@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, models, router, transaction
+from django.db.models.expressions import DatabaseDefault
 
 from audit.context import get_actor
 from audit.exceptions import AppendOnly, StaleTask
@@ -49,6 +50,8 @@ class FencedSave(Undeletable):
         """
         using = options.setdefault("using", router.db_for_write(type(self), instance=self))
         if self._state.adding:
+            if isinstance(self.actor, DatabaseDefault):
+                self.actor = get_actor()
             super().save(**options)
             return
         read = self.revision

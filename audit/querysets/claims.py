@@ -5,8 +5,7 @@ Note [Shape of a claim]
     `WHERE id IN (SELECT … LIMIT n … SKIP LOCKED)` a semijoin may run it again and take more than n rows.
     It goes through the priorities one by one (LATERAL), so that each is one range of the index
     `(priority, time, id)` and rows not yet due in front cost nothing; and it has no outer ORDER BY, which would
-    lock every class before choosing. Inside a class the priority is one, and is still named in the order: that order
-    is the index's alone, and makes any other index that could find due rows pay for a sort. FOR NO KEY UPDATE, because FOR UPDATE would collide with the KEY SHARE
+    lock every class before choosing. FOR NO KEY UPDATE, because FOR UPDATE would collide with the KEY SHARE
     lock that a log row being written takes on its task. `statement_timestamp()`, because `clock_timestamp()` is
     volatile and cannot use the index, and `now()` stands still in a transaction. The status is a literal: as a
     parameter a generic plan could not prove the partial index.
@@ -39,7 +38,7 @@ WITH picked AS MATERIALIZED (
         FROM audit_task
         WHERE audit_task.status = 'approved' AND audit_task.priority = class.priority
           AND audit_task.available_at <= statement_timestamp() {where}
-        ORDER BY audit_task.priority, audit_task.available_at, audit_task.id
+        ORDER BY audit_task.available_at, audit_task.id
         LIMIT %s
         FOR NO KEY UPDATE OF audit_task SKIP LOCKED
     ) AS found
@@ -69,7 +68,7 @@ WITH picked AS MATERIALIZED (
           AND audit_pause_queue.due_at <= statement_timestamp()
           AND (audit_pause_queue.lease_expires_at IS NULL
                OR audit_pause_queue.lease_expires_at <= statement_timestamp()) {where}
-        ORDER BY audit_pause_queue.priority, audit_pause_queue.due_at, audit_pause_queue.id
+        ORDER BY audit_pause_queue.due_at, audit_pause_queue.id
         LIMIT %s
         FOR NO KEY UPDATE OF audit_pause_queue SKIP LOCKED
     ) AS found
