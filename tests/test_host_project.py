@@ -99,8 +99,7 @@ def test_the_plugin_harms_no_project_without_django(tmp_path):
         "import sys\n"
         "def test_plain(pytestconfig):\n"
         "    assert pytestconfig.pluginmanager.has_plugin('audit')\n"
-        "    assert 'audit.models' not in sys.modules\n"
-        "    assert 'django.test' not in sys.modules\n"
+        "    assert 'django' not in sys.modules\n"
     )
     (tmp_path / "test_other.py").write_text(
         "import django\n"
