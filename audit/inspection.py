@@ -90,7 +90,7 @@ def _expected(applied: frozenset[str]) -> _Expected:
         if name in applied:
             for operation in import_module(f"audit.migrations.{name}").Migration.operations:
                 if isinstance(operation, RunSQL):
-                    statements += operation.sql if isinstance(operation.sql, list) else [operation.sql]
+                    statements += map(str, operation.sql if isinstance(operation.sql, list) else [operation.sql])
     installed = parts.replay(statements)
     # The models say what the newest migration leaves; an older state has its own CHECKs, which nobody kept.
     if applied.issuperset(shipped):

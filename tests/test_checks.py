@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from audit import checks, inspection
 from audit.sql import parts
+from tests.databases import temporary_database
 
 pytestmark = pytest.mark.django_db
 
@@ -299,21 +300,8 @@ def test_audit_setting(settings, given, named):
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_encoding():
-    other = connections["other"]
-    name = other.settings_dict["NAME"]
-    latin = f"{name}_latin1"
-    _run(
-        f'DROP DATABASE IF EXISTS "{latin}"',
-        f"CREATE DATABASE \"{latin}\" ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0",
-    )
-    other.close()
-    other.settings_dict["NAME"] = latin
-    try:
-        [message] = checks.check_database(None, databases=["other"])
-    finally:
-        other.close()
-        other.settings_dict["NAME"] = name
-        _run(f'DROP DATABASE "{latin}"')
+    with temporary_database("latin1", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0") as alias:
+        [message] = checks.check_database(None, databases=[alias])
     assert message.id == "audit.W001"
     assert "LATIN1" in message.msg
     assert message.hint
