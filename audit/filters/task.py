@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db.models import F, Q
-from django.db.models.fields.json import KeyTextTransform, KeyTransform
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import F, Func, Q, TextField, Value
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.lookups import Exact, In
 
 from audit.exceptions import InvalidFilter
@@ -225,7 +226,7 @@ class TaskFilter:
         if self.parents:
             queryset = queryset.filter(parent__in=self.parents)
         if self.error_types:
-            queryset = queryset.filter(In(_at("outcome.error_type"), self.error_types))
+            queryset = queryset.filter(In(KeyTextTransform("error_type", "outcome"), self.error_types))
         for path, value in self.documents:
             queryset = queryset.filter(Exact(_at(path), value))
         for word in self.words:
@@ -239,12 +240,11 @@ class TaskFilter:
         return any(getattr(self, each.name) not in ((), None, False) for each in fields(self))
 
 
-def _at(path: str) -> Any:
-    root, *inner, last = path.split(".")
-    found: Any = F(root)
-    for key in inner:
-        found = KeyTransform(key, found)
-    return KeyTextTransform(last, found)
+def _at(path: str) -> Func:
+    """Take the text at a path into a JSON column; a number is an index in a list and a key in an object."""
+    root, *keys = path.split(".")
+    inner = Value(keys, output_field=ArrayField(TextField()))
+    return Func(F(root), inner, template="(%(expressions)s)", arg_joiner=" #>> ", output_field=TextField())
 
 
 def _any(conditions: Iterable[Q]) -> Q:

@@ -33,7 +33,7 @@ When = datetime | timedelta
 MOST_VALUES = 100
 _LONGEST_VALUE = 1000
 
-_SPAN = re.compile(r"(\d{1,7})\s*([smhdw])", re.IGNORECASE)
+_SPAN = re.compile(r"([0-9]{1,10})\s*([smhdw])", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = timedelta(days=36525)
 
@@ -66,7 +66,8 @@ def parse_when(field: str, value: object) -> When:
 def _parsed_when(field: str, value: str) -> When:
     text = value.strip()
     if span := _SPAN.fullmatch(text):
-        return timedelta(seconds=int(span[1]) * _UNITS[span[2].lower()])
+        seconds = int(span[1]) * _UNITS[span[2].lower()]
+        return timedelta(seconds=min(seconds, 10**12))  # far beyond the longest, and within what a timedelta holds
     # A plus sign that nobody escaped arrives from a URL as a space.
     text = re.sub(r"(T\S+) (\d\d:?\d\d)$", r"\1+\2", text)
     try:

@@ -41,6 +41,14 @@ class AuditCommand(BaseCommand):
     """
 
     requires_system_checks = ()
+    synopsis = ""
+    """What follows the command's name in its usage, where listing every option would bury the error below it."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Make the parser as Django does, with the synopsis as its usage if there is one."""
+        if self.synopsis:
+            kwargs["usage"] = f"%(prog)s {self.synopsis}"
+        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def run(self, **options: Any) -> int:
         """Do what was asked and return the exit code."""
@@ -67,7 +75,9 @@ class AuditCommand(BaseCommand):
     def add_format(self, parser: CommandParser, *formats: str) -> None:
         """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
         choices = formats or ("table", "json")
-        parser.add_argument("--format", choices=choices, default=choices[0], help=f"default {choices[0]}")
+        parser.add_argument(
+            "--format", choices=choices, default=choices[0], help=f"how to print it (default {choices[0]})"
+        )
 
     def add_shared(self, parser: CommandParser) -> None:
         """Let the options of every Django command follow a verb too, where people write them."""
@@ -143,12 +153,15 @@ def os_user() -> str:
 
 
 def _encodable(text: str, encoding: str | None) -> str:
+    encoding = encoding or "utf-8"
     try:
-        text.encode(encoding or "utf-8")
+        text.encode(encoding)
     except UnicodeEncodeError:
-        return text.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+        return text.translate(_PLAINER).encode(encoding, "backslashreplace").decode(encoding)
     return text
 
+
+_PLAINER = str.maketrans({"─": "-", "█": "#", "▏": "#", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "})
 
 # SQLSTATE classes and codes, and what they mean to whoever runs a command.
 _MIGRATE = "its tables are missing or older than this code. Run: manage.py migrate --database {alias}"

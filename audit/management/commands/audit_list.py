@@ -1,6 +1,7 @@
 """`manage.py audit_list`: which tasks there are, newest first."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -24,6 +25,7 @@ class Command(AuditCommand):
     """Lists tasks."""
 
     help = "List tasks, newest first. More of them: repeat with --before and the last id."
+    synopsis = "[--status failed] [--service billing] [--since 7d] [--search TEXT] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and where to go on."""
@@ -60,6 +62,7 @@ class Command(AuditCommand):
 
     def _table(self, tasks: Iterator[Task]) -> bool:
         width = terminal_width()
+        narrow = width is not None and width < _WIDE
         now = timezone.now()
 
         def row(task: Task) -> tuple[object, ...]:
@@ -68,9 +71,9 @@ class Command(AuditCommand):
             else:
                 took = duration(story.durations(task)["took"])
             return (
-                moment(task.created_at),
+                _created(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
-                str(task.pk)[: _SHORT_ID if width and width < _WIDE else None],
+                str(task.pk)[: _SHORT_ID if narrow else None],
                 task.action,
                 task.summary,
                 ", ".join(task.services_touched),
@@ -84,13 +87,19 @@ class Command(AuditCommand):
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
                 Column(title="Action", least=8),
-                Column(title="Summary", least=12),
+                Column(title="Summary", least=20),
                 Column(title="Services", least=8, rank=2),
                 Column(title="By", least=6, rank=3),
                 Column(title="Took", right=True, rank=1),
             ),
             (row(task) for task in tasks),
         )
+
+
+def _created(value: datetime, now: datetime) -> str:
+    """Write a moment briefly: without this year's number, or without the time of another year's day."""
+    local = timezone.localtime(value)
+    return f"{local:%m-%d %H:%M:%S}" if local.year == timezone.localtime(now).year else f"{local:%Y-%m-%d}"
 
 
 _SHOWN = (

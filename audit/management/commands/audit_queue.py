@@ -21,6 +21,12 @@ from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason, Status
 
 _STATES = ("due", "leased", "waiting", "held")
+_REASONS: dict[str, str] = {
+    PauseReason.INSUFFICIENT_CAPACITY: "capacity",
+    PauseReason.MANUAL_PAUSE: "by hand",
+    PauseReason.AWAITING_APPROVAL: "approval",
+    PauseReason.AWAITING_EVENT: "event",
+}
 _DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
 _HELP = {
     "resume": "let the work go on now: its work plan becomes the task's plan, and workers may claim it",
@@ -93,10 +99,10 @@ class Command(AuditCommand):
             (
                 Column(title="Entry", right=True),
                 Column(title="State", paint=self.paint),
-                Column(title="Paused for", right=True),
+                Column(title="Paused for", right=True, rank=1),
                 Column(title="Due"),
                 Column(title="Pri", right=True, rank=2),
-                Column(title="Reason", least=12),
+                Column(title="Reason", least=10),
                 Column(title="Task"),
                 Column(title="What", least=16),
                 Column(title="By", least=6, rank=3),
@@ -108,7 +114,7 @@ class Command(AuditCommand):
                     age(entry.paused_at, now),
                     _due(entry, state, now),
                     entry.priority,
-                    PauseReason(entry.reason).label + (f": {entry.note}" if entry.note else ""),
+                    _REASONS[entry.reason] + (f": {entry.note}" if entry.note else ""),
                     str(entry.task_id)[:18],
                     f"{entry.task.action}: {entry.task.summary}" if entry.task.summary else entry.task.action,
                     entry.claimed_by if state == "leased" else entry.paused_by,

@@ -26,6 +26,7 @@ class Command(AuditCommand):
         "Count tasks by status, action, service and error type, with failure rates and durations. "
         "Without a time it is about the last 24 hours."
     )
+    synopsis = "[--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command."""
@@ -74,7 +75,7 @@ class Command(AuditCommand):
                 Column(title="", rank=1),
             ),
             (
-                (status, _number(count), _percent(count / total.tasks), "█" * max(1, round(_BAR * count / most)))
+                (status, _number(count), _percent(count / total.tasks), "█" * round(_BAR * count / most) or "▏")
                 for status, count in total.statuses.items()
             ),
         )
