@@ -530,6 +530,7 @@ class Migration(migrations.Migration):
                                     "to_status__in",
                                     ["pending", "approved", "executing", "paused", "completed", "failed", "rejected"],
                                 ),
+                                ("to_status__isnull", False),
                                 models.Q(
                                     ("from_status__isnull", True),
                                     models.Q(

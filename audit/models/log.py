@@ -61,7 +61,12 @@ class ExecutionLog(Undeletable):
             models.CheckConstraint(
                 name="audit_executionlog_transition_whole",
                 condition=(
-                    Q(kind=LogKind.TRANSITION, to_status__in=Status.values, revision__isnull=False)
+                    Q(
+                        kind=LogKind.TRANSITION,
+                        to_status__isnull=False,
+                        to_status__in=Status.values,
+                        revision__isnull=False,
+                    )
                     & (Q(from_status__isnull=True) | Q(from_status__in=Status.values) & ~Q(from_status=F("to_status")))
                 )
                 | (~Q(kind=LogKind.TRANSITION) & Q(from_status__isnull=True, to_status__isnull=True)),

@@ -2,9 +2,9 @@
 -- needs no right on the log to be logged; ordinary, so that a replica keeps the log of its source.
 --
 -- Once a statement: a trigger for each row would start an INSERT, with all its CHECKs, for every row (measured: 2.2
--- times the cost of inserting many tasks). Where a task came from is what the log said last, so that the log is one
--- chain whatever happens; the old rows, and a join whose cached plan would be wrong for another number of rows, are
--- not needed.
+-- times the cost of inserting many tasks). Where a task came from is what the log said last of earlier revisions, so
+-- that the log is one chain whatever happens; the old rows, and a join whose cached plan would be wrong for another
+-- number of rows, are not needed. A row that somebody writes beside it, in the same statement, breaks the chain.
 --
 -- Note [Own schema]
 --     The table beside this one is the one in the same schema, whatever the caller's search_path says and whatever
@@ -30,7 +30,7 @@ BEGIN
     FROM (
         SELECT changed.id, changed.status, changed.revision, changed.actor, changed.attempt, (
             SELECT logged.to_status FROM audit_executionlog AS logged
-            WHERE logged.task_id = changed.id AND logged.kind = 'transition'
+            WHERE logged.task_id = changed.id AND logged.kind = 'transition' AND logged.revision < changed.revision
             ORDER BY logged.revision DESC LIMIT 1
         ) AS last_status
         FROM changed

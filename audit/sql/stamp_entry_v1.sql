@@ -6,9 +6,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         NEW.revision := 1;
-        IF NEW.actor = '' THEN
-            NEW.actor := 'db:' || session_user;
-        END IF;
+        NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
         IF NEW.paused_by = '' THEN
             NEW.paused_by := NEW.actor;
         END IF;
@@ -22,7 +20,7 @@ BEGIN
                     HINT = 'Resume or cancel the entry and pause the task anew.';
         END IF;
         IF NEW.revision = OLD.revision + 1 AND starts_with(NEW.actor, chr(1)) THEN
-            NEW.actor := substr(NEW.actor, 2);
+            NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
         ELSE
             NEW.revision := OLD.revision + 1;
             NEW.actor := 'db:' || session_user;

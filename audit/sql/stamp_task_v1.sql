@@ -10,14 +10,12 @@ BEGIN
         NEW.revision := 1;
         NEW.recorded_at := clock_timestamp();
         NEW.available_at := coalesce(NEW.available_at, NEW.created_at);
-        IF NEW.actor = '' THEN
-            NEW.actor := 'db:' || session_user;
-        END IF;
+        NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
     ELSE
         -- A statement of the application raises the revision by one and names who acts (named_actor_v1.sql marks it);
         -- any other appears under its role.
         IF NEW.revision = OLD.revision + 1 AND starts_with(NEW.actor, chr(1)) THEN
-            NEW.actor := substr(NEW.actor, 2);
+            NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
         ELSE
             NEW.revision := OLD.revision + 1;
             NEW.actor := 'db:' || session_user;
