@@ -132,7 +132,7 @@ class ReadOnlyAdmin(_ModelAdmin):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # read by {% url %}
+        request.current_app = self.admin_site.name  # read by {% url %}
         try:
             with reading(self.using):
                 context = build()

@@ -67,6 +67,8 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
             value = work()
             transaction.set_rollback(True, using=using)
     except DatabaseError as error:
+        if sqlstate(error) in NOT_MIGRATED:
+            raise
         if sqlstate(error) != TOO_SLOW:
             _logger.warning("A panel of the audit browser failed: %s", error)
         return Panel(degraded=True)

@@ -1,0 +1,464 @@
+"""The lists: what they show, what they ask the database, and that paging loses and repeats nothing."""
+
+import re
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
+from django.urls import reverse
+from django.utils import timezone
+
+from audit.admin import panels, queue
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from tests.factories import claimed, requested, task_in
+from tests.pages import HOSTILE, asking, client_of, past, text_of
+
+pytestmark = pytest.mark.django_db
+
+TASKS = "/admin/audit/task/"
+LOG = "/admin/audit/executionlog/"
+QUEUE = "/admin/audit/pausequeueentry/"
+
+
+@pytest.fixture
+def viewer():
+    return client_of("viewer")
+
+
+def _ids(response, pattern=r"/admin/audit/task/([0-9a-f-]{36})/change/"):
+    return list(dict.fromkeys(re.findall(pattern, response.content.decode())))
+
+
+def _link(response, rel):
+    found = re.search(rf'rel="{rel}" href="([^"]*)"', response.content.decode())
+    return found and found[1].replace("&amp;", "&")
+
+
+# What they ask
+
+
+@pytest.mark.parametrize(
+    ("url", "most"),
+    [
+        (TASKS, 6),
+        (f"{TASKS}?since=all", 6),
+        (f"{TASKS}?status=failed&status=paused&service=billing&action=deploy&actor=alice&q=task&since=30d", 6),
+        (LOG, 2),
+        (f"{LOG}?kind=transition&since=all", 2),
+        (QUEUE, 5),
+        (f"{QUEUE}?state=held", 2),
+    ],
+)
+def test_a_list_asks_few_bounded_questions_whatever_it_shows(viewer, url, most) -> None:
+    past(55)
+    for _ in range(3):
+        task_in("paused")
+    viewer.get(url)
+    counts = set()
+    for more in (0, 30):
+        past(more)
+        with asking() as asked:
+            assert viewer.get(url).status_code == 200
+        counts.add(len(asked.data))
+        for sql in asked.data:
+            assert not re.search(r"\bDISTINCT\b|\bOFFSET\b", sql), sql
+            assert "COUNT(*)" not in sql.upper() or "LIMIT" in sql, sql
+            for column in ("plan", "outcome", "origin", "suggestions", "work_plan", "detail"):
+                assert f'"{column}",' not in sql, sql
+    assert len(counts) == 1
+    assert counts.pop() <= most
+
+
+def test_the_empty_table_costs_one_question_more_and_an_empty_page_of_a_full_table_none(viewer) -> None:
+    assert "No task has been recorded yet" in text_of(viewer.get(TASKS))
+    past(1, every=timedelta(days=3))
+    page = text_of(viewer.get(TASKS))
+    assert "No tasks match" in page
+    assert "Widen to 7 days" in page
+    assert "task 0" in text_of(viewer.get(f"{TASKS}?since=7d"))
+    assert "task 0" in text_of(viewer.get(f"{TASKS}?since=all"))
+
+
+# Pages
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_paging_forth_and_back_shows_every_row_once_and_in_order(viewer, ties) -> None:
+    now = timezone.now()
+    keys = past(173, **({"created_at": now - timedelta(hours=1)} if ties else {}))
+    expected = list(map(str, Task.objects.order_by("-created_at", "-id").values_list("id", flat=True)))
+    assert len(keys) == len(expected) == 173
+    url, pages = TASKS, []
+    while url:
+        response = viewer.get(url)
+        pages.append(_ids(response))
+        last = response
+        url = _link(response, "next") and TASKS + _link(response, "next")
+    assert [len(page) for page in pages] == [50, 50, 50, 23]
+    assert [key for page in pages for key in page] == expected
+    back = [pages[-1]]
+    while url := _link(last, "prev"):
+        last = viewer.get(TASKS + url)
+        back.append(_ids(last))
+    assert back[::-1] == pages
+    assert "First page" not in text_of(viewer.get(TASKS))
+    assert "First page" in text_of(last)
+
+
+def test_a_page_compares_rows_so_that_the_index_serves_ties_too(viewer) -> None:
+    past(60, created_at=timezone.now() - timedelta(hours=1))
+    second = TASKS + _link(viewer.get(TASKS), "next")
+    with asking() as asked:
+        viewer.get(second)
+    sql = next(sql for sql in asked.data if "LIMIT 51" in sql)
+    assert "ROW(" in sql
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {sql}")
+        plan = "\n".join(row for (row,) in cursor.fetchall())
+    assert re.search(r"Index Scan using audit_task_created.*\n\s+Index Cond: .*ROW\(", plan), plan
+
+
+def test_new_rows_do_not_move_the_page_somebody_is_on(viewer) -> None:
+    past(120)
+    second = TASKS + _link(viewer.get(TASKS), "next")
+    before = _ids(viewer.get(second))
+    requested()
+    assert _ids(viewer.get(second)) == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "zork",
+        "1",
+        "1_",
+        "_1",
+        f"{9 * 10**17}_{'0' * 32}",
+        f"{10**18 - 1}_{'0' * 32}",
+        f"1_{'0' * 31}",
+        "1_1",
+        "\x00",
+        "-1_½",
+    ],
+)
+@pytest.mark.parametrize("name", ["after", "before"])
+@pytest.mark.parametrize("url", [TASKS, LOG, f"{QUEUE}?state=held"])
+def test_a_place_nobody_wrote_is_ignored_and_said(viewer, url, name, place) -> None:
+    task_in("paused")
+    response = viewer.get(f"{url}{'&' if '?' in url else '?'}{urlencode({name: place})}")
+    assert response.status_code == 200
+    if not (place == "1_1" and url != TASKS):
+        assert "means nothing; this is the first page" in text_of(response)
+        assert "Deploy Uptime Kuma" in text_of(response)
+
+
+# Filters
+
+
+def test_filters_narrow_by_status_service_action_actor_time_and_words(viewer) -> None:
+    past(1, summary="right one", services_touched=["db", "web"], status="failed", action="backup", actor="orch-7")
+    past(1, summary="wrong service", services_touched=["web"], status="failed", action="backup", actor="orch-7")
+    past(1, summary="wrong status", services_touched=["db"], action="backup", actor="orch-7")
+    past(1, summary="wrong action", services_touched=["db"], status="failed", actor="orch-7")
+    past(1, summary="wrong actor", services_touched=["db"], status="failed", action="backup")
+    past(
+        1,
+        summary="wrong time",
+        services_touched=["db"],
+        status="failed",
+        action="backup",
+        actor="orch-7",
+        every=timedelta(hours=2),
+    )
+    asked = "status=failed&service=db&action=backup&actor=orch-7&since=1h"
+    page = text_of(viewer.get(f"{TASKS}?{asked}"))
+    assert "right one" in page
+    assert "wrong" not in page
+    page = text_of(viewer.get(f"{TASKS}?{asked.replace('since=1h', 'since=24h')}&q=wrong"))
+    assert "wrong time" in page
+    assert "right one" not in page
+    both = text_of(viewer.get(f"{TASKS}?status=failed&status=completed&service=db"))
+    assert "right one" in both
+    assert "wrong status" in both
+
+
+def test_a_service_is_found_by_the_gin_index(viewer) -> None:
+    with asking() as asked:
+        viewer.get(f"{TASKS}?service=db&since=all")
+    [sql] = [sql for sql in asked.data if "LIMIT 51" in sql]
+    assert '"services_touched" @> ' in sql
+
+
+def test_search_tokens_and_ids_work_in_the_box(viewer) -> None:
+    [key] = past(1, summary="needle in a haystack", every=timedelta(days=90))
+    past(2)
+    for text in (str(key), key.hex[:20], f"id:{key.hex[:20]}"):
+        page = viewer.get(f"{TASKS}?{urlencode({'q': text})}")
+        assert _ids(page) == [str(key)], text
+    assert "needle" in text_of(viewer.get(f"{TASKS}?{urlencode({'q': 'since:all NEEDLE service:billing'})}"))
+
+
+def test_bad_values_are_ignored_with_a_message_and_good_ones_kept(viewer) -> None:
+    past(1, status="failed")
+    past(1, summary="other", status="completed")
+    page = text_of(viewer.get(f"{TASKS}?status=zork&status=failed&since=yesterday&q=servce:x&parent=1&service="))
+    assert "task 0" in page
+    assert "other" not in page
+    for told in ("zork", "yesterday", "servce:x", "service"):
+        assert told in page
+
+
+def test_chips_take_one_condition_away_and_clear_takes_all_but_the_range(viewer) -> None:
+    past(1)
+    response = viewer.get(f"{TASKS}?status=completed&service=billing&since=7d&q=task")
+    html = response.content.decode()
+    chips = html[html.index("audit-chips") : html.index("</ul>", html.index("audit-chips"))]
+    links = [link.replace("&amp;", "&") for link in re.findall(r'href="([^"]*)"', chips)]
+    assert links == [
+        "?service=billing&since=7d&q=task",
+        "?status=completed&since=7d&q=task",
+        "?status=completed&service=billing&since=7d",
+        "?since=7d",
+    ]
+
+
+def test_statuses_toggle_and_the_default_range_stays_unspoken(viewer) -> None:
+    past(1)
+    html = viewer.get(f"{TASKS}?status=failed").content.decode()
+    side = html[html.index("By status") : html.index("By service")]
+    assert '<a href="?" aria-current="true">' in side
+    assert 'href="?status=failed&amp;status=paused"' in side
+    assert '<a href="?since=1d" aria-current="true">24h</a>' in viewer.get(TASKS).content.decode().replace("\n", "")
+
+
+def test_a_custom_range_shows_its_ends_in_the_time_zone_of_the_page(viewer) -> None:
+    past(1)
+    with timezone.override("Asia/Tokyo"), override_settings(TIME_ZONE="Asia/Tokyo"):
+        page = viewer.get(f"{TASKS}?since=2026-01-02T03:04&until=2026-01-05")
+    text = text_of(page)
+    assert re.search(r"2 Jan (2026 )?03:04:00 . 5 Jan (2026 )?00:00:00, Asia/Tokyo", text)
+    assert 'value="2026-01-02T03:04:00"' in page.content.decode()
+
+
+# Rows
+
+
+def test_a_row_tells_status_time_work_services_actor_and_duration(viewer) -> None:
+    now = timezone.now()
+    past(
+        1,
+        status="failed",
+        summary="",
+        action="rotate-key",
+        services_touched=["a", "b", "c", "d"],
+        created_at=now - timedelta(minutes=40),
+        started_at=now - timedelta(minutes=30),
+        finished_at=now - timedelta(minutes=29, seconds=30),
+        outcome={"error_type": "TimeoutError"},
+    )
+    page = text_of(viewer.get(TASKS))
+    for told in ("Failed", "TimeoutError", "40m ago", "rotate-key", "a b +2", "orch-1", "30.0 s", "waited 10m 00s"):
+        assert told in page, told
+    claimed(task_in("approved"), "worker-3")
+    page = text_of(viewer.get(TASKS))
+    assert "worker-3" in page
+    assert re.search(r"running \d", page)
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_is_text_in_every_list(viewer, value) -> None:
+    task = requested(action=value[:90], summary=value, services=[value, "x" + value], actor=value, correlation_id=value)
+    task.approve(actor=value)
+    task = claimed(task, value)
+    task.log(value, output_summary=value, detail={value: value})
+    task.pause(note=value, actor=value)
+    for url in (TASKS, LOG, QUEUE, f"{TASKS}?{urlencode({'service': value, 'q': value, 'actor': value})}"):
+        response = viewer.get(url)
+        html = response.content.decode()
+        assert response.status_code == 200
+        assert "<script>alert" not in html
+        assert "<b onmouseover" not in html
+        # Forms carry the value along as it is; everywhere else its invisible characters are named.
+        seen = re.sub(r"<input [^>]*>", "", html)
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\x07\x1b\x7f]", seen)
+        assert re.sub("[\u202e\u2066\u200f\x1b\x07\x7f].*", "", value)[:20] in text_of(response)
+
+
+def test_huge_values_do_not_make_huge_pages(viewer) -> None:
+    requested(summary="s" * 1_000_000, services=[f"service-{n}" for n in range(10_000)], plan={"x": "y" * 1_000_000})
+    task = claimed(task_in("approved"))
+    task.log("run", output_summary="o" * 1_000_000, detail={"x": "y" * 1_000_000})
+    for url in (TASKS, LOG):
+        response = viewer.get(url)
+        assert len(response.content) < 60_000
+        assert response.status_code == 200
+    assert "+9998" in text_of(viewer.get(TASKS))
+
+
+# The log
+
+
+def test_the_log_shows_transitions_and_steps_newest_first(viewer) -> None:
+    task = claimed(task_in("approved"))
+    task.log("run playbook", duration_ms=812, output_summary="ok")
+    task.complete()
+    response = viewer.get(LOG)
+    text = text_of(response)
+    assert re.search("Executing → ?became ?Completed", text).start() < text.index("Step 1 run playbook")
+    assert "812 ms" in text
+    assert "role audit" in text or "role" in text
+    assert re.findall(r"#log-(\d+)", response.content.decode()) == [
+        str(key) for key in ExecutionLog.objects.order_by("-at", "-id").values_list("id", flat=True)
+    ]
+    steps = text_of(viewer.get(f"{LOG}?kind=step"))
+    assert "run playbook" in steps
+    assert "Pending" not in steps.split("Took")[1]
+
+
+def test_the_log_of_one_task_is_not_bounded_in_time_unless_asked(viewer) -> None:
+    first, second = requested(summary="first"), requested(summary="second")
+    text = text_of(viewer.get(f"{LOG}?task={first.pk}"))
+    assert "first" in text
+    assert "second" not in text
+    assert "All time" in text
+    assert "is no UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
+    assert second.pk
+
+
+def test_the_log_pages_forth_and_back(viewer) -> None:
+    past(130)
+    url, seen = LOG, []
+    while url:
+        response = viewer.get(url)
+        seen += re.findall(r"#log-(\d+)", response.content.decode())
+        url = _link(response, "next") and LOG + _link(response, "next")
+    assert seen == [str(key) for key in ExecutionLog.objects.order_by("-at", "-id").values_list("id", flat=True)]
+    back = viewer.get(LOG + _link(response, "prev"))
+    assert re.findall(r"#log-(\d+)", back.content.decode()) == seen[50:100]
+
+
+def test_an_empty_log_says_so_and_offers_more(viewer) -> None:
+    text = text_of(viewer.get(f"{LOG}?kind=note&kind=zork"))
+    assert "Nothing was logged" in text
+    assert "Widen to 7 days" in text
+
+
+# The queue
+
+
+def test_the_queue_tells_due_waiting_held_and_leased_apart(viewer) -> None:
+    def paused(summary, **how):
+        claimed(task_in("approved", summary=summary)).pause(**how)
+
+    paused("is held", reason="awaiting_approval", note="ask Maria")
+    paused("is waiting", resume_after=timedelta(hours=3))
+    paused("is leased", reason="insufficient_capacity")
+    PauseQueueEntry.objects.claim("orch-9")
+    paused("is due", reason="insufficient_capacity")
+    text = text_of(viewer.get(QUEUE))
+    order = [text.index(each) for each in ("is due", "is waiting", "is held", "is leased")]
+    assert order == sorted(order)
+    for told in ("Awaiting approval", "ask Maria", "in 2h", "orch-9", "lease ends in"):
+        assert told in text
+    for state in ("due", "waiting", "held", "leased"):
+        page = text_of(viewer.get(f"{QUEUE}?state={state}"))
+        assert [each for each in ("due", "waiting", "held", "leased") if f"is {each}" in page] == [state]
+    assert "There is no state zork" in text_of(viewer.get(f"{QUEUE}?state=zork"))
+
+
+def test_work_paused_for_more_than_a_day_stands_out(viewer, monkeypatch) -> None:
+    task_in("paused")
+    assert "over 24 h" not in text_of(viewer.get(QUEUE))
+    assert timedelta(hours=24) == queue.OVERDUE
+    monkeypatch.setattr(queue, "OVERDUE", timedelta(microseconds=1))
+    assert "over 24 h" in text_of(viewer.get(QUEUE))
+
+
+def test_the_queue_pages_one_state_and_counts_nothing(viewer) -> None:
+    for _ in range(53):
+        task_in("paused")
+    page = viewer.get(QUEUE)
+    assert "Show all" in text_of(page)
+    first = viewer.get(f"{QUEUE}?state=held")
+    second = viewer.get(QUEUE + _link(first, "next"))
+    assert (len(_ids(first)), len(_ids(second))) == (50, 3)
+    assert _ids(viewer.get(QUEUE + _link(second, "prev"))) == _ids(first)
+
+
+def test_an_empty_queue_says_so(viewer) -> None:
+    assert "Nothing is paused" in text_of(viewer.get(QUEUE))
+    assert "None." in text_of(viewer.get(f"{QUEUE}?state=held"))
+
+
+# When reading fails
+
+
+def _slow(monkeypatch, part: str, statement: str = "SELECT pg_sleep(5)") -> None:
+    """Make the function `part` of the queue or list run a statement of its own first."""
+    import importlib
+
+    module = importlib.import_module(part.rpartition(".")[0])
+    original = getattr(module, part.rpartition(".")[2])
+
+    def slow(*args, **kwargs):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, part.rpartition(".")[2], slow)
+
+
+def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(panels, "LIST_MS", 50)
+    monkeypatch.setattr("audit.admin.base.reading", lambda using: panels.reading(using, 50))
+    _slow(monkeypatch, "audit.admin.tasks.turn")
+    response = viewer.get(TASKS)
+    assert response.status_code == 503
+    assert "choose a shorter range of time" in text_of(response)
+    assert Task.objects.count() == 0
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(5)", "SELECT 1/0"])
+def test_a_panel_that_fails_or_is_slow_says_so_and_the_page_stays(viewer, monkeypatch, caplog, statement) -> None:
+    task_in("paused")
+    monkeypatch.setattr("audit.admin.queue.panel", lambda using, work: panels.panel(using, work, 50))
+    _slow(monkeypatch, "audit.admin.queue.turn", statement)
+    response = viewer.get(QUEUE)
+    assert response.status_code == 200
+    assert text_of(response).count("took too long and was left out") == 4
+    assert ("failed" in caplog.text) == ("1/0" in statement)
+
+
+@pytest.mark.parametrize("url", [TASKS, LOG, QUEUE])
+def test_tables_that_are_missing_make_a_page_that_says_what_to_run(viewer, url) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE audit_task RENAME TO gone; ALTER TABLE audit_pause_queue RENAME TO gone2;"
+            "ALTER TABLE audit_executionlog RENAME TO gone3"
+        )
+    response = viewer.get(url)
+    assert response.status_code == 503
+    assert "python manage.py migrate audit" in text_of(response)
+
+
+def test_other_errors_of_the_database_are_not_hidden(viewer, monkeypatch) -> None:
+    _slow(monkeypatch, "audit.admin.tasks.turn", "SELECT 1/0")
+    with pytest.raises(DatabaseError):
+        viewer.get(TASKS)
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_pages_read_the_alias_that_the_settings_name(viewer) -> None:
+    Task.objects.using("other").request("elsewhere", summary="on the other side", actor="x")
+    assert "on the other side" not in text_of(viewer.get(TASKS))
+    with override_settings(AUDIT={"BROWSER_USING": "other"}):
+        with asking() as asked:
+            assert "on the other side" in text_of(viewer.get(TASKS))
+        assert asked.data == []
+        assert (
+            viewer.get(reverse("admin:audit_task_change", args=[Task.objects.using("other").get().pk])).status_code
+            == 200
+        )
