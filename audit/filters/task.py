@@ -84,7 +84,7 @@ class TaskFilter:
             elif given is not None:
                 (read_one,) = key.read(key.field, given)
                 object.__setattr__(self, key.field, read_one)
-        documents = tuple(dict.fromkeys(document(path, value) for path, value in self.documents))
+        documents = tuple(sorted({document(path, value) for path, value in self.documents}))
         object.__setattr__(self, "documents", documents)
         object.__setattr__(self, "words", tuple(dict.fromkeys(label("words", each) for each in self.words)))
         if self.all_time and self.since is not None:

@@ -166,7 +166,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width:
         return
     widths = _widths(columns, first, width)
     shown = sorted(widths)
-    yield _line([_padded(columns[each], columns[each].title, widths[each]) for each in shown])
+    yield _line([_padded(columns[each], shorten(columns[each].title, widths[each]), widths[each]) for each in shown])
     yield _line(["─" * widths[each] for each in shown])
     for row in chain(first, lines):
         cells = []

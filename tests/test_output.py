@@ -1,0 +1,198 @@
+"""What commands print: nothing a terminal would obey, lines that fit, JSON that says the same."""
+
+import io
+import json
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.management.base import OutputWrapper
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.management import output
+from audit.management.output import Column, Progress, age, duration, json_line, moment, safe, shorten, table, width_of
+
+HOSTILE = {
+    "\x1b[31mred": r"\x1b[31mred",
+    "a\nb\r\tc": r"a\nb\r\tc",
+    "\x9b2J": r"\x9b2J",
+    "abc\u202egnp.exe": r"abc\u202egnp.exe",
+    "\u2066x\u2069": r"\u2066x\u2069",
+    "zero\u200bwidth\ufeff": r"zero\u200bwidth\ufeff",
+    "line\u2028s": r"line\u2028s",
+    "\U000e0041tag": r"\U000e0041tag",
+    "lone \ud800": r"lone \ud800",
+}
+
+
+@pytest.mark.parametrize(("given_text", "shown"), HOSTILE.items())
+def test_safe(given_text, shown):
+    assert safe(given_text) == shown
+
+
+@pytest.mark.parametrize("text", ["plain", "déjà vu", "日本語", "a\u00a0b", "🎉", "→ … █", ""])
+def test_safe_leaves_text_alone(text):
+    assert safe(text) == text
+
+
+@given(st.text())
+def test_nothing_printed_is_a_control(text):
+    shown = safe(text) + json_line({"text": text})
+    assert not [each for each in shown if unicodedata.category(each) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)))
+def test_json_says_the_same(value):
+    assert json.loads(json_line({"value": value})) == {"value": value}
+
+
+def test_json_of_what_json_has_no_form_for():
+    values = {
+        "at": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+        "day": datetime(2026, 1, 2, tzinfo=UTC).date(),
+        "span": timedelta(minutes=1, milliseconds=500),
+        "hash": memoryview(b"\x00\xff"),
+        "path": complex(1, 2),
+    }
+    assert json.loads(json_line(values)) == {
+        "at": "2026-01-02T03:04:05.000678Z",
+        "day": "2026-01-02",
+        "span": 60.5,
+        "hash": "00ff",
+        "path": "(1+2j)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 m 00 s"),
+        (3599.4, "59 m 59 s"),
+        (3599.6, "1 h 00 m"),
+        (86399, "23 h 59 m"),
+        (86400, "1 d 0 h"),
+        (timedelta(days=400, hours=3), "400 d 3 h"),
+        (-90, "-1 m 30 s"),
+    ],
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_moments_are_local():
+    value = datetime(2026, 7, 1, 22, 30, 5, 999999, tzinfo=UTC)
+    with timezone.override("Europe/Berlin"):
+        assert moment(value) == "2026-07-02 00:30:05"
+        assert moment(value, precise=True) == "2026-07-02 00:30:05.999 CEST"
+    assert moment(None) == "-"
+
+
+def test_ages():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert age(now - timedelta(hours=2), now) == "2 h 00 m"
+    assert age(now + timedelta(minutes=5), now) == "in 5 m 00 s"
+    assert age(None, now) == "-"
+
+
+@given(st.text(), st.integers(0, 30))
+def test_shortened_text_fits(text, width):
+    short = shorten(text, width)
+    assert width_of(short) <= width or short == text
+    assert text == short or text.startswith(short.removesuffix("…"))
+
+
+COLUMNS = (
+    Column(title="Id"),
+    Column(title="Summary", least=8),
+    Column(title="Services", least=6, rank=1),
+    Column(title="N", right=True, rank=2),
+)
+ROWS = [("a1", "x" * 30, "kuma, dns, mail", 3), ("b22", "日本語", None, 1000)]
+
+
+def test_a_table_without_a_width_cuts_nothing():
+    assert list(table(COLUMNS, ROWS)) == [
+        "Id   Summary                         Services            N",
+        "───  ──────────────────────────────  ───────────────  ────",
+        "a1   xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx  kuma, dns, mail     3",
+        "b22  日本語                          -                1000",
+    ]
+
+
+def test_a_table_shrinks_then_leaves_columns_out():
+    assert list(table(COLUMNS, ROWS, width=34)) == [
+        "Id   Summary      Services       N",
+        "───  ───────────  ──────────  ────",
+        "a1   xxxxxxxxxx…  kuma, dns…     3",
+        "b22  日本語       -           1000",
+    ]
+    for width in range(20, 90):
+        lines = list(table(COLUMNS, ROWS, width=width))
+        assert max(map(width_of, lines)) <= width
+        assert lines[0].split()[:2] == ["Id", "Summary"]
+    assert list(table(COLUMNS, ROWS, width=16))[0].split() == ["Id", "Summary"]
+
+
+def test_a_table_of_nothing_has_no_head():
+    assert list(table(COLUMNS, [])) == []
+
+
+def test_a_long_table_streams(monkeypatch):
+    monkeypatch.setattr(output, "_MEASURED_ROWS", 2)
+    taken = []
+
+    def rows():
+        for number in range(10):
+            taken.append(number)
+            yield (f"a{number}", "x" * (number + 5), "", 0)
+
+    lines = table(COLUMNS, rows(), width=80)
+    next(lines)
+    assert taken == [0, 1]
+    assert len(list(lines)) == 11
+
+
+def test_hostile_cells_stay_in_their_line():
+    for text in HOSTILE:
+        lines = list(table((Column(title="What"), Column(title="Then")), [(text, "ok")]))
+        assert lines[2] == f"{safe(text)}  ok"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class TestProgress:
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+        return now
+
+    def test_on_a_terminal_one_line_is_rewritten_and_removed(self, clock, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "60")
+        out = Terminal()
+        with Progress(OutputWrapper(out), "Imported", total=2000) as progress:
+            progress.advance(10)
+            assert out.getvalue() == ""
+            clock[0] += 1
+            progress.advance(990, note="a\x1b file")
+            assert out.getvalue() == "\rImported 1\u00a0000 of 2\u00a0000 tasks (50%), 1\u00a0000 a second  a\\x1b…"
+        assert out.getvalue().endswith("\r" + " " * 59 + "\r")
+
+    def test_elsewhere_a_line_every_ten_seconds(self, clock):
+        out = io.StringIO()
+        with Progress(OutputWrapper(out), "Read", unit="files") as progress:
+            for _ in range(25):
+                clock[0] += 1
+                progress.advance()
+        assert out.getvalue() == "Read 10 files, 1 a second\nRead 20 files, 1 a second\n"
