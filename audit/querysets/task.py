@@ -174,6 +174,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
         self._for_write = True
         return inserts.insert_ids(self.model, self.db, values)
 
+    async def abulk_request(self, *args: Any, **kwargs: Any) -> list[UUID]:
+        """Ask for many pieces of work from async code; see `bulk_request`."""
+        return await sync_to_async(self.bulk_request)(*args, **kwargs)
+
     def bulk_record(self, records: Iterable[Mapping[str, Any]]) -> list[UUID]:
         """Store finished work: imports, integrations, jobs that ran elsewhere. Logged and guarded as any.
 
@@ -193,6 +197,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
                 raise InvalidValue("status", each["status"], f"must be one of {', '.join(FINISHED)}")
         self._for_write = True
         return inserts.insert_ids(self.model, self.db, values)
+
+    async def abulk_record(self, *args: Any, **kwargs: Any) -> list[UUID]:
+        """Store finished work from async code; see `bulk_record`."""
+        return await sync_to_async(self.bulk_record)(*args, **kwargs)
 
     def claim(
         self,
