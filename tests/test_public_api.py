@@ -1,0 +1,112 @@
+"""The names that users rely on. A name that leaves this list breaks somebody's code."""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+
+from audit.models import PauseQueueEntry, Task
+
+PUBLIC = {
+    "audit": ["record"],
+    "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
+    "audit.context": ["actor", "get_actor"],
+    "audit.exceptions": [
+        "AppendOnly",
+        "AuditError",
+        "ConflictingTask",
+        "IllegalTransition",
+        "InvalidFilter",
+        "InvalidValue",
+        "LeaseLost",
+        "NotDurable",
+        "StaleTask",
+        "TaskFrozen",
+    ],
+    "audit.ids": ["uuid7", "uuid7_time"],
+    "audit.inspection": ["Flaw", "inspect", "keeps_audit"],
+    "audit.models": ["ExecutionLog", "PauseQueueEntry", "Task"],
+    "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
+    "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
+}
+
+TASK_VERBS = {
+    "approve": ["actor", "using"],
+    "reject": ["actor", "reason", "using"],
+    "request_cancel": ["actor", "reason", "using"],
+    "heartbeat": ["actor", "lease", "using"],
+    "touch": ["actor", "services", "using"],
+    "log": ["action", "actor", "detail", "duration_ms", "output_summary", "step_number", "using"],
+    "pause": ["actor", "held", "priority", "reason", "resume_after", "using", "work_plan"],
+    "complete": ["actor", "outcome", "resources", "suggestions", "using"],
+    "fail": ["actor", "error", "outcome", "resources", "suggestions", "using"],
+    "release": ["actor", "using"],
+    "note": ["actor", "using"],
+    "suggest": ["actor", "reason", "suggestion", "using"],
+}
+ENTRY_VERBS = {
+    "resume": ["actor", "using"],
+    "cancel": ["actor", "reason", "using"],
+    "defer": ["actor", "until", "using"],
+    "hold": ["actor", "using"],
+    "release": ["actor", "using"],
+}
+TASK_QUERIES = [
+    "by",
+    "failed",
+    "finished",
+    "finished_since",
+    "finished_until",
+    "live",
+    "since",
+    "touching",
+    "touching_any",
+    "until",
+    "with_action",
+]
+TASK_MANAGER_VERBS = ["request", "claim", "recover_expired", "bulk_request", "bulk_record"]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_names(module):
+    imported = import_module(module)
+    assert sorted(imported.__all__) == PUBLIC[module]
+    for name in PUBLIC[module]:
+        assert getattr(imported, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = imported.no_such_name
+
+
+def _takes(verb: Callable[..., object], names: list[str]) -> None:
+    parameters = inspect.signature(verb).parameters
+    assert set(names) <= set(parameters), verb
+    assert verb.__doc__
+
+
+@pytest.mark.parametrize(
+    ("model", "verb", "names"),
+    [(Task, verb, names) for verb, names in TASK_VERBS.items()]
+    + [(PauseQueueEntry, verb, names) for verb, names in ENTRY_VERBS.items()],
+)
+def test_verbs(model, verb, names):
+    _takes(getattr(model, verb), names)
+    twin = getattr(model, f"a{verb}")
+    assert inspect.iscoroutinefunction(twin)
+
+
+def test_managers():
+    for name in [*TASK_QUERIES, *TASK_MANAGER_VERBS]:
+        assert callable(getattr(Task.objects, name))
+        assert callable(getattr(Task.objects.all(), name))
+    for name in ("due", "claim"):
+        assert callable(getattr(PauseQueueEntry.objects, name))
+        assert callable(getattr(PauseQueueEntry.objects.all(), name))
+
+
+@pytest.mark.parametrize(
+    ("manager", "verb"), [(Task.objects, verb) for verb in TASK_MANAGER_VERBS] + [(PauseQueueEntry.objects, "claim")]
+)
+def test_managers_have_twins_for_async_code(manager, verb):
+    assert inspect.iscoroutinefunction(getattr(manager.all(), f"a{verb}"))
+    assert callable(getattr(manager, f"a{verb}"))
