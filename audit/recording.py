@@ -264,7 +264,7 @@ class Recording:
             raise RuntimeError(f"This record of {self.action!r} is open; make another with record(…).")
         settings = conf.settings()
         redaction.check()
-        lease = lease_of(self.lease or timedelta(seconds=settings.RECORD_LEASE_SECONDS))
+        lease = lease_of(timedelta(seconds=settings.RECORD_LEASE_SECONDS) if self.lease is None else self.lease)
         values = self._values()
         using = self.using or settings.RECORD_USING or router.db_for_write(Task)
         if using not in connections:
