@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.db.utils import ConnectionHandler, OperationalError
 
 from auditproj.embedded import base, places
@@ -44,12 +45,16 @@ def server(home: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def alias(home: Path, django_db_blocker: Any) -> Iterator[base.DatabaseWrapper]:
-    """A Django connection to a server of its own."""
+    """Django's connection "embedded" to a server of its own."""
     entry = {"ENGINE": "auditproj.embedded", "NAME": "audit", "EMBEDDED": {"home": home, "options": FAST}}
-    connection = ConnectionHandler({"default": entry})["default"]
+    # Among the project's connections: on each new one, django.contrib.postgres asks its alias for type numbers,
+    # and one that stands apart would have it connect to the database of another alias.
+    connections.settings["embedded"] = ConnectionHandler({"default": entry}).settings["default"]
     with django_db_blocker.unblock():
-        yield connection
-        connection.close()
+        yield connections["embedded"]
+        connections["embedded"].close()
+    del connections["embedded"]
+    del connections.settings["embedded"]
     base.server(entry).leave()
 
 
@@ -307,14 +312,12 @@ def test_a_home_without_a_parent_is_reported(home: Path) -> None:
         Server(home=home / "absent" / "pg").ensure()
 
 
-def test_threads_that_connect_first_at_once_all_succeed(home: Path, django_db_blocker: Any) -> None:
-    entry = {"ENGINE": "auditproj.embedded", "NAME": "audit", "EMBEDDED": {"home": home, "options": FAST}}
-    connections = ConnectionHandler({"default": entry})
+def test_threads_that_connect_first_at_once_all_succeed(alias: base.DatabaseWrapper) -> None:
     barrier = threading.Barrier(6)
 
     def answer(_: int) -> int:
         barrier.wait()
-        connection = connections["default"]
+        connection = connections["embedded"]
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
@@ -322,9 +325,8 @@ def test_threads_that_connect_first_at_once_all_succeed(home: Path, django_db_bl
         finally:
             connection.close()
 
-    with django_db_blocker.unblock(), ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(answer, range(6))) == [1] * 6
-    base.server(entry).leave()
 
 
 def test_a_missing_wheel_is_reported_with_both_ways_out(
