@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from audit.admin.paging import BadCursor, Cursor, Order
@@ -59,6 +60,11 @@ class Link:
     value: str = ""
     count: int | None = None
     tone: str = ""
+
+    @property
+    def number(self) -> str:
+        """The count as it is written: `4,248`; empty where nothing was counted."""
+        return "" if self.count is None else number_format(self.count, force_grouping=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +169,9 @@ class Question:
             return self.url(self.asked.without(key, value))
         return self.with_(field, value)
 
-    def statuses(self) -> list[Link]:
-        """The statuses, each as a toggle."""
+    def statuses(self, counted: Sequence[Link] = ()) -> list[Link]:
+        """The statuses, each as a toggle, with the numbers that were counted."""
+        counts = {link.tone: link.count for link in counted}
         return [
             Link(
                 label=Status(each).label,
@@ -172,6 +179,7 @@ class Question:
                 chosen=each in self.asked.statuses,
                 value=each,
                 tone=each,
+                count=counts.get(each),
             )
             for each in map(str, Status)
         ]

@@ -35,8 +35,11 @@ STATES = {
     "due": (gettext_lazy("Due"), gettext_lazy("Ready for a worker to resume.")),
     "waiting": (gettext_lazy("Waiting"), gettext_lazy("Not due before their resume time.")),
     "held": (gettext_lazy("Held"), gettext_lazy("Only a person or the awaited event releases them.")),
+    "overdue": (gettext_lazy("Over 24 h"), gettext_lazy("Paused for longer than a day, whatever for.")),
     "leased": (gettext_lazy("Leased"), gettext_lazy("A worker has claimed them and is deciding.")),
 }
+# Each entry is in exactly one of these.
+_WHOLE = ("due", "waiting", "held", "leased")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,7 @@ class PauseQueueEntryAdmin(ReadOnlyAdmin):
                     _("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)}
                 )
         pages: dict[str, Page | None] = {}
-        for name in [state] if state else STATES:
+        for name in [state] if state else _WHOLE:
             rows = _columns(PauseQueueEntry.objects.using(self.using).filter(_in_state(name, now)))
             if state:
                 pages[name] = turn(rows, ORDER, cursor)
@@ -179,6 +182,8 @@ def _in_state(state: str, now: datetime) -> Q:
     if state == "leased":
         return leased
     free = Q(claim_token__isnull=True) | Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
+    if state == "overdue":
+        return Q(paused_at__lt=now - OVERDUE)
     if state == "held":
         return free & Q(held=True)
     if state == "due":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,14 +15,18 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from audit.admin.base import ReadOnlyAdmin
+from audit.admin.facets import SAMPLE, counted, facets, failures
+from audit.admin.histogram import chart
 from audit.admin.paging import Order, turn
+from audit.admin.panels import panel
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
+from audit.filters import TaskFilter
 from audit.models import Task
 from audit.status import Status
 
@@ -30,6 +35,20 @@ __all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
 ORDER = Order(moment="created_at")
 _SERVICES_SHOWN = 2
 _LONGEST_NAME = 200
+
+RESOURCE_ERRORS = (
+    "MemoryError",
+    "MemoryLimitExceeded",
+    "OutOfMemory",
+    "OOMKilled",
+    "DiskFull",
+    "ResourceExhausted",
+    "InsufficientCapacity",
+    "QuotaExceeded",
+    "TimeoutError",
+    "TimeoutExpired",
+)
+"""The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
 
 # No JSON column, no text in full: a row may hold megabytes that no list shows.
 LIST_COLUMNS = ("id", "action", "status", "priority", "created_at", "started_at", "finished_at", "attempt")
@@ -49,24 +68,6 @@ def list_columns(queryset: Any) -> Any:
             output_field=TextField(),
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facet:
-    """A group of choices in the filter column, and the field that adds another."""
-
-    key: str
-    title: Any
-    add: Any
-    choices: Sequence[Link]
-    hidden: Sequence[tuple[str, str]]
-
-
-_FACETS = (
-    ("service", "services", gettext_lazy("By service"), gettext_lazy("service")),
-    ("action", "actions", gettext_lazy("By action"), gettext_lazy("action")),
-    ("actor", "actors", gettext_lazy("By actor"), gettext_lazy("actor")),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +107,20 @@ class TaskAdmin(ReadOnlyAdmin):
         tasks = question.answered.apply(Task.objects.using(self.using))
         page = turn(list_columns(tasks), ORDER, question.cursor)
         rows = [self._row(each, question) for each in page.rows]
+        drawn = panel(self.using, partial(chart, self.using, tasks, question))
+        counts = panel(self.using, partial(counted, self.using, tasks))
+        errors = panel(self.using, partial(failures, self.using, tasks))
         empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
         return {
             "title": _("Task audit trail"),
             "question": question,
             "problems": question.problems,
-            "facets": _facets(question),
+            "chart": drawn,
+            "statuses": question.statuses(drawn.value.legend if drawn.value else ()),
+            "facets": facets(question, {**(counts.value or {}), "error_type": errors.value or {}}),
+            "facets_note": _facets_note(counts.value),
+            "facets_degraded": counts.degraded or errors.degraded,
+            "views": _views(question, self.url("changelist", model="pausequeueentry")),
             "rows": rows,
             "empty_table": empty_table,
             "newer": question.turned(before=page.before) if page.before else "",
@@ -156,20 +165,22 @@ class TaskAdmin(ReadOnlyAdmin):
         )
 
 
-def _facets(question: Question) -> list[Facet]:
-    return [
-        Facet(
-            key=key,
-            title=title,
-            add=add,
-            choices=[
-                Link(label=shown(name, 40), value=shown(name), url=question.toggled(key, field, name), chosen=True)
-                for name in getattr(question.asked, field)
-            ],
-            hidden=list(question.hidden()),
-        )
-        for key, field, title, add in _FACETS
-    ]
+def _facets_note(counts: Mapping[str, Mapping[str, int]] | None) -> str:
+    if counts is None or counts.get("all", {}).get("", 0) < SAMPLE:
+        return ""
+    return _("Counted among the newest %(count)s.") % {"count": number_format(SAMPLE, force_grouping=True)}
+
+
+def _views(question: Question, queue_url: str) -> list[Link]:
+    """Questions people ask every day, ready to ask."""
+    asked = {
+        _("Needs attention"): TaskFilter(statuses=("failed", "paused"), since=DEFAULT_SPAN),
+        _("Awaiting approval"): TaskFilter(statuses=("pending",), all_time=True),
+        _("Running now"): TaskFilter(statuses=("executing",), all_time=True),
+        _("Resource failures"): TaskFilter(statuses=("failed",), error_types=RESOURCE_ERRORS, since=DEFAULT_SPAN * 7),
+    }
+    views = [Link(label=name, url=question.url(each), chosen=question.asked == each) for name, each in asked.items()]
+    return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")]
 
 
 def _who(name: str, question: Question) -> Link | None:

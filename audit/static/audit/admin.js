@@ -5,31 +5,61 @@
     if (!page) {
         return;
     }
-    const rows = () => [...page.querySelectorAll(".audit-rows .audit-title")];
-    const move = (step) => {
-        const links = rows();
+    const step = (links, by) => {
         const at = links.indexOf(document.activeElement);
-        const next = links[at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step];
+        const next = links[at < 0 ? (by > 0 ? 0 : links.length - 1) : at + by];
         if (next) {
             next.focus();
         }
+        return next;
     };
+    const titles = () => [...page.querySelectorAll(".audit-rows .audit-title")];
+    const bars = [...page.querySelectorAll(".audit-bar")];
+    const help = page.querySelector(".audit-keys");
+
+    // One tab stop for the chart: the bar that was last looked at.
+    const turn = (to) => {
+        if (to) {
+            bars.forEach((bar) => bar.setAttribute("tabindex", bar === to ? "0" : "-1"));
+            to.focus();
+        }
+    };
+    bars.forEach((bar, at) => {
+        bar.addEventListener("keydown", (event) => {
+            const to = {
+                ArrowRight: bars[at + 1],
+                ArrowLeft: bars[at - 1],
+                Home: bars[0],
+                End: bars[bars.length - 1],
+            };
+            if (event.key in to) {
+                event.preventDefault();
+                turn(to[event.key]);
+            }
+        });
+    });
     document.addEventListener("keydown", (event) => {
         const typing = event.target.closest("input, textarea, select, [contenteditable]");
+        if (typing && event.key === "Escape") {
+            event.target.blur();
+        }
         if (typing || event.ctrlKey || event.metaKey || event.altKey) {
             return;
         }
-        if (event.key === "/") {
-            const box = document.getElementById("audit-q");
-            if (box) {
-                event.preventDefault();
-                box.focus();
-                box.select();
-            }
+        const box = document.getElementById("audit-q");
+        if (event.key === "/" && box) {
+            event.preventDefault();
+            box.focus();
+            box.select();
         } else if (event.key === "j") {
-            move(1);
+            step(titles(), 1);
         } else if (event.key === "k") {
-            move(-1);
+            step(titles(), -1);
+        } else if (event.key === "?" && help) {
+            help.open = !help.open;
+            if (help.open) {
+                help.querySelector("summary").focus();
+            }
         }
     });
 })();

@@ -1,0 +1,245 @@
+"""The chart and the counted choices: right numbers, bounded, drawn to scale, and links that narrow."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from audit.admin import facets, histogram, panels
+from audit.admin.histogram import BARS, step_for
+from audit.models import Task
+from tests.factories import requested
+from tests.pages import asking, client_of, past, text_of
+
+TASKS = "/admin/audit/task/"
+
+
+@pytest.fixture
+def viewer():
+    return client_of("viewer")
+
+
+def _chart(response):
+    return response.context_data["chart"].value
+
+
+def _choices(response, key):
+    [facet] = [each for each in response.context_data["facets"] if each.key == key]
+    return {choice.value: choice.count for choice in facet.choices}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("span", ["15m", "1h", "24h", "7d", "30d", "all"])
+def test_bars_statuses_and_total_add_up_in_every_range(viewer, span) -> None:
+    every = {"15m": 5, "1h": 20, "24h": 400, "7d": 3000, "30d": 12000, "all": 90_000}[span]
+    past(120, every=timedelta(seconds=every))
+    past(30, every=timedelta(seconds=every), status="failed")
+    requested()
+    response = viewer.get(f"{TASKS}?since={span}")
+    chart = _chart(response)
+    assert chart.total == 151
+    assert sum(bar.total for bar in chart.bars) == 151
+    assert {name: count for name, count in chart.by_status.items() if count} == {
+        "completed": 120,
+        "failed": 30,
+        "pending": 1,
+    }
+    assert len(chart.bars) <= BARS
+    assert chart.total_label == "151"
+    ends = [float(bar.x) + float(bar.width) for bar in chart.bars]
+    assert ends == sorted(ends)
+    assert ends[-1] <= 1000.1
+    for bar in chart.bars:
+        tops = [float(part.y) for part in bar.parts]
+        assert tops == sorted(tops, reverse=True)
+        assert all(-0.01 <= float(part.y) <= 100 for part in bar.parts)
+    assert [part.status for part in max(chart.bars, key=lambda bar: len(bar.parts)).parts][-1] in ("failed", "pending")
+
+
+@pytest.mark.django_db
+def test_a_bar_leads_to_exactly_its_own_tasks(viewer) -> None:
+    past(300, every=timedelta(minutes=4), status="failed")
+    past(50)
+    response = viewer.get(f"{TASKS}?status=failed&service=billing")
+    bar = _chart(response).bars[10]
+    zoomed = viewer.get(TASKS + bar.url)
+    assert _chart(zoomed).total == bar.total
+    assert zoomed.context_data["question"].asked.statuses == ("failed",)
+    assert zoomed.context_data["question"].asked.services == ("billing",)
+    assert zoomed.context_data["question"].span_name == "custom"
+    html = response.content.decode()
+    assert f'href="{bar.url.replace("&", "&amp;")}"' in html
+    assert html.count('class="audit-bar"') == len(_chart(response).bars)
+    assert len(re.findall(r'class="audit-bar"[^>]*tabindex="0"', html)) == 1
+
+
+@pytest.mark.django_db
+def test_what_a_filter_leaves_out_has_no_number(viewer) -> None:
+    past(3)
+    past(2, status="failed")
+    response = viewer.get(f"{TASKS}?status=failed&status=paused")
+    counts = {link.tone: link.number for link in _chart(response).legend}
+    assert counts == {
+        "failed": "2",
+        "paused": "0",
+        "completed": "",
+        "rejected": "",
+        "pending": "",
+        "approved": "",
+        "executing": "",
+    }
+    assert {link.tone: link.number for link in response.context_data["statuses"]} == counts
+
+
+@pytest.mark.django_db
+def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(histogram, "BOUNDED", 100)
+    monkeypatch.setattr(histogram, "UNBOUNDED", 100)
+    past(150, every=timedelta(minutes=8))
+    response = viewer.get(TASKS)
+    chart = _chart(response)
+    assert chart.total_label == "100+"
+    assert chart.capped
+    assert float(chart.uncounted) > 100
+    assert "cover the newest 100" in text_of(response)
+    assert "audit-uncounted" in response.content.decode()
+    assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "100+"
+    past(0)
+    monkeypatch.setattr(histogram, "BOUNDED", 150)
+    exact = _chart(viewer.get(TASKS))
+    assert (exact.total_label, exact.capped, exact.uncounted) == ("150", False, "")
+
+
+@pytest.mark.django_db
+def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewer) -> None:
+    past(3, services_touched=["db", "web"], action="backup", actor="orch-1")
+    past(2, services_touched=["db"], action="deploy", actor="orch-2")
+    past(2, status="failed", services_touched=[], actor="", outcome={"error_type": "TimeoutError"})
+    page = viewer.get(TASKS)
+    assert _choices(page, "service") == {"db": 5, "web": 3}
+    assert _choices(page, "action") == {"backup": 3, "deploy": 4}
+    assert _choices(page, "error_type") == {"TimeoutError": 2}
+    assert {"orch-1": 3, "orch-2": 2}.items() <= _choices(page, "actor").items()
+    narrowed = viewer.get(f"{TASKS}?service=web&service=gone")
+    assert _choices(narrowed, "service") == {"web": None, "gone": None}
+    assert "No tasks match" in text_of(narrowed)
+    assert "Counted among" not in text_of(page)
+
+
+@pytest.mark.django_db
+def test_choices_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(facets, "SAMPLE", 10)
+    monkeypatch.setattr("audit.admin.tasks.SAMPLE", 10)
+    past(15)
+    page = viewer.get(TASKS)
+    assert _choices(page, "service") == {"billing": 10}
+    assert "Counted among the newest 10." in text_of(page)
+
+
+@pytest.mark.django_db
+def test_a_name_too_long_to_count_is_no_choice(viewer) -> None:
+    requested(services=["s" * 400, "short"], actor="a" * 400)
+    page = viewer.get(TASKS)
+    assert _choices(page, "service") == {"short": 1}
+    assert _choices(page, "actor") == {}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("what", ["chart", "counted", "failures"])
+def test_a_slow_panel_is_replaced_by_a_note_and_the_list_stays(viewer, monkeypatch, what) -> None:
+    past(3, summary="still here")
+
+    def slow(*args):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(5)")
+
+    monkeypatch.setattr(f"audit.admin.tasks.{what}", slow)
+    monkeypatch.setattr("audit.admin.tasks.panel", lambda using, work: panels.panel(using, work, 100))
+    response = viewer.get(TASKS)
+    text = text_of(response)
+    assert response.status_code == 200
+    assert "still here" in text
+    assert ("The chart took too long" in text) == (what == "chart")
+    assert ("Counting took too long" in text) == (what != "chart")
+
+
+@pytest.mark.django_db
+def test_the_ready_made_views_find_what_they_promise(viewer) -> None:
+    past(1, status="failed", summary="out of memory", outcome={"error_type": "MemoryError"})
+    past(1, status="failed", summary="a fault", outcome={"error_type": "ValueError"})
+    requested(summary="please decide")
+    links = {str(link.label): link.url for link in viewer.get(TASKS).context_data["views"]}
+    page = text_of(viewer.get(TASKS + links["Resource failures"]))
+    assert "out of memory" in page
+    assert "a fault" not in page
+    assert "please decide" in text_of(viewer.get(TASKS + links["Awaiting approval"]))
+    assert "please decide" not in text_of(viewer.get(TASKS + links["Needs attention"]))
+    assert viewer.get(links["Long pauses"]).status_code == 200
+    assert 'aria-current="true">Resource failures' in viewer.get(TASKS + links["Resource failures"]).content.decode()
+
+
+@pytest.mark.django_db
+def test_the_whole_list_page_asks_four_bounded_questions(viewer) -> None:
+    past(60)
+    with asking() as asked:
+        viewer.get(TASKS)
+    assert len(asked.data) == 4
+    assert all("LIMIT" in sql for sql in asked.data)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York", "Europe/Berlin"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"since": "2026-03-28T00:00", "until": "2026-03-30T00:00"},
+        {"since": "2026-10-24", "until": "2026-11-02"},
+        {"since": "0001-01-03"},
+        {"since": "9000-01-01"},
+        {"since": "2026-01-02", "until": "2026-01-01"},
+        {"since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:01Z"},
+        {"until": "2026-01-01"},
+        {"since": "all", "until": "9999-01-01"},
+    ],
+)
+def test_ranges_of_every_kind_make_a_page(viewer, settings, zone, query) -> None:
+    settings.TIME_ZONE = zone
+    past(2, created_at=datetime(2026, 3, 29, 1, 30, tzinfo=UTC))
+    past(1)
+    response = viewer.get(f"{TASKS}?{urlencode(query)}")
+    assert response.status_code == 200
+    chart = _chart(response)
+    assert chart is not None
+    assert sum(bar.total for bar in chart.bars) == chart.total
+    assert len(chart.ticks) <= 9
+
+
+@pytest.mark.parametrize(
+    ("length", "step"),
+    [
+        (timedelta(minutes=15), timedelta(seconds=30)),
+        (timedelta(hours=1), timedelta(minutes=1)),
+        (timedelta(hours=24), timedelta(minutes=30)),
+        (timedelta(days=7), timedelta(hours=3)),
+        (timedelta(days=30), timedelta(hours=12)),
+        (timedelta(days=3_650_000), timedelta(days=36400 * 2)),
+    ],
+)
+def test_the_width_of_a_bar_is_round_and_makes_few_bars(length, step) -> None:
+    chosen = step_for(length)
+    assert chosen == step
+    assert length / chosen <= BARS - 2
+
+
+@pytest.mark.django_db
+def test_all_time_over_centuries_is_drawn(viewer) -> None:
+    past(1, created_at=datetime(1971, 1, 1, tzinfo=UTC))
+    past(1, created_at=datetime(1990, 1, 1, tzinfo=UTC))
+    past(1)
+    chart = _chart(viewer.get(f"{TASKS}?since=all"))
+    assert (chart.total, sum(bar.total for bar in chart.bars)) == (3, 3)
+    assert Task.objects.count() == 3
+    assert timezone.now().year >= 2026
