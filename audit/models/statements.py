@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.db import models, router
 from audit import validation
 from audit.context import get_actor
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
-from audit.status import FINISHED, TRANSITIONS, Status
+from audit.status import FINISHED, LIVE, TRANSITIONS, Status
 
 __all__ = ["acting", "adopt", "async_twin", "explain", "jsonb", "writes_to"]
 
@@ -40,7 +40,10 @@ def acting(actor: str | None, otherwise: str = "") -> str:
     Raises:
         InvalidValue: the name is empty or cannot be stored.
     """
-    return validation.label("actor", actor) if actor is not None else get_actor() or otherwise
+    if actor is not None:
+        return validation.label("actor", actor)
+    # An instance that was never saved has no worker yet, but a default.
+    return get_actor() or (otherwise if isinstance(otherwise, str) else "")
 
 
 def writes_to(instance: models.Model, using: str | None) -> str:
@@ -69,7 +72,8 @@ def adopt(instance: models.Model, row: models.Model) -> None:
 def explain(
     current: Any,
     *,
-    to: Iterable[Status] = (),
+    to: Status | None = None,
+    sources: Collection[Status] = tuple(LIVE),
     token: UUID | None = None,
     fenced: bool = False,
     revision: int = 0,
@@ -80,6 +84,7 @@ def explain(
     Args:
         current: the task as it stands now.
         to: the status that the verb leads to, if it changes it.
+        sources: the statuses that the verb starts from.
         token: the claim token that the caller presented.
         fenced: whether the verb belongs to whoever holds the claim.
         revision: the revision that the caller had read.
@@ -89,7 +94,11 @@ def explain(
         return TaskFrozen(current.pk, current.status, current.finished_at)
     if fenced and current.claim_token != token and (token is not None or current.status == Status.EXECUTING):
         return LeaseLost(current.pk, current.status, current.claimed_by, token)
-    for status in to:
-        if status not in TRANSITIONS[Status(current.status)] or hint:
-            return IllegalTransition(current.pk, current.status, status, hint)
+    if to and (to not in TRANSITIONS[Status(current.status)] or hint):
+        return IllegalTransition(current.pk, current.status, to, hint)
+    if current.status not in sources:
+        # The rules have the step, and this verb does not make it.
+        if fenced or to is None:
+            return LeaseLost(current.pk, current.status, current.claimed_by, token)
+        return IllegalTransition(current.pk, current.status, to, "Another verb makes this step.")
     return StaleTask(current.pk, revision, current.revision)
