@@ -30,7 +30,10 @@ class InvalidValue(AuditError, ValueError):
         self.field = field
         self.value = value
         self.problem = problem
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except Exception:  # noqa: BLE001 - an integer of 5 000 digits, a list in a list 3 000 deep, anything's own __repr__
+            shown = f"a {type(value).__name__} that cannot be shown"
         if len(shown) > 200:
             shown = f"{shown[:200]}… ({len(shown)} characters)"
         super().__init__(f"{field}: {problem} (got {shown})")

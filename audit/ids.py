@@ -35,7 +35,7 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
         the key's hash.
 
     Raises:
-        InvalidValue: `at` is naive or before 1970, or `key` comes without `at`.
+        InvalidValue: `at` is no aware moment or before 1970, or `key` comes without `at` or is neither text nor bytes.
     """
     if at is None:
         if key is not None:
@@ -43,7 +43,9 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
         ticks = _tick()
         tail = int.from_bytes(os.urandom(8)) >> 2
         return _assemble(ticks >> 12, ticks & 0xFFF, tail)
-    if at.tzinfo is None:
+    if not isinstance(at, datetime):
+        raise InvalidValue("at", at, "must be a datetime")
+    if at.utcoffset() is None:
         raise InvalidValue("at", at, "is naive; give it a time zone")
     milliseconds = (at - _EPOCH) // _MILLISECOND
     if not 0 <= milliseconds <= _LAST_MILLISECOND:
@@ -51,7 +53,10 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
     if key is None:
         bits = int.from_bytes(os.urandom(10))
     else:
-        data = key.encode() if isinstance(key, str) else key
+        try:
+            data = key.encode() if isinstance(key, str) else bytes(memoryview(key))
+        except (TypeError, UnicodeEncodeError):
+            raise InvalidValue("key", key, "must be text without lone surrogates, or bytes") from None
         bits = int.from_bytes(hashlib.sha256(data).digest()[:10])
     return _assemble(milliseconds, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1))
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from audit.exceptions import InvalidValue
 __all__ = [
     "EARLIEST",
     "LATEST",
+    "MAX_DEPTH",
+    "MAX_LABEL",
     "JSONText",
     "document",
     "identifier",
@@ -20,14 +22,20 @@ __all__ = [
     "moment",
     "priority",
     "services",
+    "span",
     "text",
     "uuid",
+    "whole",
 ]
 
 # A day inside Python's own range, so that no time zone moves a stored moment out of it.
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
+# Names are indexed, and an index row holds 2 700 bytes: this many characters fit whatever they are.
+MAX_LABEL = 500
+# Levels of a JSON document: what every reader can walk through recursively.
+MAX_DEPTH = 200
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -57,8 +65,8 @@ def text(field: str, value: object, *, max_length: int | None = None) -> str:
     return str(value)
 
 
-def label(field: str, value: object, *, max_length: int | None = None) -> str:
-    """Like `text`, and not empty."""
+def label(field: str, value: object, *, max_length: int | None = MAX_LABEL) -> str:
+    """Like `text`, and not empty; short enough for an index unless `max_length` says otherwise."""
     checked = text(field, value, max_length=max_length)
     if not checked.strip():
         raise InvalidValue(field, value, "must not be empty")
@@ -84,6 +92,28 @@ def priority(field: str, value: object) -> int:
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 5:
         raise InvalidValue(field, value, "must be a whole number from 1 (highest) to 5")
+    return value
+
+
+def whole(field: str, value: object, *, lowest: int = 1) -> int:
+    """Return `value` if it is a whole number from `lowest` to what a PostgreSQL integer holds.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value < 2**31:
+        raise InvalidValue(field, value, f"must be a whole number from {lowest} to {2**31 - 1}")
+    return value
+
+
+def span(field: str, value: object) -> timedelta:
+    """Return `value` if it is a positive span of time of at most a thousand years.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= timedelta(days=365_000):
+        raise InvalidValue(field, value, "must be a timedelta between zero and a thousand years")
     return value
 
 
@@ -158,7 +188,6 @@ def document(field: str, value: Any) -> JSONText:
     return encoded
 
 
-_MAX_DEPTH = 200
 _MAX_INTEGER = 10**4000
 
 
@@ -173,8 +202,8 @@ def _walk(path: str, value: Any, depth: int) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidValue(path, value, "is a number JSON does not have")
-    elif depth >= _MAX_DEPTH:
-        raise InvalidValue(path[:200], "…", f"is nested deeper than {_MAX_DEPTH} levels")
+    elif depth >= MAX_DEPTH:
+        raise InvalidValue(path[:200], "…", f"is nested deeper than {MAX_DEPTH} levels")
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from audit import validation
-from audit.exceptions import IllegalTransition, InvalidValue, LeaseLost, StaleTask, TaskFrozen
+from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.models.statements import acting, adopt, async_twin, jsonb, writes_to
 from audit.querysets.rows import columns, fetch
 from audit.status import FINISHED, Status
@@ -78,9 +78,8 @@ class PauseQueueEntryVerbs:
             InvalidValue: a moment that cannot be stored.
         """
         if isinstance(until, timedelta):
-            if until <= timedelta(0):
-                raise InvalidValue("until", until, "must be a positive span of time or a moment")
-            self._change("held = false, resume_after = statement_timestamp() + %s", [until], actor, using)
+            span = validation.span("until", until)
+            self._change("held = false, resume_after = statement_timestamp() + %s", [span], actor, using)
         else:
             moment = validation.moment("until", until)
             self._change("held = false, resume_after = %s", [moment], actor, using)

@@ -1,12 +1,14 @@
 """Column types that Django lacks or reads too strictly for an audit trail."""
 
+import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
-from audit.validation import JSONText
+from audit.validation import MAX_DEPTH, JSONText
 
 if TYPE_CHECKING:
     _Field = models.Field[int, int]
@@ -17,7 +19,10 @@ __all__ = ["JSONField", "UnreadableJSON", "XidField"]
 
 
 class UnreadableJSON(JSONText):
-    """The text of a JSON document that PostgreSQL took and Python cannot parse (5 000 digits, 3 000 levels)."""
+    """The text of a JSON document that PostgreSQL took and Python cannot read back or walk through.
+
+    Integers of 5 000 digits, numbers beyond a float, or more levels than a verb would store.
+    """
 
     __slots__ = ()
 
@@ -32,10 +37,15 @@ class JSONField(models.JSONField):
     db_returning = True
 
     def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
-        try:
+        if not isinstance(value, str):
             return super().from_db_value(value, expression, connection)
+        try:
+            document = json.loads(value, cls=self.decoder, parse_float=_finite)
         except (ValueError, RecursionError):
             return UnreadableJSON(value)
+        if value.count("[") + value.count("{") > MAX_DEPTH and _too_deep(document):
+            return UnreadableJSON(value)
+        return document
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         if isinstance(value, JSONText):
@@ -45,6 +55,28 @@ class JSONField(models.JSONField):
     def value_to_string(self, obj: models.Model) -> Any:
         value = super().value_to_string(obj)
         return str(value) if isinstance(value, JSONText) else value
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number beyond a float")
+    return number
+
+
+def _too_deep(document: Any) -> bool:
+    """Whether a document has more levels than the verbs store, found without recursion."""
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class XidField(_Field):

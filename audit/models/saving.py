@@ -48,7 +48,8 @@ class FencedSave(Undeletable):
             StaleTask: the row has changed since; nothing is saved.
             django.db.IntegrityError: the database refused, with SQLSTATE 23001 for a rule of this app.
         """
-        using = options.setdefault("using", router.db_for_write(type(self), instance=self))
+        # asave() names every option, the alias as None.
+        using = options["using"] = options.get("using") or router.db_for_write(type(self), instance=self)
         if self._state.adding:
             if isinstance(self.actor, DatabaseDefault):
                 self.actor = get_actor()

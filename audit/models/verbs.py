@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskVerbs"]
 
-_UNCLAIMED = "status IN ('pending', 'approved', 'paused')"
+_UNCLAIMED = (Status.PENDING, Status.APPROVED, Status.PAUSED)
 _HELD = "status = 'executing' AND claim_token = %s"
+
+
+def _in(sources: tuple[Status, ...]) -> str:
+    """Write the condition on the statuses a verb starts from; executing work is its holder's (one parameter)."""
+    if sources == (Status.EXECUTING,):
+        return _HELD
+    return f"status IN ({', '.join(repr(str(status)) for status in sources)})"
 
 
 class TaskVerbs:
@@ -57,7 +64,7 @@ class TaskVerbs:
             InvalidValue: an actor that cannot be stored.
         """
         hint = "Resume its pause entry instead." if self.status == Status.PAUSED else ""
-        self._move(Status.APPROVED, "", [], "status = 'pending'", [], actor, using, hint=hint)
+        self._move(Status.APPROVED, "", [], (Status.PENDING,), actor, using, hint=hint)
 
     def reject(self: Task, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Reject work that is pending, approved or paused; the reason becomes its outcome.
@@ -71,7 +78,7 @@ class TaskVerbs:
             "error_type": "Rejected",
             "output_summary": validation.text("reason", reason),
         }
-        self._move(Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], _UNCLAIMED, [], actor, using)
+        self._move(Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], _UNCLAIMED, actor, using)
 
     def request_cancel(self: Task, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Ask executing work to stop; its next heartbeat tells the worker, and the log keeps the reason.
@@ -103,7 +110,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         rows = execute([type(self), ExecutionLog], db, sql, [name, self.pk, validation.text("reason", reason)])
         if not rows:
             hint = "Only executing work can be asked to stop; reject work that waits."
-            raise explain(self._current(db), to=[Status.COMPLETED], revision=self.revision, hint=hint)
+            raise explain(self._current(db), to=Status.COMPLETED, revision=self.revision, hint=hint)
         adopt(self, rows[0][0])
 
     # What the holder of the claim does
@@ -142,7 +149,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         if self.claim_token:
             self._as_holder(sets, [names], actor, using)
         else:
-            self._move(None, sets, [names], _UNCLAIMED, [], actor, using, fenced=True)
+            self._move(None, sets, [names], _UNCLAIMED, actor, using, fenced=True)
 
     def log(
         self: Task,
@@ -175,16 +182,16 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         """
         db = writes_to(self, using)
         for name, number in (("duration_ms", duration_ms), ("step_number", step_number)):
-            if number is not None and (not isinstance(number, int) or not 0 <= number < 2**31):
-                raise InvalidValue(name, number, "must be a whole number of at least 0")
-        where = f"task.{_HELD}" if self.claim_token else f"task.{_UNCLAIMED}"
+            if number is not None:
+                validation.whole(name, number, lowest=0)
+        where = f"task.{_HELD if self.claim_token else _in(_UNCLAIMED)}"
         written = self._write(
             db,
             "step",
             where,
             [self.claim_token] if self.claim_token else [],
             actor=acting(actor, self.claimed_by),
-            action=validation.label("action", action),
+            action=validation.label("action", action, max_length=None),
             duration_ms=duration_ms,
             output_summary=validation.text("output_summary", output_summary),
             detail=jsonb("detail", detail),
@@ -299,9 +306,11 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             raise InvalidValue("reason", reason, f"must be one of {', '.join(PauseReason.values)}")
         at, after = resume_after, None
         if isinstance(resume_after, timedelta):
-            at, after = None, resume_after
+            at, after = None, validation.span("resume_after", resume_after)
         elif resume_after is not None:
             validation.moment("resume_after", resume_after)
+        if held is not None and not isinstance(held, bool):
+            raise InvalidValue("held", held, "must be True, False or None")
         if held is None:
             held = resume_after is None and reason != PauseReason.INSUFFICIENT_CAPACITY
         if priority is not None:
@@ -340,7 +349,7 @@ SELECT {columns(type(self), "paused")}, {columns(PauseQueueEntry, "entry")} FROM
         if not rows:
             raise explain(
                 self._current(db),
-                to=[Status.PAUSED],
+                to=Status.PAUSED,
                 token=self.claim_token,
                 fenced=True,
                 revision=self.revision,
@@ -371,7 +380,7 @@ SELECT {columns(type(self), "paused")}, {columns(PauseQueueEntry, "entry")} FROM
             "true",
             [],
             actor=acting(actor),
-            output_summary=validation.label("text", text),
+            output_summary=validation.label("text", text, max_length=None),
             detail=jsonb("detail", detail),
         )
         if written is None:
@@ -388,7 +397,7 @@ SELECT {columns(type(self), "paused")}, {columns(PauseQueueEntry, "entry")} FROM
         """
         from audit.models.log import ExecutionLog
 
-        validation.label("suggestion", suggestion)
+        validation.label("suggestion", suggestion, max_length=None)
         validation.text("reason", reason)
         db = writes_to(self, using)
         name = acting(actor)
@@ -443,7 +452,7 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
             jsonb("suggestions", suggestions),
         ]
         if to == Status.FAILED and self.claim_token is None:
-            self._move(to, sets, params, "status = 'paused'", [], actor, using, fenced=True)
+            self._move(to, sets, params, (Status.PAUSED,), actor, using, fenced=True)
         else:
             self._as_holder(sets, params, actor, using, to=to)
 
@@ -456,15 +465,14 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
         *,
         to: Status | None = None,
     ) -> None:
-        self._move(to, sets, params, _HELD, [self.claim_token], actor, using, fenced=True)
+        self._move(to, sets, params, (Status.EXECUTING,), actor, using, fenced=True)
 
     def _move(
         self: Task,
         to: Status | None,
         sets: str,
         params: Sequence[Any],
-        where: str,
-        where_params: Sequence[Any],
+        sources: tuple[Status, ...],
         actor: str | None,
         using: str | None,
         *,
@@ -473,14 +481,15 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
     ) -> None:
         db = writes_to(self, using)
         name = acting(actor, self.claimed_by if fenced else "")
+        held = [self.claim_token] if sources == (Status.EXECUTING,) else []
         assignments = [f"status = '{to}'"] if to else []
         assignments += [sets] if sets else []
         sql = (
             f"UPDATE audit_task SET {', '.join(assignments)}{',' if assignments else ''}"  # noqa: S608 - as above
-            f" actor = %s, revision = revision + 1 WHERE id = %s AND {where}"
+            f" actor = %s, revision = revision + 1 WHERE id = %s AND {_in(sources)}"
             f" RETURNING {columns(type(self), 'audit_task')}"
         )
-        rows = fetch(type(self), db, sql, [*params, name, self.pk, *where_params])
+        rows = fetch(type(self), db, sql, [*params, name, self.pk, *held])
         if rows:
             adopt(self, rows[0])
             return
@@ -490,7 +499,8 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
             return
         raise explain(
             current,
-            to=[to or Status.EXECUTING],
+            to=to,
+            sources=sources,
             token=self.claim_token,
             fenced=fenced,
             revision=self.revision,
@@ -555,10 +565,11 @@ def _told(error: BaseException | str) -> dict[str, Any]:
     if isinstance(error, BaseException):
         limit = conf.settings().TRACEBACK_CHARS
         lines = "".join(tracebacks.format_exception(error))
+        said = str(error)
         return {
             "success": False,
             "error_type": type(error).__qualname__,
-            "output_summary": storable(str(error)),
+            "output_summary": storable(said if len(said) <= limit else f"{said[:limit]}… ({len(said)} characters)"),
             "traceback": storable(lines if len(lines) <= limit else f"…{lines[-limit:]}"),
         }
     return {"success": False, "error_type": "Error", "output_summary": validation.text("error", error)}

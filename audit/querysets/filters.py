@@ -19,9 +19,7 @@ def claim_arguments(worker: str, limit: int, lease: timedelta | None) -> tuple[s
         InvalidValue: an empty worker, a limit or lease that is not positive.
     """
     validation.label("worker", worker)
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidValue("limit", limit, "must be a whole number of at least 1")
-    return worker, limit, lease_of(lease), get_actor() or worker
+    return worker, validation.whole("limit", limit), lease_of(lease), get_actor() or worker
 
 
 def lease_of(lease: timedelta | None) -> timedelta:

@@ -72,6 +72,7 @@ _MOMENTS = tuple(name for name, kind in TRAVELS_AS.items() if kind == "timestamp
 _STATUSES = frozenset(Status.values)
 _ON_EXPIRY = frozenset(OnExpiry.values)
 _LABELS = ("summary", "requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
+_LONGEST = {"summary": None}
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(TRAVELS_AS),
     **dict.fromkeys(_LABELS, ""),
@@ -124,8 +125,10 @@ def recorded(**given: Any) -> dict[str, Any]:
     values = _DEFAULTS | given
     values["action"] = validation.label("action", values["action"], max_length=100)
     for name in _LABELS:
-        if values[name]:
-            values[name] = validation.text(name, values[name])
+        if values[name] != "":
+            values[name] = validation.text(name, values[name], max_length=_LONGEST.get(name, validation.MAX_LABEL))
+    for name in ("attempt", "expiries"):
+        validation.whole(name, values[name], lowest=0)
     if values["status"] not in _STATUSES:
         raise InvalidValue("status", values["status"], f"must be one of {', '.join(Status.values)}")
     if values["on_expiry"] not in _ON_EXPIRY:
@@ -162,7 +165,7 @@ def insert_ids(model: type[Task], using: str, rows: Sequence[Values]) -> list[UU
         for start in range(0, len(rows), _CHUNK):
             cursor.execute(*statement(model, rows[start : start + _CHUNK], "audit_task.id"))
             inserted.update(key for (key,) in cursor.fetchall())
-    return [row["id"] for row in rows if row["id"] in inserted]
+    return [key for key in dict.fromkeys(row["id"] for row in rows) if key in inserted]
 
 
 def statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:

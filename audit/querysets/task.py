@@ -264,8 +264,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         if max_expiries is None:
             max_expiries = conf.settings().MAX_EXPIRIES
         for name, number in (("limit", limit), ("max_expiries", max_expiries)):
-            if not isinstance(number, int) or number < 1:
-                raise InvalidValue(name, number, "must be a whole number of at least 1")
+            validation.whole(name, number)
         self._for_write = True
         actor = get_actor() or "audit:recovery"
         return fetch(self.model, self.db, recover_tasks_sql(self.model), [limit, max_expiries, actor])
@@ -282,7 +281,9 @@ def _services(names: tuple[str, ...]) -> list[str]:
 
 
 def _moment(name: str, value: datetime | timedelta) -> datetime:
-    return timezone.now() - value if isinstance(value, timedelta) else validation.moment(name, value)
+    if isinstance(value, timedelta):
+        return timezone.now() - validation.span(name, value)
+    return validation.moment(name, value)
 
 
 TaskManager = models.Manager.from_queryset(TaskQuerySet, "TaskManager")
