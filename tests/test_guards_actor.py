@@ -58,7 +58,6 @@ def test_an_empty_actor_names_the_role(name):
     assert task.revision == 2
 
 
-@pytest.mark.xfail(reason="F6")
 def test_the_mark_of_a_named_actor_cannot_be_brought_along():
     """The mark is a control character; a name stored with it would mark the next raw statement as named."""
     task = requested()

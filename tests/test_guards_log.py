@@ -194,7 +194,6 @@ _FORGED_FIELDS = {
 }
 
 
-@pytest.mark.xfail(reason="F2")
 @pytest.mark.parametrize("column", _FORGED_FIELDS)
 @pytest.mark.parametrize("way", ["common table expression", "returned function"])
 @pytest.mark.parametrize("status", ["approved", "paused"])
@@ -233,7 +232,6 @@ def _refused_somehow():
         yield
 
 
-@pytest.mark.xfail(reason="F2")
 def test_a_new_task_is_not_told_under_another_name():
     key = uuid7()
     with refused():

@@ -156,10 +156,10 @@ def test_without_the_log_trigger_steps_go_untold():
 
 def test_without_the_stamps_raw_sql_appears_under_anothers_name():
     task = requested()
-    _rewrite("audit_task_stamp_v1", "BEGIN", "BEGIN IF TG_OP = 'UPDATE' THEN RETURN NEW; END IF;")
+    _rewrite("audit_task_stamp_v1", "BEGIN", "BEGIN IF TG_OP = 'UPDATE' THEN NEW.revision := 2; RETURN NEW; END IF;")
     sql("UPDATE audit_task SET status = 'approved' WHERE id = %s", [task.pk])
     task.refresh_from_db()
-    assert (task.actor, task.revision, task.decided_at) == ("alice", 1, None)
+    assert (task.actor, task.revision, task.decided_at) == ("alice", 2, None)
 
 
 def test_without_the_mark_of_a_named_actor_raw_sql_appears_under_anothers_name():
