@@ -312,11 +312,25 @@ def test_a_home_without_a_parent_is_reported(home: Path) -> None:
         Server(home=home / "absent" / "pg").ensure()
 
 
-def test_threads_that_connect_first_at_once_all_succeed(alias: base.DatabaseWrapper) -> None:
+def test_threads_that_connect_first_at_once_all_succeed(
+    alias: base.DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     barrier = threading.Barrier(6)
 
-    def answer(_: int) -> int:
+    def find_place(*arguments: Any) -> places.Place:
+        time.sleep(0.3)  # others come while the first one is here
+        return places.find_place(*arguments)
+
+    def slow(**arguments: Any) -> Server:
+        time.sleep(0.05)
+        return Server(**arguments)
+
+    monkeypatch.setattr("auditproj.embedded.server.find_place", find_place)
+    monkeypatch.setattr(base, "Server", slow)
+
+    def answer(number: int) -> int:
         barrier.wait()
+        time.sleep(0.1 * (number // 2))
         connection = connections["embedded"]
         try:
             with connection.cursor() as cursor:
