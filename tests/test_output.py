@@ -138,7 +138,7 @@ def test_a_table_shrinks_then_leaves_columns_out():
         lines = list(table(COLUMNS, ROWS, width=width))
         assert max(map(width_of, lines)) <= width
         assert lines[0].split()[:2] == ["Id", "Summary"]
-    assert list(table(COLUMNS, ROWS, width=16))[0].split() == ["Id", "Summary"]
+    assert next(table(COLUMNS, ROWS, width=16)).split() == ["Id", "Summary"]
 
 
 def test_a_table_of_nothing_has_no_head():
