@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import InternalError, OperationalError, ProgrammingError, connection
 from django.utils import timezone
+from psycopg import errors
 
+from audit.exceptions import AuditError
 from audit.ids import uuid7
-from audit.models import ExecutionLog, Task
+from audit.management import story
+from audit.management.base import AuditCommand, os_user
+from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.statistics import statistics
 from audit.status import Status
 
@@ -270,6 +274,16 @@ class TestShow:
         assert told["pause_entry"]["state"] == "due"
         assert told["pause_entry"]["overdue_s"] >= 0
 
+    def test_an_entry_at_work_and_a_log_that_is_missing(self):
+        task = Task.objects.request("deploy", actor="a")
+        task.approve(actor="b")
+        task.pause(reason="insufficient_capacity", actor="b")
+        [entry] = PauseQueueEntry.objects.claim(worker="orch-9")
+        out, _ = run("audit_show", str(task.pk))
+        assert "orch-9, until " in out
+        kept = {"heading": str, "paint": lambda text, status: text, "width": None, "more_log": False}
+        assert list(story.story(entry.task, [], None, **kept))[-1] == "  none"
+
     def test_hostile_text_is_shown_and_not_obeyed(self):
         task = Task.objects.request(
             HOSTILE, summary=HOSTILE, services=[HOSTILE], actor=HOSTILE, correlation_id=HOSTILE, plan={HOSTILE: HOSTILE}
@@ -405,7 +419,7 @@ class TestStats:
             cursor.execute("EXPLAIN " + captured[0]["sql"])
             plan = "\n".join(row[0] for row in cursor.fetchall())
         assert plan.count("on audit_task ") == 1
-        assert "audit_task_created" in plan
+        assert "Index Cond: (created_at >= " in plan
 
     def test_hostile_text(self):
         record(HOUR, action=HOSTILE, services_touched=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
@@ -448,6 +462,62 @@ def test_a_statement_that_takes_too_long():
     with pytest.raises(CommandError, match="longer than the database allows") as caught:
         run("audit_list")
     assert caught.value.returncode == 2
+
+
+class TestEnds:
+    """How a command ends, whatever its work comes to."""
+
+    def end(self, work, **options):
+        class Command(AuditCommand):
+            def run(self, **options):
+                return work()
+
+        call_command(Command(stderr=io.StringIO()), **options)
+
+    def raising(self, error, cause=None):
+        def work():
+            raise error from cause
+
+        return work
+
+    def test_fine(self):
+        self.end(lambda: 0)
+
+    def test_a_problem_found(self):
+        with pytest.raises(SystemExit) as caught:
+            self.end(lambda: 1)
+        assert caught.value.code == 1
+
+    def test_stopped_from_the_keyboard(self):
+        with pytest.raises(SystemExit) as caught:
+            self.end(self.raising(KeyboardInterrupt()))
+        assert caught.value.code == 130
+
+    def test_a_reader_that_left_where_there_is_no_file(self, monkeypatch):
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
+        self.end(self.raising(BrokenPipeError()))
+
+    @pytest.mark.parametrize(
+        ("error", "cause", "says"),
+        [
+            (ProgrammingError("no\nHINT"), errors.InsufficientPrivilege(), "this role may not do that: no$"),
+            (InternalError("cannot"), errors.ReadOnlySqlTransaction(), "read-only .* this command writes: cannot"),
+            (OperationalError("gone\x1b"), errors.AdminShutdown(), r"Database 'default' refused: gone\\x1b"),
+            (AuditError("text \x1b"), None, r"^text \\x1b$"),
+        ],
+    )
+    def test_what_the_database_says_is_put_in_words(self, error, cause, says):
+        with pytest.raises(CommandError, match=says) as caught:
+            self.end(self.raising(error, cause))
+        assert caught.value.returncode == 2
+
+    def test_work_is_to_be_written(self):
+        with pytest.raises(NotImplementedError):
+            AuditCommand().run()
+
+    def test_a_user_without_a_name(self, monkeypatch):
+        monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+        assert os_user() == "cli:uid-4000000000"
 
 
 def manage(*argv, **environment):

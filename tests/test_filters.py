@@ -398,6 +398,9 @@ def test_a_filter_narrows_a_claim(db):
     assert claimed.services_touched == ["mail"]
 
 
+ACTORS = ("requested_by", "decided_by", "actor")
+
+
 @pytest.mark.parametrize(
     ("text", "index"),
     [
@@ -417,14 +420,18 @@ def test_a_filter_narrows_a_claim(db):
         ("word since:1d", "audit_task_created"),
     ],
 )
-def test_an_index_can_serve_it(tasks, text, index):
+def test_an_index_can_serve_it(db, text, index):
+    # On few rows the planner's choice is chance, so that it gets none: the others are gone until the rollback.
+    kept = {"audit_task_pkey", index} | ({f"audit_task_{name}" for name in ACTORS} if "actor:" in text else set())
     with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'audit_task'")
+        for (name,) in cursor.fetchall():
+            if name not in kept:
+                cursor.execute(f"DROP INDEX {name}")
         cursor.execute("SET LOCAL enable_seqscan = off")
-    # On few rows the planner is free to choose among indexes that serve; another condition's would do as well.
-    queryset = TaskFilter.from_text(text).apply(Task.objects.all())
-    plan = queryset.explain()
+    plan = TaskFilter.from_text(text).apply(Task.objects.all()).explain()
     assert "Seq Scan" not in plan
-    assert index in plan
+    assert re.search(rf"Index Scan (on|using) {index}\b.*\n\s*Index Cond: ", plan)
 
 
 class TestOptions:

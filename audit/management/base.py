@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from argparse import SUPPRESS
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,10 +11,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import (
     DEFAULT_DB_ALIAS,
-    DatabaseError,
     Error,
     InterfaceError,
-    NotSupportedError,
     OperationalError,
     connections,
 )
@@ -143,13 +141,9 @@ class AuditCommand(BaseCommand):
 def os_user() -> str:
     """Name who runs this process, as the operating system knows them: `cli:alice`."""
     try:
-        import pwd
-
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"cli:uid-{os.getuid()}"
-    except ImportError:
-        return f"cli:{getpass.getuser()}"
 
 
 def _encodable(text: str, encoding: str | None) -> str:
@@ -183,6 +177,4 @@ def _told(error: Error, alias: str) -> str:
         return f"Database {alias!r}: {_MEANINGS[sqlstate].format(alias=alias, first=first)}"
     if isinstance(error, OperationalError | InterfaceError) and not connections[alias].connection:
         return f"Database {alias!r} cannot be reached: {text}"
-    if isinstance(error, DatabaseError | NotSupportedError):
-        return f"Database {alias!r} refused: {text}"
-    return f"Database {alias!r}: {text}"
+    return f"Database {alias!r} refused: {text}"

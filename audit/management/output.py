@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, takewhile
 from typing import Any, Protocol
 
 from django.utils import timezone
@@ -120,13 +120,9 @@ def shorten(text: str, width: int) -> str:
     """Cut a text to so many columns, with `…` where something is missing."""
     if width_of(text) <= width:
         return text
-    kept, used = [], 1
-    for each in text:
-        used += width_of(each)
-        if used > width:
-            break
-        kept.append(each)
-    return "".join(kept) + "…" if width > 0 else ""
+    ends = accumulate(map(width_of, text))
+    kept = sum(1 for _ in takewhile(lambda end: end < width, ends))
+    return f"{text[:kept]}…" if width > 0 else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,7 +173,7 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     if entry.claimed_by and entry.lease_expires_at:
         yield "Claimed by", f"{safe(entry.claimed_by)}, until {_told(entry.lease_expires_at, now)}"
     if entry.work_plan is not None:
-        yield "Work plan", safe(json.dumps(entry.work_plan, ensure_ascii=False))[:2000]
+        yield "Work plan", safe(_compact(entry.work_plan)[:2000])
 
 
 def _told(value: datetime | None, now: datetime) -> str:

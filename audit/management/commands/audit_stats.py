@@ -61,8 +61,7 @@ class Command(AuditCommand):
         self.line(safe(f"Filter: {wanted.to_text() or 'none'}"))
         if not total.tasks:
             return
-        if found.first and found.last:
-            self.line(f"Created {moment(found.first)} to {moment(found.last)} {zone()}")
+        self.line(f"Created {moment(found.first)} to {moment(found.last)} {zone()}")
         if total.failure_rate is not None:
             self.line(f"Failure rate {_percent(total.failure_rate)} of those that ran to an end")
         self.line()
