@@ -67,7 +67,7 @@ def _finite(digits: str) -> float:
 def _too_deep(document: Any) -> bool:
     """Whether a document has more levels than the verbs store, found without recursion."""
     level = [document]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for each in level
@@ -76,7 +76,7 @@ def _too_deep(document: Any) -> bool:
         ]
         if not level:
             return False
-    return True
+    return any(isinstance(each, dict | list) for each in level)
 
 
 class XidField(_Field):

@@ -129,9 +129,9 @@ def recorded(**given: Any) -> dict[str, Any]:
             values[name] = validation.text(name, values[name], max_length=_LONGEST.get(name, validation.MAX_LABEL))
     for name in ("attempt", "expiries"):
         validation.whole(name, values[name], lowest=0)
-    if values["status"] not in _STATUSES:
+    if not isinstance(values["status"], str) or values["status"] not in _STATUSES:
         raise InvalidValue("status", values["status"], f"must be one of {', '.join(Status.values)}")
-    if values["on_expiry"] not in _ON_EXPIRY:
+    if not isinstance(values["on_expiry"], str) or values["on_expiry"] not in _ON_EXPIRY:
         raise InvalidValue("on_expiry", values["on_expiry"], f"must be one of {', '.join(OnExpiry.values)}")
     values["priority"] = validation.priority("priority", values["priority"])
     values["services_touched"] = validation.services("services", values["services_touched"])
