@@ -349,7 +349,7 @@ class TestStats:
     @pytest.fixture
     def some(self):
         for number in range(10):
-            record(HOUR, services_touched=["dns", "dns"] if number % 2 else ["dns", "mail"])
+            record(HOUR, services_touched=["dns"] if number % 2 else ["dns", "mail"])
         for _ in range(4):
             record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services_touched=["mail"])
         record(HOUR, status="rejected", action="backup", outcome={"error_type": "No"}, started_at=None)
@@ -374,6 +374,12 @@ class TestStats:
         assert [each["failure_rate"] for each in told["actions"]] == [0, 1]
         assert [(each["service"], each["tasks"]) for each in told["services"]] == [("dns", 10), ("mail", 9)]
         assert told["error_types"] == [{"error_type": "Boom", "tasks": 4}, {"error_type": "No", "tasks": 1}]
+
+    def test_a_service_named_twice_by_raw_sql_counts_once(self):
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO audit_task (id, action, services_touched) VALUES (%s, 'x', '{a,a}')", [uuid7()])
+        [told] = lines_of("audit_stats")
+        assert [(each["service"], each["tasks"]) for each in told["services"]] == [("a", 1)]
 
     def test_the_page(self, some):
         out, _ = run("audit_stats")
