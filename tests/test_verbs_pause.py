@@ -282,3 +282,10 @@ def test_async_twins_of_entries():
     task, entry = _paused()
     assert async_to_sync(entry.acancel)(reason="x").status == "rejected"
     assert Task.objects.get(pk=task.pk).status == "rejected"
+
+
+def test_no_entry_is_remembered_that_the_database_removed():
+    task = task_in(Status.PAUSED)
+    assert task.pause_entry.held
+    task.fail("given up")
+    assert not hasattr(task, "pause_entry")
