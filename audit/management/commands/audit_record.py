@@ -12,7 +12,7 @@ from django.db import Error
 from audit.exceptions import AuditError, InvalidValue, NotDurable
 from audit.management.base import UNABLE, AuditCommand, os_user
 from audit.recording import record
-from audit.running import describe, run, run_recorded
+from audit.recording.running import describe, run, run_recorded
 
 
 class Command(AuditCommand):

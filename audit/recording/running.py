@@ -31,7 +31,7 @@ from django.db import Error, connections
 
 from audit import conf
 from audit.exceptions import AuditError, InvalidValue
-from audit.recording import Recording
+from audit.recording.block import Recording
 from audit.redaction import redact_text
 from audit.resources import ChildMeter
 

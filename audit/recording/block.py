@@ -16,12 +16,9 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import json
 import logging
 import os
 import socket
-import time
-import traceback as tracebacks
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
@@ -31,18 +28,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.db import InterfaceError, OperationalError, connections, router
+from django.db import connections, router
 
 from audit import conf, redaction, validation
 from audit.context import actor as acting_as
 from audit.context import get_actor
 from audit.exceptions import InvalidValue, NotDurable
-from audit.keeping import Watched, keeper
 from audit.querysets import inserts
 from audit.querysets.filters import lease_of
 from audit.querysets.records import Hold, insert_executing
+from audit.recording.ending import Run, finish
+from audit.recording.keeping import Watched, keeper
 from audit.resources import Meter
-from audit.status import Status
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -123,17 +120,6 @@ def record(
     )
 
 
-@dataclass(slots=True)
-class _Run:
-    """One piece of work under way."""
-
-    task: Task
-    using: str
-    joined: bool  # the caller's transaction carries the record
-    watched: Watched
-    pid: int = field(default_factory=os.getpid)
-
-
 @dataclass(slots=True, eq=False)
 class Recording:
     """What `record` returns; its arguments are those of `record`. Usable again once its block has ended."""
@@ -150,7 +136,7 @@ class Recording:
     durable: bool = True
     using: str | None = None
     lease: timedelta | None = None
-    _run: _Run | None = field(default=None, init=False, repr=False)
+    _run: Run | None = field(default=None, init=False, repr=False)
     _undo: contextlib.ExitStack | None = field(default=None, init=False, repr=False)
 
     # As a context manager
@@ -258,7 +244,7 @@ class Recording:
             RuntimeError: this record is open already.
         """
         from audit.models import Task
-        from audit.recorded import RecordedTask
+        from audit.recording.task import RecordedTask
 
         if self._run is not None:
             raise RuntimeError(f"This record of {self.action!r} is open; make another with record(…).")
@@ -279,7 +265,7 @@ class Recording:
         # Nobody else sees a row of an open transaction, to prolong its lease or to let it run out.
         if not joined:
             keeper.watch(watched)
-        self._run = _Run(task=task, using=using, joined=joined, watched=watched)
+        self._run = Run(task=task, using=using, joined=joined, watched=watched)
         return task
 
     def end(
@@ -294,7 +280,8 @@ class Recording:
 
         Raises:
             InvalidValue: an outcome that cannot be stored; the task has failed for it.
-            TaskFrozen, LeaseLost, django.db.Error: the end could not be stored. Never when `error` is given.
+            TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
+            django.db.Error: the end could not be stored. None of these when `error` is given.
         """
         run, self._run = self._run, None
         if run is None:
@@ -303,7 +290,7 @@ class Recording:
             return  # a forked child: the work, and its record, are the parent's
         keeper.unwatch(run.watched)
         try:
-            _finish(run, error, failed, again_after)
+            finish(run, error, failed, again_after)
         except Exception as problem:
             if error is None:
                 raise
@@ -365,73 +352,3 @@ async def _to_the_end(function: Callable[..., Any], *args: Any) -> Any:
             logger.error("A record could not be written while its caller was cancelled: %s", problem)
         raise cancelled
     return work.result()
-
-
-def _finish(run: _Run, error: BaseException | None, failed: bool, again_after: Sequence[float]) -> None:
-    from audit.models import Task
-
-    task = run.task
-    given, used = task.outcome, task.resources_used
-    task.__class__ = Task
-    if task.status != Status.EXECUTING:
-        return  # the block has ended it by a verb
-    measured = run.watched.meter.used()
-    if used is None or isinstance(used, dict):
-        used = measured | (used or {})
-    if isinstance(error, SystemExit) and not error.code:
-        error = None
-    try:
-        validation.document("outcome", given)
-        validation.document("resources", used)
-        outcome = redaction.redact(json.loads(given) if isinstance(given, validation.JSONText) else given)
-    except InvalidValue as refused:
-        told = _told(error or refused) | {"outcome_refused": str(refused)}
-        _store(run, Status.FAILED, told, measured, again_after)
-        if error is None:
-            raise
-        return
-    if error is None and not failed:
-        _store(run, Status.COMPLETED, outcome, used, again_after)
-        return
-    told = {"error_type": "Error", "output_summary": ""} if error is None else _told(error)
-    told |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
-    _store(run, Status.FAILED, told, used, again_after)
-
-
-def _store(run: _Run, status: Status, outcome: Any, resources: Any, again_after: Sequence[float]) -> None:
-    """Finish the task; a connection that went stale during long work is replaced at once, then after each wait."""
-    finish = run.task.complete if status == Status.COMPLETED else functools.partial(run.task.fail, "")
-    for wait in (0.0, *again_after, None):
-        try:
-            finish(outcome=outcome, resources=resources, actor=run.watched.hold.actor, using=run.using)
-            return
-        except (OperationalError, InterfaceError):
-            connection = connections[run.using]
-            if wait is None or connection.in_atomic_block:
-                raise
-            connection.close()
-            time.sleep(wait)
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    """Describe an exception: type, message and the end of its traceback, bounded and redacted."""
-    from audit.models.verbs import storable
-
-    limit = conf.settings().TRACEBACK_CHARS
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not keep the failure from being written
-        message = "(its message could not be made)"
-    trace = "".join(tracebacks.format_exception(error))
-    # Redacted before it is cut, with room to spare: half a secret is not recognised.
-    message = redaction.redact_text(storable(message[: 2 * limit]))
-    trace = redaction.redact_text(storable(trace[-2 * limit :]))
-    told = {
-        "success": False,
-        "error_type": type(error).__qualname__,
-        "output_summary": message if len(message) <= limit else f"{message[:limit]}…",
-        "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
-    }
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        told["exit_status"] = error.code
-    return told

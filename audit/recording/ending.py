@@ -1,0 +1,136 @@
+"""Stores how recorded work ended; see Note [Ends of a block] in `audit.recording.block`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import time
+import traceback as tracebacks
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.db import Error, InterfaceError, OperationalError, connections
+
+from audit import conf, redaction, validation
+from audit.exceptions import AuditError, InvalidValue, TaskFrozen
+from audit.recording.keeping import Watched
+from audit.status import Status
+
+if TYPE_CHECKING:
+    from audit.models import Task
+
+__all__ = ["Run", "finish"]
+
+
+@dataclass(slots=True)
+class Run:
+    """One piece of work under way."""
+
+    task: Task
+    using: str
+    joined: bool  # the caller's transaction carries the record
+    watched: Watched
+    pid: int = field(default_factory=os.getpid)
+
+
+def finish(run: Run, error: BaseException | None, failed: bool, again_after: Sequence[float]) -> None:
+    """Complete or fail the task of a piece of work, unless the work has ended it by a verb.
+
+    Args:
+        run: the work.
+        error: the exception that ended it, if one did.
+        failed: whether it failed without one.
+        again_after: seconds to wait before each further try while the database is away.
+
+    Raises:
+        InvalidValue: an outcome that cannot be stored, and no `error`; the task has failed for it.
+        TaskFrozen, django.db.Error: the end could not be stored.
+    """
+    from audit.models import Task
+
+    task = run.task
+    given, used = task.outcome, task.resources_used
+    task.__class__ = Task
+    if task.status != Status.EXECUTING:
+        return  # the block has ended it by a verb
+    measured = run.watched.meter.used()
+    if used is None or isinstance(used, dict):
+        used = measured | (used or {})
+    if isinstance(error, SystemExit) and not error.code:
+        error = None
+    try:
+        validation.document("outcome", given)
+        validation.document("resources", used)
+        outcome = redaction.redact(json.loads(given) if isinstance(given, validation.JSONText) else given)
+    except InvalidValue as refused:
+        told = _told(error or refused) | {"outcome_refused": str(refused)}
+        _store(run, Status.FAILED, told, measured, again_after)
+        if error is None:
+            raise
+        return
+    if error is None and not failed:
+        _store(run, Status.COMPLETED, outcome, used, again_after)
+        return
+    told = {"error_type": "Error", "output_summary": ""} if error is None else _told(error)
+    told |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
+    _store(run, Status.FAILED, told, used, again_after)
+
+
+def _store(run: Run, status: Status, outcome: Any, resources: Any, again_after: Sequence[float]) -> None:
+    """Finish the task; a connection that went stale during long work is replaced at once, then after each wait."""
+    store = run.task.complete if status == Status.COMPLETED else functools.partial(run.task.fail, "")
+    for wait in (0.0, *again_after, None):
+        try:
+            store(outcome=outcome, resources=resources, actor=run.watched.hold.actor, using=run.using)
+            break
+        except TaskFrozen:
+            _note_late_end(run, status, outcome, resources)
+            raise
+        except (OperationalError, InterfaceError):
+            connection = connections[run.using]
+            if wait is None or connection.in_atomic_block:
+                raise
+            connection.close()
+            time.sleep(wait)
+    # Recovery leaves the token on the row, for which failing again counts as done.
+    if run.task.expiries:
+        _note_late_end(run, status, outcome, resources)
+        raise TaskFrozen(run.task.pk, run.task.status, run.task.finished_at)
+
+
+def _note_late_end(run: Run, status: Status, outcome: Any, resources: Any) -> None:
+    """Tell in the log of a task that recovery has failed how its work really ended."""
+    with contextlib.suppress(Error, AuditError):
+        run.task.note(
+            f"The work went on after its lease was lost, and ended as {status}.",
+            detail={"outcome": outcome, "resources_used": resources},
+            actor=run.watched.hold.actor,
+            using=run.using,
+        )
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """Describe an exception: type, message and the end of its traceback, bounded and redacted."""
+    from audit.models.verbs import storable
+
+    limit = conf.settings().TRACEBACK_CHARS
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not keep the failure from being written
+        message = "(its message could not be made)"
+    trace = "".join(tracebacks.format_exception(error))
+    # Redacted before it is cut, with room to spare: half a secret is not recognised.
+    message = redaction.redact_text(storable(message[: 2 * limit]))
+    trace = redaction.redact_text(storable(trace[-2 * limit :]))
+    told = {
+        "success": False,
+        "error_type": type(error).__qualname__,
+        "output_summary": message if len(message) <= limit else f"{message[:limit]}…",
+        "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
+    }
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        told["exit_status"] = error.code
+    return told
