@@ -15,13 +15,12 @@ from audit.validation import JSONText
 __all__ = ["edited", "elements", "members", "spliced", "storable"]
 
 
-def members(text: str, start: int = 0) -> Iterator[tuple[str, Any, JSONText]]:
+def members(text: str, field: str = "line") -> Iterator[tuple[str, Any, JSONText]]:
     """Cut a JSON object into its members.
 
     Args:
-        text: holds the object, which begins at `start` after any white space and ends where only white space
-            follows.
-        start: an index into `text`.
+        text: holds the object, and white space around it.
+        field: what to call the text in errors.
 
     Yields:
         Key, value and the value's own text. Numbers come as their text too (see the third item to tell them from
@@ -30,17 +29,12 @@ def members(text: str, start: int = 0) -> Iterator[tuple[str, Any, JSONText]]:
     Raises:
         InvalidValue: not JSON, not an object, or a key that occurs twice; says where.
     """
-    seen = set()
-    for key, value, cut in _parts(text, start, "{", "}"):
-        if key in seen:
-            raise InvalidValue(key, key, "is a key that occurs twice")
-        seen.add(key)
-        yield key, value, cut
+    yield from _parts(text, field, "{", "}")
 
 
-def elements(text: str, start: int = 0) -> Iterator[tuple[Any, JSONText]]:
+def elements(text: str, field: str = "line") -> Iterator[tuple[Any, JSONText]]:
     """Cut a JSON array into its elements; arguments, values and errors as in `members`."""
-    for _, value, cut in _parts(text, start, "[", "]"):
+    for _, value, cut in _parts(text, field, "[", "]"):
         yield value, cut
 
 
@@ -106,77 +100,88 @@ def _no_constant(name: str) -> NoReturn:
 
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
 _NUMBERS = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
-_BLANK = frozenset(" \t\n\r")
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+_PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
 
 
-def _parts(text: str, start: int, opening: str, closing: str) -> Iterator[tuple[str, Any, JSONText]]:
-    position = _after_space(text, start)
+def _parts(text: str, field: str, opening: str, closing: str) -> Iterator[tuple[str, Any, JSONText]]:
+    position = _after_space(text, 0)
     if text[position : position + 1] != opening:
         kind = "an object" if opening == "{" else "a list"
-        raise InvalidValue("line", text[position : position + 200], f"must be {kind}")
+        raise InvalidValue(field, text[position : position + 200], f"must be {kind}")
     position = _after_space(text, position + 1)
-    first = True
+    seen = set()
+    key = ""
     while text[position : position + 1] != closing:
-        if not first:
-            position = _past(text, position, ",")
-        first = False
-        key = ""
         if opening == "{":
-            if text[position : position + 1] != '"':
-                raise _broken(text, position, "a key in double quotes is missing")
-            try:
-                key, position = scanstring(text, position + 1)
-            except json.JSONDecodeError as error:
-                raise _broken(text, error.pos, error.msg) from None
-            position = _past(text, _after_space(text, position), ":")
-        value, end = _scanned(text, position, key)
+            key, position = _key(text, position, field)
+            if key in seen:
+                raise InvalidValue(key, key, "is a key that occurs twice")
+            seen.add(key)
+        value, end = _scanned(text, position, key or field)
         yield key, value, JSONText(text[position:end])
-        position = _after_space(text, end)
+        follows = _COMMA.match(text, end)
+        if follows:
+            position = follows.end()
+            if text[position : position + 1] == closing:
+                raise _broken(field, text, position, "a value is missing")
+        else:
+            position = _after_space(text, end)
+            if text[position : position + 1] != closing:
+                raise _broken(field, text, position, f"',' or {closing!r} is missing")
     if (end := _after_space(text, position + 1)) != len(text):
-        raise _broken(text, end, "something follows the end")
+        raise _broken(field, text, end, "something follows the end")
+
+
+def _key(text: str, position: int, field: str) -> tuple[str, int]:
+    """Read a key and the colon after it; returns where the value begins."""
+    if plain := _PLAIN_KEY.match(text, position):
+        return plain[1], plain.end()
+    if text[position : position + 1] != '"':
+        raise _broken(field, text, position, "a key in double quotes is missing")
+    try:
+        key, end = scanstring(text, position + 1)
+    except json.JSONDecodeError as error:
+        raise _broken(field, text, error.pos, error.msg) from None
+    end = _after_space(text, end)
+    if text[end : end + 1] != ":":
+        raise _broken(field, text, end, "':' is missing")
+    return key, _after_space(text, end + 1)
 
 
 def _scanned(text: str, position: int, field: str) -> tuple[Any, int]:
     try:
         return _SCANNER.scan_once(text, position)  # type: ignore[no-any-return]
     except StopIteration as stop:
-        raise _broken(text, stop.value, "a value is missing") from None
+        raise _broken(field, text, stop.value, "a value is missing") from None
     except json.JSONDecodeError as error:
-        raise _broken(text, error.pos, error.msg) from None
+        raise _broken(field, text, error.pos, error.msg) from None
     except _Constant as constant:
-        raise InvalidValue(field or "line", str(constant), "is a number JSON does not have") from None
+        raise InvalidValue(field, str(constant), "is a number JSON does not have") from None
     except RecursionError:
         # PostgreSQL reads deeper than Python; it is left to judge what is inside.
-        return None, _closing(text, position)
+        return None, _closing(text, position, field)
 
 
-def _closing(text: str, position: int) -> int:
+def _closing(text: str, position: int, field: str) -> int:
     depth = 0
     for token in _STRUCTURE.finditer(text, position):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if depth == 0:
             return token.end()
-    raise _broken(text, len(text), "a bracket is never closed")
+    raise _broken(field, text, len(text), "a bracket is never closed")
 
 
 def _after_space(text: str, position: int) -> int:
-    if text[position : position + 1] not in _BLANK:
-        return position
     return _SPACE.match(text, position).end()  # type: ignore[union-attr]
 
 
-def _past(text: str, position: int, character: str) -> int:
-    if text[position : position + 1] != character:
-        raise _broken(text, position, f"{character!r} is missing")
-    return _after_space(text, position + 1)
-
-
-def _broken(text: str, position: int, problem: str) -> InvalidValue:
+def _broken(field: str, text: str, position: int, problem: str) -> InvalidValue:
     around = text[max(0, position - 40) : position + 40]
-    return InvalidValue("line", around, f"is not JSON: {problem}, at character {position}")
+    return InvalidValue(field, around, f"is not JSON: {problem}, at character {position}")
 
 
 def _written(value: Any) -> str:

@@ -199,11 +199,11 @@ class OriginRecord(_Record):
             InvalidValue: it is no JSON object.
             pydantic.ValidationError: a known key holds what it cannot.
         """
-        values = _values(text, {"origin"})
+        values = _values(text, {"origin", "log"}, "origin")
         if isinstance(values.get("log"), JSONText):
             values["log"] = [
-                _values(cut, {"detail"}) if cut.startswith("{") else _value("log", value, cut)
-                for value, cut in jsontext.elements(values["log"])
+                _values(cut, {"detail"}, "origin.log") if cut.startswith("{") else _value("origin.log", cut)
+                for _, cut in jsontext.elements(values["log"], "origin.log")
             ]
         return cls.model_validate(values)
 
@@ -252,7 +252,7 @@ class TaskRecord(_Record):
         """
         values = _values(line, _TASK_DOCUMENTS)
         if isinstance(values.get("pause_entry"), JSONText):
-            values["pause_entry"] = _values(values["pause_entry"], {"work_plan"})
+            values["pause_entry"] = _values(values["pause_entry"], {"work_plan"}, "pause_entry")
         return cls.model_validate(values)
 
     @field_validator("origin", mode="plain")
@@ -301,7 +301,8 @@ def problems(error: ValidationError) -> list[InvalidValue]:
         cause = each.get("ctx", {}).get("error")
         if isinstance(cause, InvalidValue):
             # The check knows more of the path where it looked inside, and nothing of what is around the field.
-            inside = cause.field.removeprefix(str(each["loc"][-1])) if each["loc"] else cause.field
+            name = str(each["loc"][-1]) if each["loc"] else ""
+            inside = cause.field.removeprefix(name) if cause.field.startswith(name) else f".{cause.field}"
             found.append(InvalidValue(path + inside, cause.value, cause.problem))
         elif each["type"] == "missing":
             found.append(InvalidValue(path, None, "is required"))
@@ -312,18 +313,16 @@ def problems(error: ValidationError) -> list[InvalidValue]:
     return found
 
 
-def _values(text: str, documents: Iterable[str]) -> dict[str, Any]:
+def _values(text: str, documents: Iterable[str], field: str = "line") -> dict[str, Any]:
     """Read an object, its documents as their text; a `null` document is None."""
     return {
-        key: (None if cut == "null" else cut) if key in documents else _value(key, value, cut)
-        for key, value, cut in jsontext.members(text)
+        key: (None if cut == "null" else cut) if key in documents else value if cut[0] in '"tfn' else _value(key, cut)
+        for key, value, cut in jsontext.members(text, field)
     }
 
 
-def _value(field: str, value: Any, cut: JSONText) -> Any:
-    """Read what the scanner may not have read for real: it gives numbers as text."""
-    if cut[0] in '"tfn':
-        return value
+def _value(field: str, cut: JSONText) -> Any:
+    """Read what the scanner, which gives numbers as text, has not read for real."""
     try:
         return json.loads(cut)
     except (ValueError, RecursionError):
