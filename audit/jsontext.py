@@ -6,7 +6,7 @@ A document that only passes through is therefore cut out of the text around it a
 import json
 import re
 from collections.abc import Callable, Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # the stubs lack it
 from typing import Any, NoReturn
 
 from audit.exceptions import InvalidValue
@@ -154,7 +154,7 @@ def _key(text: str, position: int, field: str) -> tuple[str, int]:
 
 def _scanned(text: str, position: int, field: str) -> tuple[Any, int]:
     try:
-        return _SCANNER.scan_once(text, position)  # type: ignore[no-any-return]
+        return _SCANNER.scan_once(text, position)  # type: ignore[attr-defined, no-any-return]  # the stubs lack it
     except StopIteration as stop:
         raise _broken(field, text, stop.value, "a value is missing") from None
     except json.JSONDecodeError as error:

@@ -18,6 +18,9 @@ from audit import ids
 from audit.exceptions import AuditError, InvalidValue
 from audit.interchange import (
     Importer,
+    LogRecord,
+    OriginRecord,
+    PauseQueueEntryRecord,
     Read,
     Refusal,
     Source,
@@ -31,6 +34,7 @@ from audit.interchange import (
 )
 from audit.interchange.records import problems
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.querysets import exports
 from audit.querysets.inserts import TRAVELS_AS
 from audit.status import Status
 from tests.factories import entry_of, finished, sql, task_in
@@ -206,6 +210,19 @@ def test_a_line_is_json_with_every_column_in_order() -> None:
     assert told["origin"]["log"][0]["row_hash"] == bytes(ExecutionLog.objects.earliest("id").row_hash).hex()
 
 
+def test_every_column_travels() -> None:
+    def names(model: Any) -> set[str]:
+        return {field.column for field in model._meta.concrete_fields}
+
+    assert names(Task) == {*exports.CELLS, *exports.STAMPS, "origin"} == {*TRAVELS_AS, *exports.STAMPS}
+    assert names(ExecutionLog) == {*exports.LOG, "task_id"}
+    # The entry's own number is of its database, and when it is due follows from what travels.
+    assert names(PauseQueueEntry) - {"id", "task_id", "due_at", "revision"} == {*exports.ENTRY_TRAVELS_AS}
+    assert {*PauseQueueEntryRecord.model_fields} == {*exports.ENTRY_TRAVELS_AS}
+    assert {*LogRecord.model_fields} == {*exports.LOG}
+    assert {*OriginRecord.model_fields} == {*exports.STAMPS, "pause_revision", "log", "origin"}
+
+
 @pytest.mark.django_db
 def test_export_streams_in_order_of_id_by_one_statement_in_a_transaction() -> None:
     Task.objects.bulk_record([{"action": f"a{n}", "status": "completed"} for n in range(300)])
@@ -335,6 +352,13 @@ def test_lines_that_are_no_json_object_are_refused(text: str) -> None:
     run = Run([text])
     assert run.counts == (0, 0, 1)
     assert run.told.startswith("f:1: line: ")
+
+
+@pytest.mark.django_db
+def test_numbers_beyond_any_field_are_named() -> None:
+    run = Run([json.dumps(line(attempt="X")).replace('"X"', "7" * 5000)])
+    assert run.told.startswith("f:1: attempt: is beyond what any field can hold (got '777")
+    assert len(run.told) < 400
 
 
 @pytest.mark.django_db
@@ -534,6 +558,7 @@ def test_redaction_masks_outcomes_and_logs_and_keeps_plans_and_numbers() -> None
     assert stored.count("needed") == 3
     assert stored.count("12.50") == 3
     assert Run([text]).counts == (0, 0, 1)
+    assert Run([line(origin=None), line(origin={}), line(outcome=None)], redact=True).counts == (3, 0, 0)
     deep = json.dumps(line(outcome="X")).replace('"X"', "[" * 4000 + "]" * 4000)
     assert "too deep" in Run([deep], redact=True).told
 

@@ -17,6 +17,7 @@ from audit.exceptions import InvalidValue
 from audit.interchange.importing import Read
 from audit.interchange.records import TaskRecord, moment, problems
 from audit.interchange.sources import UNREADABLE, Source
+from audit.validation import JSONText
 
 __all__ = ["SUFFIXES", "read_events", "task_of_event"]
 
@@ -66,25 +67,26 @@ def task_of_event(text: str) -> TaskRecord:
         pydantic.ValidationError: a value that no task can hold.
     """
     values: dict[str, Any] = {}
-    rest: dict[str, str] = {}
+    rest: dict[str, JSONText] = {}
     for key, value, cut in jsontext.members(text):
         values[key] = value
         rest[key] = cut
-    event_id, time, name, source = (_text(values, key) for key in ("eventID", "eventTime", "eventName", "eventSource"))
+    event_id, time, name, source = (
+        _text(values, rest, key) for key in ("eventID", "eventTime", "eventName", "eventSource")
+    )
     at = moment("eventTime", time)
     service = source.removesuffix(".amazonaws.com")
     error = values.get("errorCode")
     outcome = {
         "success": "false" if error is not None else "true",
         "error_type": rest.get("errorCode", "null"),
-        "output_summary": rest["errorMessage"] if isinstance(values.get("errorMessage"), str) else '""',
+        "output_summary": rest["errorMessage"] if rest.get("errorMessage", "").startswith('"') else '""',
     }
     if "responseElements" in rest:
         outcome["responseElements"] = rest.pop("responseElements")
     plan = None if values.get("requestParameters") is None else rest.pop("requestParameters")
     region = f" in {values['awsRegion']}" if values.get("awsRegion") else ""
     caller = _caller(values.get("userIdentity"))
-    request = values.get("requestID")
     return TaskRecord(
         id=ids.uuid7(at=at, key=event_id),
         action=name,
@@ -94,18 +96,18 @@ def task_of_event(text: str) -> TaskRecord:
         plan=plan,
         outcome=jsontext.spliced(**outcome, record=jsontext.spliced(**rest)),
         requested_by=caller,
-        correlation_id=request if isinstance(request, str) else "",
+        correlation_id=values["requestID"] if rest.get("requestID", "").startswith('"') else "",
         created_at=at,
         finished_at=at,
         actor=caller,
     )
 
 
-def _text(values: dict[str, Any], key: str) -> str:
-    value = values.get(key)
-    if not isinstance(value, str) or not value:
-        raise InvalidValue(key, value, "is required, as a string")
-    return value
+def _text(values: dict[str, Any], cuts: dict[str, JSONText], key: str) -> str:
+    # By its own text: the scanner gives numbers as strings.
+    if not values.get(key) or not cuts[key].startswith('"'):
+        raise InvalidValue(key, values.get(key), "is required, as a string")
+    return str(values[key])
 
 
 def _caller(identity: Any) -> str:

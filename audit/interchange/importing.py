@@ -139,14 +139,16 @@ class Importer:
     def _accepted(self, read: Read) -> TaskRecord | None:
         record = read.record
         if record is None:
-            return self._refuse(read.place, *read.problems)
-        if record.status in LIVE and not self.live:
-            problem = "is the status of a task that can still be claimed and changed; --live takes such tasks too"
-            return self._refuse(read.place, InvalidValue("status", record.status, problem))
+            self._refuse(read.place, *read.problems)
+            return None
         try:
+            if record.status in LIVE and not self.live:
+                problem = "is the status of a task that can still be claimed and changed; --live takes such tasks too"
+                raise InvalidValue("status", record.status, problem)
             return _redacted(record) if self.redact else record
         except InvalidValue as error:
-            return self._refuse(read.place, error)
+            self._refuse(read.place, error)
+            return None
 
     def _refuse(self, place: str, *problems: InvalidValue) -> None:
         self.counts.refused += 1

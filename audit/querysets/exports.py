@@ -6,7 +6,7 @@ JSONB is put into the line as its own text. Moments are written in UTC with micr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import EmptyResultSet
@@ -19,7 +19,7 @@ from audit.querysets.inserts import TRAVELS_AS
 if TYPE_CHECKING:
     from audit.querysets.task import TaskQuerySet
 
-__all__ = ["CELLS", "ENTRY_TRAVELS_AS", "cells", "lines", "origin_here_sql"]
+__all__ = ["CELLS", "ENTRY_TRAVELS_AS", "LOG", "STAMPS", "cells", "lines", "origin_here_sql"]
 
 # The columns of a pause entry that travel with its task, as `TRAVELS_AS` has them of the task.
 ENTRY_TRAVELS_AS = {
@@ -37,7 +37,8 @@ ENTRY_TRAVELS_AS = {
     "attempt": "integer",
     "actor": "text",
 }
-_STAMPS = {
+# What the database itself writes on a task.
+STAMPS = {
     "recorded_at": "timestamptz",
     "revision": "integer",
     "row_version": "smallint",
@@ -45,7 +46,8 @@ _STAMPS = {
     "row_hash": "bytea",
     "finished_xid": "xid8",
 }
-_LOG = {
+# The columns of the log.
+LOG = {
     "id": "bigint",
     "at": "timestamptz",
     "kind": "text",
@@ -82,7 +84,7 @@ def lines(queryset: TaskQuerySet) -> Iterator[str]:
 
 def cells(queryset: TaskQuerySet) -> Iterator[list[str | None]]:
     """Yield each task as the texts of its `CELLS`, in the order of their ids, of one snapshot."""
-    kinds = _TASK | _STAMPS
+    kinds = _TASK | STAMPS
     columns = ", ".join(f"({_text_sql(f'audit_task.{name}', kinds[name])})::text" for name in CELLS)
     return (row for (row,) in _streamed(queryset, f"ARRAY[{columns}]", ArrayField(models.TextField())))
 
@@ -93,9 +95,9 @@ def origin_here_sql(task: str) -> str:
     Args:
         task: the alias of `audit_task`.
     """
-    stamps = f"jsonb_build_object({_pairs(task, _STAMPS)}"
+    stamps = f"jsonb_build_object({_pairs(task, STAMPS)}"
     revision = f"(SELECT entry.revision FROM audit_pause_queue AS entry WHERE entry.task_id = {task}.id)"  # noqa: S608 - names of columns and types, all of this module
-    rows = f"jsonb_agg(jsonb_build_object({_pairs('log', _LOG)}) ORDER BY log.id)"
+    rows = f"jsonb_agg(jsonb_build_object({_pairs('log', LOG)}) ORDER BY log.id)"
     log = f"(SELECT {rows} FROM audit_executionlog AS log WHERE log.task_id = {task}.id)"  # noqa: S608 - as above
     return f"{stamps}, 'pause_revision', {revision}, 'log', coalesce({log}, '[]'))"
 
@@ -159,7 +161,7 @@ def _text_sql(column: str, kind: str) -> str:
     return f"to_json({column})" if kind == "text[]" else _value_sql(column, kind)
 
 
-def _streamed(queryset: TaskQuerySet, sql: str, kind: models.Field[object, object]) -> Iterator[tuple[object]]:
+def _streamed(queryset: TaskQuerySet, sql: str, kind: models.Field[Any, Any]) -> Iterator[tuple[Any]]:
     """Run one SELECT through a cursor of the server, in a transaction, so that memory stays bounded.
 
     `QuerySet.iterator()` opens its cursor outside of a transaction with HOLD, which copies the whole result first,

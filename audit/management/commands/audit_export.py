@@ -24,6 +24,8 @@ class Command(AuditCommand):
         "audit_import reads, or CSV for spreadsheets. A file takes its name when it is complete."
     )
 
+    synopsis = "[--output FILE] [--format csv] [--status failed] [--since 7d] …  (--help names all)"
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters, the format and where to write."""
         add_arguments(parser)

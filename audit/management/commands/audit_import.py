@@ -24,10 +24,12 @@ class Command(AuditCommand):
         "named with file, line, field and value, and the exit code is 1 then. Importing the same again adds nothing."
     )
 
+    synopsis = "[--format cloudtrail] [--strict] [--live] [--redact] [--dry-run] PATH …  (--help explains)"
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take files, their format, and what to do with them."""
         parser.add_argument("paths", nargs="+", metavar="PATH", help="file, directory (all below it), or - for stdin")
-        self.add_format(parser, *_FORMATS)
+        parser.add_argument("--format", choices=_FORMATS, default="jsonl", help="what the files hold (default jsonl)")
         parser.add_argument("--strict", action="store_true", help="store all, or nothing if anything is refused")
         parser.add_argument(
             "--live", action="store_true", help="also take tasks that are not finished; workers here will claim them"
