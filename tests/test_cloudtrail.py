@@ -141,6 +141,7 @@ def test_what_is_absent_null_and_empty_stays_so(tmp_path: Path, parameters: Any,
     assert store(path) == (1, 0, 0)
     expected = json.loads(path.read_text(), parse_float=Decimal, parse_int=Decimal)["Records"]
     assert numbers(rebuilt()) == numbers(expected)
+    assert Task.objects.get().plan == (None if parameters == "null" else parameters)
     assert store(path) == (0, 1, 0)
 
 

@@ -635,9 +635,11 @@ def test_a_whole_file_appears_at_once_or_not_at_all(tmp_path: Path) -> None:
     interrupted.__enter__().write("half")
     assert interrupted.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None) is False
     assert path.read_text() == "before"
+    before = path.stat().st_ino
     with whole_file(path) as file:
         file.write("é\n")
         assert path.read_text() == "before"
+    assert path.stat().st_ino != before
     assert path.read_bytes() == "é\n".encode()
     assert list(tmp_path.iterdir()) == [path]
     link = tmp_path / "link"
