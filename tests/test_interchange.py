@@ -154,6 +154,12 @@ def test_numbers_are_stored_as_they_were_written() -> None:
     assert row == (expected, expected, f'{{"x": {expected}, "log": []}}')
 
 
+@pytest.mark.django_db
+def test_an_origin_that_python_cannot_read_is_stored() -> None:
+    text = json.dumps(line(origin={"x": "DEEP"})).replace('"DEEP"', "[" * 3000 + "7" * 5000 + "]" * 3000)
+    assert Run([text, text]).counts == (1, 1, 0)
+
+
 @both
 def test_what_happens_after_an_import_is_told_with_where_it_came_from() -> None:
     finished()
@@ -320,13 +326,14 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"status": "paused", "pause_entry": {"work_plan": "\0"}}, "pause_entry.work_plan", "NUL"),
         ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
+        ({"origin": {"x": float("nan")}}, "origin", "is a number JSON does not have"),
         ({"origin": {"revision": "x"}}, "origin.revision", "valid integer"),
         ({"origin": {"salt": "xyz"}}, "origin.salt", "must be bytes in hexadecimal"),
         ({"origin": {"log": [{"at": "now", "kind": "note"}]}}, "origin.log.0.at", "is no moment"),
         ({"origin": {"log": [{"kind": "note"}]}}, "origin.log.0.at", "is required"),
         ({"origin": {"log": [{"at": "2026-01-02T03:04:05Z", "kind": "x"}]}}, "origin.log.0.kind", "must be one of"),
         ({"origin": {"log": [7]}}, "origin.log.0", "(got 7)"),
-        ({"origin": {"log": {}}}, "origin.log", "must be a list"),
+        ({"origin": {"log": {}}}, "origin.log", "valid list"),
         ({"origin": {"x": "\0"}}, "origin", "NUL"),
     ],
 )

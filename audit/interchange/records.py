@@ -166,7 +166,7 @@ class LogRecord(_Record):
     action: _Text = ""
     duration_ms: _Whole | None = None
     output_summary: _Text = ""
-    detail: _Document | None = None
+    detail: Any = None
     row_version: _Count | None = None
     salt: _Hex | None = None
     row_hash: _Hex | None = None
@@ -189,7 +189,7 @@ class OriginRecord(_Record):
     finished_xid: _Whole | None = None
     pause_revision: _Count | None = None
     log: list[LogRecord] = []
-    origin: _Document | None = None
+    origin: Any = None
 
     @classmethod
     def of_text(cls, text: str) -> OriginRecord:
@@ -199,12 +199,18 @@ class OriginRecord(_Record):
             InvalidValue: it is no JSON object.
             pydantic.ValidationError: a known key holds what it cannot.
         """
-        values = _values(text, {"origin", "log"}, "origin")
-        if isinstance(values.get("log"), JSONText):
-            values["log"] = [
-                _values(cut, {"detail"}, "origin.log") if cut.startswith("{") else _value("origin.log", cut)
-                for _, cut in jsontext.elements(values["log"], "origin.log")
-            ]
+        try:
+            values = json.loads(text, parse_constant=int)  # int("NaN") is a ValueError
+        except (ValueError, RecursionError):
+            # Documents that Python cannot read, or no JSON: cut apart, they are passed over, and the error is found.
+            values = _values(text, {"origin", "log"}, "origin")
+            if isinstance(values.get("log"), JSONText):
+                values["log"] = [
+                    _values(cut, {"detail"}, "origin.log") if cut.startswith("{") else _value("origin.log", cut)
+                    for _, cut in jsontext.elements(values["log"], "origin.log")
+                ]
+        if not isinstance(values, dict):
+            raise InvalidValue("origin", text, "must be an object")
         return cls.model_validate(values)
 
 
