@@ -363,9 +363,17 @@ def test_lines_that_are_no_json_object_are_refused(text: str) -> None:
 
 @pytest.mark.django_db
 def test_numbers_beyond_any_field_are_named() -> None:
-    run = Run([json.dumps(line(attempt="X")).replace('"X"', "7" * 5000)])
-    assert run.told.startswith("f:1: attempt: is beyond what any field can hold (got '777")
-    assert len(run.told) < 400
+    told = [
+        Run([json.dumps(line(**{field: "X"})).replace('"X"', "7" * 5000)]).told
+        for field in ("attempt", "summary", "services_touched", "created_at")
+    ]
+    assert [each.partition(" (got 777777")[0] for each in told] == [
+        "f:1: attempt: input should be a valid integer",
+        "f:1: summary: must be a string",
+        "f:1: services_touched: must be a list of service names",
+        "f:1: created_at: must be a string such as 2026-11-24T05:48:03.123456Z",
+    ]
+    assert max(map(len, told)) < 400
 
 
 @pytest.mark.django_db

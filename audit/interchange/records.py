@@ -206,7 +206,7 @@ class OriginRecord(_Record):
             values = _values(text, {"origin", "log"}, "origin")
             if isinstance(values.get("log"), JSONText):
                 values["log"] = [
-                    _values(cut, {"detail"}, "origin.log") if cut.startswith("{") else _value("origin.log", cut)
+                    _values(cut, {"detail"}, "origin.log") if cut.startswith("{") else _value(cut)
                     for _, cut in jsontext.elements(values["log"], "origin.log")
                 ]
         if not isinstance(values, dict):
@@ -322,14 +322,24 @@ def problems(error: ValidationError) -> list[InvalidValue]:
 def _values(text: str, documents: Iterable[str], field: str = "line") -> dict[str, Any]:
     """Read an object, its documents as their text; a `null` document is None."""
     return {
-        key: (None if cut == "null" else cut) if key in documents else value if cut[0] in '"tfn' else _value(key, cut)
+        key: (None if cut == "null" else cut) if key in documents else value if cut[0] in '"tfn' else _value(cut)
         for key, value, cut in jsontext.members(text, field)
     }
 
 
-def _value(field: str, cut: JSONText) -> Any:
+def _value(cut: JSONText) -> Any:
     """Read what the scanner, which gives numbers as text, has not read for real."""
     try:
         return json.loads(cut)
     except (ValueError, RecursionError):
-        raise InvalidValue(field, cut, "is beyond what any field can hold") from None
+        return _Unreadable(cut)
+
+
+class _Unreadable:
+    """What no field takes: 5 000 digits, 3 000 levels."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
