@@ -1,10 +1,12 @@
 """`audit_record`: real processes, their output, signals, exit status and end, whatever happens to the database."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +14,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from audit import record
 from audit.exceptions import InvalidValue
 from audit.models import Task
-from audit.recording.running import describe, run, run_recorded
+from audit.recording import Recording
+from audit.recording.running import Ended, describe, run, run_recorded
 from audit.redaction import MASK
 from auditproj.embedded.server import Server
 
@@ -136,6 +139,8 @@ def test_a_command_that_cannot_be_run(command: str, status: int, error_type: str
     task = only()
     assert (task.status, task.outcome["error_type"], task.outcome["exit_status"]) == ("failed", error_type, status)
     assert command in task.outcome["output_summary"]
+    ended = run([command])
+    assert (ended.status, ended.outcome, ended.resources) == (status, task.outcome, None)
 
 
 # A process and its child, of which each writes down what it hears.
@@ -345,3 +350,82 @@ def test_killed_itself_the_task_fails_after_its_lease(settings: Any) -> None:
     assert [each.pk for each in Task.objects.recover_expired()] == [task.pk]
     assert only().outcome["error_type"] == "LeaseExpired"
     assert "sleep 30" in only().summary
+
+
+# The same inside this process
+
+
+@pytest.mark.parametrize(("program", "status"), [("exit 0", None), ("exit 3", 3)])
+def test_as_a_call(program: str, status: int | None) -> None:
+    with contextlib.ExitStack() as stack:
+        caught = stack.enter_context(pytest.raises(SystemExit)) if status else None
+        call_command("audit_record", "--", "sh", "-c", program)
+    assert caught is None or caught.value.code == status
+    assert only().outcome["exit_status"] == (status or 0)
+
+
+def test_as_a_call_without_a_database(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def begin(self: Recording) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(Recording, "begin", begin)
+    with pytest.raises(CommandError, match="away"):
+        call_command("audit_record", "--", "echo", "ran")
+    assert "ran\n" not in capfd.readouterr().out
+    call_command("audit_record", "--best-effort", "--", "echo", "ran")
+    assert capfd.readouterr().out == "ran\n"
+
+
+def test_as_a_call_whose_end_cannot_be_stored(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def fail(self: Task, *_: Any, **__: Any) -> None:
+        tried.append(time.monotonic())
+        raise OperationalError("away")
+
+    monkeypatch.setattr(Task, "fail", fail)
+    monkeypatch.setattr("audit.recording.running._STORE_AGAIN_AFTER_SECONDS", (0.05, 0.1))
+    assert run_recorded(record("x"), ["sh", "-c", "exit 4"]) == 4
+    assert len(tried) == 4
+    assert "could not be stored: away" in caplog.text
+    assert only().status == "executing"
+
+
+def test_signals_that_come_to_this_process() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    ended = run(["sleep", "30"])
+    timer.join()
+    assert (ended.status, ended.outcome["signals_forwarded"]) == (143, ["SIGTERM"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_a_thread_signals_stay_whose_they_are() -> None:
+    ended: list[Ended] = []
+    thread = threading.Thread(target=lambda: ended.append(run(["true"])))
+    thread.start()
+    thread.join()
+    assert ended[0].status == 0
+
+
+def test_an_error_of_ours_leaves_no_command_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(self: Any, timeout: float) -> None:
+        eventually((tmp_path / "pid").read_text)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("audit.recording.running._Pipes.pump", broken)
+    (tmp_path / "pid").touch()
+    with pytest.raises(ZeroDivisionError):
+        run_recorded(record("x"), ["sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 60"])
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert only().outcome["error_type"] == "ZeroDivisionError"
+
+
+def test_without_pidfds_the_end_is_noticed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    started = time.monotonic()
+    assert run(["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 3"]).status == 3
+    assert time.monotonic() - started < 10

@@ -1,7 +1,7 @@
 """`record` in a block and as a decorator, sync and async: what is stored, and what reaches the caller."""
 
 import asyncio
-import contextlib
+import contextvars
 import copy
 import os
 import pickle
@@ -392,108 +392,10 @@ def test_what_cannot_be_decorated() -> None:
         record(generator)  # type: ignore[arg-type]
 
 
-# Async
-
-
-def test_async_block_and_coroutine_function() -> None:
-    class Called:
-        async def __call__(self) -> UUID:
-            return current_task().pk
-
-    @record("inner")
-    async def inner(n: int) -> tuple[int, UUID]:
-        await asyncio.sleep(0)
-        return n, current_task().pk
-
-    async def main() -> None:
-        async with record("outer", actor="alice") as outer:
-            assert current_task() is outer
-            assert get_actor() == "alice"
-            await outer.alog("step")
-            assert (await inner(7))[0] == 7
-            await record("called")(Called())()
-        assert current_task() is None
-        assert outer.status == "completed"
-
-    async_to_sync(main)()
-    outer, *inners = Task.objects.order_by("id")
-    assert [task.action for task in inners] == ["inner", "called"]
-    assert {task.parent for task in inners} == {outer.pk}
-    assert {task.status for task in (outer, *inners)} == {"completed"}
-
-
-def test_async_failure_goes_on() -> None:
-    async def main() -> None:
-        async with record("outer"):
-            raise ValueError("async")
-
-    with pytest.raises(ValueError, match="async"):
-        async_to_sync(main)()
-    assert only().outcome["error_type"] == "ValueError"
-
-
-def test_concurrent_asyncio_tasks_do_not_mix() -> None:
-    async def work(n: int) -> None:
-        async with record("outer", actor=f"actor-{n}") as outer:
-            await asyncio.sleep(0.001 * (n % 3))
-            async with record("inner") as inner:
-                await asyncio.sleep(0.001 * (n % 2))
-                assert (current_task(), get_actor()) == (inner, f"actor-{n}")
-            assert (inner.parent, inner.requested_by) == (outer.pk, f"actor-{n}")
-            assert current_task() is outer
-
-    async def main() -> None:
-        await asyncio.gather(*(work(n) for n in range(20)))
-
-    async_to_sync(main)()
-    assert Task.objects.filter(status="completed").count() == 40
-
-
-def test_a_cancelled_asyncio_task_fails() -> None:
-    async def main() -> None:
-        started = asyncio.Event()
-
-        async def work() -> None:
-            async with record("work"):
-                started.set()
-                await asyncio.sleep(60)
-
-        working = asyncio.ensure_future(work())
-        await started.wait()
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-
-    async_to_sync(main)()
-    assert (only().status, only().outcome["error_type"]) == ("failed", "CancelledError")
-
-
-@pytest.mark.parametrize("turns", range(6))
-def test_cancelled_at_any_moment_nothing_stays_open(turns: int) -> None:
-    """Also while the task is being written, and while its end is."""
-
-    async def work() -> None:
-        async with record("work"):
-            await asyncio.sleep(0)
-
-    async def main() -> None:
-        working = asyncio.ensure_future(work())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
-        assert current_task() is None
-
-    async_to_sync(main)()
-    assert not Task.objects.live().exists()
-
-
-def test_timeout_around_a_record() -> None:
-    async def main() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), record("slow"):
-                await asyncio.sleep(60)
-
-    async_to_sync(main)()
-    assert (only().status, only().outcome["error_type"]) == ("failed", "CancelledError")
+def test_left_in_another_context_than_entered() -> None:
+    """As a fixture does whose two halves run in tasks of their own."""
+    recording = record("work", actor="alice")
+    contextvars.copy_context().run(recording.__enter__)
+    recording.__exit__(None, None, None)
+    assert only().status == "completed"
+    assert (current_task(), get_actor()) == (None, "")
