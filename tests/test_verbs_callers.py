@@ -1,6 +1,7 @@
 """The verbs seen by those who call them: under which name, inside a transaction, from async code, in every status."""
 
 import asyncio
+import inspect
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,8 @@ from audit.context import actor
 from audit.exceptions import AuditError, IllegalTransition, InvalidValue, LeaseLost, StaleTask, TaskFrozen
 from audit.ids import uuid7
 from audit.models import Task
+from audit.models.entry_verbs import PauseQueueEntryVerbs
+from audit.models.log_verbs import LogVerbs
 from audit.models.verbs import TaskVerbs
 from audit.status import FINISHED, Status
 from tests.factories import assert_same, finished, log_of, sql, task_in, unchanged
@@ -95,12 +98,14 @@ def test_bad_values_are_refused_before_anything_is_sent(django_assert_num_querie
 # Async
 
 
-def test_every_verb_has_an_async_twin():
-    verbs = [name for name in vars(TaskVerbs) if not name.startswith(("_", "a")) or name == "approve"]
-    assert sorted(f"a{name}" for name in verbs) == sorted(
-        name for name in vars(TaskVerbs) if name.startswith("a") and name != "approve"
-    )
-    assert all(vars(TaskVerbs)[f"a{name}"].__name__ == f"a{name}" for name in verbs)
+@pytest.mark.parametrize("mixin", [TaskVerbs, LogVerbs, PauseQueueEntryVerbs])
+def test_every_verb_has_an_async_twin(mixin):
+    own = [name for name, value in vars(mixin).items() if inspect.isfunction(value) and not name.startswith("_")]
+    twins = {name for name in own if inspect.iscoroutinefunction(vars(mixin)[name])}
+    verbs = set(own) - twins
+    assert verbs
+    assert {f"a{name}" for name in verbs} == twins
+    assert all(vars(mixin)[name].__name__ == name for name in twins)
 
 
 def test_async_twins_carry_the_actor_of_their_own_asyncio_task():

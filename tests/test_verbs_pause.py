@@ -10,7 +10,6 @@ from django.utils import timezone
 from audit.context import actor
 from audit.exceptions import IllegalTransition, InvalidValue, LeaseLost, StaleTask, TaskFrozen
 from audit.models import PauseQueueEntry, Task
-from audit.models.entry_verbs import PauseQueueEntryVerbs
 from audit.status import PauseReason, Status
 from tests.factories import assert_same, claimed, entry_of, log_of, requested, sql, task_in, unchanged
 
@@ -267,9 +266,6 @@ def test_pause_and_resume_many_times_leave_a_whole_story():
 
 
 def test_async_twins_of_entries():
-    verbs = ["resume", "cancel", "defer", "hold", "release"]
-    assert all(vars(PauseQueueEntryVerbs)[f"a{name}"].__name__ == f"a{name}" for name in verbs)
-
     async def story():
         [entry] = await PauseQueueEntry.objects.aclaim("w")
         await entry.arelease()

@@ -10,9 +10,7 @@ import django.db.models.functions.datetime
 from django.db import migrations, models
 
 import audit.ids
-import audit.models.entry_verbs
 import audit.models.fields
-import audit.models.verbs
 
 
 class Migration(migrations.Migration):
@@ -284,7 +282,6 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
-            bases=(audit.models.verbs.TaskVerbs, models.Model),
         ),
         migrations.CreateModel(
             name="PauseQueueEntry",
@@ -406,7 +403,6 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
-            bases=(audit.models.entry_verbs.PauseQueueEntryVerbs, models.Model),
         ),
         migrations.CreateModel(
             name="ExecutionLog",

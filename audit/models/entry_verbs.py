@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+
+from django.db import models
 
 from audit import validation
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
@@ -17,13 +18,12 @@ from audit.querysets.rows import columns, fetch
 from audit.status import FINISHED, Status
 
 if TYPE_CHECKING:
-    from audit.models.pause import PauseQueueEntry
     from audit.models.task import Task
 
 __all__ = ["PauseQueueEntryVerbs"]
 
 
-class PauseQueueEntryVerbs:
+class PauseQueueEntryVerbs(models.Model):
     """Moves a pause entry along; mixed into `PauseQueueEntry`.
 
     An entry claimed by `PauseQueueEntry.objects.claim` acts under its token and raises `LeaseLost` when the claim
@@ -31,12 +31,16 @@ class PauseQueueEntryVerbs:
     """
 
     if TYPE_CHECKING:
-        claim_token: UUID | None
-        claimed_by: str
-        revision: int
-        task_id: UUID
+        # Fields of `PauseQueueEntry`, which mixes this in.
+        claim_token: Any
+        claimed_by: Any
+        revision: Any
+        task_id: Any
 
-    def resume(self: PauseQueueEntry, *, actor: str | None = None, using: str | None = None) -> Task:
+    class Meta:
+        abstract = True
+
+    def resume(self, *, actor: str | None = None, using: str | None = None) -> Task:
         """Let the work go on: the work plan becomes the task's plan, paused → approved, and the entry leaves.
 
         Returns:
@@ -47,7 +51,7 @@ class PauseQueueEntryVerbs:
         """
         return self._end(Status.APPROVED, "plan = coalesce(entry.work_plan, task.plan),", [], actor, using)
 
-    def cancel(self: PauseQueueEntry, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
+    def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
         """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.
 
         Returns:
@@ -65,7 +69,7 @@ class PauseQueueEntryVerbs:
         return self._end(Status.REJECTED, "outcome = %s::jsonb,", [jsonb("outcome", outcome)], actor, using)
 
     def defer(
-        self: PauseQueueEntry,
+        self,
         until: datetime | timedelta,
         *,
         actor: str | None = None,
@@ -84,7 +88,7 @@ class PauseQueueEntryVerbs:
             moment = validation.moment("until", until)
             self._change("held = false, resume_after = %s", [moment], actor, using)
 
-    def hold(self: PauseQueueEntry, *, actor: str | None = None, using: str | None = None) -> None:
+    def hold(self, *, actor: str | None = None, using: str | None = None) -> None:
         """Keep the entry from becoming due until a person or an event releases it.
 
         Raises:
@@ -92,7 +96,7 @@ class PauseQueueEntryVerbs:
         """
         self._change("held = true", [], actor, using)
 
-    def release(self: PauseQueueEntry, *, actor: str | None = None, using: str | None = None) -> None:
+    def release(self, *, actor: str | None = None, using: str | None = None) -> None:
         """Give the claim of this entry back; it stays in the queue.
 
         Raises:
@@ -100,7 +104,7 @@ class PauseQueueEntryVerbs:
         """
         self._change("attempt = attempt", [], actor, using)
 
-    def _change(self: PauseQueueEntry, sets: str, params: Sequence[Any], actor: str | None, using: str | None) -> None:
+    def _change(self, sets: str, params: Sequence[Any], actor: str | None, using: str | None) -> None:
         """Change the entry and give its claim back."""
         db = writes_to(self, using)
         fence, fence_params = self._fence("audit_pause_queue")
@@ -115,7 +119,7 @@ class PauseQueueEntryVerbs:
         adopt(self, rows[0])
 
     def _end(
-        self: PauseQueueEntry,
+        self,
         to: Status,
         sets: str,
         params: Sequence[Any],
@@ -149,7 +153,7 @@ RETURNING {columns(Task, "task")}
     def _fence(self, table: str) -> tuple[str, list[Any]]:
         return (f"AND {table}.claim_token = %s", [self.claim_token]) if self.claim_token else ("", [])
 
-    def _explain(self: PauseQueueEntry, db: str, to: list[Status]) -> Exception:
+    def _explain(self, db: str, to: list[Status]) -> Exception:
         from audit.models.task import Task
 
         task = Task._base_manager.using(db).get(pk=self.task_id)

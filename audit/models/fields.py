@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from audit.validation import MAX_DEPTH, JSONText
 
 if TYPE_CHECKING:
-    _Field = models.Field[int, int]
+    _Field = models.Field[int | None, int | None]
 else:
     _Field = models.Field
 

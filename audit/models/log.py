@@ -45,7 +45,7 @@ class ExecutionLog(Undeletable):
     duration_ms = models.BigIntegerField(_("duration (ms)"), null=True, blank=True, db_default=None)
     output_summary = models.TextField(_("output summary"), blank=True, default="", db_default="")
     detail = JSONField(_("detail"), null=True, blank=True)
-    row_version = models.SmallIntegerField(_("row version"), db_default=None, editable=False)
+    row_version = models.SmallIntegerField(_("row version"), db_default=None, editable=False)  # type: ignore[arg-type]
     salt = models.BinaryField(_("salt"), db_default=None, editable=False)
     row_hash = models.BinaryField(_("row hash"), db_default=None, editable=False)
     xid = XidField(_("xid"), db_default=None, editable=False)

@@ -17,7 +17,7 @@ from audit.status import PauseReason
 __all__ = ["PauseQueueEntry"]
 
 
-class PauseQueueEntry(PauseQueueEntryVerbs, models.Model):
+class PauseQueueEntry(PauseQueueEntryVerbs):
     """A paused task's place in the queue; it exists exactly while the task is paused.
 
     An entry is due when it is not held and `due_at` has passed. The database keeps entry and task together:

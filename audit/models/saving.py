@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, models, router, transaction
 from django.db.models.expressions import DatabaseDefault
@@ -34,6 +34,12 @@ class Undeletable(models.Model):
 
 class FencedSave(Undeletable):
     """`save()` of an existing row succeeds only at the revision it was read at."""
+
+    if TYPE_CHECKING:
+        # Fields of `Task`, which mixes this in.
+        actor: Any
+        revision: Any
+        _read_revision: int
 
     class Meta:
         abstract = True
@@ -74,9 +80,12 @@ class FencedSave(Undeletable):
 
     def _do_update(self, base_qs: Any, using: Any, *args: Any, **kwargs: Any) -> Any:
         """Fence Django's own UPDATE by the revision that was read."""
-        updated = super()._do_update(base_qs.filter(revision=self._read_revision), using, *args, **kwargs)
+        read = getattr(self, "_read_revision", None)
+        if read is None:  # a fixture is loaded: Django saves the row as it is
+            return super()._do_update(base_qs, using, *args, **kwargs)
+        updated = super()._do_update(base_qs.filter(revision=read), using, *args, **kwargs)
         if not updated:
             current = base_qs.using(using).filter(pk=self.pk).values_list("revision", flat=True).first()
             if current is not None:
-                raise StaleTask(self.pk, self._read_revision, current)
+                raise StaleTask(self.pk, read, current)
         return updated

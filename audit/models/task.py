@@ -89,7 +89,7 @@ class Task(TaskVerbs, FencedSave):
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     recorded_at = models.DateTimeField(_("recorded at"), db_default=Now(), editable=False)
     # NOT NULL without a default: the stamp trigger copies created_at into a missing one.
-    available_at = models.DateTimeField(_("available at"), db_default=None)
+    available_at = models.DateTimeField(_("available at"), db_default=None)  # type: ignore[arg-type]
     decided_at = _stamp(_("decided at"))
     started_at = _stamp(_("started at"))
     finished_at = _stamp(_("finished at"))

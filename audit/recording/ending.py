@@ -7,15 +7,15 @@ import functools
 import json
 import os
 import time
-import traceback as tracebacks
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from audit import conf, redaction, validation
+from audit import redaction, validation
 from audit.exceptions import AuditError, InvalidValue, TaskFrozen
+from audit.failures import described
 from audit.recording.keeping import Watched
 from audit.status import Status
 
@@ -66,7 +66,7 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
         validation.document("resources", used)
         outcome = redaction.redact(json.loads(given) if isinstance(given, validation.JSONText) else given)
     except InvalidValue as refused:
-        told = _told(error or refused) | {"outcome_refused": str(refused)}
+        told = described(error or refused) | {"outcome_refused": str(refused)}
         _store(run, Status.FAILED, told, measured, again_after)
         if error is None:
             raise
@@ -74,7 +74,7 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
     if error is None and not failed:
         _store(run, Status.COMPLETED, outcome, used, again_after)
         return
-    told = {"error_type": "Error", "output_summary": ""} if error is None else _told(error)
+    told = {"error_type": "Error", "output_summary": ""} if error is None else described(error)
     told |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
     _store(run, Status.FAILED, told, used, again_after)
 
@@ -95,10 +95,6 @@ def _store(run: Run, status: Status, outcome: Any, resources: Any, again_after: 
                 raise
             connection.close()
             time.sleep(wait)
-    # Recovery leaves the token on the row, for which failing again counts as done.
-    if run.task.expiries:
-        _note_late_end(run, status, outcome, resources)
-        raise TaskFrozen(run.task.pk, run.task.status, run.task.finished_at)
 
 
 def _note_late_end(run: Run, status: Status, outcome: Any, resources: Any) -> None:
@@ -110,27 +106,3 @@ def _note_late_end(run: Run, status: Status, outcome: Any, resources: Any) -> No
             actor=run.watched.hold.actor,
             using=run.using,
         )
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    """Describe an exception: type, message and the end of its traceback, bounded and redacted."""
-    from audit.models.verbs import storable
-
-    limit = conf.settings().TRACEBACK_CHARS
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not keep the failure from being written
-        message = "(its message could not be made)"
-    trace = "".join(tracebacks.format_exception(error))
-    # Redacted before it is cut, with room to spare: half a secret is not recognised.
-    message = redaction.redact_text(storable(message[: 2 * limit]))
-    trace = redaction.redact_text(storable(trace[-2 * limit :]))
-    told = {
-        "success": False,
-        "error_type": type(error).__qualname__,
-        "output_summary": message if len(message) <= limit else f"{message[:limit]}…",
-        "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
-    }
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        told["exit_status"] = error.code
-    return told

@@ -31,6 +31,7 @@ from django.db import Error, connections
 
 from audit import conf
 from audit.exceptions import AuditError, InvalidValue
+from audit.failures import storable
 from audit.recording.block import Recording
 from audit.redaction import redact_text
 from audit.resources import ChildMeter
@@ -68,7 +69,7 @@ class Ended:
 
 def describe(argv: Sequence[str]) -> str:
     """Write a command as one would type it, storable and redacted."""
-    return redact_text(_storable(shlex.join(argv)))
+    return redact_text(storable(shlex.join(argv)))
 
 
 def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | None = None) -> int:
@@ -171,7 +172,7 @@ def _not_started(argv: Sequence[str], error: OSError) -> Ended:
         "command": describe(argv),
         "exit_status": status,
         "error_type": "CommandNotFound" if missing else "CommandNotExecutable",
-        "output_summary": _storable(f"{argv[0]}: {error.strerror}"),
+        "output_summary": storable(f"{argv[0]}: {error.strerror}"),
     }
     return Ended(status=status, outcome=outcome, resources=None)
 
@@ -347,7 +348,7 @@ class _Pipes:
     def tail(self, name: str) -> str:
         """The end of what came: at most OUTPUT_TAIL_BYTES of it as UTF-8, redacted; what is no text is replaced."""
         kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
-        text = redact_text(_storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
+        text = redact_text(storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
         encoded = text.encode()
         return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
 
@@ -375,12 +376,6 @@ def _decoded(data: bytes, *, cut: bool) -> str:
         start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
         data = data[start:]
     return data.decode("utf-8", "replace")
-
-
-def _storable(text: str) -> str:
-    from audit.models.verbs import storable
-
-    return storable(text)
 
 
 def _last_line(text: str) -> str:
