@@ -8,7 +8,8 @@ Note [Shape of a claim]
     lock every class before choosing. FOR NO KEY UPDATE, because FOR UPDATE would collide with the KEY SHARE
     lock that a log row being written takes on its task. `statement_timestamp()`, because `clock_timestamp()` is
     volatile and cannot use the index, and `now()` stands still in a transaction. The status is a literal: as a
-    parameter a generic plan could not prove the partial index.
+    parameter a generic plan could not prove the partial index. The update takes the picked ids as one array, which is
+    always looked up in the primary key; joined with them, a generic plan, which does not know the limit, would scan.
 """
 
 from django.db.models import Model
@@ -47,8 +48,7 @@ WITH picked AS MATERIALIZED (
     UPDATE audit_task AS task
     SET status = 'executing', attempt = task.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
         lease_expires_at = statement_timestamp() + %s, actor = %s, revision = task.revision + 1
-    FROM picked
-    WHERE task.id = picked.id
+    WHERE task.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING task.*
 )
 SELECT {columns(model, "claimed")} FROM claimed ORDER BY claimed.priority, claimed.available_at, claimed.id
@@ -77,8 +77,7 @@ WITH picked AS MATERIALIZED (
     UPDATE audit_pause_queue AS entry
     SET attempt = entry.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
         lease_expires_at = statement_timestamp() + %s, actor = %s, revision = entry.revision + 1
-    FROM picked
-    WHERE entry.id = picked.id
+    WHERE entry.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING entry.*
 )
 SELECT {columns(model, "claimed")} FROM claimed ORDER BY claimed.priority, claimed.due_at, claimed.id
@@ -114,7 +113,7 @@ WITH picked AS MATERIALIZED (
         ) ELSE task.outcome END,
         expiries = task.expiries + 1, actor = %s, revision = task.revision + 1
     FROM judged
-    WHERE task.id = judged.id
+    WHERE task.id = judged.id AND task.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING task.*
 )
 SELECT {columns(model, "recovered")} FROM recovered ORDER BY recovered.id
