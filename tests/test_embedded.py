@@ -23,6 +23,7 @@ from auditproj.embedded.errors import BinariesMissingError, EmbeddedError
 from auditproj.embedded.places import Binaries
 from auditproj.embedded.server import Server
 from auditproj.embedded.watcher import Locks
+from tests.servers import throwaway
 from tests.users import User, controldata, query, running, until, workplace
 
 FAST = {"fsync": "off"}
@@ -404,3 +405,19 @@ def test_roles_can_connect_for_tests_of_plain_rights(server: Server) -> None:
     parameters = server.connection_parameters() | {"user": "plain"}
     with psycopg.connect(dbname="audit", **parameters) as connection:
         assert connection.execute("SELECT session_user").fetchone() == ("plain",)
+
+
+def test_secrets_of_the_environment_stay_out_of_the_server(tmp_path, monkeypatch):
+    """The server runs as another account where it can, and everybody reads command lines."""
+    monkeypatch.setenv("SECRET_KEY", "not to be seen by others")
+    with throwaway() as server:
+        processes = [server.postmaster_pid()]
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes()
+                if b"watcher.py" in words and str(server.place.data).encode() in words:
+                    processes.append(int(folder.name))
+        assert len(processes) == 2
+        for pid in processes:
+            assert b"not to be seen" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"not to be seen" not in Path(f"/proc/{processes[0]}/environ").read_bytes()

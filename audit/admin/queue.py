@@ -102,7 +102,7 @@ class PauseQueueEntryAdmin(ReadOnlyAdmin):
                 )
         pages: dict[str, Page | None] = {}
         for name in [state] if state else _WHOLE:
-            rows = _columns(PauseQueueEntry.objects.using(self.using).filter(_in_state(name, now)))
+            rows = _columns(PauseQueueEntry.objects.using(self.using).listed().filter(_in_state(name, now)))
             if state:
                 pages[name] = turn(rows, ORDER, cursor)
             else:

@@ -318,9 +318,12 @@ class Server:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what PostgreSQL's programs would obey."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_")) and k != "LANGUAGE"}
-    return {**kept, "LC_ALL": "C"}
+    """What PostgreSQL's programs need of this process's environment.
+
+    Not the rest: it may hold secrets, which the server's account and (in a command line) everybody could read.
+    """
+    kept = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
 
 def _quoted(value: str) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from audit import validation
@@ -18,6 +17,7 @@ from audit.management import story
 from audit.management.base import FAILED, FINE, AuditCommand, os_user
 from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
+from audit.querysets.pause import PauseQueueQuerySet
 from audit.status import PauseReason, Status
 
 _STATES = ("due", "leased", "waiting", "held")
@@ -165,15 +165,15 @@ def _verbs(
 
 
 def _in_order(
-    entries: QuerySet[PauseQueueEntry], states: list[str] | tuple[str, ...], limit: int, now: datetime
+    entries: PauseQueueQuerySet, states: list[str] | tuple[str, ...], limit: int, now: datetime
 ) -> Iterator[PauseQueueEntry]:
     """Yield entries as people ask for them, each part by an index: due and leased, then waiting, then held."""
     entries = entries.select_related("task").defer(*_UNSHOWN)
     free = entries.filter(held=False)
     parts = (
         (("due", "leased"), free.filter(due_at__lte=now).order_by("priority", "due_at", "id")),
-        (("waiting", "leased"), free.filter(due_at__gt=now).order_by("due_at", "id")),
-        (("held", "leased"), entries.filter(held=True).order_by("due_at", "id")),
+        (("waiting", "leased"), free.listed().filter(due_at__gt=now)),
+        (("held", "leased"), entries.listed().filter(held=True)),
     )
     for names, part in parts:
         wanted = [name for name in names if name in states]

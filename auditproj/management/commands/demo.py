@@ -45,7 +45,9 @@ class Command(BaseCommand):
         parser.add_argument("--no-serve", action="store_true", help="stop after the tampering has been tried")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
+        # Also where a shell started this in the background, with SIGINT ignored.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, _interrupt)
         try:
             self._show(**options)
         except KeyboardInterrupt:
@@ -82,9 +84,10 @@ class Command(BaseCommand):
             return
         started = time.monotonic()
         live = self.stdout.isatty()
+        start = "\r" if live else ""
 
         def progress(stored: int) -> None:
-            if live or stored == count:
+            if live:
                 self.stdout.write(f"\r{stored:,} of {count:,} tasks", ending="")
                 self.stdout.flush()
 
@@ -92,7 +95,7 @@ class Command(BaseCommand):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE audit_task, audit_executionlog")
         self.stdout.write(
-            f"\rFilled in {count:,} finished tasks of the last 30 days, each with its hash, in "
+            f"{start}Filled in {count:,} finished tasks of the last 30 days, each with its hash, in "
             f"{time.monotonic() - started:.1f} s."
         )
 
