@@ -69,14 +69,14 @@ def test_a_refused_verb_leaves_the_callers_transaction_alone():
     with transaction.atomic():
         for task in strangers.values():
             for call in calls:
-                sid = transaction.savepoint()
+                sid = connection.savepoint()
                 try:
                     call(task)
                 except AuditError:
                     refusals += 1
                 assert not connection.needs_rollback
                 assert sql("SELECT 1") == [(1,)]
-                transaction.savepoint_rollback(sid)
+                connection.savepoint_rollback(sid)
                 task.refresh_from_db()
                 task.claim_token = uuid7()
     assert refusals > 50
