@@ -1,0 +1,82 @@
+"""Rounds, medians and how they are printed.
+
+What is compared takes turns within a round, so that whatever else the machine does hits all of them, and ratios are
+taken within a round before the median is.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Report", "turns"]
+
+_NOISY = 1.15
+
+
+def turns(subjects: Sequence[str], number: int) -> list[str]:
+    """The subjects in the order of a round: each round begins with another one."""
+    start = number % len(subjects)
+    return [*subjects[start:], *subjects[:start]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was measured, printed as it comes and kept for `--json`."""
+
+    rounds: int
+    say: Callable[[str], None]
+    raw: list[dict[str, object]] = field(default_factory=list)
+    _values: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
+
+    def add(self, cell: str, subject: str, value: float, number: int) -> None:
+        """Keep the rate of a subject in a cell in one round."""
+        self._values.setdefault((cell, subject), []).append(value)
+        self.raw.append({"cell": cell, "subject": subject, "round": number, "rate": value})
+
+    def ratio(self, cell: str, subject: str, base: str) -> float:
+        """The median over the rounds of a subject's rate by that of the base."""
+        return statistics.median(self._ratios(cell, subject, base))
+
+    def has(self, cell: str, subject: str) -> bool:
+        """Whether the subject was measured in this cell."""
+        return (cell, subject) in self._values
+
+    def cells(self, subject: str) -> list[str]:
+        """The cells in which the subject was measured, in the order they came."""
+        return [cell for cell, measured in self._values if measured == subject]
+
+    def table(self, cell: str, base: str, *, unit: str = "/s", notes: dict[str, str] | None = None) -> None:
+        """Print a cell: each subject's median, its ratio to the base (least and greatest of the rounds), notes."""
+        self.say(f"\n{cell}")
+        for of, subject in self._values:
+            if of != cell:
+                continue
+            values = self._values[cell, subject]
+            ratios = self._ratios(cell, subject, base)
+            noisy = "~" if max(values) > _NOISY * min(values) else " "
+            span = f"({min(ratios):.2f}-{max(ratios):.2f})" if subject != base else ""
+            rate = f"{statistics.median(values):>10,.0f}{unit}{noisy}"
+            note = (notes or {}).get(subject, "")
+            line = f"  {subject:<28}{rate}  x {statistics.median(ratios):<6.3g}{span:<16}{note}"
+            self.say(line.rstrip())
+
+    def target(self, text: str, value: float, wanted: float) -> None:
+        """Print a target and whether it is met."""
+        met = "met" if value >= wanted else "MISSED"
+        self.say(f"target: {text}: {value:.2f}, wanted {wanted:g}: {met}")
+        self.raw.append({"target": text, "value": value, "wanted": wanted, "met": value >= wanted})
+
+    def progress(self, number: int) -> None:
+        """Say how far the rounds are."""
+        self.say(f"  round {number + 1} of {self.rounds} done, {time.monotonic() - self._began:.0f} s")
+
+    def write(self, path: Path) -> None:
+        """Write every single measurement as JSON."""
+        path.write_text(json.dumps(self.raw, indent=1))
+
+    def _ratios(self, cell: str, subject: str, base: str) -> list[float]:
+        return [value / by for value, by in zip(self._values[cell, subject], self._values[cell, base], strict=True)]

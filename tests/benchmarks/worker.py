@@ -1,0 +1,84 @@
+"""A process of one contender: `python -m tests.benchmarks.worker NAME`, orders as lines of JSON on stdin.
+
+An order names a `step` (`install`, `claim`, `complete`, `request`, `forget`) and how often; the answer is a line with
+the rows and the seconds.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from tests.benchmarks.contenders import Contender
+from tests.benchmarks.places import Place
+
+__all__ = ["Crew", "crew"]
+
+
+class Crew:
+    """Several processes of one contender, each with a connection, waiting for orders."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
+        self._processes = processes
+
+    def order(self, workers: int, step: str, **order: Any) -> list[tuple[int, float]]:
+        """Let the first workers do something at the same time; return rows and seconds of each."""
+        acting = self._processes[:workers]
+        for process in acting:
+            process.stdin.write(json.dumps({"step": step, **order}) + "\n")
+            process.stdin.flush()
+        answers = [process.stdout.readline() for process in acting]
+        if not all(answers):
+            raise RuntimeError(f"a worker ended at {step}: {[process.poll() for process in acting]}")
+        return [tuple(json.loads(answer)) for answer in answers]
+
+    def rate(self, workers: int, step: str, **order: Any) -> float:
+        """Rows a second of all workers together."""
+        return sum(rows / seconds for rows, seconds in self.order(workers, step, **order))
+
+
+@contextmanager
+def crew(place: Place, contender: type[Contender], workers: int) -> Iterator[Crew]:
+    """Start the processes of a contender on its database, and end them."""
+    command = [sys.executable, "-m", "tests.benchmarks.worker", contender.name]
+    environment = place.environment(contender.database, contender.apps, contender.options)
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(workers):
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(process.wait)
+            stack.callback(process.stdin.close)
+            processes.append(process)
+        yield Crew(processes)
+
+
+def main(name: str) -> None:
+    """Obey until stdin ends."""
+    import django
+
+    django.setup()
+    from tests.benchmarks.peers import CONTENDERS
+
+    contender = CONTENDERS[name]()
+    contender.open()
+    for line in sys.stdin:
+        order = json.loads(line)
+        step, times, seconds = order["step"], order.get("times", 1), order.get("seconds", 600.0)
+        answer: tuple[int, float] = (0, 0.0)
+        if step == "install":
+            contender.install()
+        elif step == "forget":
+            contender.claimed.clear()
+        else:
+            doing = contender.complete if step == "complete" else partial(getattr(contender, step), order["count"])
+            answer = contender.loop(doing, times, seconds)
+        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer to the parent
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
