@@ -63,7 +63,8 @@ def execute(kinds: Sequence[type[models.Model]], using: str, sql: str, params: S
 def _reader(model: type[models.Model]) -> tuple[list[str], list[_Converter]]:
     """The names of a model's columns, and how values of theirs are converted: the position, its expression, the call.
 
-    NULL stays None. The field's own `from_db_value` is all there is to it: Django's backend for PostgreSQL converts nothing itself.
+    NULL stays None. The field's own `from_db_value` is all there is to it: Django's backend for PostgreSQL converts
+    nothing itself.
     """
     fields = model._meta.concrete_fields
     converters = [
