@@ -116,13 +116,13 @@ class TestList:
             assert [each["id"] for each in lines_of("audit_list", *argv)] == [str(key)]
 
     def test_what_no_index_finds_is_looked_for_in_a_window(self):
-        old = record(40 * DAY, summary="needle")
-        out, err = run("audit_list", "--search", "needle")
+        old = record(40 * DAY, plan={"key": "needle"})
+        out, err = run("audit_list", "--search", "plan.key:needle")
         assert out == ""
         assert "last 30d; --since all looks through everything" in err
         assert "No tasks match." in err
         for argv in (("--since", "all"), ("--since", "50d"), ("--id", str(old))):
-            out, err = run("audit_list", "--search", "needle", *argv)
+            out, err = run("audit_list", "--search", "plan.key:needle", *argv)
             assert str(old) in out
             assert err == ""
 

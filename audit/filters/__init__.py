@@ -6,8 +6,8 @@
 
 Note [What is cheap]
     `apply` writes conditions that an index serves: statuses, services, actions, actors, ids, correlation ids,
-    parents and times. Words and values inside JSON documents have none, so a caller asks `needs_window` and bounds
-    them in time with `within`.
+    parents, times, error types and words. Other values inside JSON documents have none, so a caller asks
+    `needs_window` and bounds them in time with `within`.
 """
 
 from audit.filters.build import Problems

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from audit.exceptions import InvalidFilter
-from audit.filters.values import BY_NAME, MOST_VALUES, PATH, Key, document, label
+from audit.filters.values import BY_NAME, MOST_VALUES, PATH, Key, document, search_word
 
 __all__ = ["Build", "Problems", "quoted"]
 
@@ -78,7 +78,7 @@ class Build:
                 raise InvalidFilter("search", token[0], "opens a quote that is never closed")
             if token["bare"] is not None and value.removesuffix(":").replace("-", "_") in BY_NAME and ":" in value:
                 raise InvalidFilter("search", token[0], "needs a value right after the colon")
-            self._many("words", [label("search", value)])
+            self._many("words", [search_word("search", value)])
         except InvalidFilter as error:
             self._refuse(error)
 

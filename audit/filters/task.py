@@ -10,12 +10,12 @@ from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import F, Func, Q, TextField, Value
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.lookups import Exact, In
+from django.db.models.lookups import Exact
 
 from audit.exceptions import InvalidFilter
 from audit.filters.build import Build, Problems, quoted
-from audit.filters.values import BY_NAME, KEYS, MOST_VALUES, ROOTS, When, document, label, when_text
+from audit.filters.values import BY_NAME, KEYS, MOST_VALUES, ROOTS, When, document, search_word, when_text
+from audit.querysets.texts import fails_with, has_word
 
 if TYPE_CHECKING:
     from audit.querysets.task import TaskQuerySet
@@ -69,7 +69,8 @@ class TaskFilter:
     documents: tuple[tuple[str, str], ...] = ()
     """A path into a JSON column, such as `outcome.exit_code`, and the text of the value that stands there."""
     words: tuple[str, ...] = ()
-    """Each is found, in whatever case, in the summary, the action or the correlation id."""
+    """Each begins a word, in whatever case, of the action, the summary, the correlation id or the outcome's
+    `output_summary`; see `audit.querysets.texts.WORDS`."""
 
     def __post_init__(self) -> None:
         for key in KEYS:
@@ -86,7 +87,7 @@ class TaskFilter:
                 object.__setattr__(self, key.field, read_one)
         documents = tuple(sorted({document(path, value) for path, value in self.documents}))
         object.__setattr__(self, "documents", documents)
-        object.__setattr__(self, "words", tuple(dict.fromkeys(label("words", each) for each in self.words)))
+        object.__setattr__(self, "words", tuple(dict.fromkeys(search_word("words", each) for each in self.words)))
         if self.all_time and self.since is not None:
             raise InvalidFilter("since", when_text(self.since), "is given beside all time; choose one of them")
 
@@ -187,8 +188,7 @@ class TaskFilter:
     @property
     def needs_window(self) -> bool:
         """Whether no index finds some of it, and nothing else here makes the rows few; see Note [What is cheap]."""
-        unindexed = self.words or self.error_types or self.documents
-        return bool(unindexed) and not (self.ids or self.correlation_ids or self.parents)
+        return bool(self.documents) and not (self.ids or self.correlation_ids or self.parents)
 
     def within(self, span: timedelta = DEFAULT_WINDOW) -> TaskFilter:
         """Add a window of time, unless a beginning or all time was asked for.
@@ -226,13 +226,11 @@ class TaskFilter:
         if self.parents:
             queryset = queryset.filter(parent__in=self.parents)
         if self.error_types:
-            queryset = queryset.filter(In(KeyTextTransform("error_type", "outcome"), self.error_types))
+            queryset = queryset.filter(fails_with(self.error_types))
         for path, value in self.documents:
             queryset = queryset.filter(Exact(_at(path), value))
         for word in self.words:
-            queryset = queryset.filter(
-                Q(summary__icontains=word) | Q(action__icontains=word) | Q(correlation_id__icontains=word)
-            )
+            queryset = queryset.filter(has_word(word))
         return queryset
 
     def __bool__(self) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "document",
     "label",
     "parse_when",
+    "search_word",
     "span_text",
     "when_text",
 ]
@@ -97,6 +98,14 @@ def label(field: str, value: object) -> str:
         return validation.label(field, value, max_length=_LONGEST_VALUE)
     except InvalidValue as error:
         raise InvalidFilter.of(error) from None
+
+
+def search_word(field: str, value: object) -> str:
+    """Check what is looked for among words: signs alone are in no index of words."""
+    text = label(field, value)
+    if not any(each.isalnum() for each in text):
+        raise InvalidFilter(field, value, "has no letter or digit; words are looked for by their beginnings")
+    return text
 
 
 def labels(field: str, value: object) -> tuple[str, ...]:

@@ -90,6 +90,14 @@ class ExecutionLog(Undeletable):
                 condition=Q(kind=LogKind.TRANSITION),
             ),
             models.Index(F("at").desc(), F("id").desc(), name="audit_executionlog_at"),
+            # Transitions are everywhere in the order of time; the other kinds may be rare or absent.
+            models.Index(
+                "kind",
+                F("at").desc(),
+                F("id").desc(),
+                name="audit_executionlog_kind",
+                condition=~Q(kind=LogKind.TRANSITION),
+            ),
         ]
 
     def __str__(self) -> str:

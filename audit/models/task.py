@@ -11,6 +11,7 @@ from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from audit import ids, validation
@@ -18,6 +19,7 @@ from audit.models.fields import JSONField, XidField
 from audit.models.saving import FencedSave
 from audit.models.verbs import TaskVerbs
 from audit.querysets.task import TaskManager
+from audit.querysets.texts import ERROR_TYPE, WORDS
 from audit.status import FINISHED, OnExpiry, Status
 
 if TYPE_CHECKING:
@@ -170,6 +172,13 @@ class Task(TaskVerbs, FencedSave):
             ),
             models.Index("actor", F("created_at").desc(), name="audit_task_actor"),
             models.Index(fields=["parent"], name="audit_task_parent", condition=Q(parent__isnull=False)),
+            GinIndex(WORDS, name="audit_task_words"),
+            models.Index(
+                ERROR_TYPE,
+                F("created_at").desc(),
+                name="audit_task_error_type",
+                condition=Q(IsNull(ERROR_TYPE, False)),
+            ),
         ]
 
     def __str__(self) -> str:
