@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import django
 from django.contrib import admin
@@ -12,6 +12,7 @@ from django.db import DatabaseError, router
 from django.forms import Media
 from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin = admin.ModelAdmin
 
-Build = Callable[[], "dict[str, Any] | HttpResponse"]
+Build = Callable[[], "dict[str, Any] | HttpResponseBase"]
 
 
 class NotThere(Exception):
@@ -145,8 +146,8 @@ class ReadOnlyAdmin(_ModelAdmin):
             if state in NOT_MIGRATED:
                 return self._problem(request, 503, "migrate")
             raise
-        if isinstance(context, HttpResponse):
-            return context
+        if isinstance(context, HttpResponseBase):
+            return cast(HttpResponse, context)  # or a streaming one, which Django takes wherever it takes this
         return TemplateResponse(request, template, {**self._frame(request), **context, **(extra or {})})
 
     def _problem(self, request: HttpRequest, status: int, problem: str) -> HttpResponse:

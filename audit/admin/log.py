@@ -12,7 +12,8 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
-from audit.admin.base import NotThere, ReadOnlyAdmin
+from audit.admin.base import NotThere
+from audit.admin.export import Export, ExportingAdmin, range_name
 from audit.admin.paging import Order, turn
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.wording import ago, moment, shown, span
@@ -48,30 +49,71 @@ class LogRow:
     took: str
 
 
-class ExecutionLogAdmin(ReadOnlyAdmin):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What of the log is asked for: a range of time, kinds of rows, one task."""
+
+    question: Question
+    kinds: tuple[str, ...]
+    task: UUID | None
+    problems: tuple[str, ...]
+
+    @classmethod
+    def read(cls, request: HttpRequest) -> _Asked:
+        """Read the URL; what means nothing is left out and told in `problems`."""
+        question = Question.read(request, ORDER)
+        task, problems = _task(request)
+        kinds = request.GET.getlist("kind")
+        problems += [
+            _("There is no kind %(kind)s; it is left out.") % {"kind": shown(each, 80)}
+            for each in kinds
+            if each not in LogKind.values
+        ]
+        if task is not None and question.asked.since is None:
+            question = replace(question, answered=question.asked)
+        return cls(
+            question=question,
+            kinds=tuple(each for each in kinds if each in LogKind.values),
+            task=task,
+            problems=(*question.problems, *problems),
+        )
+
+    @property
+    def kept(self) -> dict[str, list[str]]:
+        """The URL keys beside the range."""
+        return {"kind": list(self.kinds), "task": [str(self.task)] if self.task else []}
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The URL keys, without the place in the list."""
+        pairs = self.question.asked.pairs()
+        return {name: [value] for name, value in pairs if name in ("since", "until")} | self.kept
+
+    def rows(self, using: str) -> Any:
+        """The rows that answer, in no order."""
+        rows = ExecutionLog.objects.using(using)
+        if self.kinds:
+            rows = rows.filter(kind__in=self.kinds)
+        if self.task is not None:
+            rows = rows.filter(task_id=self.task)
+        if self.question.start is not None:
+            rows = rows.filter(at__gte=self.question.start)
+        if self.question.end is not None:
+            rows = rows.filter(at__lt=self.question.end)
+        return rows
+
+
+class ExecutionLogAdmin(ExportingAdmin):
     """The log as one stream; the page of a row is its place in the page of its task."""
 
     list_template = "audit/admin/log.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        question = Question.read(request, ORDER)
-        kinds = tuple(each for each in request.GET.getlist("kind") if each in LogKind.values)
-        task, problems = _task(request)
-        if task is not None and question.asked.since is None:
-            question = replace(question, answered=question.asked)
-        rows = ExecutionLog.objects.using(self.using)
-        if kinds:
-            rows = rows.filter(kind__in=kinds)
-        if task is not None:
-            rows = rows.filter(task_id=task)
-        if question.start is not None:
-            rows = rows.filter(at__gte=question.start)
-        if question.end is not None:
-            rows = rows.filter(at__lt=question.end)
-        page = turn(_columns(rows), ORDER, question.cursor)
+        asked = _Asked.read(request)
+        question, kinds, task = asked.question, asked.kinds, asked.task
+        page = turn(_columns(asked.rows(self.using)), ORDER, question.cursor)
         found = titles(self.using, {each["task_id"] for each in page.rows})
-        kept = {"kind": list(kinds), "task": [str(task)] if task else []}
-        here = {name: [value] for name, value in question.asked.pairs() if name in ("since", "until")} | kept
+        kept, here = asked.kept, asked.query
 
         def url(**more: Any) -> str:
             return f"?{urlencode({**here, **more}, doseq=True)}"
@@ -79,7 +121,7 @@ class ExecutionLogAdmin(ReadOnlyAdmin):
         return {
             "title": _("Execution log"),
             "question": question,
-            "problems": [*question.problems, *problems],
+            "problems": asked.problems,
             "rows": [self._row(each, found, question.now) for each in page.rows],
             "kinds": [
                 Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
@@ -96,7 +138,14 @@ class ExecutionLogAdmin(ReadOnlyAdmin):
             "newest": "" if page.first else url(),
             "widened": _with(Link(label="", url=question.url(question.over(DEFAULT_SPAN * 7))), kept).url,
             "all_time": _with(Link(label="", url=question.url(question.everything())), kept).url,
+            "exports": self.export_links([(name, value) for name, values in here.items() for value in values]),
         }
+
+    def to_export(self, request: HttpRequest) -> Export:
+        asked = _Asked.read(request)
+        return Export(
+            name="log", rows=asked.rows(self.using), range=range_name(asked.question), problems=asked.problems
+        )
 
     def detail_context(self, request: HttpRequest, object_id: str) -> Any:
         if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:

@@ -15,7 +15,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from audit.admin.base import NotThere, ReadOnlyAdmin
+from audit.admin.base import NotThere
+from audit.admin.export import Export, ExportingAdmin
 from audit.admin.log import titles
 from audit.admin.paging import BadCursor, Cursor, Order, Page, turn
 from audit.admin.panels import panel
@@ -80,18 +81,14 @@ class Section:
     degraded: bool = False
 
 
-class PauseQueueEntryAdmin(ReadOnlyAdmin):
+class PauseQueueEntryAdmin(ExportingAdmin):
     """Work that waits; the page of an entry is its place in the page of its task."""
 
     list_template = "audit/admin/queue.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         now = timezone.now()
-        state = request.GET.get("state", "")
-        problems = []
-        if state and state not in STATES:
-            problems.append(_("There is no state %(state)s; this is the whole queue.") % {"state": shown(state, 80)})
-            state = ""
+        state, problems = _state(request)
         cursor = None
         if state:
             try:
@@ -128,7 +125,15 @@ class PauseQueueEntryAdmin(ReadOnlyAdmin):
             "older": _link(state, after=only.after) if only and only.after else "",
             "newest": f"?state={state}" if only and not only.first else "",
             "zone": timezone.get_current_timezone_name(),
+            "exports": self.export_links([("state", state)] if state else []),
         }
+
+    def to_export(self, request: HttpRequest) -> Export:
+        state, problems = _state(request)
+        rows = PauseQueueEntry.objects.using(self.using)
+        if state:
+            rows = rows.filter(_in_state(state, timezone.now()))
+        return Export(name="queue", rows=rows, range=state or "all", problems=problems)
 
     def detail_context(self, request: HttpRequest, object_id: str) -> Any:
         if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
@@ -175,6 +180,13 @@ class PauseQueueEntryAdmin(ReadOnlyAdmin):
             lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
             worker=shown(values["worker"], 60),
         )
+
+
+def _state(request: HttpRequest) -> tuple[str, list[str]]:
+    state = request.GET.get("state", "")
+    if not state or state in STATES:
+        return state, []
+    return "", [_("There is no state %(state)s; this is the whole queue.") % {"state": shown(state, 80)}]
 
 
 def _in_state(state: str, now: datetime) -> Q:

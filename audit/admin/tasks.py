@@ -18,7 +18,7 @@ from django.urls import URLPattern, path
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from audit.admin.base import ReadOnlyAdmin
+from audit.admin.export import Export, ExportingAdmin, range_name
 from audit.admin.facets import SAMPLE, counted, facets, failures
 from audit.admin.histogram import chart
 from audit.admin.paging import Order, turn
@@ -96,7 +96,7 @@ class TaskRow:
         return self.id.hex[-8:]
 
 
-class TaskAdmin(ReadOnlyAdmin):
+class TaskAdmin(ExportingAdmin):
     """What was asked, who decided, who did it, and how it ended."""
 
     list_template = "audit/admin/tasks.html"
@@ -128,14 +128,20 @@ class TaskAdmin(ReadOnlyAdmin):
             "newest": "" if page.first else question.turned(),
             "widened": question.url(question.over(DEFAULT_SPAN * 7)),
             "all_time": question.url(question.everything()),
+            "exports": self.export_links(list(question.hidden())),
         }
+
+    def to_export(self, request: HttpRequest) -> Export:
+        question = Question.read(request, ORDER)
+        tasks = question.answered.apply(Task.objects.using(self.using))
+        return Export(name="tasks", rows=tasks, range=range_name(question), problems=question.problems)
 
     def detail_context(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         return detail_context(self, request, object_id)
 
     def more_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.raw_view)
-        return [path("<str:object_id>/raw/", view, name="audit_task_raw")]
+        return [*super().more_urls(), path("<str:object_id>/raw/", view, name="audit_task_raw")]
 
     def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send the whole row as JSON, documents exactly as they are stored."""

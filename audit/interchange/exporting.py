@@ -1,4 +1,4 @@
-"""Writes tasks as JSON Lines or CSV, with bounded memory, from one snapshot."""
+"""Writes tasks, log rows or pause entries as JSON Lines or CSV, with bounded memory, from one snapshot."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from audit.querysets import exports
-from audit.querysets.task import TaskQuerySet
+
+if TYPE_CHECKING:
+    from audit.querysets.exports import Exportable
 
 __all__ = ["csv_lines", "json_lines", "whole_file"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def json_lines(queryset: TaskQuerySet) -> Iterator[str]:
-    """Yield each task as one line, as `audit_import` reads it, in the order of their ids.
+def json_lines(queryset: Exportable) -> Iterator[str]:
+    """Yield each row as one line, in the order of their ids; tasks as `audit_import` reads them.
 
     One statement reads everything, so the lines are of one moment. It runs in a transaction that lasts while the
     lines are taken; do not write through the same connection meanwhile.
 
     Args:
-        queryset: which tasks; its own order does not matter.
+        queryset: which tasks, log rows or pause entries; its own order does not matter.
 
     Yields:
-        Lines that end in a line feed. The same tasks give the same bytes.
+        Lines that end in a line feed. The same rows give the same bytes.
     """
     for line in exports.lines(queryset):
         yield f"{line}\n"
 
 
-def csv_lines(queryset: TaskQuerySet) -> Iterator[str]:
-    """Yield a header and each task as one CSV row, for spreadsheets; the log and the origin are not in it.
+def csv_lines(queryset: Exportable) -> Iterator[str]:
+    """Yield a header and each row as one of CSV, for spreadsheets; a task's log and origin are not in it.
 
     A cell of text that a spreadsheet would take for a formula gets an apostrophe in front. Otherwise as
     `json_lines`.
     """
-    yield _row(list(exports.CELLS))
+    yield _row(exports.columns(queryset))
     for cells in exports.cells(queryset):
         yield _row(["" if cell is None else f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
 

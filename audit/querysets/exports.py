@@ -17,9 +17,13 @@ from django.db.transaction import atomic
 from audit.querysets.inserts import TRAVELS_AS
 
 if TYPE_CHECKING:
+    from audit.querysets.log import ExecutionLogQuerySet
+    from audit.querysets.pause import PauseQueueQuerySet
     from audit.querysets.task import TaskQuerySet
 
-__all__ = ["CELLS", "ENTRY_TRAVELS_AS", "LOG", "STAMPS", "cells", "lines", "origin_here_sql"]
+    Exportable = TaskQuerySet | ExecutionLogQuerySet | PauseQueueQuerySet
+
+__all__ = ["ENTRY_TRAVELS_AS", "LOG", "STAMPS", "cells", "columns", "lines", "origin_here_sql"]
 
 # The columns of a pause entry that travel with its task, as `TRAVELS_AS` has them of the task.
 ENTRY_TRAVELS_AS = {
@@ -71,22 +75,38 @@ _TASK = {
     name: {"services_touched": "text[]", "origin": "origin"}.get(name, kind) for name, kind in TRAVELS_AS.items()
 } | dict.fromkeys(("plan", "estimated_resources", "resources_used", "outcome", "suggestions"), "jsonb")
 
-CELLS = (*(name for name in _TASK if name != "origin"), "recorded_at", "revision", "row_hash")
-"""The columns of a flat row."""
+# The columns of a flat row, by table.
+_CELLS = {
+    "audit_task": {name: (_TASK | STAMPS)[name] for name in _TASK if name != "origin"}
+    | {name: STAMPS[name] for name in ("recorded_at", "revision", "row_hash")},
+    "audit_executionlog": {"id": "bigint", "task_id": "uuid"} | LOG,
+    "audit_pause_queue": {"id": "bigint", "task_id": "uuid", **ENTRY_TRAVELS_AS, "due_at": "timestamptz"}
+    | {"revision": "integer"},
+}
 
 _BYTES_A_FETCH = 4_000_000
 
 
-def lines(queryset: TaskQuerySet) -> Iterator[str]:
-    """Yield each task as one line of JSON, without its end, in the order of their ids, of one snapshot."""
-    return (line for (line,) in _streamed(queryset, _line_sql(), models.TextField()))
+def lines(queryset: Exportable) -> Iterator[str]:
+    """Yield each row as one line of JSON, without its end, in the order of their ids, of one snapshot.
+
+    A task's line holds its log and its pause entry; a line of the log or the queue holds its columns.
+    """
+    table = queryset.model._meta.db_table
+    sql = _line_sql() if table == "audit_task" else f"concat('{{', {_members_sql(table, _CELLS[table])}, '}}')"
+    return (line for (line,) in _streamed(queryset, sql, models.TextField()))
 
 
-def cells(queryset: TaskQuerySet) -> Iterator[list[str | None]]:
-    """Yield each task as the texts of its `CELLS`, in the order of their ids, of one snapshot."""
-    kinds = _TASK | STAMPS
-    columns = ", ".join(f"({_text_sql(f'audit_task.{name}', kinds[name])})::text" for name in CELLS)
-    return (row for (row,) in _streamed(queryset, f"ARRAY[{columns}]", ArrayField(models.TextField())))
+def columns(queryset: Exportable) -> list[str]:
+    """Name the cells that `cells` yields of each row."""
+    return list(_CELLS[queryset.model._meta.db_table])
+
+
+def cells(queryset: Exportable) -> Iterator[list[str | None]]:
+    """Yield the texts of each row's `columns`, in the order of their ids, of one snapshot."""
+    table = queryset.model._meta.db_table
+    texts = ", ".join(f"({_text_sql(f'{table}.{name}', kind)})::text" for name, kind in _CELLS[table].items())
+    return (row for (row,) in _streamed(queryset, f"ARRAY[{texts}]", ArrayField(models.TextField())))
 
 
 def origin_here_sql(task: str) -> str:
@@ -161,7 +181,7 @@ def _text_sql(column: str, kind: str) -> str:
     return f"to_json({column})" if kind == "text[]" else _value_sql(column, kind)
 
 
-def _streamed(queryset: TaskQuerySet, sql: str, kind: models.Field[Any, Any]) -> Iterator[tuple[Any]]:
+def _streamed(queryset: Exportable, sql: str, kind: models.Field[Any, Any]) -> Iterator[tuple[Any]]:
     """Run one SELECT through a cursor of the server, in a transaction, so that memory stays bounded.
 
     `QuerySet.iterator()` opens its cursor outside of a transaction with HOLD, which copies the whole result first,
