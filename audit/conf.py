@@ -31,6 +31,9 @@ class AuditSettings:
     BROWSER_USING: str | None = None
     """The database alias the admin pages read from, such as a replica; the router's choice when left out."""
 
+    DECIDE_OWN: bool = True
+    """Whether people may approve, resume or defer in the browser what they requested themselves; off, it takes two."""
+
     RECORD_LEASE_SECONDS: int = 60
     """How long recorded work may go without a sign of life before recovery fails it."""
 
@@ -79,7 +82,7 @@ def problems() -> list[str]:
             found.append(f"AUDIT[{key!r}] is unknown; known keys: {', '.join(sorted(known))}.")
         elif not _is(value, known[key]):
             found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {value!r}.")
-        elif isinstance(value, int) and value <= 0:
+        elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
             found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
     return found
 

@@ -14,6 +14,7 @@ __all__ = [
     "InvalidValue",
     "LeaseLost",
     "NotDurable",
+    "OwnRequest",
     "StaleTask",
     "TaskFrozen",
 ]
@@ -92,16 +93,32 @@ class IllegalTransition(AuditError):
 
 
 class StaleTask(AuditError):
-    """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`."""
+    """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`.
 
-    def __init__(self, task_id: UUID, revision: int, current_revision: int) -> None:
+    A decision that came too late also tells the `status` the task has now and the `actor` who changed it last.
+    """
+
+    def __init__(
+        self, task_id: UUID, revision: int, current_revision: int, *, status: str = "", actor: str = ""
+    ) -> None:
         self.task_id = task_id
         self.revision = revision
         self.current_revision = current_revision
+        self.status = status
+        self.actor = actor
         super().__init__(
             f"Task {task_id} is at revision {current_revision}, this instance was read at {revision}. "
             "Nothing was saved. Call refresh_from_db() and decide again."
         )
+
+
+class OwnRequest(AuditError):
+    """Who requested a task may not let it run (`AUDIT["DECIDE_OWN"]` is off): `task_id`, `actor`."""
+
+    def __init__(self, task_id: UUID, actor: str) -> None:
+        self.task_id = task_id
+        self.actor = actor
+        super().__init__(f"Task {task_id} was requested by {actor!r}; somebody else has to decide that it runs.")
 
 
 class ConflictingTask(AuditError):

@@ -27,8 +27,8 @@ HOSTILE = {
 
 
 def client_of(kind: str) -> Client:
-    """A browser of `anonymous`, of `staff` without permissions, of a `viewer`, a `decider` of all model
-    permissions, or a `superuser`."""
+    """A browser of `anonymous`, of `staff` without permissions, of a `viewer`, a `decider` who may also decide, a
+    `blind` one who may decide and not look, a `changer` with all model permissions, or a `superuser`."""
     client = Client()
     if kind == "anonymous":
         return client
@@ -36,6 +36,10 @@ def client_of(kind: str) -> Client:
     permissions = Permission.objects.filter(content_type__app_label="audit")
     if kind == "viewer":
         user.user_permissions.set(permissions.filter(codename__startswith="view_"))
+    elif kind == "decider":
+        user.user_permissions.set(permissions.filter(codename__regex="^(view_.*|decide_task)$"))
+    elif kind == "blind":
+        user.user_permissions.set(permissions.filter(codename="decide_task"))
     elif kind == "changer":
         user.user_permissions.set(permissions)
     client.force_login(user)

@@ -12,6 +12,7 @@ PUBLIC = {
     "audit": ["record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
+    "audit.decisions": ["Decision", "MAX_REASON", "Seen", "decide"],
     "audit.exceptions": [
         "AppendOnly",
         "AuditError",
@@ -21,6 +22,7 @@ PUBLIC = {
         "InvalidValue",
         "LeaseLost",
         "NotDurable",
+        "OwnRequest",
         "StaleTask",
         "TaskFrozen",
     ],

@@ -1,4 +1,4 @@
-"""What every page of the browser shares: nobody changes anything here, and reading is bounded."""
+"""What every page of the browser shares: looking changes nothing, and reading is bounded."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin = admin.ModelAdmin
 
+# For the pages of people who may decide.
+DECIDING = Media(css={"all": ["audit/decide.css"]}, js=[Script("audit/decide.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
+
 Build = Callable[[], "dict[str, Any] | HttpResponseBase"]
 
 
@@ -37,6 +40,8 @@ class NotThere(Exception):
 
 class ReadOnlyAdmin(_ModelAdmin):
     """A model's pages, drawn by this app instead of Django's changelist and forms, and closed to every change.
+
+    What people may decide goes through one address of its own (`audit.admin.decide`).
 
     Subclasses give `list_context` and, where a row has a page of its own, `detail_context`; both run inside
     `reading` and return plain values, so that a template never asks the database.
@@ -71,6 +76,11 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.view_{self.opts.model_name}")
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Whether the person may decide about tasks: with `view_task` and `decide_task`, and only by POST."""
+        user, app = request.user, self.opts.app_label
+        return user.has_perm(f"{app}.view_task") and user.has_perm(f"{app}.decide_task")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -134,37 +144,52 @@ class ReadOnlyAdmin(_ModelAdmin):
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         request.current_app = self.admin_site.name  # read by {% url %}
+        return self.answer(request, template, build, extra)
+
+    def answer(
+        self,
+        request: HttpRequest,
+        template: str,
+        build: Build,
+        extra: Mapping[str, Any] | None = None,
+        using: str | None = None,
+    ) -> HttpResponse:
+        """Answer with what `build` reads from an alias (the pages' own when left out), or say why it could not."""
+        alias = using or self.using
         try:
-            with reading(self.using):
+            with reading(alias):
                 context = build()
         except NotThere:
-            return self._problem(request, 404, "missing")
+            return self.problem(request, 404, "missing", alias)
         except DatabaseError as error:
             state = sqlstate(error)
             if state == TOO_SLOW:
-                return self._problem(request, 503, "slow")
+                return self.problem(request, 503, "slow", alias)
             if state in NOT_MIGRATED:
-                return self._problem(request, 503, "migrate")
+                return self.problem(request, 503, "migrate", alias)
             raise
         if isinstance(context, HttpResponseBase):
             return cast(HttpResponse, context)  # or a streaming one, which Django takes wherever it takes this
-        return TemplateResponse(request, template, {**self._frame(request), **context, **(extra or {})})
+        return TemplateResponse(request, template, {**self.frame(request), **context, **(extra or {})})
 
-    def _problem(self, request: HttpRequest, status: int, problem: str) -> HttpResponse:
+    def problem(self, request: HttpRequest, status: int, problem: str, using: str = "", **options: Any) -> HttpResponse:
+        """Answer with a page that says what is wrong, and what to do."""
         titles = {
             "missing": _("Not found"),
             "slow": _("This took too long"),
             "migrate": _("The tables of the audit trail are missing"),
+            "post": _("Nothing to see here"),
         }
-        context = {**self._frame(request), "title": titles[problem], "problem": problem, "using": self.using}
-        return TemplateResponse(request, "audit/admin/problem.html", context, status=status)
+        context = {**self.frame(request), "title": titles[problem], "problem": problem, "using": using or self.using}
+        return TemplateResponse(request, "audit/admin/problem.html", context, status=status, **options)
 
-    def _frame(self, request: HttpRequest) -> dict[str, Any]:
+    def frame(self, request: HttpRequest) -> dict[str, Any]:
+        """What every page needs around what it shows."""
         return {
             **self.admin_site.each_context(request),
             "title": str(self.opts.verbose_name_plural).capitalize(),
             "opts": self.opts,
-            "media": self.media,
+            "media": self.media + DECIDING if self.has_decide_permission(request) else self.media,
             "list_url": self.url("changelist"),
             # Django 6.1 writes breadcrumbs as a list.
             "breadcrumbs_are_list": django.VERSION >= (6, 1),

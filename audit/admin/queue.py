@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils import timezone
@@ -18,12 +18,13 @@ from django.utils.translation import gettext_lazy
 from audit.admin.base import NotThere
 from audit.admin.export import Export, ExportingAdmin
 from audit.admin.log import titles
+from audit.admin.offers import ON_ENTRIES, offer, pick
 from audit.admin.paging import BadCursor, Cursor, Order, Page, turn
 from audit.admin.panels import panel
 from audit.admin.question import Link
 from audit.admin.wording import ago, moment, shown, span
-from audit.models import PauseQueueEntry
-from audit.status import PauseReason
+from audit.models import PauseQueueEntry, Task
+from audit.status import PauseReason, Status
 
 __all__ = ["OVERDUE", "PauseQueueEntryAdmin", "QueueRow", "Section"]
 
@@ -66,6 +67,7 @@ class QueueRow:
     priority: int
     lease: str
     worker: str
+    pick: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
             "newer": _link(state, before=only.before) if only and only.before else "",
             "older": _link(state, after=only.after) if only and only.after else "",
             "newest": f"?state={state}" if only and not only.first else "",
+            "decide": offer(self, request, ON_ENTRIES),
             "zone": timezone.get_current_timezone_name(),
             "exports": self.export_links([("state", state)] if state else []),
         }
@@ -179,6 +182,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
             priority=values["priority"],
             lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
             worker=shown(values["worker"], 60),
+            pick=pick(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
         )
 
 
@@ -213,6 +217,9 @@ def _columns(rows: Any) -> Any:
         "held",
         "priority",
         "lease_expires_at",
+        "revision",
+        # Of the rows shown, by primary key; a join could be planned the other way round.
+        task_revision=Subquery(Task.objects.filter(pk=OuterRef("task_id")).values("revision")),
         words=Left("note", 300),
         who=Left("paused_by", 100),
         worker=Left("claimed_by", 100),

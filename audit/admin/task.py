@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from audit.admin.base import NotThere
 from audit.admin.jsontree import LIMIT, Tree, tree
+from audit.admin.offers import about_one
 from audit.admin.question import Link, Question
 from audit.admin.timeline import Moment, Segment, segments, timeline
 from audit.admin.wording import ago, moment, shown, size, span
@@ -127,7 +128,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
     task = find(using, object_id)
     key = task["id"]
     log = list(_log(using, key)[: LOG_ROWS + 1])
-    entry = _entry(using, key, now) if task["status"] == Status.PAUSED else None
+    entry = _entry(using, key) if task["status"] == Status.PAUSED else None
     related = list(
         Task.objects.using(using)
         .filter(parent=key)
@@ -168,7 +169,8 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "log_is_cut": len(log) > LOG_ROWS,
         "log_url": f"{page.url('changelist', model='executionlog')}?task={key}&since=all",
         "documents": documents,
-        "entry": entry,
+        "entry": _told_entry(entry, now) if entry else None,
+        "decide": about_one(page, request, task, entry),
         "parent_url": page.url("change", task["parent"]) if task["parent"] else "",
         "related": [
             Link(
@@ -233,15 +235,15 @@ def _log(using: str, key: UUID) -> Any:
     )
 
 
-def _entry(using: str, key: UUID, now: datetime) -> list[Fact]:
-    row = (
-        PauseQueueEntry.objects.using(using)
-        .filter(task_id=key)
-        .values("reason", "paused_at", "due_at", "resume_after", "held", "priority", words=Left("note", 2000))
-        .first()
-    )
-    if row is None:
-        return []
+def _entry(using: str, key: UUID) -> dict[str, Any] | None:
+    rows = PauseQueueEntry.objects.using(using).filter(task_id=key)
+    names = ("id", "revision", "reason", "paused_at", "due_at", "resume_after", "held", "priority")
+    for row in rows.values(*names, words=Left("note", 2000)):
+        return dict(row)
+    return None
+
+
+def _told_entry(row: dict[str, Any], now: datetime) -> list[Fact]:
     if row["held"]:
         when = _("held until somebody releases it")
     elif row["due_at"] <= now:

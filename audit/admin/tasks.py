@@ -18,9 +18,11 @@ from django.urls import URLPattern, path
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from audit.admin.decide import receive
 from audit.admin.export import Export, ExportingAdmin, range_name
 from audit.admin.facets import SAMPLE, counted, facets, failures
 from audit.admin.histogram import chart
+from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
 from audit.admin.panels import panel
 from audit.admin.question import DEFAULT_SPAN, Link, Question
@@ -51,7 +53,17 @@ RESOURCE_ERRORS = (
 """The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
 
 # No JSON column, no text in full: a row may hold megabytes that no list shows.
-LIST_COLUMNS = ("id", "action", "status", "priority", "created_at", "started_at", "finished_at", "attempt")
+LIST_COLUMNS = (
+    "id",
+    "action",
+    "status",
+    "priority",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "attempt",
+    "revision",
+)
 
 
 def list_columns(queryset: Any) -> Any:
@@ -89,6 +101,8 @@ class TaskRow:
     who: Link | None
     took: str
     waited: str
+    pick: str
+    """What its check box stands for; empty where nothing can be decided."""
 
     @property
     def short(self) -> str:
@@ -122,6 +136,7 @@ class TaskAdmin(ExportingAdmin):
             "facets_degraded": counts.degraded or errors.degraded,
             "views": _views(question, self.url("changelist", model="pausequeueentry")),
             "rows": rows,
+            "decide": offer(self, request, ON_TASKS),
             "empty_table": empty_table,
             "newer": question.turned(before=page.before) if page.before else "",
             "older": question.turned(after=page.after) if page.after else "",
@@ -140,8 +155,16 @@ class TaskAdmin(ExportingAdmin):
         return detail_context(self, request, object_id)
 
     def more_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.raw_view)
-        return [*super().more_urls(), path("<str:object_id>/raw/", view, name="audit_task_raw")]
+        view = self.admin_site.admin_view
+        return [
+            *super().more_urls(),
+            path("decide/", view(self.decide_view), name="audit_task_decide"),
+            path("<str:object_id>/raw/", view(self.raw_view), name="audit_task_raw"),
+        ]
+
+    def decide_view(self, request: HttpRequest) -> HttpResponse:
+        """Take a decision about tasks or pause entries; by POST alone."""
+        return receive(self, request)
 
     def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send the whole row as JSON, documents exactly as they are stored."""
@@ -168,6 +191,7 @@ class TaskAdmin(ExportingAdmin):
             who=_who(values["who"], question),
             took=_took(values, question.now),
             waited=_waited(values, question.now),
+            pick=pick(values["id"], values["revision"], values["status"]),
         )
 
 

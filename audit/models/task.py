@@ -122,6 +122,7 @@ class Task(TaskVerbs, FencedSave):
         db_table = "audit_task"
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
+        permissions = [("decide_task", "Can approve, reject and resume tasks")]
         # Migrations and scripts reach every row; there is no default ordering to pay for unasked.
         constraints = [
             models.CheckConstraint(name="audit_task_status_known", condition=Q(status__in=Status.values)),

@@ -1,0 +1,210 @@
+"""Decisions of people: what somebody saw, decided as it was seen, with a reason, in one transaction.
+
+The verbs of `audit.models` do the deciding. What this adds is what a person needs and a worker does not: the row must
+still be as the person saw it, and a reason stands in the log beside every decision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, models, router, transaction
+from django.utils.translation import gettext_lazy as _
+
+from audit import conf, validation
+from audit.exceptions import InvalidValue, OwnRequest, StaleTask
+from audit.models import PauseQueueEntry, Task
+from audit.status import Status
+
+__all__ = ["MAX_REASON", "Decision", "Seen", "decide"]
+
+MAX_REASON = 2000
+"""How many characters a reason may have."""
+
+_PATIENCE = timedelta(seconds=5)
+_WRITTEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,10})(?:\.([0-9]{1,18})\.([0-9]{1,10}))?")
+# A lock needs the columns that verbs look at, never a document of megabytes.
+_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
+
+
+class Decision(models.TextChoices):
+    """What a person may decide about a task, or about the pause entry of one."""
+
+    APPROVE = "approve", _("Approve")
+    REJECT = "reject", _("Reject")
+    RESUME = "resume", _("Resume")
+    HOLD = "hold", _("Hold")
+    DEFER = "defer", _("Defer")
+    CANCEL = "cancel", _("Cancel the work")
+
+    @property
+    def on_entry(self) -> bool:
+        """Whether it is about a pause entry."""
+        return self in (Decision.RESUME, Decision.HOLD, Decision.DEFER, Decision.CANCEL)
+
+    @property
+    def lets_run(self) -> bool:
+        """Whether work may go on because of it, now or later; the others stop or keep it."""
+        return self in (Decision.APPROVE, Decision.RESUME, Decision.DEFER)
+
+    @property
+    def sources(self) -> tuple[Status, ...]:
+        """The statuses that a task may be decided in."""
+        if self == Decision.APPROVE:
+            return (Status.PENDING,)
+        if self == Decision.REJECT:
+            return (Status.PENDING, Status.APPROVED, Status.PAUSED)
+        return (Status.PAUSED,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What somebody had before their eyes: a task at a revision and, of paused work, its entry at its own.
+
+    Written as `<task>.<revision>` or `<task>.<revision>.<entry>.<entry's revision>`; `read` is the inverse.
+    """
+
+    task: UUID
+    revision: int
+    entry: int | None = None
+    entry_revision: int = 0
+
+    @classmethod
+    def read(cls, text: str) -> Seen:
+        """Read what `str` wrote.
+
+        Raises:
+            InvalidValue: nobody wrote it.
+        """
+        match = _WRITTEN.fullmatch(text)
+        if match is None:
+            raise InvalidValue("seen", text, "is not a task and the revision it was seen at")
+        task, revision, entry, entry_revision = match.groups()
+        return cls(
+            task=UUID(task),
+            revision=int(revision),
+            entry=int(entry) if entry else None,
+            entry_revision=int(entry_revision or 0),
+        )
+
+    def __str__(self) -> str:
+        entry = "" if self.entry is None else f".{self.entry}.{self.entry_revision}"
+        return f"{self.task.hex}.{self.revision}{entry}"
+
+
+def decide(
+    decision: str,
+    seen: Seen,
+    *,
+    reason: str,
+    actor: str,
+    until: datetime | None = None,
+    using: str | None = None,
+    patience: timedelta = _PATIENCE,
+) -> Task:
+    """Carry out a decision if task and entry are still as they were seen; else nothing is changed.
+
+    Approving, resuming, holding and deferring write the reason as a note into the log, in the same transaction;
+    rejecting and cancelling make it the outcome.
+
+    Args:
+        decision: a `Decision`.
+        seen: what was decided about, and the revisions it was seen at.
+        reason: why, in words; at most `MAX_REASON` characters.
+        actor: who decides, as the application claims it.
+        until: with `defer`, when the entry becomes due.
+        using: the alias to write through; the router's choice when left out.
+        patience: how long to wait for somebody who is changing the same task, to the millisecond.
+
+    Returns:
+        The task as it is after the decision.
+
+    Raises:
+        StaleTask: task or entry changed since; with the status and actor it has now.
+        OwnRequest: `AUDIT["DECIDE_OWN"]` is off, and who requested the task would let it run.
+        TaskFrozen, IllegalTransition: the status rules have no such step.
+        InvalidValue: a reason, an actor or a moment that cannot be stored, or an entry missing or too many.
+        Task.DoesNotExist: there is no such task.
+        django.db.OperationalError: somebody else held the task for longer than `patience` (SQLSTATE 55P03).
+    """
+    if decision not in Decision.values:
+        raise InvalidValue("decision", decision, f"must be one of {', '.join(Decision.values)}")
+    what = Decision(decision)
+    if what.on_entry != (seen.entry is not None):
+        raise InvalidValue("seen", str(seen), f"{what} is about {'an entry' if what.on_entry else 'a task'}")
+    validation.label("actor", actor)
+    validation.label("reason", reason, max_length=MAX_REASON)
+    if what == Decision.DEFER:
+        validation.moment("until", until)
+    db = using or router.db_for_write(Task)
+    with transaction.atomic(using=db), _waiting(db, patience):
+        # Task first, then entry: the order in which the verbs and the triggers take them.
+        task = _locked(Task, db, *_DOCUMENTS).get(pk=seen.task)
+        entry = None
+        if seen.entry is not None:
+            entry = _locked(PauseQueueEntry, db, "work_plan").filter(pk=seen.entry, task_id=task.pk).first()
+        _as_seen(seen, task, entry)
+        if what.lets_run and task.requested_by == actor and not conf.settings().DECIDE_OWN:
+            raise OwnRequest(task.pk, actor)
+        return _done(what, task, entry, reason, actor, until, db)
+
+
+def _done(
+    what: Decision,
+    task: Task,
+    entry: PauseQueueEntry | None,
+    reason: str,
+    actor: str,
+    until: datetime | None,
+    db: str,
+) -> Task:
+    if what == Decision.REJECT:
+        task.reject(reason=reason, actor=actor, using=db)
+        return task
+    detail = {"decision": str(what)}
+    if entry is None:
+        task.approve(actor=actor, using=db)
+    elif what == Decision.CANCEL:
+        return entry.cancel(reason=reason, actor=actor, using=db)
+    elif what == Decision.RESUME:
+        task = entry.resume(actor=actor, using=db)
+    elif what == Decision.HOLD:
+        entry.hold(actor=actor, using=db)
+    elif until is not None:
+        entry.defer(until, actor=actor, using=db)
+        detail["until"] = until.isoformat()
+    task.note(reason, detail=detail, actor=actor, using=db)
+    return task
+
+
+def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:
+    if task.revision != seen.revision:
+        raise StaleTask(task.pk, seen.revision, task.revision, status=task.status, actor=task.actor)
+    if seen.entry is None:
+        return
+    if entry is None:
+        raise StaleTask(task.pk, seen.entry_revision, task.revision, status=task.status, actor=task.actor)
+    if entry.revision != seen.entry_revision:
+        raise StaleTask(task.pk, seen.entry_revision, entry.revision, status=task.status, actor=entry.actor)
+
+
+def _locked(model: type[models.Model], db: str, *documents: str) -> Any:
+    # NO KEY: rows of the log, whose foreign key takes KEY SHARE, need not wait.
+    return model._base_manager.using(db).select_for_update(no_key=True).defer(*documents)
+
+
+@contextmanager
+def _waiting(db: str, patience: timedelta) -> Iterator[None]:
+    """Wait for locks no longer than this, and put the caller's own limit back (a rollback does it too)."""
+    with connections[db].cursor() as cursor:
+        limit = f"{max(patience // timedelta(milliseconds=1), 1)}ms"
+        cursor.execute("SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)", [limit])
+        [(before, _limit)] = cursor.fetchall()
+        yield
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])

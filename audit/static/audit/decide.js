@@ -1,0 +1,50 @@
+/* Choosing rows by key, all at once, and how many are chosen; every page works without. */
+"use strict";
+(() => {
+    const form = document.getElementById("audit-decide");
+    const page = document.querySelector("#content .audit-page");
+    if (!form || !page) {
+        return;
+    }
+    const boxes = [...page.querySelectorAll(".audit-rows .audit-pick input")];
+    const all = form.querySelector(".audit-pick-all");
+    const told = form.querySelector("[data-chosen]");
+    const without = told && told.textContent;
+    const tell = () => {
+        const count = boxes.filter((box) => box.checked).length;
+        if (told) {
+            told.textContent = count ? `${count} ${told.dataset.chosen}` : without;
+        }
+        if (all) {
+            const box = all.querySelector("input");
+            box.checked = count > 0 && count === boxes.length;
+            box.indeterminate = count > 0 && count < boxes.length;
+        }
+    };
+    if (all && boxes.length > 1) {
+        all.hidden = false;
+        all.querySelector("input").addEventListener("change", (event) => {
+            boxes.forEach((box) => {
+                box.checked = event.target.checked;
+            });
+            tell();
+        });
+    }
+    boxes.forEach((box) => box.addEventListener("change", tell));
+    document.addEventListener("keydown", (event) => {
+        const typing = event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
+        if (event.key !== "x" || typing || event.ctrlKey || event.metaKey || event.altKey) {
+            return;
+        }
+        const row = document.activeElement.closest(".audit-rows tr");
+        const box = row && row.querySelector(".audit-pick input");
+        if (box) {
+            event.preventDefault();
+            box.checked = !box.checked;
+            tell();
+        }
+    });
+    // A browser that comes back may have kept what was checked.
+    window.addEventListener("pageshow", tell);
+    tell();
+})();
