@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -23,11 +23,25 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-__all__ = ["LOG_V1", "TASK_V1", "Column", "Form", "Kind", "Uncanonical", "canonical", "leaf_hash", "row_hash"]
+from audit.ledger.errors import LedgerError
+
+__all__ = [
+    "FORMS",
+    "LOG_V1",
+    "TASK_V1",
+    "Column",
+    "Form",
+    "Kind",
+    "Uncanonical",
+    "canonical",
+    "leaf_hash",
+    "parse",
+    "row_hash",
+]
 
 
-class Uncanonical(ValueError):
-    """A value that has no canonical form: `column`, `value`."""
+class Uncanonical(LedgerError):
+    """A value that has no canonical form, or bytes that are none: `column`, `value`."""
 
     def __init__(self, column: str, value: object, problem: str) -> None:
         self.column = column
@@ -159,6 +173,9 @@ LOG_V1 = Form(
     ),
 )
 
+FORMS = (TASK_V1, LOG_V1)
+"""Every form there ever was."""
+
 
 def canonical(form: Form, row: Mapping[str, Any]) -> bytes:
     """Write the bytes that stand for a row.
@@ -189,6 +206,42 @@ def canonical(form: Form, row: Mapping[str, Any]) -> bytes:
             raise Uncanonical(name, value, str(error)) from None
         lines.append(b"%s %d:%s\n" % (name.encode(), len(written), written))
     return b"".join(lines)
+
+
+def parse(data: bytes) -> tuple[Form, dict[str, Any]]:
+    """Read canonical bytes, and nothing that `canonical` would not have written.
+
+    Returns:
+        The form, and the value of each column by name: None for NULL; text and JSONB as str, numbers, transaction ids
+        and moments (microseconds since 1970-01-01 UTC) as int, ids as UUID, names as a list, bytes as bytes.
+
+    Raises:
+        Uncanonical: another form, or anything that differs from it by a single byte.
+    """
+    header, _, _ = data.partition(b"\n")
+    form = next((each for each in FORMS if header == b"%s v%d" % (each.name.encode(), each.version)), None)
+    if form is None:
+        raise Uncanonical("header", header[:200], "names no form that is known here")
+    row: dict[str, Any] = {}
+    position = len(header) + 1
+    for column in form.columns:
+        found = re.compile(rb"%s (?:-\n|(0|[1-9][0-9]{0,9}):)" % column.name.encode()).match(data, position)
+        if not found:
+            raise Uncanonical(column.name, data[position : position + 80], "is not the next column")
+        position = found.end()
+        if found[1] is None:
+            row[column.name] = None
+            continue
+        value = data[position : position + int(found[1])]
+        try:
+            row[column.name] = _READERS[column.kind](value)
+        except (ValueError, RecursionError):
+            raise Uncanonical(column.name, value, f"is not written as {column.kind.name.lower()}") from None
+        position += len(value) + 1
+    # The readers take some spellings that are not the canonical one, and this also looks at what stands in between.
+    if canonical(form, row) != data:
+        raise Uncanonical("bytes", data, f"are not what {form.name} v{form.version} makes of these values")
+    return form, row
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -276,4 +329,15 @@ _WRITERS = {
     Kind.NAMES: _names,
     Kind.DOCUMENT: _document,
     Kind.BYTES: _bytes,
+}
+
+_READERS: dict[Kind, Callable[[bytes], Any]] = {
+    Kind.TEXT: bytes.decode,
+    Kind.INTEGER: int,
+    Kind.XID: int,
+    Kind.IDENTIFIER: lambda value: UUID(value.decode()),
+    Kind.MOMENT: int,
+    Kind.NAMES: json.loads,
+    Kind.DOCUMENT: bytes.decode,
+    Kind.BYTES: lambda value: bytes.fromhex(value.decode()),
 }

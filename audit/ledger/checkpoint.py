@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audit.ledger import note as notes
-from audit.ledger.errors import InvalidKey, Malformed, Unsigned, WrongOrigin, shown
+from audit.ledger.errors import InvalidKey, Malformed, Unsigned, Unwitnessed, WrongOrigin, shown
 from audit.ledger.merkle import EMPTY_ROOT, HASH_SIZE
 from audit.ledger.note import KeyKind, Note, Signer, Verified, Verifier, from_base64, to_base64
 
@@ -108,6 +108,7 @@ def open_checkpoint(
     *,
     witnesses: Iterable[Verifier] = (),
     origin: str | None = None,
+    quorum: int = 0,
 ) -> SignedCheckpoint:
     """Read a signed checkpoint and verify who signed it.
 
@@ -115,10 +116,10 @@ def open_checkpoint(
         data: the signed note.
         verifiers: keys of the log, of kind ED25519. One that signed is enough; one whose signature does not fit is
             too many.
-        witnesses: keys of witnesses, of kind COSIGNATURE. Their signatures are checked and reported; how many there
-            must be is for the caller to say.
+        witnesses: keys of witnesses, of kind COSIGNATURE. A signature by one that does not fit is too many.
         origin: the log's name. Without it, it must be the name of a key that signed, so that a key which signs
             another log's checkpoints too cannot pass them off as this one's.
+        quorum: how many of the witnesses must have cosigned.
 
     Raises:
         Malformed: no signed checkpoint.
@@ -126,6 +127,7 @@ def open_checkpoint(
         InvalidSignature: the signature of a known key does not fit.
         Unsigned: no key of the log signed it.
         WrongOrigin: it belongs to another log.
+        Unwitnessed: too few witnesses cosigned it.
     """
     verifiers, witnesses = tuple(verifiers), tuple(witnesses)
     _check_kinds(verifiers, KeyKind.ED25519)
@@ -140,6 +142,9 @@ def open_checkpoint(
     accepted = (origin,) if origin is not None else tuple(each.verifier.name for each in signed)
     if checkpoint.origin not in accepted:
         raise WrongOrigin(checkpoint.origin, accepted)
+    cosigners = {each.verifier.label for each in cosigned}
+    if len(cosigners) < quorum:
+        raise Unwitnessed(tuple(sorted(cosigners)), quorum)
     return SignedCheckpoint(checkpoint=checkpoint, note=note, signed=signed, cosigned=cosigned)
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Malformed",
     "Unproven",
     "Unsigned",
+    "Unwitnessed",
     "WrongOrigin",
     "shown",
 ]
@@ -70,6 +71,17 @@ class Unsigned(Unproven):
         self.signed_by = signed_by
         self.known = known
         super().__init__(f"None of the known keys signed this: known {_listed(known)}, signed by {_listed(signed_by)}.")
+
+
+class Unwitnessed(Unproven):
+    """Too few known witnesses cosigned a checkpoint: `cosigned_by` (names with key ids), `quorum`."""
+
+    def __init__(self, cosigned_by: tuple[str, ...], quorum: int) -> None:
+        self.cosigned_by = cosigned_by
+        self.quorum = quorum
+        super().__init__(
+            f"Of the known witnesses {quorum} must have cosigned the checkpoint; it was {_listed(cosigned_by)}."
+        )
 
 
 class WrongOrigin(Unproven):

@@ -1,7 +1,6 @@
 """What commands print: tables that fit the terminal, JSON lines, times and durations, progress.
 
-Every value of a task is somebody's text. `safe` and `json_line` leave nothing in it that a terminal would obey or
-that would show other text than is there.
+Every value of a task is somebody's text, so whatever is printed goes through `safe` or `json_line`.
 """
 
 from __future__ import annotations
@@ -18,31 +17,12 @@ from typing import Any, Protocol
 
 from django.utils import timezone
 
+from audit.terminal import safe, safe_json
+
 __all__ = ["Column", "Progress", "age", "duration", "json_line", "moment", "safe", "shorten", "table", "width_of"]
 
 _MEASURED_ROWS = 500
 _GAP = "  "
-
-
-def safe(value: object) -> str:
-    """Write a value on one line that a terminal shows and does not obey.
-
-    Control characters (ANSI escapes begin with one), line breaks, bidirectional and invisible formatting characters,
-    surrogates and unassigned characters become escapes such as `\\n`, `\\x1b` and `\\u202e`.
-    """
-    text = str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(each if _harmless(each) else _escape(each) for each in text)
-
-
-def _harmless(character: str) -> bool:
-    # Zs beside the plain space shows as a space; Python counts it as not printable.
-    return character.isprintable() or unicodedata.category(character) == "Zs"
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def json_line(value: Mapping[str, Any]) -> str:
@@ -50,12 +30,7 @@ def json_line(value: Mapping[str, Any]) -> str:
 
     Moments are ISO 8601 in UTC, durations seconds, bytes hexadecimal.
     """
-    text = json.dumps(value, ensure_ascii=False, default=_plain)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        each if _harmless(each) else json.dumps(each)[1:-1] if each != "\x7f" else "\\u007f" for each in text
-    )
+    return safe_json(json.dumps(value, ensure_ascii=False, default=_plain))
 
 
 def _plain(value: object) -> Any:

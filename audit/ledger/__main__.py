@@ -1,0 +1,168 @@
+"""`python -m audit.ledger`: check proofs on a machine that has neither Django nor the database.
+
+It needs Python and `cryptography`, and runs from the wheel as it is: `PYTHONPATH=….whl python -m audit.ledger`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from audit.ledger import report
+from audit.ledger.checkpoint import open_checkpoint
+from audit.ledger.errors import InvalidKey, LedgerError, Unproven
+from audit.ledger.note import KeyKind, Verifier
+from audit.ledger.proof import check, check_growth
+from audit.terminal import safe
+
+__all__ = ["main"]
+
+PROVEN, UNPROVEN, UNABLE = 0, 1, 2
+"""Exit codes: it is proven; it is not; it could not be judged (no such file, no proof, a bad key)."""
+
+_MAX_FILE = 256 * 1024 * 1024
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: what follows `python -m audit.ledger`; without it, what this process was started with.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    try:
+        for line in options.run(options):
+            print(line)  # noqa: T201
+        sys.stdout.flush()
+    except Unproven as error:
+        if options.format == "json":
+            print(report.failure_as_json(error))  # noqa: T201
+        return _fail(f"NOT PROVEN. {error}", UNPROVEN)
+    except LedgerError as error:
+        return _fail(str(error), UNABLE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return UNABLE
+    except OSError as error:
+        return _fail(f"{error.filename or 'output'}: {error.strerror}", UNABLE)
+    return PROVEN
+
+
+def _check(options: argparse.Namespace) -> Iterable[str]:
+    checked = check(_read(options.file), **_trust(options))
+    return [report.checked_as_json(checked)] if options.format == "json" else report.checked_as_text(checked)
+
+
+def _checkpoint(options: argparse.Namespace) -> Iterable[str]:
+    head = open_checkpoint(_read(options.file), **_trust(options))
+    return [report.head_as_json(head)] if options.format == "json" else report.head_as_text(head)
+
+
+def _consistency(options: argparse.Namespace) -> Iterable[str]:
+    old, new = check_growth(_read(options.file), _read(options.old), **_trust(options))
+    if options.format == "json":
+        return [report.growth_as_json(old, new)]
+    return report.growth_as_text(old, new)
+
+
+def _trust(options: argparse.Namespace) -> dict[str, Any]:
+    """Collect whom to believe."""
+    if (options.quorum or 0) > len(options.witness):
+        raise LedgerError(f"--quorum {options.quorum} needs as many --witness keys; there are {len(options.witness)}.")
+    return {
+        "verifiers": options.key,
+        "witnesses": options.witness,
+        "origin": options.origin,
+        "quorum": min(1, len(options.witness)) if options.quorum is None else options.quorum,
+    }
+
+
+def _read(path: Path) -> str:
+    """Read a text file, or standard input for `-`, without touching its line breaks."""
+    if str(path) == "-":
+        data = sys.stdin.buffer.read(_MAX_FILE + 1)
+    else:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    if len(data) > _MAX_FILE:
+        raise LedgerError(f"{path} has more than {_MAX_FILE} bytes.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise LedgerError(f"{path} is no proof: byte {error.start} is not UTF-8.") from None
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(safe(message), file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _key(kind: KeyKind) -> Callable[[str], Verifier]:
+    def read(text: str) -> Verifier:
+        try:
+            verifier = Verifier.parse(text)
+        except InvalidKey as error:
+            raise argparse.ArgumentTypeError(safe(error)) from None
+        if verifier.kind is not kind:
+            role = "a witness's" if verifier.kind is KeyKind.COSIGNATURE else "a log's"
+            raise argparse.ArgumentTypeError(f"{safe(verifier.label)} is {role} key")
+        return verifier
+
+    return read
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m audit.ledger",
+        description="Check proofs of tasks offline: no Django, no database.",
+        epilog="Exit codes: 0 proven, 1 not proven, 2 could not be judged.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    trust = argparse.ArgumentParser(add_help=False)
+    trust.add_argument(
+        "--key",
+        action="append",
+        required=True,
+        type=_key(KeyKind.ED25519),
+        metavar="VKEY",
+        help="a key of the log, <name>+<id>+<base64>, from a source that you trust; again for several",
+    )
+    trust.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        type=_key(KeyKind.COSIGNATURE),
+        metavar="VKEY",
+        help="a key of a witness that you trust; one of them must have cosigned",
+    )
+    trust.add_argument("--quorum", type=_positive, metavar="N", help="so many of the witnesses must have cosigned")
+    trust.add_argument("--origin", metavar="NAME", help="the log's name, if it is not that of its key")
+    trust.add_argument("--format", choices=("text", "json"), default="text")
+    for name, run, text in (
+        ("check", _check, "check a task's proof, and show the task and what is proven of its log"),
+        ("checkpoint", _checkpoint, "check who signed a checkpoint, and show it"),
+        ("consistency", _consistency, "check that a log only grew since an older checkpoint"),
+    ):
+        command = commands.add_parser(name, parents=[trust], help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.set_defaults(run=run)
+        if name == "consistency":
+            command.add_argument("old", type=Path, metavar="OLD_CHECKPOINT", help="the older signed checkpoint")
+        command.add_argument("file", type=Path, metavar="FILE", help="what to check; - reads standard input")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
