@@ -13,9 +13,10 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from audit.admin.base import NotThere
-from audit.admin.export import Export, ExportingAdmin, range_name
+from audit.admin.export import Export, range_name
 from audit.admin.paging import Order, turn
 from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.tail import TailingAdmin
 from audit.admin.wording import ago, moment, shown, span
 from audit.models import ExecutionLog, Task
 from audit.status import LogKind, Status
@@ -89,6 +90,11 @@ class _Asked:
         pairs = self.question.asked.pairs()
         return {name: [value] for name, value in pairs if name in ("since", "until")} | self.kept
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The same, one by one."""
+        return [(name, value) for name, values in self.query.items() for value in values]
+
     def rows(self, using: str) -> Any:
         """The rows that answer, in no order."""
         rows = ExecutionLog.objects.using(using)
@@ -103,10 +109,11 @@ class _Asked:
         return rows
 
 
-class ExecutionLogAdmin(ExportingAdmin):
+class ExecutionLogAdmin(TailingAdmin):
     """The log as one stream; the page of a row is its place in the page of its task."""
 
     list_template = "audit/admin/log.html"
+    order = ORDER
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         asked = _Asked.read(request)
@@ -138,7 +145,8 @@ class ExecutionLogAdmin(ExportingAdmin):
             "newest": "" if page.first else url(),
             "widened": _with(Link(label="", url=question.url(question.over(DEFAULT_SPAN * 7))), kept).url,
             "all_time": _with(Link(label="", url=question.url(question.everything())), kept).url,
-            "exports": self.export_links([(name, value) for name, values in here.items() for value in values]),
+            "exports": self.export_links(asked.pairs),
+            "live": self.live(asked.pairs, page, question.now) if page.first and not question.end else None,
         }
 
     def to_export(self, request: HttpRequest) -> Export:

@@ -19,13 +19,14 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
-from audit.admin.export import Export, ExportingAdmin, range_name
+from audit.admin.export import Export, range_name
 from audit.admin.facets import SAMPLE, counted, facets, failures
 from audit.admin.histogram import chart
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
 from audit.admin.panels import panel
 from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.tail import TailingAdmin
 from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
 from audit.filters import TaskFilter
@@ -110,8 +111,10 @@ class TaskRow:
         return self.id.hex[-8:]
 
 
-class TaskAdmin(ExportingAdmin):
+class TaskAdmin(TailingAdmin):
     """What was asked, who decided, who did it, and how it ended."""
+
+    order = ORDER
 
     list_template = "audit/admin/tasks.html"
     detail_template = "audit/admin/task.html"
@@ -144,6 +147,7 @@ class TaskAdmin(ExportingAdmin):
             "widened": question.url(question.over(DEFAULT_SPAN * 7)),
             "all_time": question.url(question.everything()),
             "exports": self.export_links(list(question.hidden())),
+            "live": self.live(list(question.hidden()), page, question.now) if page.first and not question.end else None,
         }
 
     def to_export(self, request: HttpRequest) -> Export:
