@@ -34,6 +34,11 @@ _IDS = {
     "check-missing": "audit.E020",
     "check-unproven": "audit.E021",
     "rule": "audit.E022",
+    "table-replaced": "audit.E023",
+    "row-security": "audit.E024",
+    "column-missing": "audit.E025",
+    "column-retyped": "audit.E026",
+    "column-unknown": "audit.E027",
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -26,6 +26,7 @@ from uuid import UUID
 from audit.ledger.errors import LedgerError
 
 __all__ = [
+    "EPOCH_V1",
     "FORMS",
     "LOG_V1",
     "TASK_V1",
@@ -35,6 +36,7 @@ __all__ = [
     "Uncanonical",
     "canonical",
     "leaf_hash",
+    "names_text",
     "parse",
     "row_hash",
 ]
@@ -173,7 +175,24 @@ LOG_V1 = Form(
     ),
 )
 
-FORMS = (TASK_V1, LOG_V1)
+EPOCH_V1 = Form(
+    name="audit.epoch",
+    table="audit_ledger_epoch",
+    version=1,
+    columns=(
+        Column(name="number", kind=Kind.INTEGER),
+        Column(name="origin", kind=Kind.TEXT),
+        Column(name="size", kind=Kind.INTEGER),
+        Column(name="previous", kind=Kind.TEXT),
+        Column(name="reason", kind=Kind.TEXT),
+        Column(name="actor", kind=Kind.TEXT),
+        Column(name="started_at", kind=Kind.MOMENT),
+        Column(name="row_version", kind=Kind.INTEGER),
+        Column(name="salt", kind=Kind.BYTES),
+    ),
+)
+
+FORMS = (TASK_V1, LOG_V1, EPOCH_V1)
 """Every form there ever was."""
 
 
@@ -304,6 +323,11 @@ def _moment(value: object) -> bytes:
 def _names(value: object) -> bytes:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise TypeError("is not a list of texts")
+    return names_text(value)
+
+
+def names_text(value: Sequence[str]) -> bytes:
+    """Write service names as the JSON array that stands for them."""
     # PostgreSQL's to_json and Python escape the same characters the same way; the database tests hold them to it.
     return _text(_JSON.encode(value))
 

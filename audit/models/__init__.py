@@ -1,7 +1,27 @@
 """The tables of the audit trail and the verbs that move their rows."""
 
+from audit.models.ledger import (
+    LedgerCheckpoint,
+    LedgerEpoch,
+    LedgerHead,
+    LedgerLeaf,
+    LedgerTile,
+    LedgerVerification,
+    Verdict,
+)
 from audit.models.log import ExecutionLog
 from audit.models.pause import PauseQueueEntry
 from audit.models.task import Task
 
-__all__ = ["ExecutionLog", "PauseQueueEntry", "Task"]
+__all__ = [
+    "ExecutionLog",
+    "LedgerCheckpoint",
+    "LedgerEpoch",
+    "LedgerHead",
+    "LedgerLeaf",
+    "LedgerTile",
+    "LedgerVerification",
+    "PauseQueueEntry",
+    "Task",
+    "Verdict",
+]

@@ -98,6 +98,8 @@ class ExecutionLog(Undeletable):
                 name="audit_executionlog_kind",
                 condition=~Q(kind=LogKind.TRANSITION),
             ),
+            # As that of the tasks: for the sealer.
+            models.Index(fields=["xid", "id"], name="audit_executionlog_xid"),
         ]
 
     def __str__(self) -> str:

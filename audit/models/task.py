@@ -180,6 +180,8 @@ class Task(TaskVerbs, FencedSave):
                 name="audit_task_error_type",
                 condition=Q(IsNull(ERROR_TYPE, False)),
             ),
+            # What the sealer looks through: the rows of the youngest transactions.
+            models.Index(fields=["finished_xid", "id"], name="audit_task_xid", condition=Q(finished_xid__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -1,74 +1,30 @@
-"""Whether a database still enforces what this app installed in it.
+"""Whether the guards are in force: functions, triggers and CHECKs as installed, and no rule in front of them."""
 
-The expectation is what the applied migrations ran, read from their SQL (`audit.sql.parts`); a migration that is not
-applied yet is not missed. What an owner changed since is a `Flaw`.
-"""
-
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from django.db import connections, router
+from django.db import connections
 from django.db.migrations.operations import RunSQL
-from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import CheckConstraint
 
-from audit import migrations
-from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.inspection.flaws import Flaw, applied_migrations, kept_models, shipped_migrations
 from audit.sql import parts
 
-__all__ = ["Flaw", "inspect", "keeps_audit"]
-
-_MODELS = (Task, ExecutionLog, PauseQueueEntry)
+__all__ = ["inspect_guards"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flaw:
-    """One thing that is not as this app installed it."""
-
-    kind: str
-    """`table-missing`, `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-late`,
-    `function-missing`, `function-changed`, `function-config`, `function-public`, `check-missing`, `check-unproven`
-    or `rule`."""
-    table: str
-    """The table concerned; empty for a function."""
-    name: str
-    """The trigger, function, CHECK or rule."""
-    problem: str
-    """What is wrong, in one sentence."""
-    remedy: str
-    """What to do; SQL where that is enough."""
-
-
-def keeps_audit(alias: str) -> bool:
-    """Tell whether the routers let the audit tables live in the database of `alias`."""
-    return bool(router.allow_migrate_model(alias, Task))
-
-
-def inspect(alias: str) -> list[Flaw]:
-    """Compare a PostgreSQL database with what its applied migrations installed.
-
-    Five short queries on the catalog, in the schema that the connection's search_path finds. Reads only, so a hot
-    standby can be inspected.
-
-    Args:
-        alias: a database of the settings that `keeps_audit`.
-
-    Returns:
-        The flaws, in the order tables, functions, triggers, CHECKs, rules; empty when all is as installed or when
-        nothing is installed yet.
-    """
+def inspect_guards(alias: str) -> list[Flaw]:
+    """Compare functions, triggers, CHECKs and rules; arguments and answer as those of `inspect`."""
     connection = connections[alias]
-    applied = frozenset(name for label, name in MigrationRecorder(connection).applied_migrations() if label == "audit")
+    applied = applied_migrations(alias)
     if not applied:
         return []
     expected = _expected(applied)
     found = _Catalog.read(connection, expected)
     return [
-        *_missing_tables(expected, found),
         *_functions(expected, found),
         *_triggers(expected, found),
         *_checks(expected, found),
@@ -84,7 +40,7 @@ class _Expected:
 
 @cache
 def _expected(applied: frozenset[str]) -> _Expected:
-    shipped = sorted(module.name for module in pkgutil.iter_modules(migrations.__path__))
+    shipped = shipped_migrations()
     statements: list[str] = []
     for name in shipped:
         if name in applied:
@@ -96,12 +52,12 @@ def _expected(applied: frozenset[str]) -> _Expected:
     if applied.issuperset(shipped):
         modelled = {
             (model._meta.db_table, constraint.name)
-            for model in _MODELS
+            for model in kept_models()
             for constraint in model._meta.constraints
             if isinstance(constraint, CheckConstraint)
         }
         installed = replace(installed, checks=installed.checks | modelled)
-    return _Expected(tables=tuple(model._meta.db_table for model in _MODELS), installed=installed)
+    return _Expected(tables=tuple(model._meta.db_table for model in kept_models()), installed=installed)
 
 
 _TABLES = """
@@ -183,18 +139,6 @@ class _Catalog:
 def _rows(cursor: Any, query: str, *parameters: object) -> list[Any]:
     cursor.execute(query, parameters)
     return list(cursor.fetchall())
-
-
-def _missing_tables(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
-    for table in expected.tables:
-        if table not in found.tables:
-            yield Flaw(
-                kind="table-missing",
-                table=table,
-                name=table,
-                problem=f"The table {table} is not there, although its migration is recorded as applied.",
-                remedy="Look at the search_path of this connection, or restore the table from a backup.",
-            )
 
 
 def _functions(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:

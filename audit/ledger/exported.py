@@ -1,0 +1,130 @@
+"""Checkpoints in a directory: what was signed, out of reach of whoever owns the database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.exceptions import AuditError
+
+__all__ = ["CannotExport", "Exported", "Exports"]
+
+_SUFFIX = ".checkpoint"
+
+
+class CannotExport(AuditError):
+    """A checkpoint could not be put where it should be kept: `path`, `problem`."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A checkpoint as it was found."""
+
+    path: Path
+    text: str
+
+
+class Exports:
+    """A directory of checkpoints, one file each, never overwritten.
+
+    Files are named `<epoch>-<size>.checkpoint` with leading zeros, so that their order is the order of signing.
+
+    Args:
+        directory: made if it is not there.
+        git: commit each new file in the git work tree that the directory is in.
+
+    Raises:
+        CannotExport: the directory cannot be made or is something else.
+    """
+
+    def __init__(self, directory: Path, *, git: bool = False) -> None:
+        self.directory = directory
+        self._git = git
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotExport(directory, f"no directory for checkpoints: {error.strerror}") from None
+
+    def path(self, epoch: int, size: int) -> Path:
+        """Name the file of a checkpoint."""
+        return self.directory / f"{epoch:04d}-{size:020d}{_SUFFIX}"
+
+    def write(self, epoch: int, size: int, text: str) -> bool:
+        """Keep a checkpoint, on disk when this returns.
+
+        Returns:
+            Whether it was new; False when the same text is kept already.
+
+        Raises:
+            CannotExport: it could not be written, or another text is kept under its name.
+        """
+        path = self.path(epoch, size)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            if _read(path) == text:
+                return False
+            # A crash between creation and the last byte leaves a beginning of the very text.
+            if not text.startswith(_read(path)):
+                raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
+            handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        except OSError as error:
+            raise CannotExport(path, f"cannot be created: {error.strerror}") from None
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            entry = os.open(self.directory, os.O_RDONLY)
+            try:
+                os.fsync(entry)
+            finally:
+                os.close(entry)
+        except OSError as error:
+            raise CannotExport(path, f"cannot be written: {error.strerror}") from None
+        if self._git:
+            self._commit(path)
+        return True
+
+    def read(self) -> Iterator[Exported]:
+        """Read every checkpoint, in the order of signing.
+
+        Raises:
+            CannotExport: a file cannot be read.
+        """
+        for path in sorted(self.directory.glob(f"*{_SUFFIX}")):
+            yield Exported(path=path, text=_read(path))
+
+    def newest(self) -> Exported | None:
+        """Read the checkpoint that was signed last; None when there is none."""
+        names = sorted(self.directory.glob(f"*{_SUFFIX}"))
+        return Exported(path=names[-1], text=_read(names[-1])) if names else None
+
+    def _commit(self, path: Path) -> None:
+        for command in (
+            ["git", "add", "--", path.name],
+            ["git", "commit", "--quiet", "--message", f"Checkpoint {path.stem}", "--", path.name],
+        ):
+            try:
+                done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)  # noqa: S603 - git, with our own arguments
+            except OSError as error:
+                raise CannotExport(path, f"git cannot be run: {error.strerror}") from None
+            if done.returncode:
+                raise CannotExport(
+                    path, f"{' '.join(command[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
+                )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise CannotExport(path, f"cannot be read: {error.strerror}") from None

@@ -1,0 +1,375 @@
+"""The sealer: appends what finished to the tree and signs it, in batches, beside the work.
+
+Note [Low-water mark]
+    Rows are found by the transaction that wrote them. Every transaction below the `pg_snapshot_xmin` of a snapshot
+    has ended: nothing new can appear below it. So a run looks through the rows at or above the mark that earlier
+    runs left, in the order of (xid, id), and, when it has come to the end, moves the mark to the xmin that its first
+    statement saw. Rows of transactions above that may be sealed already, and those that commit late are not missed:
+    the next run meets both, and whether a row has its leaf is asked of the leaves (anti-join). Within a run each batch
+    goes on behind the last row of the batch before, so that an import of a million rows in one transaction is walked
+    through once.
+
+Note [Another server]
+    Transaction ids do not survive dump and restore: the new server counts anew. The head keeps the server's
+    `system_identifier`; where it differs, one run looks at every row whatever its xid. Other runs leave out rows that
+    claim a transaction which this server has not begun.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.utils import timezone
+
+from audit.exceptions import AuditError
+from audit.ledger import checkpoint as checkpoints
+from audit.ledger.canonical import EPOCH_V1, row_hash
+from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint
+from audit.ledger.errors import LedgerError, Malformed
+from audit.ledger.note import Note, Signer, Verifier
+from audit.ledger.origins import epoch_of, origin_of
+from audit.ledger.stored import edge, frontier_bytes, head_frontier, read_tile, write_tiles
+from audit.ledger.tiles import grow
+from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
+
+__all__ = ["BATCH", "Batch", "CannotSeal", "begin_epoch", "seal"]
+
+BATCH = 10_000
+"""How many rows a batch seals at most, unless it is told otherwise."""
+
+_ADVISORY = 0x61756474  # "audt"; beside it the number of the head's table, so that each schema has a lock of its own
+_NOWHERE = UUID(int=0)
+_BEFORE_ALL = -(2**63)
+
+
+class CannotSeal(AuditError):
+    """Signing on would hide something, or there is nothing to sign with: `problem`. Nothing was changed."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one transaction of the sealer did."""
+
+    sealed: int
+    """Rows that got their leaf."""
+    size: int
+    """Leaves of the tree now."""
+    epoch: int
+    note: str
+    """The checkpoint as it is signed now; empty when nothing was ever sealed."""
+    busy: bool = False
+    """Another sealer was at work, so this one did nothing."""
+
+
+def seal(
+    using: str,
+    signers: Sequence[Signer],
+    *,
+    verifiers: Iterable[Verifier] = (),
+    limit: int = BATCH,
+    exported: str | None = None,
+) -> Iterator[Batch]:
+    """Seal what has finished and was not sealed yet, a batch a transaction, until nothing is left.
+
+    Args:
+        using: alias of the database.
+        signers: the log's signing keys, all of one name, which is the log's; several while one follows the other.
+        verifiers: further keys that may have signed the last checkpoint, such as the predecessor's.
+        limit: rows of a batch, at least 1.
+        exported: the newest checkpoint that is kept outside, as its text; the log must not be behind it.
+
+    Yields:
+        A batch after each transaction; the last one sealed fewer rows than the limit, or none.
+
+    Raises:
+        CannotSeal: the last signature does not cover the tree as it is, the exported checkpoint is newer or of another
+            tree, or the keys do not fit together. What earlier batches committed stays.
+    """
+    if limit < 1:
+        raise CannotSeal(f"A batch of {limit} rows seals nothing; give at least 1.")
+    keys = _Keys.of(signers, verifiers)
+    run = _Run()
+    while True:
+        with _locked(using) as (cursor, head):
+            batch = _busy() if head is None else _sealed(cursor, using, head, keys, run, limit, exported)
+        yield batch
+        if batch.busy or batch.sealed < limit:
+            return
+
+
+def begin_epoch(
+    using: str,
+    signers: Sequence[Signer],
+    *,
+    left_behind: str,
+    reason: str,
+    actor: str,
+    verifiers: Iterable[Verifier] = (),
+) -> Batch:
+    """Go on from an older state of the database, in a new epoch of the log.
+
+    After a legitimate restore the tree is shorter than what was signed, and must not grow under the same name again.
+    The new epoch has a name of its own; its first leaf holds the reason and the checkpoint that was left behind.
+
+    Args:
+        using: alias of the database.
+        signers: the log's signing keys.
+        left_behind: the newest checkpoint that was signed before, as its text, signatures included.
+        reason: why, in words.
+        actor: who decided it.
+        verifiers: further keys that may have signed either checkpoint.
+
+    Raises:
+        CannotSeal: no reason is given, the log is not behind that checkpoint, or another sealer is at work.
+    """
+    keys = _Keys.of(signers, verifiers)
+    if not reason.strip():
+        raise CannotSeal("A new epoch needs a reason that an auditor can read.")
+    with _locked(using) as (cursor, head):
+        if head is None:
+            raise CannotSeal("Another sealer is at work; stop it first.")
+        _covered(using, head, keys)
+        opened, epoch = keys.open(left_behind, "checkpoint that is left behind")
+        if not _is_behind(using, head, opened.checkpoint, epoch):
+            raise CannotSeal(
+                f"The log holds the checkpoint of {opened.checkpoint.size} leaves: it is not behind, and can go on."
+            )
+        head.epoch = max(head.epoch, epoch) + 1
+        began = {
+            "number": head.epoch,
+            "origin": origin_of(keys.name, head.epoch),
+            "size": head.size,
+            "previous": left_behind,
+            "reason": reason,
+            "actor": actor,
+            "started_at": timezone.now(),
+            "row_version": EPOCH_V1.version,
+            "salt": secrets.token_bytes(16),
+        }
+        LedgerEpoch.objects.using(using).create(**began)
+        leaf = row_hash(EPOCH_V1, began)
+        LedgerLeaf.objects.using(using).create(index=head.size, epoch=head.epoch, leaf_hash=leaf)
+        note = _appended(cursor, using, head, [leaf], keys)
+        head.save(using=using)
+        return Batch(sealed=1, size=head.size, epoch=head.epoch, note=note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """Who signs, and whose signatures count."""
+
+    name: str
+    signers: tuple[Signer, ...]
+    verifiers: tuple[Verifier, ...]
+
+    @classmethod
+    def of(cls, signers: Sequence[Signer], verifiers: Iterable[Verifier]) -> _Keys:
+        names = {each.name for each in signers}
+        if len(names) != 1:
+            told = ", ".join(sorted(names)) or "none"
+            raise CannotSeal(f"The signing keys must be of one name, the log's; these are of: {told}.")
+        own = tuple(each.verifier for each in signers)
+        return cls(name=names.pop(), signers=tuple(signers), verifiers=tuple({*own, *verifiers}))
+
+    def open(self, text: str, what: str) -> tuple[SignedCheckpoint, int]:
+        """Read a checkpoint of this log, and its epoch."""
+        try:
+            origin = Checkpoint.parse(Note.parse(text).text).origin
+            opened = checkpoints.open_checkpoint(text, self.verifiers, origin=origin)
+        except LedgerError as error:
+            raise CannotSeal(f"The {what} cannot be trusted: {error}") from error
+        epoch = epoch_of(self.name, origin)
+        if epoch is None:
+            raise CannotSeal(f"The {what} is of the log {origin!r}, and the key signs for {self.name!r}.")
+        return opened, epoch
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """Where one run stands between its batches."""
+
+    task: tuple[int, UUID] = (-1, _NOWHERE)
+    """Behind which (xid, id) of the tasks it goes on."""
+    log: tuple[int, int] = (0, 0)
+    horizon: int = 0
+    """The xmin that its first statement saw."""
+    whole: bool = False
+    """Whether it looks at every row: Note [Another server]."""
+
+
+@contextmanager
+def _locked(using: str) -> Iterator[tuple[Any, LedgerHead | None]]:
+    """A transaction of its own that holds the head, or None in its place while another sealer does."""
+    with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
+        # A snapshot per statement: the one that looks for rows must be younger than the lock.
+        cursor.execute("SHOW transaction_isolation")
+        if cursor.fetchone() != ("read committed",):
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        # A checkpoint is published after the commit; the commit must then be on disk.
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        cursor.execute(
+            "SELECT pg_try_advisory_xact_lock(%s, hashint8('audit_ledger_head'::regclass::oid::bigint))", [_ADVISORY]
+        )
+        if cursor.fetchone() != (True,):
+            yield cursor, None
+            return
+        LedgerHead.objects.using(using).bulk_create([LedgerHead(id=1)], ignore_conflicts=True)
+        yield cursor, LedgerHead.objects.using(using).select_for_update().get(id=1)
+
+
+def _busy() -> Batch:
+    return Batch(sealed=0, size=0, epoch=0, note="", busy=True)
+
+
+def _sealed(
+    cursor: Any, using: str, head: LedgerHead, keys: _Keys, run: _Run, limit: int, exported: str | None
+) -> Batch:
+    note = _covered(using, head, keys)
+    if exported is not None:
+        opened, epoch = keys.open(exported, "exported checkpoint")
+        if _is_behind(using, head, opened.checkpoint, epoch):
+            raise CannotSeal(
+                f"A checkpoint of {opened.checkpoint.size} leaves was exported (epoch {epoch}), and this database has "
+                f"{head.size} (epoch {head.epoch}) or another tree: it was restored from an older state, or rewritten. "
+                "Find out which. After a legitimate restore begin a new epoch: manage.py audit_seal --new-epoch "
+                "CHECKPOINT --reason TEXT."
+            )
+    cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
+    (system,) = cursor.fetchone()
+    if not run.horizon:
+        run.whole = head.system_identifier != system
+        low = 0 if run.whole else head.low_xid or 0
+        run.task, run.log = (low, _NOWHERE), (low, _BEFORE_ALL)
+    rows, horizon = _pick(cursor, run, head.size, limit)
+    run.horizon = run.horizon or horizon
+    if rows:
+        note = _appended(cursor, using, head, [leaf for *_, leaf in rows], keys)
+    if len(rows) < limit:
+        head.low_xid = run.horizon if run.whole else max(head.low_xid or 0, run.horizon)
+        head.system_identifier = system
+    elif not run.whole:
+        head.low_xid = max(head.low_xid or 0, min(run.horizon, rows[-1][0]))
+    for xid, task, log, _ in rows:
+        if task is not None:
+            run.task = (xid, task)
+        else:
+            run.log = (xid, log)
+    head.save(using=using)
+    return Batch(sealed=len(rows), size=head.size, epoch=head.epoch, note=note)
+
+
+def _covered(using: str, head: LedgerHead, keys: _Keys) -> str:
+    """Insist that the last checkpoint is signed by a known key and covers the tree as it is; its text.
+
+    Raises:
+        CannotSeal: it does not.
+    """
+    wrong = "Nothing was signed; find out what happened with manage.py audit_verify."
+    last = LedgerCheckpoint.objects.using(using).order_by("-epoch", "-size").first()
+    leaf = LedgerLeaf.objects.using(using).order_by("-index").values_list("index", flat=True).first()
+    leaves = 0 if leaf is None else leaf + 1
+    if leaves != head.size:
+        raise CannotSeal(f"The ledger's head says {head.size} leaves and the last leaf is number {leaf}. {wrong}")
+    if last is None:
+        if head.size:
+            raise CannotSeal(f"The ledger has {head.size} leaves and no checkpoint. {wrong}")
+        return ""
+    opened, epoch = keys.open(last.note, "last checkpoint of this database")
+    try:
+        frontier = head_frontier(head)
+        tiles = edge(using, head.size)
+    except Malformed as error:
+        raise CannotSeal(f"{error} {wrong}") from error
+    signed = opened.checkpoint
+    if (epoch, signed.size, signed.root) != (head.epoch, head.size, frontier.root()) or tiles != frontier:
+        raise CannotSeal(
+            f"The last checkpoint (epoch {epoch}, {signed.size} leaves) does not cover the tree as it is "
+            f"(epoch {head.epoch}, {head.size} leaves). {wrong}"
+        )
+    return last.note
+
+
+def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int) -> bool:
+    """Whether this database lacks what a checkpoint kept elsewhere covers."""
+    if epoch > head.epoch or (epoch == head.epoch and kept.size > head.size):
+        return True
+    known = LedgerCheckpoint.objects.using(using).filter(epoch=epoch, size=kept.size)
+    return [bytes(root) for root in known.values_list("root", flat=True)] != [kept.root] and not _left_behind(
+        using, epoch, kept
+    )
+
+
+def _left_behind(using: str, epoch: int, kept: Checkpoint) -> bool:
+    """Whether a checkpoint is of a past that a later epoch says it left behind."""
+    later = LedgerEpoch.objects.using(using).filter(number__gt=epoch).order_by("number").first()
+    return later is not None and later.size < kept.size
+
+
+_PICK = """
+WITH mark AS MATERIALIZED (
+    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon, pg_snapshot_xmax(pg_current_snapshot()) AS upper_end
+), found AS (
+    (SELECT task.finished_xid AS xid, task.id AS task_id, NULL::bigint AS log_id, task.row_hash
+    FROM audit_task AS task
+    WHERE (task.finished_xid, task.id) > (%s::xid8, %s::uuid)
+        AND (%s OR task.finished_xid < (SELECT upper_end FROM mark)) AND length(task.row_hash) = 32
+        AND (SELECT leaf.index FROM audit_ledger_leaf AS leaf WHERE leaf.task_id = task.id LIMIT 1) IS NULL
+    ORDER BY task.finished_xid, task.id LIMIT %s)
+    UNION ALL
+    (SELECT log.xid, NULL, log.id, log.row_hash
+    FROM audit_executionlog AS log
+    WHERE (log.xid, log.id) > (%s::xid8, %s)
+        AND (%s OR log.xid < (SELECT upper_end FROM mark)) AND length(log.row_hash) = 32
+        AND (SELECT leaf.index FROM audit_ledger_leaf AS leaf WHERE leaf.log_id = log.id LIMIT 1) IS NULL
+    ORDER BY log.xid, log.id LIMIT %s)
+), picked AS MATERIALIZED (
+    SELECT found.*, row_number() OVER (ORDER BY xid, log_id NULLS FIRST, task_id) - 1 + %s AS index
+    FROM found ORDER BY xid, log_id NULLS FIRST, task_id LIMIT %s
+), written AS (
+    INSERT INTO audit_ledger_leaf (index, task_id, log_id, leaf_hash)
+    SELECT index, task_id, log_id, row_hash FROM picked
+)
+SELECT picked.xid::text, picked.task_id, picked.log_id, picked.row_hash, mark.horizon::text
+FROM mark LEFT JOIN picked ON true ORDER BY picked.index
+"""
+
+_Picked = tuple[int, UUID | None, int, bytes]
+
+
+def _pick(cursor: Any, run: _Run, size: int, limit: int) -> tuple[list[_Picked], int]:
+    """Give the next rows their leaves: Note [Low-water mark]. Returns them in the order of the tree, and the xmin."""
+    parameters = [*_position(run.task), run.whole, limit, *_position(run.log), run.whole, limit, size, limit]
+    cursor.execute(_PICK, parameters)
+    found = cursor.fetchall()
+    rows = [(int(xid), task, log, bytes(leaf)) for xid, task, log, leaf, _ in found if xid is not None]
+    return rows, int(found[0][4])
+
+
+def _position(place: tuple[int, object]) -> tuple[str, object]:
+    # xid8 has a cast from text alone.
+    return str(place[0]), place[1]
+
+
+def _appended(cursor: Any, using: str, head: LedgerHead, leaves: list[bytes], keys: _Keys) -> str:
+    """Grow tiles and head by leaves that are stored already, and sign the tree; the checkpoint's text."""
+    write_tiles(cursor, grow(head.size, leaves, partial(read_tile, using)))
+    frontier = head_frontier(head)
+    frontier.extend(leaves)
+    signed = Checkpoint(origin=origin_of(keys.name, head.epoch), size=frontier.size, root=frontier.root())
+    note = str(checkpoints.sign(signed, *keys.signers))
+    LedgerCheckpoint.objects.using(using).create(epoch=head.epoch, size=signed.size, root=signed.root, note=note)
+    head.size, head.frontier, head.sealed_at = frontier.size, frontier_bytes(frontier), timezone.now()
+    return note

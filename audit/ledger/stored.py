@@ -1,0 +1,83 @@
+"""What the ledger's tables hold, read for the sealer, the prover and the verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import connections
+
+from audit.ledger.errors import Malformed
+from audit.ledger.merkle import HASH_SIZE, Frontier
+from audit.ledger.tiles import Nodes
+from audit.models import LedgerHead, LedgerTile
+
+__all__ = ["edge", "frontier_bytes", "head_frontier", "nodes", "read_tile", "read_tiles", "write_tiles"]
+
+_WRITE_TILES = """
+INSERT INTO audit_ledger_tile (level, index, data)
+SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[])
+ON CONFLICT (level, index) DO UPDATE SET data = EXCLUDED.data
+"""
+_READ_TILES = """
+SELECT tile.level, tile.index, tile.data
+FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index)
+JOIN audit_ledger_tile AS tile ON tile.level = wanted.level AND tile.index = wanted.index
+"""
+
+
+def head_frontier(head: LedgerHead) -> Frontier:
+    """Read the tree's edge out of the head.
+
+    Raises:
+        Malformed: the head does not hold one hash for each subtree.
+    """
+    data = bytes(head.frontier)
+    try:
+        return Frontier(head.size, [data[each : each + HASH_SIZE] for each in range(0, len(data), HASH_SIZE)])
+    except ValueError as error:
+        raise Malformed("frontier", str(error)) from None
+
+
+def frontier_bytes(frontier: Frontier) -> bytes:
+    """Write a frontier for the head."""
+    return b"".join(frontier.hashes)
+
+
+def read_tile(using: str, level: int, index: int) -> bytes:
+    """Read a tile; one that is not there is empty."""
+    found = LedgerTile.objects.using(using).filter(level=level, index=index).values_list("data", flat=True).first()
+    return b"" if found is None else bytes(found)
+
+
+def read_tiles(using: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """Read several tiles, by (level, index); those that are not there are left out."""
+    wanted = list(places)
+    if not wanted:
+        return {}
+    with connections[using].cursor() as cursor:
+        cursor.execute(_READ_TILES, [[level for level, _ in wanted], [index for _, index in wanted]])
+        return {(level, index): bytes(data) for level, index, data in cursor.fetchall()}
+
+
+def nodes(using: str) -> Nodes:
+    """Read a tree's nodes out of the stored tiles."""
+    return Nodes(lambda level, index: read_tile(using, level, index))
+
+
+def edge(using: str, size: int) -> Frontier:
+    """Compute the edge of the first `size` leaves from the tiles.
+
+    Raises:
+        Malformed: a tile is missing or too narrow.
+    """
+    return Frontier.of(size, nodes(using))
+
+
+def write_tiles(cursor: Any, tiles: Mapping[tuple[int, int], bytes]) -> None:
+    """Store tiles that are new or grew."""
+    if tiles:
+        cursor.execute(
+            _WRITE_TILES,
+            [[level for level, _ in tiles], [index for _, index in tiles], list(tiles.values())],
+        )

@@ -1,0 +1,167 @@
+"""The verifier: does the database still hold what was sealed? Everything is hashed here, in Python, in one snapshot.
+
+What it reads, in this order: the catalog (are the tables the tables?), the checkpoints of the database and those kept
+outside, every leaf with the row it stands for and the tree they make, and the rows that have no leaf. It trusts the
+verifier keys it is given and nothing in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from django.db import Error
+from django.utils import timezone
+
+from audit.exceptions import AuditError
+from audit.inspection import Flaw, inspect
+from audit.ledger.exported import Exported
+from audit.ledger.note import Verifier
+from audit.ledger.verify.expected import Expected, expected
+from audit.ledger.verify.findings import Code, Finding, Findings, Report
+from audit.ledger.verify.leaves import Leaves, Progress
+from audit.ledger.verify.rows import snapshot
+from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
+from audit.models import LedgerHead, LedgerVerification, Verdict
+
+__all__ = ["CannotVerify", "keep", "verify"]
+
+
+class CannotVerify(AuditError):
+    """There is nothing to verify with: `problem`."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+def verify(
+    using: str,
+    verifiers: Sequence[Verifier],
+    *,
+    exported: Iterable[Exported] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Verify the ledger and every row that it sealed.
+
+    Args:
+        using: alias of the database; a replica will do.
+        verifiers: keys of the log, all of one name, which is the log's.
+        exported: checkpoints that were kept outside the database. Without them the verification cannot tell a log
+            that was rewritten whole, by whoever has the signing key, from the true one.
+        progress: called now and then with the leaves read and their number.
+
+    Returns:
+        What was found and what was not looked at. Memory does not grow with the table.
+
+    Raises:
+        CannotVerify: no keys, or keys of several logs.
+        django.db.Error: the database cannot be read.
+    """
+    names = {each.name for each in verifiers}
+    if len(names) != 1:
+        told = ", ".join(sorted(names)) or "none"
+        raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {told}.")
+    started = timezone.now()
+    findings = Findings()
+    with snapshot(using) as (raw, cursor):
+        findings.extend(map(_finding, inspect(using)))
+        explained = bool(findings.counts.keys() & {Code.RELATION_REPLACED, Code.SCHEMA_CHANGED})
+        try:
+            head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
+                id=1, epoch=1, size=0, frontier=b"", low_xid=0, system_identifier=""
+            )
+            wanted = expected(using, names.pop(), verifiers, head, exported, findings)
+            leaves = Leaves(using, raw, wanted, findings, progress)
+            leaves.read()
+            leaves.tree.end(head, wanted)
+            left = look_for_unsealed(cursor, head, findings)
+        except Error as error:
+            if not explained:
+                raise
+            return _unreadable(started, findings, error)
+    return Report(
+        started_at=started,
+        size=leaves.tree.size,
+        signed=wanted.signed,
+        findings=findings.ordered(),
+        counts=_counts(findings),
+        covered=leaves.covered | {"checkpoints": wanted.checkpoints, "external_checkpoints": wanted.external},
+        unsealed=left.count,
+        oldest_unsealed=left.oldest,
+        not_covered=_not_covered(wanted, left, exported is not None),
+    )
+
+
+def keep(report: Report, using: str, actor: str) -> LedgerVerification:
+    """Store a report for the browser.
+
+    Args:
+        report: what was found.
+        using: alias of a database that can be written to.
+        actor: who verified.
+    """
+    return LedgerVerification.objects.using(using).create(
+        started_at=report.started_at,
+        verdict=Verdict.INTACT if report.intact else Verdict.TAMPERING,
+        size=report.size,
+        unsealed=report.unsealed,
+        oldest_unsealed=report.oldest_unsealed,
+        report=report.as_json(),
+        actor=actor,
+    )
+
+
+_FLAWS = {
+    "table-missing": Code.RELATION_REPLACED,
+    "table-replaced": Code.RELATION_REPLACED,
+    "row-security": Code.RELATION_REPLACED,
+    "column-missing": Code.SCHEMA_CHANGED,
+    "column-retyped": Code.SCHEMA_CHANGED,
+    "column-unknown": Code.SCHEMA_CHANGED,
+}
+
+
+def _finding(flaw: Flaw) -> Finding:
+    return Finding(code=_FLAWS.get(flaw.kind, Code.GUARD_OFF), message=flaw.problem)
+
+
+def _counts(findings: Findings) -> dict[str, int]:
+    return {code.value: findings.counts[code] for code in Code if findings.counts[code]}
+
+
+def _unreadable(started: datetime, findings: Findings, error: Error) -> Report:
+    told = str(error).partition("\n")[0]
+    return Report(
+        started_at=started,
+        size=0,
+        signed=0,
+        findings=findings.ordered(),
+        counts=_counts(findings),
+        covered={},
+        unsealed=0,
+        oldest_unsealed=None,
+        not_covered=[f"Every row: the tables cannot be read as they are now ({told})."],
+    )
+
+
+def _not_covered(wanted: Expected, left: Unsealed, outside: bool) -> list[str]:
+    said = []
+    if left.count:
+        oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
+        said.append(
+            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: "
+            "whoever owns the database can still change them together with their hash."
+        )
+    said.append("Tasks that are not finished and the pause queue: they are sealed when they finish.")
+    if not outside:
+        said.append(
+            "No external checkpoint was given: whoever has the signing key could have rewritten the whole log. "
+            "Keep checkpoints elsewhere and give them with --checkpoints."
+        )
+    if wanted.left_behind:
+        said.append(
+            f"{wanted.left_behind} external checkpoints of a past that a later epoch left behind: "
+            "what they covered beyond the restored state is gone."
+        )
+    return said
