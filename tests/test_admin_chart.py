@@ -114,6 +114,19 @@ def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypa
 
 
 @pytest.mark.django_db
+def test_words_and_documents_are_counted_in_smaller_samples_and_say_so(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(histogram, "UNBOUNDED", 100)
+    monkeypatch.setattr("audit.admin.tasks.SAMPLE", 50)
+    past(30, plan={"key": "value"})
+    for asked in ("q=task", "plan.key=value"):
+        response = viewer.get(f"{TASKS}?since=all&{asked}")
+        assert _chart(response).total_label == "10+"
+        assert sum(_choices(response, "action").values()) == 5
+        assert "Counted among the newest 5." in text_of(response)
+    assert _chart(viewer.get(f"{TASKS}?since=all&service=billing")).total_label == "30"
+
+
+@pytest.mark.django_db
 def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewer) -> None:
     past(3, services_touched=["db", "web"], action="backup", actor="orch-1")
     past(2, services_touched=["db"], action="deploy", actor="orch-2")

@@ -16,11 +16,12 @@ from audit.admin.samples import newest, rows_of
 from audit.admin.wording import shown
 from audit.status import Status
 
-__all__ = ["SAMPLE", "Facet", "counted", "facets", "failures"]
+__all__ = ["FAILURES", "SAMPLE", "Facet", "counted", "facets", "failures"]
 
 SAMPLE = 10_000
 """How many of the newest tasks the choices are counted in."""
-_FAILURES = 2_000
+FAILURES = 2_000
+"""How many of the newest tasks that did not end well the error types are counted in."""
 _MOST = 10
 _LONGEST = 200
 _SERVICES_A_TASK = 50
@@ -58,7 +59,7 @@ _FACETS = (
 )
 
 
-def counted(using: str, tasks: Any) -> dict[str, dict[str, int]]:
+def counted(using: str, tasks: Any, sample: int = SAMPLE) -> dict[str, dict[str, int]]:
     """Count services, actions and actors among the newest tasks, in one query.
 
     Returns:
@@ -67,16 +68,16 @@ def counted(using: str, tasks: Any) -> dict[str, dict[str, int]]:
     """
     columns = tasks.values("action", who=Left("actor", _LONGEST), services=F(f"services_touched__0_{_SERVICES_A_TASK}"))
     found: dict[str, dict[str, int]] = {}
-    for key, name, count in rows_of(using, newest(columns, "created_at", SAMPLE), _COUNTED, [_MOST] * 3):
+    for key, name, count in rows_of(using, newest(columns, "created_at", sample), _COUNTED, [_MOST] * 3):
         found.setdefault(key, {})[name] = count
     return found
 
 
-def failures(using: str, tasks: Any) -> dict[str, int]:
+def failures(using: str, tasks: Any, sample: int = FAILURES) -> dict[str, int]:
     """Count error types among the newest tasks that did not end well, in one query."""
     unwell = tasks.filter(status__in=(Status.FAILED, Status.REJECTED))
     columns = unwell.values(kind=Left(KeyTextTransform("error_type", "outcome"), _LONGEST))
-    return dict(rows_of(using, newest(columns, "created_at", _FAILURES), _FAILED, [_MOST]))
+    return dict(rows_of(using, newest(columns, "created_at", sample), _FAILED, [_MOST]))
 
 
 def facets(question: Question, counts: Counts) -> list[Facet]:

@@ -13,7 +13,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
 from audit.admin.question import Link, Question
-from audit.admin.samples import newest, rows_of
+from audit.admin.samples import newest, rows_of, sized
 from audit.admin.wording import moment
 from audit.filters import span_text
 from audit.status import Status
@@ -125,7 +125,7 @@ def chart(using: str, tasks: Any, question: Question) -> Chart:
     # In UTC: Python's arithmetic on local times goes by the wall clock, the database's does not.
     start = question.start.astimezone(UTC) if question.start else None
     end = (question.end or question.now).astimezone(UTC)
-    cap = BOUNDED if start is not None else UNBOUNDED
+    cap = sized(BOUNDED if start is not None else UNBOUNDED, question.answered)
     least = step_for(end - start) if start is not None else _STEPS[0]
     steps = [each for each in _STEPS if each >= least]
     origin = timezone.localtime(start or question.now).replace(hour=0, minute=0, second=0, microsecond=0)

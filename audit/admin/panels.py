@@ -39,14 +39,17 @@ class Panel(Generic[T]):
 
 @contextmanager
 def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
-    """Open a read-only transaction in which no statement runs longer than the limit.
+    """Open a read-only transaction in which no statement runs longer than the limit, or reads a table as a whole.
+
+    What no index finds is then looked for from the newest row backwards, which may end early; a sequential scan, the
+    planner's choice for it, has to see every row before it can say which are the newest.
 
     Args:
         using: the database alias.
         limit_ms: milliseconds for each statement.
     """
     with transaction.atomic(using=using):
-        _settings(using, transaction_read_only="on", statement_timeout=str(limit_ms))
+        _settings(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
         try:
             yield
         finally:

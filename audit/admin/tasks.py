@@ -20,12 +20,13 @@ from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
 from audit.admin.export import Export, range_name
-from audit.admin.facets import SAMPLE, counted, facets, failures
+from audit.admin.facets import FAILURES, SAMPLE, counted, facets, failures
 from audit.admin.histogram import chart
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
 from audit.admin.panels import panel
 from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.samples import sized
 from audit.admin.tail import TailingAdmin
 from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
@@ -125,8 +126,9 @@ class TaskAdmin(TailingAdmin):
         page = turn(list_columns(tasks), ORDER, question.cursor)
         rows = [self._row(each, question) for each in page.rows]
         drawn = panel(self.using, partial(chart, self.using, tasks, question))
-        counts = panel(self.using, partial(counted, self.using, tasks))
-        errors = panel(self.using, partial(failures, self.using, tasks))
+        sample = sized(SAMPLE, question.answered)
+        counts = panel(self.using, partial(counted, self.using, tasks, sample))
+        errors = panel(self.using, partial(failures, self.using, tasks, sized(FAILURES, question.answered)))
         empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
         return {
             "title": _("Task audit trail"),
@@ -135,7 +137,7 @@ class TaskAdmin(TailingAdmin):
             "chart": drawn,
             "statuses": question.statuses(drawn.value.legend if drawn.value else ()),
             "facets": facets(question, {**(counts.value or {}), "error_type": errors.value or {}}),
-            "facets_note": _facets_note(counts.value),
+            "facets_note": _facets_note(counts.value, sample),
             "facets_degraded": counts.degraded or errors.degraded,
             "views": _views(question, self.url("changelist", model="pausequeueentry")),
             "rows": rows,
@@ -199,10 +201,10 @@ class TaskAdmin(TailingAdmin):
         )
 
 
-def _facets_note(counts: Mapping[str, Mapping[str, int]] | None) -> str:
-    if counts is None or counts.get("all", {}).get("", 0) < SAMPLE:
+def _facets_note(counts: Mapping[str, Mapping[str, int]] | None, sample: int) -> str:
+    if counts is None or counts.get("all", {}).get("", 0) < sample:
         return ""
-    return _("Counted among the newest %(count)s.") % {"count": number_format(SAMPLE, force_grouping=True)}
+    return _("Counted among the newest %(count)s.") % {"count": number_format(sample, force_grouping=True)}
 
 
 def _views(question: Question, queue_url: str) -> list[Link]:

@@ -1,5 +1,6 @@
 """What is searched in a task's texts, written once for the indexes and for the questions that use them."""
 
+import re
 from typing import Any
 
 from django.db.models import BooleanField, F, Func, Q, TextField, Value
@@ -49,16 +50,15 @@ The configuration `simple` leaves words as they are, in lower case: names and co
 def has_word(word: str) -> Func:
     """The condition that a word stands in the texts of `WORDS`: its beginning is enough, case does not matter.
 
-    Several words in one, as in `connection reset`, are found in that order side by side. Text without any letter or
-    digit is found nowhere.
+    Several words in one, as in `connection reset` or `host-7`, are found in that order side by side. An end of one or
+    two characters is taken as a whole word: as a beginning it would be that of a great many. Text without any letter
+    or digit is found nowhere.
     """
-    query = Func(
-        _words_of(Value(word)),
+    asked = Func(_words_of(Value(word)), template="phraseto_tsquery('simple', %(expressions)s)")
+    if re.search(r"\w{3}\W*$", word):
         # To a query and back, since only its text takes the mark for "or longer" at the last word.
-        template="(nullif(phraseto_tsquery('simple', %(expressions)s)::text, '') || ':*')::tsquery",
-        output_field=TextField(),
-    )
-    return Func(WORDS, query, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
+        asked = Func(asked, template="(nullif(%(expressions)s::text, '') || ':*')::tsquery")
+    return Func(WORDS, asked, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
 
 
 def fails_with(error_types: tuple[str, ...]) -> Q:

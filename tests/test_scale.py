@@ -1,0 +1,238 @@
+"""What pages and commands ask of a large database, by the plans of every query they send.
+
+`python -m pytest tests/test_scale.py --rows 1000000` asks a million tasks (and three million rows of log); without the
+option it is fewer, and the planner's choices are the same.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from audit.models import Task
+from tests.databases import temporary_database
+from tests.filling import DAYS, RARE_WORD, fill
+from tests.pages import client_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(databases=["default", "other"])]
+
+ALIAS = "other"
+TASKS = "/admin/audit/task/"
+LOG = "/admin/audit/executionlog/"
+QUEUE = "/admin/audit/pausequeueentry/"
+LARGE = ("audit_task", "audit_executionlog")
+SPANS = ("15m", "24h", "7d", "30d", "all")
+FILTERS = (
+    "",
+    "status=failed",
+    "status=paused",
+    "status=failed&status=paused",
+    "status=completed",
+    "service=billing",
+    "service=svc-3",
+    "service=svc-3&service=host-7",
+    "service=nowhere",
+    "any_service=svc-3&any_service=nowhere",
+    "action=deploy",
+    "action=nothing",
+    "actor=orch-1",
+    "actor=user-3",
+    "actor=nobody",
+    "error_type=TimeoutError",
+    "error_type=Nothing",
+    "error_type=TimeoutError&error_type=Nothing",
+    "q=deploy",
+    f"q={RARE_WORD}",
+    "q=nothing",
+    "q=%22connection+reset%22",
+    "q=dep+region-11",
+    "q=outcome.success:false",
+    "status=failed&service=billing&action=deploy&actor=orch-1&q=ticket",
+    f"finished_since={DAYS}d",
+)
+
+
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--rows")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def filled(rows: int, django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock(), temporary_database("scale"):
+        call_command("migrate", database=ALIAS, verbosity=0)
+        with connections[ALIAS].cursor() as cursor:
+            fill(cursor.connection, rows)
+        connections[ALIAS].close()
+        yield
+
+
+@pytest.fixture
+def viewer(settings):
+    settings.AUDIT = {"BROWSER_USING": ALIAS}
+    return client_of("viewer")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement that was sent, and how it is carried out."""
+
+    sql: str
+    plan: dict[str, Any]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        """All nodes of the plan."""
+        yield from _nodes(self.plan)
+
+
+@contextmanager
+def asking() -> Iterator[list[Query]]:
+    """Collect what the block asks of the large tables; the plans are there after it."""
+    queries: list[Query] = []
+    with CaptureQueriesContext(connections[ALIAS]) as captured:
+        yield queries
+    for each in captured.captured_queries:
+        if re.search(r'FROM "?audit_', each["sql"]):
+            queries.append(Query(each["sql"], _plan(each["sql"])))
+
+
+def _plan(sql: str) -> dict[str, Any]:
+    # With the planner's own choice, which pages do not leave to it where values inside of documents are asked for.
+    scan = "off" if "#>>" in sql else "on"
+    with connections[ALIAS].cursor() as cursor:
+        cursor.connection.execute(f"SET LOCAL enable_seqscan = {scan}")
+        [[[found]]] = cursor.connection.execute(f"EXPLAIN (FORMAT JSON) {sql}".encode()).fetchall()
+    return found["Plan"]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+def _unbounded(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Scans of a large table that no LIMIT ends."""
+    if plan["Node Type"] == "Limit":
+        return
+    if plan.get("Relation Name") in LARGE:
+        yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _unbounded(inner)
+
+
+def bounded(queries: list[Query], most: int) -> None:
+    """Assert that no query reads a large table as a whole, and that there are no more than so many."""
+    assert 0 < len(queries) <= most, [each.sql[:200] for each in queries]
+    for query in queries:
+        told = f"{query.sql}\n{json.dumps(query.plan, indent=1)}"
+        assert not re.search(r"\bOFFSET\b|\bDISTINCT\b(?! unnest)", query.sql), told
+        scanned = [each for each in query.nodes() if each["Node Type"] in ("Seq Scan", "Sample Scan")]
+        assert not [each for each in scanned if each["Relation Name"] in LARGE], told
+        for each in _unbounded(query.plan):
+            # Without a LIMIT, only rows that are named one by one.
+            assert re.match(r"\(?\(?(id|task_id|parent) (=|>=)", each.get("Index Cond") or "") or (
+                each["Node Type"] == "Bitmap Heap Scan" and re.match(r"\(?(id|task_id) =", each["Recheck Cond"])
+            ), told
+
+
+@pytest.mark.parametrize("asked", FILTERS)
+def test_the_list_in_every_range(viewer, asked):
+    for span in SPANS:
+        with asking() as queries:
+            response = viewer.get(f"{TASKS}?since={span}&{asked}")
+        assert response.status_code == 200
+        assert response.context_data["facets_degraded"] in (True, False)
+        bounded(queries, 6)
+
+
+@pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "q=ticket", "actor=orch-1", "action=deploy"])
+def test_pages_far_away_and_back(viewer, asked):
+    middle = datetime.now(UTC) - timedelta(days=DAYS / 2)
+    place = f"{round(middle.timestamp() * 1e6)}_{'0' * 32}"
+    for way in ("after", "before"):
+        with asking() as queries:
+            response = viewer.get(f"{TASKS}?since=all&{asked}&{way}={place}")
+        assert len(response.context_data["rows"]) == 50
+        bounded(queries, 6)
+        page = next(each for each in queries if "LEFT(" in each.sql and "ROW(" in each.sql)
+        assert re.search(r"created_at [<>]|ROW\(", "".join(each.get("Index Cond", "") for each in page.nodes())), page
+
+
+def test_a_task(viewer):
+    for key in Task.objects.using(ALIAS).order_by("-created_at").values_list("id", flat=True)[:1000:99]:
+        with asking() as queries:
+            assert viewer.get(f"{TASKS}{key}/change/").status_code == 200
+        bounded(queries, 4)
+        with asking() as queries:
+            assert viewer.get(f"{TASKS}{key}/raw/").status_code == 200
+        bounded(queries, 4)
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "kind=note", "kind=suggestion", "kind=step", "kind=note&kind=step", "kind=transition"]
+)
+def test_the_log_in_every_range_and_far_away(viewer, asked):
+    middle = datetime.now(UTC) - timedelta(days=DAYS / 2)
+    place = f"after={round(middle.timestamp() * 1e6)}_17"
+    for given in (*(f"since={span}" for span in SPANS), f"since=all&{place}"):
+        with asking() as queries:
+            response = viewer.get(f"{LOG}?{given}&{asked}")
+        assert response.status_code == 200
+        bounded(queries, 6)
+
+
+def test_the_log_of_a_task(viewer):
+    key = Task.objects.using(ALIAS).order_by("created_at").values_list("id", flat=True)[100]
+    with asking() as queries:
+        response = viewer.get(f"{LOG}?task={key}")
+    assert len(response.context_data["rows"]) >= 3
+    bounded(queries, 6)
+
+
+@pytest.mark.parametrize("state", ["", "due", "waiting", "held", "overdue", "leased"])
+def test_the_queue(viewer, state):
+    with asking() as queries:
+        assert viewer.get(f"{QUEUE}?state={state}").status_code == 200
+    bounded(queries, 6)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("audit_list",),
+        ("audit_list", "--status", "failed"),
+        ("audit_list", "--service", "svc-3"),
+        ("audit_list", "--search", RARE_WORD),
+        ("audit_list", "--search", "ticket"),
+        ("audit_list", "--error-type", "TimeoutError"),
+        ("audit_list", "--actor", "orch-1", "--since", "all"),
+        ("audit_stats",),
+        ("audit_stats", "--since", "7d", "--service", "svc-3"),
+        ("audit_stats", "--since", "all", "--limit", "5000"),
+        ("audit_queue", "list"),
+    ],
+)
+def test_commands(argv):
+    out = StringIO()
+    with asking() as queries:
+        call_command(*argv, "--database", ALIAS, stdout=out, stderr=out)
+    assert out.getvalue()
+    bounded(queries, 6)
+
+
+def test_going_on_from_a_task_in_a_command():
+    key = Task.objects.using(ALIAS).order_by("created_at").values_list("id", flat=True)[1000]
+    out = StringIO()
+    with asking() as queries:
+        call_command("audit_list", "--before", str(key), "--database", ALIAS, stdout=out, stderr=out)
+    bounded(queries, 6)
