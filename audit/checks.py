@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import connections, router
 
-from audit import conf, inspection
+from audit import conf, inspection, redaction
+from audit.exceptions import AuditError
 from audit.models import Task
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
@@ -59,7 +60,7 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
         )
     found += [
         Error(problem, hint="The keys and their types are in audit/conf.py.", id="audit.E004")
-        for problem in conf.problems()
+        for problem in _settings()
     ]
     return found
 
@@ -81,6 +82,16 @@ def check_database(
             continue
         found += _server(alias, connection) or _guards(alias)
     return found
+
+
+def _settings() -> list[str]:
+    problems = conf.problems()
+    if not problems:
+        try:
+            redaction.check()
+        except AuditError as error:
+            problems = [str(error)]
+    return problems
 
 
 def _not_postgresql(alias: str) -> Error:

@@ -128,7 +128,7 @@ def moment(field: str, value: object) -> datetime:
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidValue(field, value, "is naive; give it a time zone (django.utils.timezone.now())")
     if not EARLIEST <= value < LATEST:
-        raise InvalidValue(field, value, f"must lie between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}")
+        raise InvalidValue(field, value, f"must lie between {EARLIEST.date()} and {LATEST.date()}")
     return value
 
 

@@ -288,7 +288,13 @@ def test_the_postgres_app_is_missing(settings):
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"LEASE": 60}, "'LEASE'"), ({"LEASE_SECONDS": "60"}, "'60'"), ([], "list"), ({"MAX_EXPIRIES": 0}, "0")],
+    [
+        ({"LEASE": 60}, "'LEASE'"),
+        ({"LEASE_SECONDS": "60"}, "'60'"),
+        ([], "list"),
+        ({"MAX_EXPIRIES": 0}, "0"),
+        ({"REDACT_PATTERNS": ["("]}, "is not a regular expression"),
+    ],
 )
 def test_audit_setting(settings, given, named):
     settings.AUDIT = given

@@ -117,8 +117,8 @@ def test_a_claim_in_progress_is_skipped_not_waited_for() -> None:
     approved(2)
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
-        sql = claim_tasks_sql(Task, "")
-        cursor.execute(sql, [1, 1, "first", LEASE, "first"])
+        sql = claim_tasks_sql(Task, "", 1)
+        cursor.execute(sql, ["first", LEASE, "first"])
         (first,) = cursor.fetchall()
         with transaction.atomic(), connection.cursor() as mine:
             mine.execute("SET LOCAL lock_timeout = '2s'")
@@ -267,11 +267,11 @@ HEADS = {
 def test_head_of_line(kind: str, head: str) -> None:
     if kind == "tasks":
         _fill("approved", *HEADS[head])
-        sql, index, table = claim_tasks_sql(Task, ""), "audit_task_claim", "audit_task"
+        sql, index, table = claim_tasks_sql(Task, "", 1), "audit_task_claim", "audit_task"
     else:
         _fill("paused", *HEADS[head])
-        sql, index, table = claim_entries_sql(PauseQueueEntry, ""), "audit_pause_queue_claim", "audit_pause_queue"
-    found = plan_of(sql, [1, 1, "w", LEASE, "w"])["Plan"]
+        sql, index, table = claim_entries_sql(PauseQueueEntry, "", 1), "audit_pause_queue_claim", "audit_pause_queue"
+    found = plan_of(sql, ["w", LEASE, "w"])["Plan"]
     scans = [node for node in nodes(found) if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
     assert any(node.get("Index Name") == index for node in scans), scans
     assert not any(node["Node Type"] == "Seq Scan" for node in scans), scans
@@ -289,7 +289,7 @@ def test_recovery_looks_at_executing_tasks_alone() -> None:
     )
     from audit.querysets.claims import recover_tasks_sql
 
-    found = plan_of(recover_tasks_sql(Task), [10, 3, "r"])["Plan"]
+    found = plan_of(recover_tasks_sql(Task, 10), [3, "r"])["Plan"]
     scans = [node for node in nodes(found) if node.get("Relation Name") == "audit_task"]
     assert any(node.get("Index Name") == "audit_task_executing" for node in scans)
     assert not any(node["Node Type"] == "Seq Scan" for node in scans)
@@ -300,12 +300,12 @@ def test_the_plan_keeps_its_index_as_a_generic_plan() -> None:
     """Statuses are literals: as parameters, a generic plan could not prove the partial index."""
     _fill("approved", (20_000, 3, -60))
     with connection.cursor() as cursor:
-        sql = claim_tasks_sql(Task, "")
-        for number, kind in enumerate(("int", "int", "text", "interval", "text"), 1):
+        sql = claim_tasks_sql(Task, "", 1)
+        for number, kind in enumerate(("text", "interval", "text"), 1):
             sql = sql.replace("%s", f"${number}::{kind}", 1)
         cursor.execute(f"PREPARE claim AS {sql}")
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        cursor.execute("EXPLAIN EXECUTE claim (1, 1, 'w', '1 minute', 'w')")
+        cursor.execute("EXPLAIN EXECUTE claim ('w', '1 minute', 'w')")
         lines = "\n".join(line for (line,) in cursor.fetchall())
         cursor.execute("DEALLOCATE claim")
     assert "audit_task_claim" in lines

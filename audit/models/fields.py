@@ -40,7 +40,7 @@ class JSONField(models.JSONField):
         if not isinstance(value, str):
             return super().from_db_value(value, expression, connection)
         try:
-            document = json.loads(value, cls=self.decoder, parse_float=_finite)
+            document = _decode(value)
         except (ValueError, RecursionError):
             return UnreadableJSON(value)
         if value.count("[") + value.count("{") > MAX_DEPTH and _too_deep(document):
@@ -62,6 +62,9 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError("a number beyond a float")
     return number
+
+
+_decode = json.JSONDecoder(parse_float=_finite).decode
 
 
 def _too_deep(document: Any) -> bool:

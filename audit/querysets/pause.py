@@ -54,8 +54,8 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
             where, params = condition(self, self.db)
         except EmptyResultSet:
             return []
-        sql = claim_entries_sql(self.model, where)
-        return fetch(self.model, self.db, sql, [*params, limit, limit, worker, lease, actor])
+        sql = claim_entries_sql(self.model, where, limit)
+        return fetch(self.model, self.db, sql, [*params, worker, lease, actor], prepare=not where)
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[PauseQueueEntry]:
         """Claim from async code; see `claim`."""

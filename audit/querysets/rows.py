@@ -1,12 +1,12 @@
 """Runs one statement and makes model instances of the rows it returns."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
 from functools import cache
 from typing import Any, TypeVar
 
 from django.db import connections, models
-from psycopg.types.datetime import TimestamptzLoader
+
+from audit.querysets.preparing import run
 
 __all__ = ["columns", "execute", "fetch"]
 
@@ -21,25 +21,28 @@ def columns(model: type[models.Model], alias: str) -> str:
     return ", ".join(f"{alias}.{field.column}" for field in model._meta.concrete_fields)
 
 
-def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> list[ModelT]:
-    """Run a statement whose rows are `columns(model, …)` and return instances read from `using`."""
-    return [instance for (instance,) in execute([model], using, sql, params)]
+def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any], *, prepare: bool = True) -> list[ModelT]:
+    """Run a statement whose rows are `columns(model, …)` and return instances read from `using`; see `execute`."""
+    return [instance for (instance,) in execute([model], using, sql, params, prepare=prepare)]
 
 
-def execute(kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+def execute(
+    kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any], *, prepare: bool = True
+) -> list[tuple[Any, ...]]:
     """Run a statement whose rows are the columns of several models, one after the other.
+
+    Args:
+        kinds: the models.
+        using: the alias of the database.
+        sql: the statement.
+        params: for its placeholders.
+        prepare: whether it may be prepared; not when Django compiled a part of it, for values bound by the client.
 
     Returns:
         A tuple of instances for each row, one for each model.
     """
     connection = connections[using]
-    with connection.cursor() as cursor:
-        if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this
-            # one, in C. A claim of a hundred tasks brings five hundred moments.
-            cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-        cursor.execute(sql, params)
-        rows = cursor.fetchall()
+    rows = run(using, sql, params, prepare)
     readers = []
     start = 0
     for model in kinds:

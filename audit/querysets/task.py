@@ -229,17 +229,21 @@ class TaskQuerySet(models.QuerySet["Task"]):
             InvalidValue: an empty worker, a limit or lease that is not positive, actions given as one string.
         """
         worker, limit, lease, actor = claim_arguments(worker, limit, lease)
-        if actions is not None:
-            if isinstance(actions, str):
-                raise InvalidValue("actions", actions, "must be a list of actions")
-            return self.with_action(*actions).claim(worker, limit, lease)
+        if isinstance(actions, str):
+            raise InvalidValue("actions", actions, "must be a list of actions")
+        kinds = None if actions is None else [validation.label("action", each) for each in actions]
+        if kinds == []:
+            return []
         self._for_write = True
         try:
             where, params = condition(self, self.db)
         except EmptyResultSet:
             return []
-        sql = claim_tasks_sql(self.model, where)
-        return fetch(self.model, self.db, sql, [*params, limit, limit, worker, lease, actor])
+        prepare = not where
+        if kinds is not None:
+            where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
+        sql = claim_tasks_sql(self.model, where, limit)
+        return fetch(self.model, self.db, sql, [*params, worker, lease, actor], prepare=prepare)
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Claim from async code; see `claim`."""
@@ -267,7 +271,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             validation.whole(name, number)
         self._for_write = True
         actor = get_actor() or "audit:recovery"
-        return fetch(self.model, self.db, recover_tasks_sql(self.model), [limit, max_expiries, actor])
+        return fetch(self.model, self.db, recover_tasks_sql(self.model, limit), [max_expiries, actor])
 
     async def arecover_expired(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Recover from async code; see `recover_expired`."""

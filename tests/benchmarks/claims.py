@@ -29,9 +29,9 @@ class _Sizes:
     """How much is done in a cell."""
 
     def __init__(self, scale: float) -> None:
-        self.single = max(10, int(600 * scale))
+        self.single = max(10, int(400 * scale))
         self.warm = max(2, int(20 * min(scale, 1)))
-        self.batches = max(3, int(80 * scale))
+        self.batches = max(3, int(50 * scale))
         self.batch = 100
         self.request = max(100, int(10_000 * scale))
 
@@ -98,15 +98,17 @@ def _crew_rates(
     with _filled(place, contender, workers * (each + sizes.warm)):
         crew.order(workers, "claim", count=1, times=sizes.warm)
         yield "claim one", crew.rate(workers, "claim", count=1, times=each, seconds=_SECONDS)
-        crew.order(workers, "complete", times=sizes.warm)
-        yield "complete", crew.rate(workers, "complete", times=each, seconds=_SECONDS)
+        if "complete" in contender.steps:
+            crew.order(workers, "complete", times=sizes.warm)
+            yield "complete", crew.rate(workers, "complete", times=each, seconds=_SECONDS)
     each = sizes.batches // (1 if workers == 1 else 2)
     with _filled(place, contender, workers * sizes.batch * (each + 2)):
         crew.order(workers, "claim", count=sizes.batch, times=2)
         yield "hundred", crew.rate(workers, "claim", count=sizes.batch, times=each, seconds=_SECONDS)
-    with _filled(place, contender, 0):
-        crew.order(workers, "request", count=20)
-        yield "request", crew.rate(workers, "request", count=sizes.request)
+    if "request" in contender.steps:
+        with _filled(place, contender, 0):
+            crew.order(workers, "request", count=20)
+            yield "request", crew.rate(workers, "request", count=sizes.request // workers)
     crew.order(workers, "forget")
 
 
@@ -140,12 +142,12 @@ def _pgbench_rates(
         )
         connection.execute("VACUUM ANALYZE bench_claims")
         yield "complete", rate(statements["complete"], each, sizes.warm)
-    each = sizes.batches // (1 if workers == 1 else 2)
-    with _filled(place, Own, workers * sizes.batch * (each + 2)):
-        yield "hundred", sizes.batch * rate(statements["hundred"], each, 2)
     if subject == RAW:
+        each = sizes.batches // (1 if workers == 1 else 2)
+        with _filled(place, Own, workers * sizes.batch * (each + 2)):
+            yield "hundred", sizes.batch * rate(statements["hundred"], each, 2)
         with _filled(place, Own, 0):
-            yield "request", sizes.request * rate(statements["request"], 1, 0)
+            yield "request", sizes.request // workers * rate(statements[f"request {workers}"], 1, 0)
 
 
 def _statements(place: Place, sizes: _Sizes) -> dict[str, str]:
@@ -160,35 +162,47 @@ def _statements(place: Place, sizes: _Sizes) -> dict[str, str]:
         plain.execute("INSERT INTO bench_floor (id) SELECT generate_series(1, 50000)")
         plain.execute("VACUUM ANALYZE bench_floor")
         Own.empty(plain)
-        Own.fill(plain, sizes.batch + 1)
-        sent: list[str] = []
+        Own.fill(plain, 2 * sizes.batch + 1)
 
-        def see(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-            sent.append(ClientCursor(plain).mogrify(sql, params))
-            return execute(sql, params, many, context)
+        def sent(act: Callable[[], object]) -> list[str]:
+            """Whatever an act sends to the database, with its parameters written in."""
+            statements: list[str] = []
 
-        with connection.execute_wrapper(see):
-            [claimed] = Task.objects.claim("worker")
-            Task.objects.claim("worker", limit=sizes.batch)
-            claimed.complete({"output_summary": "ok"})
-            request = {"action": ACTION, "services": SERVICES, "plan": PLAN, "actor": "alice"}
-            Task.objects.bulk_request(request for _ in range(sizes.request))
+            def see(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+                statements.append(ClientCursor(plain).mogrify(sql, params).strip() + ";")
+                return execute(sql, params, many, context)
+
+            with connection.execute_wrapper(see):
+                act()
+            return statements
+
+        claimed = Task.objects.claim("worker", limit=sizes.batch)
+        [one] = sent(lambda: Task.objects.claim("worker"))
+        [hundred] = sent(lambda: Task.objects.claim("worker", limit=sizes.batch))
+        [complete] = sent(lambda: claimed[0].complete({"output_summary": "ok"}))
+        request = {"action": ACTION, "services": SERVICES, "plan": PLAN, "actor": "alice"}
+        requests = {
+            f"request {workers}": sent(lambda n=sizes.request // workers: Task.objects.bulk_request([request] * n))
+            for workers in WORKERS
+        }
         connection.close()
-    one, hundred, complete, *requests = (statement.strip() for statement in sent)
     for column in ("claim_token", "id"):
         # Client 0 of four takes the rows 1, 5, 9…
         found = f"(SELECT {column} FROM bench_claims WHERE n = (:i - 1) * :clients + :client_id + 1)"
         complete = re.sub(rf"\b{column} = '{_UUID}'(::uuid)?", f"{column} = {found}", complete)
-    fresh = "(SELECT array_agg(uuidv7()) FROM generate_series(1, {}))"
-    requests = [
-        re.sub(r"'\{[^']*\}'::uuid\[\]", lambda ids: fresh.format(ids[0].count(",") + 1), each) for each in requests
-    ]
     return {
-        "claim one": f"{one};",
-        "hundred": f"{hundred};",
-        "complete": f"{complete};",
-        "request": "\n".join(["BEGIN;", *(f"{each};" for each in requests), "COMMIT;"]),
+        "claim one": one,
+        "hundred": hundred,
+        "complete": complete,
+        **{name: "\n".join(["BEGIN;", *map(_with_new_ids, texts), "COMMIT;"]) for name, texts in requests.items()},
     }
+
+
+def _with_new_ids(insert: str) -> str:
+    def made(ids: re.Match[str]) -> str:
+        return f"(SELECT array_agg(uuidv7()) FROM generate_series(1, {ids[0].count(',') + 1}))"
+
+    return re.sub(r"'\{[^']*\}'::uuid\[\]", made, insert)
 
 
 def _print(report: Report, sizes: _Sizes, crews: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
@@ -13,7 +14,16 @@ from tests.benchmarks.work import ACTION, PLAN, SERVICES
 
 ResultT = TypeVar("ResultT")
 
-__all__ = ["AsyncContender", "Contender", "Own", "OwnPrepared", "empty_audit", "fill_audit"]
+__all__ = [
+    "AsyncContender",
+    "Contender",
+    "Driver",
+    "Own",
+    "OwnPlanning",
+    "connection_words",
+    "empty_audit",
+    "fill_audit",
+]
 
 
 class Contender:
@@ -26,6 +36,8 @@ class Contender:
     """The OPTIONS of Django's connection."""
     log: ClassVar[str]
     """What a claim and an end write besides the job's row."""
+    steps: ClassVar[tuple[str, ...]] = ("claim", "complete", "request")
+    """What is measured of it."""
     alone: ClassVar[tuple[str, ...]] = ()
     """The steps it has no batch API for: a loop of single ones is measured."""
 
@@ -53,6 +65,9 @@ class Contender:
 
     def open(self) -> None:
         """Connect, or get ready to."""
+
+    def close(self) -> None:
+        """Let go of what would complain at the end of the process."""
 
     def claim(self, count: int) -> Any:
         """Claim jobs and keep them in `claimed`."""
@@ -173,8 +188,34 @@ class Own(Contender):
         return len(self._tasks.bulk_request(request for _ in range(count)))
 
 
-class OwnPrepared(Own):
-    """This app on a connection that prepares its statements, as Django's OPTIONS can ask for."""
+class OwnPlanning(Own):
+    """This app on a connection that prepares nothing."""
 
-    name = "ours, statements prepared"
-    options: ClassVar[dict[str, object]] = {"server_side_binding": True, "prepare_threshold": 0}
+    name = "ours, as behind a pooler"
+    options: ClassVar[dict[str, object]] = {"prepare_threshold": None}
+
+
+class Driver(Own):
+    """The driver alone: the statement of our claim, prepared, its rows read and nothing made of them."""
+
+    name = "psycopg alone, same SQL"
+    steps = ("claim",)
+
+    def open(self) -> None:
+        from django.db import connection
+
+        from audit.models import Task
+        from audit.querysets.claims import claim_tasks_sql
+
+        self._sql = lambda count: claim_tasks_sql(Task, "", count)
+        self._connection = psycopg.connect(autocommit=True, **connection_words(connection))
+
+    def claim(self, count: int) -> int:
+        params = ["worker", timedelta(seconds=60), "worker"]
+        return len(self._connection.execute(self._sql(count), params, prepare=True).fetchall())
+
+
+def connection_words(connection: Any) -> dict[str, Any]:
+    """What a driver of its own needs to know to connect to the database of Django's connection."""
+    parameters = connection.get_connection_params()
+    return {name: parameters[name] for name in ("dbname", "host", "port", "user")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tests.benchmarks.contenders import AsyncContender, Contender, Own, OwnPrepared
+from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnPlanning, connection_words
 from tests.benchmarks.work import ACTION, arguments
 
 __all__ = ["CONTENDERS", "job"]
@@ -55,12 +55,13 @@ class Procrastinate(AsyncContender):
         from django.db import connection
         from procrastinate import App, PsycopgConnector
 
-        parameters = {**connection.get_connection_params()}
-        known = {name: parameters[name] for name in ("dbname", "host", "port", "user")}
-        self._app = App(connector=PsycopgConnector(kwargs=known, min_size=1, max_size=1))
+        self._app = App(connector=PsycopgConnector(kwargs=connection_words(connection), min_size=1, max_size=1))
         self._task = self._app.task(name=ACTION)(job)
         self._worker: int | None = None
         self.run(self._app.open_async())
+
+    def close(self) -> None:
+        self.run(self._app.close_async())
 
     async def claim(self, count: int) -> int:
         manager = self._app.job_manager
@@ -117,10 +118,8 @@ class PgQueuer(AsyncContender):
         from pgqueuer.ports.repository import EntrypointExecutionParameter
         from pgqueuer.queries import Queries
 
-        parameters = {**connection.get_connection_params()}
-        known = {name: parameters[name] for name in ("dbname", "host", "port", "user")}
         self._queries = Queries.from_psycopg_connection(
-            self.run(psycopg.AsyncConnection.connect(autocommit=True, **known))
+            self.run(psycopg.AsyncConnection.connect(autocommit=True, **connection_words(connection)))
         )
         self._entrypoints = {ACTION: EntrypointExecutionParameter(concurrency_limit=0)}
         self._worker = uuid.uuid4()
@@ -216,5 +215,5 @@ class TasksDb(Contender):
 
 
 CONTENDERS: dict[str, type[Contender]] = {
-    each.name: each for each in (Own, OwnPrepared, PgQueuer, Procrastinate, TasksDb)
+    each.name: each for each in (Own, OwnPlanning, Driver, PgQueuer, Procrastinate, TasksDb)
 }

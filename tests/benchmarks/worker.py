@@ -78,6 +78,7 @@ def main(name: str) -> None:
             doing = contender.complete if step == "complete" else partial(getattr(contender, step), order["count"])
             answer = contender.loop(doing, times, seconds)
         print(json.dumps(answer), flush=True)  # noqa: T201 - the answer to the parent
+    contender.close()
 
 
 if __name__ == "__main__":
