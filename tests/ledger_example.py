@@ -13,7 +13,7 @@ from audit.ledger.note import KeyKind, Note, Signer, sign
 from audit.ledger.proof import Growth, Proof
 from audit.ledger.tiles import Nodes, grow
 
-__all__ = ["COSIGNED_AT", "LOG", "LOG_ROW", "TASK", "TASK_ID", "WITNESS", "Log", "a_log_row", "a_task"]
+__all__ = ["COSIGNED_AT", "DOCUMENT", "LOG", "LOG_ROW", "TASK", "TASK_ID", "WITNESS", "Log", "a_log_row", "a_task"]
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "ledger-format.md").read_text(encoding="utf-8")
 TASK, LOG_ROW = (

@@ -1,6 +1,7 @@
 """Files of proofs: what they prove, every way to forge them, and the readers."""
 
 import base64
+import re
 from dataclasses import replace
 from hashlib import sha256
 
@@ -23,7 +24,7 @@ from audit.ledger.errors import (
 from audit.ledger.merkle import inclusion_proof, node_hash
 from audit.ledger.note import KeyKind, generate, to_base64
 from audit.ledger.proof import Growth, Proof, check, check_growth, parse_all
-from tests.ledger_example import COSIGNED_AT, LOG, LOG_ROW, TASK, TASK_ID, WITNESS, Log, a_log_row, a_task
+from tests.ledger_example import COSIGNED_AT, DOCUMENT, LOG, LOG_ROW, TASK, TASK_ID, WITNESS, Log, a_log_row, a_task
 
 OTHER_ID = "01935a2e-7c00-7abc-8def-000000000000"
 EARLIER = a_log_row(id=1200, from_status="pending", to_status="approved", actor="bob")
@@ -471,3 +472,26 @@ def test_reading_raises_its_own_errors_only(at: int, cut: int, put: bytes) -> No
 def test_the_checkpoint_of_a_proof_opens_on_its_own() -> None:
     [proof] = parse_all(proofs(3))
     assert open_checkpoint(proof.checkpoint, KEYS).checkpoint == LEDGER.head()
+
+
+# The document
+
+
+def test_the_documents_example_holds() -> None:
+    ledger = Log(LOG_ROW, TASK, b"another row")
+    keys, nodes, checkpoint, proof, growth = re.findall(
+        r"^```\n(.*?)^```$", DOCUMENT.split("## A log of three rows")[1], re.MULTILINE | re.DOTALL
+    )
+    assert keys.split() == [LOG.secret(), str(LOG.verifier), WITNESS.secret(), str(WITNESS.verifier)]
+    told = [line.rsplit(None, 1) for line in nodes.splitlines()]
+    assert {name: value for name, value in told if name != "root"} == {
+        f"{level} {index}": ledger.node(level, index).hex() for level, index in ((0, 0), (0, 1), (0, 2), (1, 0))
+    }
+    assert told[-1] == ["root", ledger.head().root.hex()]
+    assert checkpoint == str(ledger.checkpoint())
+    extra = to_base64(TASK)
+    assert proof == str(ledger.proof(1)).replace(extra, f"{extra[:60]}…")
+    assert f"60 of {len(extra)} characters" in DOCUMENT
+    assert growth == str(ledger.growth(1))
+    assert check(proof.replace(f"{extra[:60]}…", extra), KEYS, witnesses=[WITNESS.verifier], quorum=1).task
+    assert check_growth(growth, ledger.checkpoint(1), KEYS)
