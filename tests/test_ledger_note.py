@@ -315,6 +315,18 @@ def test_the_time_of_a_cosignature_cannot_be_changed() -> None:
             WITNESS.verifier.check(str(HEAD), moved)
 
 
+def test_a_time_beyond_what_the_format_takes_does_not_fit_though_it_is_signed() -> None:
+    plain = Signer(name="x", kind=KeyKind.ED25519, seed=WITNESS.seed)
+    for at, fits in ((2**63 - 1, True), (2**63, False)):
+        data = at.to_bytes(8) + plain.sign(f"cosignature/v1\ntime {at}\n{HEAD}").data
+        signature = Signature(name=WITNESS.name, key_id=WITNESS.verifier.key_id, data=data)
+        if fits:
+            assert WITNESS.verifier.check(str(HEAD), signature) == at
+        else:
+            with pytest.raises(InvalidSignature):
+                WITNESS.verifier.check(str(HEAD), signature)
+
+
 @pytest.mark.parametrize(("signer", "at"), [(LOG, 5), (WITNESS, None), (WITNESS, -1), (WITNESS, 2**63)])
 def test_only_witnesses_tell_the_time(signer: Signer, at: int | None) -> None:
     with pytest.raises(ValueError, match="cannot sign with the time"):

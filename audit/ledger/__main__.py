@@ -1,4 +1,4 @@
-"""`python -m audit.ledger`: check proofs on a machine that has neither Django nor the database.
+"""`python -m audit.ledger`: check and witness on a machine that has neither Django nor the database.
 
 It needs Python and `cryptography`, and runs from the wheel as it is: `PYTHONPATH=….whl python -m audit.ledger`.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from audit.ledger import report
+from audit.ledger import keys, report, witness
 from audit.ledger.checkpoint import open_checkpoint
 from audit.ledger.errors import InvalidKey, LedgerError, Unproven
-from audit.ledger.note import KeyKind, Verifier
+from audit.ledger.note import KeyKind, Verifier, generate, to_base64
 from audit.ledger.proof import check, check_growth
 from audit.terminal import safe
 
@@ -71,6 +72,39 @@ def _consistency(options: argparse.Namespace) -> Iterable[str]:
     return report.growth_as_text(old, new)
 
 
+def _keygen(options: argparse.Namespace) -> Iterable[str]:
+    signer = generate(options.name, KeyKind.COSIGNATURE if options.witness else KeyKind.ED25519)
+    if options.out:
+        keys.write(options.out, signer)
+    for line in keys.advice(signer, options.out):
+        _note(line)
+    return [str(signer.verifier) if options.out else signer.secret()]
+
+
+def _witness(options: argparse.Namespace) -> Iterable[str]:
+    signers = keys.read(options.signing_key)
+    if len(signers) != 1:
+        raise InvalidKey(f"{options.signing_key} holds {len(signers)} keys; a witness signs with one.")
+    signature = witness.cosign(
+        _read(options.file),
+        options.state,
+        signers[0],
+        options.key,
+        now=int(time.time()),
+        origin=options.origin,
+        first=options.first,
+    )
+    return [str(signature)]
+
+
+def _remembered(options: argparse.Namespace) -> Iterable[str]:
+    known = witness.remembered(options.state)
+    if not known:
+        _note(f"{options.state} remembers no log.")
+    for origin, checkpoint in known.items():
+        yield f"{checkpoint.size} {to_base64(checkpoint.root)} {safe(origin)}"
+
+
 def _trust(options: argparse.Namespace) -> dict[str, Any]:
     """Collect whom to believe."""
     if (options.quorum or 0) > len(options.witness):
@@ -98,9 +132,14 @@ def _read(path: Path) -> str:
         raise LedgerError(f"{path} is no proof: byte {error.start} is not UTF-8.") from None
 
 
+def _note(line: str) -> None:
+    """Print for the person, beside the output proper."""
+    print(safe(line), file=sys.stderr)  # noqa: T201
+
+
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(safe(message), file=sys.stderr)  # noqa: T201
+    _note(message)
     return code
 
 
@@ -127,8 +166,8 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m audit.ledger",
-        description="Check proofs of tasks offline: no Django, no database.",
-        epilog="Exit codes: 0 proven, 1 not proven, 2 could not be judged.",
+        description="Check and witness proofs of tasks offline: no Django, no database.",
+        epilog="Exit codes: 0 proven or done, 1 not proven, 2 could not be judged or done.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     trust = argparse.ArgumentParser(add_help=False)
@@ -161,7 +200,40 @@ def _parser() -> argparse.ArgumentParser:
         if name == "consistency":
             command.add_argument("old", type=Path, metavar="OLD_CHECKPOINT", help="the older signed checkpoint")
         command.add_argument("file", type=Path, metavar="FILE", help="what to check; - reads standard input")
+    _add_witness(commands)
     return parser
+
+
+def _add_witness(commands: Any) -> None:
+    """Add what a witness needs, and keys."""
+    text = "cosign a checkpoint that grew from the one remembered, and print the signature line"
+    command = commands.add_parser("witness", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=_witness, format="text")
+    command.add_argument("file", type=Path, metavar="FILE", help="a consistency file; - reads standard input")
+    command.add_argument("--state", type=Path, required=True, metavar="FILE", help="where the witness remembers")
+    command.add_argument("--signing-key", type=Path, required=True, metavar="FILE", help="the witness's own key")
+    command.add_argument(
+        "--key",
+        action="append",
+        required=True,
+        type=_key(KeyKind.ED25519),
+        metavar="VKEY",
+        help="a key of the log; again for several",
+    )
+    command.add_argument("--origin", metavar="NAME", help="the log's name, if it is not that of its key")
+    command.add_argument("--first", action="store_true", help="take a log that is new here as it is")
+
+    text = "list what a witness remembers: size, root and name of each log"
+    command = commands.add_parser("remembered", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=_remembered, format="text")
+    command.add_argument("--state", type=Path, required=True, metavar="FILE", help="where the witness remembers")
+
+    text = "make a signing key; prints it, or with --out its verifier key"
+    command = commands.add_parser("keygen", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=_keygen, format="text")
+    command.add_argument("name", metavar="NAME", help="the log's or the witness's name, such as example.com/audit")
+    command.add_argument("--witness", action="store_true", help="a witness's key instead of a log's")
+    command.add_argument("--out", type=Path, metavar="FILE", help="a new file to write it to, for your eyes only")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from django.db import (
 )
 
 from audit.exceptions import AuditError
+from audit.ledger.errors import LedgerError, Unproven
 from audit.management import output
 from audit.status import Status
 
@@ -35,7 +36,7 @@ class AuditCommand(BaseCommand):
     """Base of the commands: `run` does the work and returns an exit code, or raises an error of this app.
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
-    with a message, or an `AuditError`, which ends with 2.
+    with a message, or an `AuditError` or `LedgerError`, which ends with 2 (an `Unproven` with 1).
     """
 
     requires_system_checks = ()
@@ -63,7 +64,9 @@ class AuditCommand(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Stopped.")
             raise SystemExit(130) from None
-        except AuditError as error:
+        except Unproven as error:
+            raise CommandError(output.safe(error), returncode=FAILED) from error
+        except (AuditError, LedgerError) as error:
             raise CommandError(output.safe(error), returncode=UNABLE) from error
         except Error as error:
             raise CommandError(_told(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE) from error

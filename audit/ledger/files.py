@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all, and still there after the power fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["create", "replace"]
+
+
+def create(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a new file, on disk when this returns.
+
+    Args:
+        path: where nothing is yet.
+        text: what it shall hold, as UTF-8.
+        mode: its permissions, as far as the umask leaves them.
+
+    Raises:
+        FileExistsError: something is there; it is left alone.
+        OSError: it cannot be written; nothing is left behind.
+    """
+    _write(path, text, mode)
+    _sync_folder(path.parent)
+
+
+def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file, or exchange what it holds at once; on disk when this returns.
+
+    One writer at a time: `<name>.new` beside it is written first.
+
+    Args:
+        path: the file.
+        text: what it shall hold, as UTF-8.
+        mode: its permissions, as far as the umask leaves them.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    _write(unfinished, text, mode)
+    unfinished.replace(path)
+    _sync_folder(path.parent)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
