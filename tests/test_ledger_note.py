@@ -386,6 +386,17 @@ def test_another_logs_checkpoint() -> None:
             open_checkpoint(note, [LOG.verifier], origin=origin)
 
 
+def test_a_later_epoch_is_the_same_log() -> None:
+    later = Checkpoint(origin=f"{LOG.name}/epoch/2", size=7, root=HEAD.root)
+    assert open_checkpoint(sign_checkpoint(later, LOG), [LOG.verifier]).checkpoint == later
+    with pytest.raises(WrongOrigin):
+        open_checkpoint(sign_checkpoint(later, LOG), [LOG.verifier], origin=LOG.name)
+    for origin in (f"{LOG.name}/epoch/1", f"{LOG.name}/epoch/x", f"{LOG.name}/2", f"{LOG.name}/epoch/2/epoch/2"):
+        strange = Checkpoint(origin=origin, size=7, root=HEAD.root)
+        with pytest.raises(WrongOrigin):
+            open_checkpoint(sign_checkpoint(strange, LOG), [LOG.verifier])
+
+
 ROOT = to_base64(HEAD.root)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.ledger.canonical import LOG_V1, TASK_V1, Uncanonical, canonical, leaf_hash, parse
+from audit.ledger.canonical import EPOCH_V1, LOG_V1, TASK_V1, Uncanonical, canonical, leaf_hash, parse
 from audit.ledger.checkpoint import open_checkpoint, sign
 from audit.ledger.errors import (
     InvalidProof,
@@ -163,6 +163,8 @@ def test_a_leaf_that_is_no_row() -> None:
     )
     for index in (0, 1):
         unproven(str(nameless.proof(index)), "it has no id")
+    epoch = {column.name: None for column in EPOCH_V1.columns}
+    unproven(str(Log(canonical(EPOCH_V1, epoch)).proof(0)), r"it is a row of audit\.epoch, not of a task or its log")
     unproven(str(LEDGER.proof(3, extra=None)), "does not carry the row")
 
 

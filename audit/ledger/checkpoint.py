@@ -19,6 +19,7 @@ from audit.ledger import note as notes
 from audit.ledger.errors import InvalidKey, Malformed, Unsigned, Unwitnessed, WrongOrigin, shown
 from audit.ledger.merkle import EMPTY_ROOT, HASH_SIZE
 from audit.ledger.note import KeyKind, Note, Signer, Verified, Verifier, from_base64, to_base64
+from audit.ledger.origins import epoch_of
 
 __all__ = ["MAX_LEAVES", "Checkpoint", "SignedCheckpoint", "open_checkpoint", "read_number", "sign"]
 
@@ -117,8 +118,8 @@ def open_checkpoint(
         verifiers: keys of the log, of kind ED25519. One that signed is enough; one whose signature does not fit is
             too many.
         witnesses: keys of witnesses, of kind COSIGNATURE. A signature by one that does not fit is too many.
-        origin: the log's name. Without it, it must be the name of a key that signed, so that a key which signs
-            another log's checkpoints too cannot pass them off as this one's.
+        origin: the log's name. Without it, it must be the name of a key that signed, or that of a later epoch of
+            the same log, so that a key which signs another log's checkpoints too cannot pass them off as this one's.
         quorum: how many of the witnesses must have cosigned.
 
     Raises:
@@ -139,9 +140,13 @@ def open_checkpoint(
         cosigned = notes.verify(note, witnesses)
     except Unsigned:
         cosigned = ()
-    accepted = (origin,) if origin is not None else tuple(each.verifier.name for each in signed)
-    if checkpoint.origin not in accepted:
-        raise WrongOrigin(checkpoint.origin, accepted)
+    names = tuple(dict.fromkeys(each.verifier.name for each in signed))
+    if origin is None:
+        expected = any(epoch_of(name, checkpoint.origin) for name in names)
+    else:
+        expected = checkpoint.origin == origin
+    if not expected:
+        raise WrongOrigin(checkpoint.origin, names if origin is None else (origin,))
     cosigners = {each.verifier.label for each in cosigned}
     if len(cosigners) < quorum:
         raise Unwitnessed(tuple(sorted(cosigners)), quorum)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from audit.ledger.canonical import LOG_V1, Form, Uncanonical, leaf_hash, parse
+from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash, parse
 from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint, read_number
 from audit.ledger.errors import InvalidProof, Malformed, shown
 from audit.ledger.merkle import HASH_SIZE, verify_consistency, verify_inclusion
@@ -280,6 +280,10 @@ def _proven(proof: Proof, head: SignedCheckpoint) -> ProvenRow:
         form, row = parse(proof.extra)
     except Uncanonical as error:
         raise InvalidProof(f"Leaf {proof.index} is in the log, but it is no row of an audit table: {error}.") from None
+    if form.table not in (TASK_V1.table, LOG_V1.table):
+        raise InvalidProof(
+            f"Leaf {proof.index} is in the log, but it is a row of {form.name}, not of a task or its log."
+        )
     proven = ProvenRow(form=form, row=row, row_hash=row_hash, index=proof.index, head=head)
     if row["id"] is None or proven.task_id is None:
         raise InvalidProof(f"Leaf {proof.index} is in the log, but it is no row of an audit table: it has no id.")
