@@ -4,6 +4,7 @@
 the database as well.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,14 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import connections, router
+from django.utils import timezone
 
 from audit import conf, inspection, redaction
 from audit.exceptions import AuditError
-from audit.models import Task
+from audit.inspection.flaws import applied_migrations
+from audit.ledger import keys
+from audit.ledger.verify.unsealed import backlog
+from audit.models import LedgerHead, Task
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
 
@@ -45,7 +50,7 @@ _IDS = {
 
 @register
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what can be told without a connection: E001 (database), E003 (apps), E004 (`AUDIT`)."""
+    """Check what can be told without a connection: E001 (database), E003 (apps), E004 (`AUDIT`), W003 (key)."""
     found: list[CheckMessage] = []
     alias = router.db_for_write(Task)
     if connections[alias].vendor != "postgresql":
@@ -62,6 +67,14 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
         Error(problem, hint="The keys and their types are in audit/conf.py.", id="audit.E004")
         for problem in _settings()
     ]
+    if keys.is_configured() and sys.argv[1:2] != ["audit_seal"]:
+        found.append(
+            Caution(
+                "The key that signs the ledger is in the environment of this process.",
+                hint="Give it to audit_seal alone: whoever breaks into a process that has it can sign a forged log.",
+                id="audit.W003",
+            )
+        )
     return found
 
 
@@ -94,6 +107,27 @@ def _settings() -> list[str]:
     return problems
 
 
+def _ledger(alias: str) -> list[CheckMessage]:
+    """W002: a log that is in use and whose sealer has fallen behind."""
+    if "0007_ledger_indexes" not in applied_migrations(alias):
+        return []
+    head = LedgerHead.objects.using(alias).filter(id=1, sealed_at__isnull=False).first()
+    if head is None:
+        return []
+    with connections[alias].cursor() as cursor:
+        left = backlog(cursor, head)
+    limit = conf.settings().LEDGER_MAX_AGE_SECONDS
+    if left.oldest is None or (timezone.now() - left.oldest).total_seconds() <= limit:
+        return []
+    return [
+        Caution(
+            f"{left.count} finished rows of {alias!r} are not sealed, the oldest of {left.oldest:%Y-%m-%d %H:%M} UTC.",
+            hint="Whoever owns the database can still rewrite them unseen. See why audit_seal does not run.",
+            id="audit.W002",
+        )
+    ]
+
+
 def _not_postgresql(alias: str) -> Error:
     return Error(
         f"The database {alias!r} is not PostgreSQL ({connections[alias].vendor}), which alone can enforce the trail.",
@@ -120,7 +154,8 @@ def _server_version(connection: Any) -> int:
 
 
 def _guards(alias: str) -> list[CheckMessage]:
-    found: list[CheckMessage] = [
+    found: list[CheckMessage] = _ledger(alias)
+    found += [
         Error(f"{flaw.problem} (database {alias!r})", hint=flaw.remedy, obj=flaw.name, id=_IDS[flaw.kind])
         for flaw in inspection.inspect(alias)
     ]

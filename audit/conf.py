@@ -43,6 +43,16 @@ class AuditSettings:
     TRACEBACK_CHARS: int = 16 * 1024
     """How much of a traceback is kept: its last characters."""
 
+    LEDGER_VERIFIERS: list[str] = field(default_factory=list)
+    """Verifier keys of the ledger (`audit_keygen` prints them), all of one name: the newest and its predecessors."""
+
+    LEDGER_CHECKPOINTS: str | None = None
+    """The directory that keeps exported checkpoints, outside the database; `audit_seal` writes to it and
+    `audit_verify` compares with it."""
+
+    LEDGER_MAX_AGE_SECONDS: int = 3_600
+    """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
+
     REDACT_KEYS: list[str] = field(default_factory=list)
     """Further key words whose values are masked, beside the narrow default (see `audit.redaction`)."""
 

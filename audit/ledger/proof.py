@@ -285,7 +285,7 @@ def _proven(proof: Proof, head: SignedCheckpoint) -> ProvenRow:
             f"Leaf {proof.index} is in the log, but it is a row of {form.name}, not of a task or its log."
         )
     proven = ProvenRow(form=form, row=row, row_hash=row_hash, index=proof.index, head=head)
-    if row["id"] is None or proven.task_id is None:
+    if row.get("id") is None or proven.task_id is None:
         raise InvalidProof(f"Leaf {proof.index} is in the log, but it is no row of an audit table: it has no id.")
     return proven
 

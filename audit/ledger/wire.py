@@ -12,7 +12,7 @@ from typing import Any
 
 from audit.ledger.canonical import Form, Kind, Uncanonical, names_text
 
-__all__ = ["columns", "wire_hash"]
+__all__ = ["columns", "wire_bytes", "wire_hash"]
 
 # PostgreSQL counts microseconds from 2000-01-01, the canonical form from 1970-01-01.
 _EPOCH = 946_684_800_000_000

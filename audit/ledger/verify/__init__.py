@@ -17,10 +17,10 @@ from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
 from audit.ledger.exported import Exported
 from audit.ledger.note import Verifier
+from audit.ledger.rows import snapshot
 from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.leaves import Leaves, Progress
-from audit.ledger.verify.rows import snapshot
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
 

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from audit.ledger.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
+from audit.ledger.rows import Raw
 from audit.ledger.verify.expected import Expected
 from audit.ledger.verify.findings import Code, Findings
-from audit.ledger.verify.rows import Raw
 from audit.ledger.verify.tree import Tree
 from audit.ledger.wire import wire_hash
 

@@ -9,7 +9,7 @@ from typing import Any
 from audit.ledger.verify.findings import MAX_FINDINGS, Code, Findings
 from audit.models import LedgerHead
 
-__all__ = ["Unsealed", "look_for_unsealed"]
+__all__ = ["Unsealed", "backlog", "look_for_unsealed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +62,7 @@ def look_for_unsealed(cursor: Any, head: LedgerHead, findings: Findings) -> Unse
         head: where sealing stands in that snapshot.
         findings: takes those that were put in behind the sealer's back.
     """
-    cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
-    (system,) = cursor.fetchone()
-    # On another server the mark says nothing until the sealer has run there (see `seal`, Note [Another server]).
-    low = str(head.low_xid or 0) if head.system_identifier == system else "0"
+    low = _low(cursor, head)
     if low != "0":
         cursor.execute(_INSERTED_TASKS, [low, MAX_FINDINGS + 1])
         for (task,) in cursor.fetchall():
@@ -86,8 +83,26 @@ def look_for_unsealed(cursor: Any, head: LedgerHead, findings: Findings) -> Unse
         findings.add(
             Code.ROW_INSERTED, f"No row of the execution log tells how the task {task} finished.", task=str(task)
         )
+    return backlog(cursor, head)
+
+
+def backlog(cursor: Any, head: LedgerHead) -> Unsealed:
+    """Count what waits for the sealer; costs no more than there is.
+
+    Args:
+        cursor: on the database of the head.
+        head: where sealing stands.
+    """
+    low = _low(cursor, head)
     cursor.execute(_UNSEALED, [low, low])
     counted = cursor.fetchall()
     return Unsealed(
         count=sum(count for count, _ in counted), oldest=min((at for _, at in counted if at is not None), default=None)
     )
+
+
+def _low(cursor: Any, head: LedgerHead) -> str:
+    cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
+    (system,) = cursor.fetchone()
+    # On another server the mark says nothing until the sealer has run there (see `seal`, Note [Another server]).
+    return str(head.low_xid or 0) if head.system_identifier == system else "0"

@@ -1,0 +1,137 @@
+"""Proofs of single tasks, and that the log only grew: text files that `python -m audit.ledger` checks anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from audit.exceptions import AuditError
+from audit.ledger import proof
+from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
+from audit.ledger.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.errors import LedgerError
+from audit.ledger.merkle import Node, consistency_proof, inclusion_proof
+from audit.ledger.note import Note, Verifier
+from audit.ledger.proof import Growth, Proof
+from audit.ledger.rows import Raw, snapshot
+from audit.ledger.stored import nodes
+from audit.ledger.wire import wire_bytes
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, Task
+from audit.status import FINISHED
+
+__all__ = ["CannotProve", "prove", "prove_growth"]
+
+
+class CannotProve(AuditError):
+    """There is no proof to give: `problem`."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+def prove(using: str, task_id: UUID, verifiers: Sequence[Verifier], *, with_log: bool = False) -> str:
+    """Write the proof of a finished task, as a C2SP tlog-proof that carries the row.
+
+    Args:
+        using: alias of the database; a replica will do.
+        task_id: which task.
+        verifiers: keys of the log; the proof is checked with them before it is handed out.
+        with_log: prove each row of its execution log that is sealed, too, in the same file.
+
+    Returns:
+        The file's text; whoever has it and a verifier key needs nothing else.
+
+    Raises:
+        CannotProve: there is no such task, it is not finished or not sealed yet, or what is stored of it is not what
+            was sealed.
+    """
+    with snapshot(using) as (raw, _):
+        signed = _signed(using)
+        rows: list[tuple[Form, UUID | int, int]] = [(TASK_V1, task_id, _leaf(using, task_id))]
+        if with_log:
+            logged = ExecutionLog.objects.using(using).filter(task_id=task_id).order_by("id")
+            ids = list(logged.values_list("pk", flat=True))
+            found = LedgerLeaf.objects.using(using).filter(log_id__in=ids).order_by("log_id")
+            rows += [(LOG_V1, log, index) for log, index in found.values_list("log_id", "index") if log is not None]
+        node = nodes(using)
+        text = "".join(_proof(raw, *row, signed, node) for row in rows)
+    try:
+        proof.check(text, verifiers)
+    except LedgerError as error:
+        raise CannotProve(f"The proof would not hold: {error} See manage.py audit_verify.") from error
+    return text
+
+
+def prove_growth(using: str, older: str, verifiers: Iterable[Verifier]) -> str:
+    """Write the proof that the log of now begins with the tree of an older checkpoint.
+
+    Args:
+        using: alias of the database.
+        older: the older checkpoint's text, signatures included.
+        verifiers: keys of the log; what comes out is checked with them first.
+
+    Returns:
+        The newest checkpoint with the proof: the request that a C2SP witness takes.
+
+    Raises:
+        CannotProve: the log does not continue that checkpoint.
+    """
+    verifiers = tuple(verifiers)
+    with snapshot(using):
+        signed = _signed(using)
+        new = Checkpoint.parse(Note.parse(signed).text)
+        try:
+            old = Checkpoint.parse(Note.parse(older).text)
+            old = open_checkpoint(older, verifiers, origin=old.origin).checkpoint
+        except LedgerError as error:
+            raise CannotProve(f"The older checkpoint cannot be used: {error}") from error
+        if old.size > new.size:
+            raise CannotProve(f"That checkpoint has {old.size} leaves, and the log has {new.size}: it was set back.")
+        if old.origin != new.origin:
+            raise CannotProve(f"That checkpoint is of {old.origin!r}, and the log is {new.origin!r} now.")
+        try:
+            hashes = consistency_proof(old.size, new.size, nodes(using))
+            text = str(Growth(old_size=old.size, hashes=hashes, checkpoint=signed))
+            proof.check_growth(text, older, verifiers, origin=new.origin)
+        except LedgerError as error:
+            raise CannotProve(f"The log does not continue that checkpoint: {error}") from error
+    return text
+
+
+def _signed(using: str) -> str:
+    newest = LedgerCheckpoint.objects.using(using).order_by("-epoch", "-size").values_list("note", flat=True).first()
+    if newest is None:
+        raise CannotProve("Nothing is sealed yet. Run manage.py audit_seal.")
+    return newest
+
+
+def _leaf(using: str, task_id: UUID) -> int:
+    index = LedgerLeaf.objects.using(using).filter(task_id=task_id).values_list("index", flat=True).first()
+    if index is not None:
+        return index
+    status = Task.objects.using(using).filter(pk=task_id).values_list("status", flat=True).first()
+    if status is None:
+        raise CannotProve(f"There is no task {task_id}.")
+    if status not in FINISHED:
+        raise CannotProve(f"The task {task_id} is {status}: it is sealed when it has finished.")
+    raise CannotProve(f"The task {task_id} is not sealed yet. Run manage.py audit_seal.")
+
+
+def _proof(raw: Raw, form: Form, key: UUID | int, index: int, signed: str, node: Node) -> str:
+    size = Checkpoint.parse(Note.parse(signed).text).size
+    if index >= size:
+        raise CannotProve(f"The leaf {index} is covered by no checkpoint. See manage.py audit_verify.")
+    rows = list(raw.sealed(form, "id", [key]))
+    if not rows:
+        raise CannotProve(f"The row {key} of {form.table} was sealed and is gone. See manage.py audit_verify.")
+    *values, stored = rows[0]
+    try:
+        data = wire_bytes(form, values)
+        if leaf_hash(data) != stored:
+            raise CannotProve(
+                f"The row {key} of {form.table} was changed after it finished. See manage.py audit_verify."
+            )
+        return str(Proof(index=index, hashes=inclusion_proof(index, size, node), checkpoint=signed, extra=data))
+    except (LedgerError, Uncanonical) as error:
+        raise CannotProve(f"The row {key} of {form.table} cannot be proven: {error}") from error

@@ -1,0 +1,52 @@
+"""`manage.py audit_prove`: a file that proves a task to whoever has nothing but a verifier key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from audit.filters.lookup import find_task
+from audit.ledger.prove import CannotProve, prove, prove_growth
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
+from audit.management.ledger import add_keys, read_file, verifiers
+from audit.models import Task
+
+
+class Command(AuditCommand):
+    """Writes proofs."""
+
+    help = (
+        "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "
+        "Django: python -m audit.ledger check FILE --key VKEY."
+    )
+    synopsis = "TASK [--with-log] [--key VKEY] > FILE   |   --since CHECKPOINT_FILE > FILE"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take which task, or since when."""
+        parser.add_argument("task", nargs="?", metavar="TASK", help="id of the task, or its beginning")
+        parser.add_argument("--with-log", action="store_true", help="prove the rows of its execution log as well")
+        parser.add_argument(
+            "--since",
+            metavar="FILE",
+            help="prove instead that the log only grew since the checkpoint in FILE "
+            "(python -m audit.ledger consistency FILE PROOF)",
+        )
+        add_keys(parser)
+        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+
+    def run(self, **options: Any) -> int:
+        """Write the proof."""
+        if bool(options["task"]) == bool(options["since"]):
+            raise CommandError("Name a task, or --since FILE.", returncode=UNABLE)
+        using, known = options["database"], verifiers(options["key"])
+        try:
+            if options["since"]:
+                text = prove_growth(using, read_file(options["since"]), known)
+            else:
+                task = find_task(options["task"], Task.objects.using(using).only("id"))
+                text = prove(using, task.pk, known, with_log=options["with_log"])
+        except CannotProve as error:
+            raise CommandError(str(error), returncode=FAILED) from error
+        self.stdout.write(text, ending="")
+        return FINE

@@ -1,0 +1,152 @@
+"""`manage.py audit_seal`: seal what has finished, once or for ever."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error, connections
+
+from audit.filters import positive
+from audit.ledger import keys
+from audit.ledger.exported import CannotExport, Exports
+from audit.ledger.note import Signer, Verifier
+from audit.ledger.seal import BATCH, Batch, CannotSeal, begin_epoch, seal
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
+from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
+
+
+class Command(AuditCommand):
+    """Seals finished tasks and the execution log."""
+
+    help = (
+        "Seal what has finished: append it to the Merkle tree and sign the tree. The signing key comes from "
+        f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "
+        "or with --loop as a service, where neither the web server nor workers can read the key."
+    )
+    synopsis = "[--loop SECONDS] [--batch N] [--checkpoints DIR [--git]] [--print]  (--help names all)"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take how often, how much, and where signatures go."""
+        parser.add_argument("--loop", type=positive, metavar="SECONDS", help="go on for ever, so often")
+        parser.add_argument(
+            "--batch", type=positive, default=BATCH, metavar="N", help=f"rows of one transaction (default {BATCH})"
+        )
+        add_checkpoints(parser, "to which each new one is written")
+        parser.add_argument("--git", action="store_true", help="commit each new checkpoint in that directory's git")
+        parser.add_argument(
+            "--print", action="store_true", help="write each new checkpoint to standard output, for a journal"
+        )
+        parser.add_argument(
+            "--new-epoch",
+            metavar="FILE",
+            help="go on from a restored backup: FILE is the newest checkpoint that was signed before",
+        )
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why, for --new-epoch")
+        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+
+    def run(self, **options: Any) -> int:
+        """Seal."""
+        kept = exports(options, git=options["git"])
+        if options["git"] and kept is None:
+            raise CommandError("--git needs --checkpoints DIR.", returncode=UNABLE)
+        if bool(options["reason"]) != bool(options["new_epoch"]):
+            raise CommandError("--new-epoch FILE and --reason TEXT belong together.", returncode=UNABLE)
+        try:
+            signers = keys.load()
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}", returncode=UNABLE) from error
+        known = verifiers((), needed=False)
+        if options["new_epoch"]:
+            return self._begin(options, signers, known, kept)
+        if options["loop"]:
+            return self._loop(options, signers, known, kept)
+        try:
+            self._once(options, signers, known, kept, quiet=False)
+        except (CannotSeal, CannotExport) as error:
+            raise CommandError(str(error), returncode=FAILED) from error
+        return FINE
+
+    def _once(
+        self,
+        options: dict[str, Any],
+        signers: tuple[Signer, ...],
+        known: tuple[Verifier, ...],
+        kept: Exports | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        newest = kept.newest() if kept else None
+        total, last = 0, None
+        for batch in seal(
+            options["database"],
+            signers,
+            verifiers=known,
+            limit=options["batch"],
+            exported=newest.text if newest else None,
+        ):
+            if batch.busy:
+                if not quiet:
+                    self.note("Another sealer is at work; nothing to do here.")
+                return
+            if batch.note and (batch.sealed or not total):
+                # Also the last one of an earlier run, which may have been killed before it could keep it.
+                self._publish(batch, kept, fresh=bool(batch.sealed), printed=options["print"])
+            total, last = total + batch.sealed, batch
+            if batch.sealed and not quiet:
+                self.note(f"Sealed {batch.sealed} rows; the tree has {batch.size} leaves.")
+        if quiet:
+            if total and last:
+                self.note(f"Sealed {total} rows; the tree has {last.size} leaves.")
+        elif not total:
+            self.note(f"Nothing new to seal; the tree has {last.size if last else 0} leaves.")
+
+    def _publish(self, batch: Batch, kept: Exports | None, *, fresh: bool, printed: bool) -> None:
+        if kept:
+            kept.write(batch.epoch, batch.size, batch.note)
+        if printed and fresh:
+            self.line(batch.note)
+            self.stdout.flush()
+
+    def _begin(
+        self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
+    ) -> int:
+        try:
+            batch = begin_epoch(
+                options["database"],
+                signers,
+                left_behind=read_file(options["new_epoch"]),
+                reason=options["reason"],
+                actor=os_user(),
+                verifiers=known,
+            )
+        except CannotSeal as error:
+            raise CommandError(str(error), returncode=FAILED) from error
+        self._publish(batch, kept, fresh=True, printed=options["print"])
+        self.note(f"Epoch {batch.epoch} begins at leaf {batch.size - 1}; run audit_seal as before.")
+        return FINE
+
+    def _loop(
+        self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
+    ) -> int:
+        """Seal again and again until a signal; a database that is away is waited for, a refusal ends it."""
+        stop = threading.Event()
+        before = {each: signal.signal(each, lambda *_: stop.set()) for each in (signal.SIGTERM, signal.SIGINT)}
+        self.note(f"Sealing every {options['loop']} s until stopped.")
+        try:
+            while not stop.is_set():
+                try:
+                    self._once(options, signers, known, kept, quiet=True)
+                except (CannotSeal, CannotExport) as error:
+                    raise CommandError(str(error), returncode=FAILED) from error
+                except Error as error:
+                    told = str(error).partition("\n")[0]
+                    self.note(f"The database is not there, or refused: {told}. Trying again in {options['loop']} s.")
+                    connections[options["database"]].close()
+                stop.wait(options["loop"])
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+        return FINE

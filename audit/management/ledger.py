@@ -1,0 +1,75 @@
+"""What the commands of the ledger share: whose signatures count, and where checkpoints are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from audit import conf
+from audit.ledger.exported import Exports
+from audit.ledger.note import Verifier
+from audit.management.base import UNABLE
+
+__all__ = ["add_checkpoints", "add_keys", "exports", "read_file", "verifiers"]
+
+
+def add_keys(parser: CommandParser) -> None:
+    """Add `--key`."""
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="VKEY",
+        help="a verifier key to trust, beside AUDIT['LEDGER_VERIFIERS']; may be repeated",
+    )
+
+
+def add_checkpoints(parser: CommandParser, use: str) -> None:
+    """Add `--checkpoints`."""
+    parser.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        help=f"the directory of exported checkpoints, {use} (default AUDIT['LEDGER_CHECKPOINTS'])",
+    )
+
+
+def verifiers(given: Iterable[str], *, needed: bool = True) -> tuple[Verifier, ...]:
+    """Read the verifier keys of the command line and of the settings.
+
+    Raises:
+        InvalidKey: one is no verifier key.
+        CommandError: there is none and some are needed.
+    """
+    keys = dict.fromkeys((*given, *conf.settings().LEDGER_VERIFIERS))
+    if needed and not keys:
+        raise CommandError(
+            "No verifier key: give --key VKEY, or set AUDIT['LEDGER_VERIFIERS'] to what audit_keygen printed.",
+            returncode=UNABLE,
+        )
+    return tuple(map(Verifier.parse, keys))
+
+
+def exports(options: dict[str, Any], *, git: bool = False) -> Exports | None:
+    """Open the directory of exported checkpoints; None when none is named.
+
+    Raises:
+        CannotExport: it is no directory.
+    """
+    directory = options["checkpoints"] or conf.settings().LEDGER_CHECKPOINTS
+    return Exports(Path(directory), git=git) if directory else None
+
+
+def read_file(path: str) -> str:
+    """Read a text file that the command line names.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CommandError(f"{path} cannot be read: {told}", returncode=UNABLE) from None
