@@ -33,14 +33,15 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Options]:
             monkeypatch.setitem(given, name, value)
         forget_time_zone()
 
-    def forget_time_zone() -> None:
-        for name in ("timezone", "timezone_name"):
-            connections["default"].__dict__.pop(name, None)
-
     anew()
     yield anew
     connection.close()
     forget_time_zone()
+
+
+def forget_time_zone() -> None:
+    for name in ("timezone", "timezone_name"):
+        connections["default"].__dict__.pop(name, None)
 
 
 def approved(count: int = 1) -> None:
@@ -208,6 +209,7 @@ def test_a_session_that_forgot_goes_on_without() -> None:
     sql("DEALLOCATE ALL")
     work()
     assert prepared() == {}
+    assert preparing._sessions[connections["default"]].prepares is False
 
 
 def test_in_a_transaction_a_session_that_forgot_says_so_once() -> None:
@@ -235,15 +237,18 @@ def test_after_a_rollback_and_a_reconnection() -> None:
     assert prepared()
 
 
-@pytest.mark.parametrize(("zone", "hours"), [(None, 0), ("Asia/Tokyo", 9)])
-def test_time_zones(connect: Options, zone: str | None, hours: int) -> None:
-    connect(TIME_ZONE=zone)
-    work()
-    assert prepared()
-    approved()
-    [task] = Task.objects.claim("worker")
-    assert task.started_at.utcoffset() == timedelta(hours=hours)
-    assert_same(task)
+def test_time_zones(connect: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(TIME_ZONE="Asia/Tokyo")
+    for zone, hours in (("Asia/Tokyo", 9), ("Asia/Kolkata", 5.5), (None, 0)):
+        monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", zone)
+        forget_time_zone()
+        connection.ensure_timezone()
+        work()
+        assert prepared()
+        approved()
+        [task] = Task.objects.claim("worker")
+        assert task.started_at.utcoffset() == timedelta(hours=hours)
+        assert_same(task)
 
 
 def test_what_is_large_or_many_is_not_held() -> None:
