@@ -18,7 +18,7 @@ from audit.ledger import files, keys, witness
 from audit.ledger.__main__ import main
 from audit.ledger.checkpoint import open_checkpoint, sign
 from audit.ledger.errors import InvalidKey, InvalidProof, InvalidSignature, Malformed, Unsigned, WrongOrigin
-from audit.ledger.note import KeyKind, Note, Signer, Verifier, generate
+from audit.ledger.note import KeyKind, Note, Signature, Signer, Verifier, generate
 from audit.ledger.proof import Growth
 from audit.ledger.witness import Conflict, FirstSight, cosign, remembered
 from tests.ledger_example import LOG, WITNESS, Log
@@ -305,6 +305,7 @@ def test_a_witness_by_command(tmp_path: Path, monkeypatch, capsys) -> None:
     code, out, err = run(request(0, 8), "--first")
     assert (code, err) == (0, "")
     note = Note.parse(f"{LEDGER.checkpoint(8, witness=None)}{out}")
+    assert note.signatures[-1] == Signature.parse(out.rstrip("\n"))
     assert open_checkpoint(note, KEYS, witnesses=[verifier], quorum=1)
     assert run(request(8, 12))[0] == 0
     assert run(request(9, 13))[0] == 2

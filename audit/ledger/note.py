@@ -64,7 +64,7 @@ class KeyKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """One signature line of a note."""
+    """One signature line of a note. `str(signature)` is what `parse` reads; a `Note` checks that it can be one."""
 
     name: str
     """The key's name."""
@@ -72,6 +72,22 @@ class Signature:
     """The key's id, 4 bytes."""
     data: bytes
     """The signature itself: 64 bytes by Ed25519, behind 8 bytes of time in a cosignature; anything by other keys."""
+
+    @classmethod
+    def parse(cls, line: str) -> Signature:
+        """Read a signature line, without its line break.
+
+        Raises:
+            Malformed: it is none.
+        """
+        name, space, encoded = line.removeprefix(_DASH).partition(" ")
+        if not line.startswith(_DASH) or not space:
+            raise Malformed("signed note", f"{shown(line)} is not a signature line (— name base64)")
+        try:
+            data = from_base64(encoded)
+        except ValueError as error:
+            raise Malformed("signed note", f"in the signature by {shown(name)}, {error}") from None
+        return cls(name=name, key_id=data[:4], data=data[4:])
 
     def __str__(self) -> str:
         return f"{_DASH}{self.name} {to_base64(self.key_id + self.data)}"
@@ -121,7 +137,7 @@ class Note:
         if not blank or not lines.endswith("\n"):
             raise Malformed("signed note", "there are no signature lines after an empty line at its end")
         _check_text(data)
-        signatures = tuple(map(_parse_signature, lines[:-1].split("\n", MAX_SIGNATURES)))
+        signatures = tuple(map(Signature.parse, lines[:-1].split("\n", MAX_SIGNATURES)))
         return cls(text=f"{text}\n", signatures=signatures)
 
     def __str__(self) -> str:
@@ -370,17 +386,6 @@ def _check_name(name: str, error: Exception) -> None:
         or re.search("[\ud800-\udfff]", name)
     ):
         raise error
-
-
-def _parse_signature(line: str) -> Signature:
-    name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH) or not space:
-        raise Malformed("signed note", f"{shown(line)} is not a signature line (— name base64)")
-    try:
-        data = from_base64(encoded)
-    except ValueError as error:
-        raise Malformed("signed note", f"in the signature by {shown(name)}, {error}") from None
-    return Signature(name=name, key_id=data[:4], data=data[4:])
 
 
 def _parts(key: str, what: str) -> tuple[str, str, bytes]:
