@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.exceptions import AuditError
+from audit.ledger import files
 
 __all__ = ["CannotExport", "Exported", "Exports"]
 
@@ -68,26 +68,12 @@ class Exports:
         """
         path = self.path(epoch, size)
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            if _read(path) == text:
-                return False
-            # A crash between creation and the last byte leaves a beginning of the very text.
-            if not text.startswith(_read(path)):
-                raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
-            handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
-        except OSError as error:
-            raise CannotExport(path, f"cannot be created: {error.strerror}") from None
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            entry = os.open(self.directory, os.O_RDONLY)
             try:
-                os.fsync(entry)
-            finally:
-                os.close(entry)
+                files.create(path, text, mode=0o644)
+            except FileExistsError:
+                if _read(path) == text:
+                    return False
+                raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
         except OSError as error:
             raise CannotExport(path, f"cannot be written: {error.strerror}") from None
         if self._git:

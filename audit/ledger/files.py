@@ -8,30 +8,38 @@ from pathlib import Path
 __all__ = ["create", "replace"]
 
 
-def create(path: Path, text: str, *, mode: int = 0o600) -> None:
+def create(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     """Write a new file, on disk when this returns.
 
     Args:
         path: where nothing is yet.
-        text: what it shall hold, as UTF-8.
+        content: what it shall hold; text as UTF-8.
         mode: its permissions, as far as the umask leaves them.
 
     Raises:
         FileExistsError: something is there; it is left alone.
         OSError: it cannot be written; nothing is left behind.
     """
-    _write(path, text, mode)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
+    unfinished.unlink(missing_ok=True)
+    _write(unfinished, content, mode)
+    try:
+        # A link is made whole or not at all, and never in place of something else; a file opened with O_EXCL could
+        # be left half-written.
+        os.link(unfinished, path)
+    finally:
+        unfinished.unlink()
     _sync_folder(path.parent)
 
 
-def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+def replace(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     """Write a file, or exchange what it holds at once; on disk when this returns.
 
     One writer at a time: `<name>.new` beside it is written first.
 
     Args:
         path: the file.
-        text: what it shall hold, as UTF-8.
+        content: what it shall hold; text as UTF-8.
         mode: its permissions, as far as the umask leaves them.
 
     Raises:
@@ -39,16 +47,16 @@ def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
     """
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
-    _write(unfinished, text, mode)
+    _write(unfinished, content, mode)
     unfinished.replace(path)
     _sync_folder(path.parent)
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write(path: Path, content: str | bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:

@@ -1,0 +1,31 @@
+"""`manage.py audit_tiles`: the log as static files, for anyone to follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from audit.ledger.publish import publish
+from audit.management.base import FINE, AuditCommand
+
+
+class Command(AuditCommand):
+    """Publishes the log's tiles."""
+
+    help = (
+        "Write the newest checkpoint and the tiles of its tree to a folder that a web server can serve as it is "
+        "(C2SP tlog-tiles). They hold hashes of salted rows, no content. Run it again after each sealing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take where to."""
+        parser.add_argument("directory", type=Path, metavar="DIR", help="made if it is not there")
+        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+
+    def run(self, **options: Any) -> int:
+        """Write them."""
+        size, written = publish(options["database"], options["directory"])
+        self.note(f"{options['directory']} holds the log of {size} leaves; {written} tiles are new.")
+        return FINE

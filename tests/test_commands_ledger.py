@@ -1,0 +1,339 @@
+"""audit_seal, audit_verify, audit_prove and audit_tiles, as somebody runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from audit.ledger import __main__ as offline
+from audit.ledger import keys
+from audit.ledger.checkpoint import open_checkpoint
+from audit.ledger.merkle import tree_root
+from audit.ledger.note import Signer, generate
+from audit.ledger.tiles import WIDTH, Nodes, path, width_at
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, LedgerVerification, Task
+from tests.factories import sql, task_in
+from tests.ledger import KEY, behind_the_guards, finish
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+VKEY = str(KEY.verifier)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(keys.FILE_VARIABLE, raising=False)
+    monkeypatch.setenv(keys.KEY_VARIABLE, KEY.secret())
+
+
+def run(*arguments: Any) -> tuple[int, str, str]:
+    """Run a command: its exit code, output and error output."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    try:
+        call_command(*map(str, arguments), stdout=out, stderr=err)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except CommandError as error:
+        code = error.returncode
+        err.write(str(error))
+    return code, out.getvalue(), err.getvalue()
+
+
+def check(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str]:
+    """Run `python -m audit.ledger`: exit code and output."""
+    capsys.readouterr()
+    code = offline.main([str(each) for each in arguments])
+    return code, capsys.readouterr().out
+
+
+def test_seal_says_what_it_did_and_keeps_its_checkpoints(tmp_path: Path) -> None:
+    finish(2)
+    rows = 2 + ExecutionLog.objects.count()
+    code, out, err = run("audit_seal", "--checkpoints", tmp_path / "kept", "--print")
+    assert (code, err) == (0, f"Sealed {rows} rows; the tree has {rows} leaves.\n")
+    [file] = (tmp_path / "kept").iterdir()
+    assert file.name == f"0001-{rows:020d}.checkpoint"
+    assert file.read_text() == LedgerCheckpoint.objects.get().note == out
+    assert open_checkpoint(file.read_text(), [KEY.verifier]).checkpoint.size == rows
+    code, out, err = run("audit_seal", "--checkpoints", tmp_path / "kept", "--print")
+    assert (code, out, err) == (0, "", f"Nothing new to seal; the tree has {rows} leaves.\n")
+
+
+def test_seal_in_batches_signs_each() -> None:
+    finish(2)
+    rows = 2 + ExecutionLog.objects.count()
+    run("audit_seal", "--batch", 3)
+    sizes = list(LedgerCheckpoint.objects.order_by("size").values_list("size", flat=True))
+    assert sizes == [*range(3, rows, 3), rows]
+    assert run("audit_verify", "--key", VKEY)[0] == 0
+
+
+def test_a_checkpoint_that_was_not_kept_is_kept_by_the_next_run(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    note = LedgerCheckpoint.objects.get().note
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    [file] = tmp_path.iterdir()
+    assert file.read_text() == note
+    # Another text under that name is never overwritten, and what is kept last must be this log's.
+    file.write_text(note[:30])
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert "The exported checkpoint cannot be trusted" in err
+    assert file.read_text() == note[:30]
+
+
+def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    size = LedgerLeaf.objects.count()
+    with behind_the_guards():
+        for table in ("leaf", "tile", "head", "checkpoint"):
+            sql(f"DELETE FROM audit_ledger_{table}")
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert f"A checkpoint of {size} leaves was exported" in err
+    assert "--new-epoch" in err
+    assert not LedgerCheckpoint.objects.exists()
+    [kept] = tmp_path.iterdir()
+    code, _, err = run("audit_seal", "--new-epoch", kept, "--reason", "restored", "--checkpoints", tmp_path)
+    assert (code, err) == (0, "Epoch 2 begins at leaf 0; run audit_seal as before.\n")
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert code == 0
+    assert "of a past that a later epoch left behind" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--git"], "--git needs --checkpoints"),
+        (["--reason", "why"], "--new-epoch FILE and --reason TEXT belong together"),
+        (["--new-epoch", "/nowhere/at-all", "--reason", "why"], "/nowhere/at-all cannot be read"),
+        (["--batch", "0"], "--batch"),
+        (["--loop", "0"], "--loop"),
+    ],
+)
+def test_seal_refuses_bad_arguments(arguments: list[str], told: str) -> None:
+    code, _, err = run("audit_seal", *arguments)
+    assert code == 2 or "--" in err
+    assert told in err
+
+
+def test_seal_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(keys.KEY_VARIABLE)
+    code, _, err = run("audit_seal")
+    assert code == 2
+    assert "audit_keygen" in err
+
+
+def test_keys_are_exchanged_by_signing_with_both(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    successor = generate(KEY.name)
+    finish(1)
+    run("audit_seal")
+    monkeypatch.setenv(keys.KEY_VARIABLE, f"{KEY.secret()} {successor.secret()}")
+    finish(1)
+    assert run("audit_seal")[0] == 0
+    monkeypatch.setenv(keys.KEY_VARIABLE, successor.secret())
+    finish(1)
+    assert run("audit_seal")[0] == 0
+    both = ["--key", VKEY, "--key", str(successor.verifier)]
+    assert run("audit_verify", *both)[0] == 0
+    # The successor alone knows nothing of the time before it.
+    code, out, _ = run("audit_verify", "--key", str(successor.verifier))
+    assert code == 1
+    assert "forged_checkpoint" in out
+
+
+def test_a_key_that_follows_without_overlap_must_know_its_predecessor(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    successor = generate(KEY.name)
+    finish(1)
+    run("audit_seal")
+    monkeypatch.setenv(keys.KEY_VARIABLE, successor.secret())
+    finish(1)
+    code, _, err = run("audit_seal")
+    assert code == 1
+    assert "cannot be trusted" in err
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    assert run("audit_seal")[0] == 0
+
+
+def test_checkpoints_are_committed_to_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "sealer")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "sealer@example.org")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
+    assert code == 0, err
+    told = subprocess.run(
+        ["git", "-C", tmp_path, "log", "--format=%s", "--name-only"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    size = LedgerLeaf.objects.count()
+    assert told == ["Checkpoint", f"0001-{size:020d}", f"0001-{size:020d}.checkpoint"]
+
+
+def test_verify_tells_what_it_found_and_stores_it(tmp_path: Path) -> None:
+    task, other = finish(2)
+    run("audit_seal", "--checkpoints", tmp_path)
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert code == 0
+    assert out.startswith("INTACT\n")
+    assert "Covered: 2 tasks" in out
+    assert "No external checkpoint" not in out
+    with behind_the_guards():
+        sql("UPDATE audit_task SET summary = E'other \\x1b[31m' WHERE id = %s", [task.pk])
+    finish(1)
+    code, out, _ = run("audit_verify", "--key", VKEY, "--format", "json")
+    told = json.loads(out)
+    assert code == 1
+    assert told["verdict"] == "tampering"
+    assert [(each["code"], each["task"]) for each in told["findings"]] == [("row_tampered", str(task.pk))]
+    assert told["unsealed"] == 1 + ExecutionLog.objects.filter(task_id__gt=other.pk).exclude(task=task).count()
+    assert any("No external checkpoint was given" in each for each in told["not_covered"])
+    stored = list(LedgerVerification.objects.order_by("id").values_list("verdict", "report__counts"))
+    assert stored == [("intact", {}), ("tampering", {"row_tampered": 1})]
+
+
+def test_verify_needs_a_key_and_says_so() -> None:
+    code, _, err = run("audit_verify")
+    assert code == 2
+    assert "LEDGER_VERIFIERS" in err
+    assert run("audit_verify", "--key", "nonsense")[0] == 2
+    assert not LedgerVerification.objects.exists()
+
+
+def test_verify_stores_nothing_when_told_so() -> None:
+    finish(1)
+    run("audit_seal")
+    assert run("audit_verify", "--key", VKEY, "--no-store")[0] == 0
+    assert not LedgerVerification.objects.exists()
+
+
+def test_a_proof_goes_where_there_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [task, other] = finish(2, summary="Rotate the key of Zoë, then tell her")
+    task.note("seen later", actor="carol")
+    run("audit_seal")
+    code, text, err = run("audit_prove", task.pk, "--with-log", "--key", VKEY)
+    assert (code, err) == (0, "")
+    file = tmp_path / "proof"
+    file.write_text(text)
+    code, out = check(capsys, "check", file, "--key", VKEY, "--format", "json")
+    told = json.loads(out)
+    assert code == 0
+    assert (told["task_id"], len(told["log"])) == (str(task.pk), ExecutionLog.objects.filter(task=task).count())
+    assert task.summary in json.dumps(told["task"], ensure_ascii=False)
+    assert text.count("c2sp.org/tlog-proof@v1") == 1 + ExecutionLog.objects.filter(task=task).count()
+    # Without its log, one leaf.
+    assert run("audit_prove", str(other.pk), "--key", VKEY)[1].count("c2sp.org/tlog-proof@v1") == 1
+    assert check(capsys, "check", file, "--key", str(generate(KEY.name).verifier))[0] == 1
+
+
+def test_what_cannot_be_proven_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    [task] = finish(1)
+    live = task_in("executing")
+    assert run("audit_prove", task.pk, "--key", VKEY)[0] == 1
+    run("audit_seal")
+    assert "it is sealed when it has finished" in run("audit_prove", live.pk, "--key", VKEY)[2]
+    code, _, err = run("audit_prove", uuid4(), "--key", VKEY)
+    assert code == 2
+    assert "No task" in err or "no task" in err
+    with behind_the_guards():
+        sql("UPDATE audit_task SET summary = 'other' WHERE id = %s", [task.pk])
+    code, out, err = run("audit_prove", task.pk, "--key", VKEY)
+    assert (code, out) == (1, "")
+    assert "audit_verify" in err
+    assert run("audit_prove", "--key", VKEY)[0] == 2
+    assert run("audit_prove", task.pk, "--since", "x", "--key", VKEY)[0] == 2
+
+
+def test_growth_is_proven_from_one_checkpoint_to_the_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    finish(3)
+    run("audit_seal", "--checkpoints", tmp_path)
+    old, new = sorted(tmp_path.iterdir())
+    code, text, _ = run("audit_prove", "--since", old, "--key", VKEY)
+    proof = tmp_path / "growth"
+    proof.write_text(text)
+    assert code == 0
+    assert check(capsys, "consistency", old, proof, "--key", VKEY)[0] == 0
+    assert text.endswith(new.read_text())
+    foreign = Signer.parse(generate("example.org/other").secret())
+    forged = tmp_path / "forged"
+    forged.write_text(old.read_text().replace(KEY.name, foreign.name))
+    assert run("audit_prove", "--since", forged, "--key", VKEY)[0] == 1
+
+
+def test_tiles_are_the_tree(tmp_path: Path) -> None:
+    assert run("audit_tiles", tmp_path)[0] == 2  # nothing is sealed
+    Task.objects.bulk_record([{"action": "ping", "status": "completed"} for _ in range(300)])
+    run("audit_seal")
+    code, _, err = run("audit_tiles", tmp_path)
+    assert (code, err) == (0, f"{tmp_path} holds the log of 600 leaves; 4 tiles are new.\n")
+    checkpoint = open_checkpoint((tmp_path / "checkpoint").read_text(), [KEY.verifier]).checkpoint
+
+    def read(level: int, index: int) -> bytes:
+        return (tmp_path / path(level, index, width_at(level, index, 600))).read_bytes()
+
+    assert tree_root(600, Nodes(read)) == checkpoint.root
+    assert len((tmp_path / path(0, 0)).read_bytes()) == 32 * WIDTH
+    finish(1)
+    run("audit_seal")
+    # The full ones stay; those at the edge get a wider one beside them.
+    assert "; 1 tiles are new" in run("audit_tiles", tmp_path)[2]
+
+
+@pytest.mark.slow
+def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    name = connection.settings_dict["NAME"]
+    environment = {**os.environ, keys.KEY_VARIABLE: KEY.secret(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    code = (
+        "import sys; from django.conf import settings; settings.DATABASES['default']['NAME'] = sys.argv[1]; "
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'audit_seal', '--loop', '1', '--checkpoints', sys.argv[2]])"
+    )
+    finish(1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, name, str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _wait(lambda: len(list(tmp_path.iterdir())) == 1)
+        finish(1)
+        _wait(lambda: len(list(tmp_path.iterdir())) == 2)
+        sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s",
+            [name],
+        )
+        finish(1)
+        _wait(lambda: len(list(tmp_path.iterdir())) == 3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, err
+    assert "Sealing every 1 s until stopped." in err
+
+
+def _wait(until: Any) -> None:
+    end = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
