@@ -27,6 +27,9 @@ def create(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
         # A link is made whole or not at all, and never in place of something else; a file opened with O_EXCL could
         # be left half-written.
         os.link(unfinished, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         unfinished.unlink()
     _sync_folder(path.parent)
