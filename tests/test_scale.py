@@ -168,6 +168,21 @@ def test_pages_far_away_and_back(viewer, asked):
         assert re.search(r"created_at [<>]|ROW\(", "".join(each.get("Index Cond", "") for each in page.nodes())), page
 
 
+@pytest.mark.parametrize("asked", ["", "status=failed", "service=svc-3", "q=ticket"])
+def test_what_is_new_and_what_goes_into_a_file(viewer, asked):
+    place = f"{round((datetime.now(UTC) - timedelta(days=1)).timestamp() * 1e6)}_{'0' * 32}"
+    with asking() as queries:
+        assert viewer.get(f"{TASKS}newer/?since=all&{asked}&before={place}").status_code == 200
+    bounded(queries, 2)
+    with asking() as queries:
+        response = viewer.get(f"{TASKS}export/?since=1d&format=csv&{asked}")
+        assert sum(piece.count(b"\n") for piece in response.streaming_content) > 1
+    assert len(queries) == 2
+    for query in queries:
+        scanned = [each["Relation Name"] for each in query.nodes() if each["Node Type"] == "Seq Scan"]
+        assert not set(scanned) & set(LARGE), query
+
+
 def test_a_task(viewer):
     for key in Task.objects.using(ALIAS).order_by("-created_at").values_list("id", flat=True)[:1000:99]:
         with asking() as queries:

@@ -18,9 +18,9 @@ from audit.status import Status
 
 __all__ = ["FAILURES", "SAMPLE", "Facet", "counted", "facets", "failures"]
 
-SAMPLE = 10_000
+SAMPLE = 5_000
 """How many of the newest tasks the choices are counted in."""
-FAILURES = 2_000
+FAILURES = 1_000
 """How many of the newest tasks that did not end well the error types are counted in."""
 _MOST = 10
 _LONGEST = 200

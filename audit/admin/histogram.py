@@ -216,7 +216,7 @@ def _bar(
     return Bar(
         x=f"{number * width:.2f}",
         width=f"{width:.2f}",
-        url=question.url(question.over(at, until)),
+        url=question.zoomed(at, until),
         label=f"{moment(at, question.now)}: {words}",
         counts=told,
         total=total,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from audit.admin.paging import BadCursor, Cursor, Order
 from audit.admin.wording import moment, shown
 from audit.exceptions import InvalidFilter
-from audit.filters import TaskFilter
+from audit.filters import TaskFilter, when_text
 from audit.status import Status
 
 __all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
@@ -76,6 +76,8 @@ class Question:
     cursor: Cursor | None
     problems: tuple[str, ...]
     now: datetime
+    _written: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Links that were written before: a page has the same services and actors in many rows."""
 
     @classmethod
     def read(cls, request: HttpRequest, order: Order) -> Question:
@@ -156,12 +158,21 @@ class Question:
 
     def with_(self, field: str, value: str) -> str:
         """Link to this question with one more value; empty for a value that no filter can hold."""
-        values = getattr(self.asked, field)
-        try:
-            more: dict[str, Any] = {field: (*values, value)}
-            return self.url(replace(self.asked, **more))
-        except InvalidFilter:
-            return ""
+        if (field, value) not in self._written:
+            more: dict[str, Any] = {field: (*getattr(self.asked, field), value)}
+            try:
+                self._written[field, value] = self.url(replace(self.asked, **more))
+            except InvalidFilter:
+                self._written[field, value] = ""
+        written: str = self._written[field, value]
+        return written
+
+    def zoomed(self, since: datetime, until: datetime) -> str:
+        """Link to this question over a bar's stretch of time."""
+        if "range" not in self._written:
+            self._written["range"] = self.over(since, until).to_query()
+        query = {**self._written["range"], "since": [when_text(since)], "until": [when_text(until)]}
+        return f"?{urlencode(query, doseq=True)}"
 
     def toggled(self, key: str, field: str, value: str) -> str:
         """Link that adds a value, or takes it away when it is there."""

@@ -13,7 +13,7 @@ Note [What is cheap]
 from audit.filters.build import Problems
 from audit.filters.options import add_arguments, database_alias, positive
 from audit.filters.task import DEFAULT_WINDOW, TaskFilter
-from audit.filters.values import When, parse_when, span_text
+from audit.filters.values import When, parse_when, span_text, when_text
 
 __all__ = [
     "DEFAULT_WINDOW",
@@ -25,4 +25,5 @@ __all__ = [
     "parse_when",
     "positive",
     "span_text",
+    "when_text",
 ]

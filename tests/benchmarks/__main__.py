@@ -1,13 +1,14 @@
-"""`python -m tests.benchmarks [guards|claims|touching|all]`."""
+"""`python -m tests.benchmarks [guards|claims|touching|browser|all]`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from auditproj.embedded.errors import EmbeddedError
-from tests.benchmarks import claims, guards, touching
+from tests.benchmarks import browser, claims, guards, touching
 from tests.benchmarks.contenders import Own
 from tests.benchmarks.measure import Report
 from tests.benchmarks.places import Place, scratch
@@ -16,6 +17,7 @@ _SUITES: dict[str, Callable[[Place, Report, float], None]] = {
     "guards": guards.run,
     "claims": claims.run,
     "touching": touching.run,
+    "browser": browser.run,
 }
 
 
@@ -25,11 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("suite", nargs="?", default="all", choices=[*_SUITES, "all"])
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the amounts; 1 is a real run, 0.05 a glance (1)")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=browser.ROWS, metavar="N", help="tasks, for browser (1000000)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every single measurement")
     given = parser.parse_args(arguments)
-    if given.rounds < 1 or given.scale <= 0:
-        parser.error("--rounds and --scale must be positive")
+    if given.rounds < 1 or given.scale <= 0 or min(given.rows) < 1:
+        parser.error("--rounds, --scale and --rows must be positive")
     report = Report(rounds=given.rounds, say=_say)
+    suites = _SUITES | {"browser": partial(browser.run, rows=given.rows)}
     chosen = list(_SUITES) if given.suite == "all" else [given.suite]
     try:
         with scratch() as place:
@@ -37,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             _migrate(place)
             for name in chosen:
                 _say(f"\n== {name}")
-                _SUITES[name](place, report, given.scale)
+                suites[name](place, report, given.scale)
     except EmbeddedError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's output
         return 2

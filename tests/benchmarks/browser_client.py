@@ -1,0 +1,161 @@
+"""One process that looks at pages: `python -m tests.benchmarks.browser_client fill|pages|export …`, answers in JSON.
+
+It finds its database in the environment, as `tests.benchmarks.settings` says.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+__all__ = ["OURS", "STOCK", "fill", "main"]
+
+OURS = "ours"
+STOCK = "stock"
+LIMIT_S = 30
+"""After so long a page of the stock admin is given up."""
+_BUDGET_S = 1.5
+_MOST = 12
+
+
+def fill(rows: int) -> float:
+    """Migrate and fill the database; return the seconds."""
+    from django.core.management import call_command
+    from django.db import connection
+
+    from tests.filling import fill as fill_tables
+
+    call_command("migrate", verbosity=0)
+    with connection.cursor() as cursor:
+        return fill_tables(cursor.connection, rows)
+
+
+def pages(rounds: int, scale: float) -> Iterator[dict[str, Any]]:
+    """Look at each case in turn, warm; yield the seconds of every look."""
+    from django.db import DatabaseError, connection
+
+    from tests.benchmarks.measure import turns
+
+    client = _client()
+    given_up: set[tuple[str, str]] = set()
+    for number in range(-1, rounds):
+        for case, urls in _cases().items():
+            for subject in turns([OURS, STOCK], number):
+                if (case, subject) in given_up:
+                    continue
+                began = time.perf_counter()
+                for _ in range(max(2, int(_MOST * scale)) if number >= 0 else 1):
+                    with connection.cursor() as cursor:
+                        cursor.execute(f"SET statement_timeout = '{LIMIT_S}s'")
+                    start = time.perf_counter()
+                    try:
+                        status = client.get(urls[subject]).status_code
+                    except DatabaseError:
+                        status = 0
+                    taken = time.perf_counter() - start
+                    if status == 0:
+                        connection.close()
+                        given_up.add((case, subject))
+                    if number >= 0 or status == 0:
+                        yield {
+                            "case": case,
+                            "subject": subject,
+                            "round": number,
+                            "seconds": taken,
+                            "status": status,
+                        }
+                    if status == 0 or time.perf_counter() - began > _BUDGET_S:
+                        break
+
+
+def export(rows: int) -> dict[str, Any]:
+    """Take the newest rows as a file of JSON Lines; return bytes, seconds and the memory that the process reached."""
+    from audit.models import Task
+
+    client = _client()
+    client.get("/ours/audit/task/")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    newest = Task.objects.order_by("-created_at").values_list("created_at", flat=True)
+    oldest = newest[min(rows, newest.count()) - 1]
+    began = time.perf_counter()
+    url = f"/ours/audit/task/export/?{urlencode({'since': oldest.isoformat(), 'format': 'jsonl'})}"
+    size = lines = 0
+    for piece in client.get(url).streaming_content:
+        size += len(piece)
+        lines += piece.count(b"\n")
+    return {
+        "rows": lines,
+        "bytes": size,
+        "seconds": time.perf_counter() - began,
+        "before_mb": before / 1024,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _client() -> Any:
+    """Log in as somebody who may look at everything: stock pages have no decisions to offer."""
+    from django.contrib.auth.models import Permission, User
+    from django.test import Client
+
+    user, _ = User.objects.get_or_create(username="viewer", is_staff=True)
+    wanted = Permission.objects.filter(content_type__app_label="audit", codename__startswith="view_")
+    user.user_permissions.set(wanted)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def _cases() -> dict[str, dict[str, str]]:
+    """The address of each case on both sites."""
+    from django.utils import timezone
+
+    from audit.models import Task
+
+    ours, stock = "/ours/audit/task/", "/stock/audit/task/"
+    now = timezone.now()
+
+    def since(span: timedelta) -> str:
+        return urlencode({"created_at__gte": (now - span).isoformat()})
+
+    total = Task.objects.count()
+    page = int(total * 0.9) // 50
+    newest = Task.objects.order_by("-created_at", "-id")
+    at, key = newest.values_list("created_at", "id")[page * 50 - 1]
+    place = f"{round(at.timestamp() * 1_000_000)}_{key.hex}"
+    one = newest.filter(status="completed").values_list("id", flat=True)[1000 if total > 5000 else 10]
+    day, week = timedelta(days=1), timedelta(days=7)
+    return {
+        "list, last 24 h": {OURS: ours, STOCK: f"{stock}?{since(day)}"},
+        "list, last 7 days": {OURS: f"{ours}?since=7d", STOCK: f"{stock}?{since(week)}"},
+        "list, all time": {OURS: f"{ours}?since=all", STOCK: stock},
+        "list, all time, with facets": {OURS: f"{ours}?since=all", STOCK: f"{stock}?_facets=True"},
+        "all time, one service": {OURS: f"{ours}?since=all&service=svc-3", STOCK: f"{stock}?service=svc-3"},
+        "all time, failed": {OURS: f"{ours}?since=all&status=failed", STOCK: f"{stock}?status__exact=failed"},
+        "all time, a rare word": {OURS: f"{ours}?since=all&q=zanzibar", STOCK: f"{stock}?q=zanzibar"},
+        "all time, page at 90 %": {OURS: f"{ours}?since=all&after={place}", STOCK: f"{stock}?p={page + 1}"},
+        "one task": {OURS: f"{ours}{one}/change/", STOCK: f"{stock}{one}/change/"},
+    }
+
+
+def main(step: str, *given: str) -> None:
+    """Do one step and print what it found, a line of JSON each."""
+    import django
+
+    django.setup()
+    answers: Any
+    if step == "fill":
+        answers = [fill(int(given[0]))]
+    elif step == "pages":
+        answers = pages(int(given[0]), float(given[1]))
+    else:
+        answers = [export(int(given[0]))]
+    for answer in answers:
+        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer to the parent
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
