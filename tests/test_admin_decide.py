@@ -332,7 +332,7 @@ def test_of_many_each_is_decided_on_its_own_and_the_result_lists_all(decider: Cl
         "“good one”: approved.",
         "late one It changed since you opened it: now approved, by bob. Nothing was done.",
         "gone one It changed since you opened it: now rejected, by carol. Nothing was done.",
-        "running one It is executing; that cannot be decided now.",
+        "running one Only pending tasks can be approved; this one is executing.",
         "There is no such task.",
     ):
         assert expected in text, expected

@@ -86,10 +86,11 @@ def items(page: ReadOnlyAdmin, using: str, decision: Decision, seen: Sequence[Se
     ]
 
 
-def why_not(error: AuditError, username: str) -> str:
+def why_not(decision: Decision, error: AuditError, username: str) -> str:
     """Say for people why a decision was not carried out.
 
     Args:
+        decision: what was to be done.
         error: what `decide` raised.
         username: who decided, who is told `you`.
     """
@@ -98,7 +99,7 @@ def why_not(error: AuditError, username: str) -> str:
     if isinstance(error, TaskFrozen):
         return _("It is finished (%(status)s) and can no longer change.") % {"status": _label(error.status)}
     if isinstance(error, IllegalTransition):
-        return _wrong_status(error.from_status)
+        return _wrong_status(decision, error.from_status)
     if isinstance(error, OwnRequest):
         return _("You requested it; somebody else has to decide that it runs.")
     return shown(error, 300)
@@ -111,10 +112,15 @@ def _changed(status: str, actor: str, username: str) -> str:
     return _("It changed since you opened it: now %(status)s, by %(actor)s. Nothing was done.") % words
 
 
-def _wrong_status(status: str) -> str:
-    if status == Status.PAUSED:
-        return _("It is paused; resume or cancel it instead.")
-    return _("It is %(status)s; that cannot be decided now.") % {"status": _label(status)}
+def _wrong_status(decision: Decision, status: str) -> str:
+    words = {"status": _label(status)}
+    if decision == Decision.APPROVE:
+        if status == Status.PAUSED:
+            return _("It is paused; resume it in the pause queue or on its page.")
+        return _("Only pending tasks can be approved; this one is %(status)s.") % words
+    if decision == Decision.REJECT:
+        return _("Only work that waits can be rejected; this is %(status)s.") % words
+    return _("It is not paused any more, but %(status)s.") % words
 
 
 def _label(status: str) -> str:
@@ -168,11 +174,11 @@ def _problem(decision: Decision, seen: Seen, task: Row, entry: Row | None, usern
     if entry is not None and entry["revision"] != seen.entry_revision:
         return _changed(task["status"], entry["changed_by"], username)
     if task["status"] not in decision.sources:
-        return _wrong_status(task["status"])
+        return _wrong_status(decision, task["status"])
     if decision == Decision.HOLD and entry is not None and entry["held"]:
         return _("It is held already.")
     if decision.lets_run and task["who"] == username and not conf.settings().DECIDE_OWN:
-        return why_not(OwnRequest(task["id"], username), username)
+        return why_not(decision, OwnRequest(task["id"], username), username)
     return ""
 
 

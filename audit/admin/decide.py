@@ -40,6 +40,8 @@ __all__ = ["MOST_ITEMS", "receive"]
 MOST_ITEMS = 200
 """How many tasks one decision may be about."""
 
+_FEW = 5
+"""Up to this many plans are shown unfolded."""
 _PATIENCE = timedelta(seconds=5)
 _SHORTEST_PATIENCE = timedelta(milliseconds=100)
 _BUSY = frozenset({"55P03", "40P01", "57014"})  # lock not available, deadlock, cancelled by a time limit
@@ -63,15 +65,35 @@ _BUTTONS = {
     Decision.CANCEL: ngettext_lazy("Cancel the work", "Cancel the work of %(count)d", "count"),
 }
 _EFFECTS = {
-    Decision.APPROVE: gettext_lazy("Any worker may then claim it and carry out its plan."),
-    Decision.REJECT: gettext_lazy(
-        "It ends here, with your reason as its outcome. A finished task never changes again."
+    Decision.APPROVE: ngettext_lazy(
+        "Any worker may then claim it and carry out its plan.",
+        "Any worker may then claim them and carry out their plans.",
+        "count",
     ),
-    Decision.RESUME: gettext_lazy("It is approved again, for any worker to claim; its work plan becomes its plan."),
-    Decision.HOLD: gettext_lazy("It stays paused until a person or the awaited event releases it."),
-    Decision.DEFER: gettext_lazy("It becomes due at that time; what is held is released to it."),
-    Decision.CANCEL: gettext_lazy(
-        "The work is given up, with your reason as its outcome. A finished task never changes again."
+    Decision.REJECT: ngettext_lazy(
+        "It ends here, with your reason as its outcome. What is finished never changes again.",
+        "They end here, with your reason as their outcome. What is finished never changes again.",
+        "count",
+    ),
+    Decision.RESUME: ngettext_lazy(
+        "It is approved again, for any worker to claim; a work plan becomes its plan.",
+        "They are approved again, for any worker to claim; a work plan becomes the plan.",
+        "count",
+    ),
+    Decision.HOLD: ngettext_lazy(
+        "It stays paused until a person or the awaited event releases it.",
+        "They stay paused until a person or the awaited event releases them.",
+        "count",
+    ),
+    Decision.DEFER: ngettext_lazy(
+        "It becomes due at this time; if it is held, that ends.",
+        "They become due at this time; where they are held, that ends.",
+        "count",
+    ),
+    Decision.CANCEL: ngettext_lazy(
+        "The work is given up, with your reason as its outcome. What is finished never changes again.",
+        "The work is given up, with your reason as the outcome. What is finished never changes again.",
+        "count",
     ),
 }
 _DONE = {
@@ -240,10 +262,10 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
             "decision": ballot.decision,
             "decision_name": name,
             "button": str(_BUTTONS[ballot.decision] % count) if fit else "",
-            "effect": _EFFECTS[ballot.decision],
+            "effect": str(_EFFECTS[ballot.decision] % count) if fit else "",
             "ends": ballot.decision in (Decision.REJECT, Decision.CANCEL),
             "fit": fit,
-            "alone": len(fit) == 1,
+            "few": len(fit) <= _FEW,
             "shows_plan": ballot.decision.lets_run,
             "unfit": [each for each in asked if each.problem],
             "form": form,
@@ -279,7 +301,7 @@ def _carry_out(
         except Task.DoesNotExist:
             text = _("There is no such task.")
         except AuditError as error:
-            text = why_not(error, me)
+            text = why_not(ballot.decision, error, me)
             if isinstance(error, InvalidValue):
                 level = messages.ERROR
         except DatabaseError as error:
