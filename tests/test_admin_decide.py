@@ -1,5 +1,6 @@
 """Deciding in the browser: what is shown before, that it is asked twice, what is told after, and who was first."""
 
+import contextlib
 import re
 import threading
 from datetime import timedelta
@@ -265,12 +266,26 @@ def test_two_who_decide_at_once_make_one_decision(decision: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_decide_about_many_in_another_order_do_not_block_each_other() -> None:
-    tasks = [requested(summary=f"number {number}") for number in range(12)]
+@pytest.mark.parametrize("atomic", [False, True], ids=["each", "ATOMIC_REQUESTS"])
+def test_two_who_decide_about_many_in_another_order_do_not_block_each_other(
+    atomic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ATOMIC_REQUESTS the locks of a request are held to its end: order alone saves it from a deadlock."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
+    tasks = [requested(summary=f"number {number}") for number in range(6)]
     clients = [client_of("decider"), client_of("superuser")]
     items = [token(each) for each in tasks]
     forms = [sent("approve", *items), sent("reject", *reversed(items))]
     results: list[HttpResponse] = []
+    both = threading.Barrier(2)
+    original = deciding.decide
+
+    def slowly(*args: Any, **options: Any) -> Task:
+        task = original(*args, **options)
+        # Whoever has a first lock lets the other have one too, if there is one to have.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return task
 
     def go(client: Client, form: dict[str, Any]) -> None:
         try:
@@ -278,17 +293,18 @@ def test_two_who_decide_about_many_in_another_order_do_not_block_each_other() ->
         finally:
             connection.close()
 
+    monkeypatch.setattr(deciding, "decide", slowly)
     threads = [threading.Thread(target=go, args=pair) for pair in zip(clients, forms, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert len(results) == 2
+    assert not [page for page in results if page.status_code == 200 and "Try again" in text_of(page)]
     for task in tasks:
         task.refresh_from_db()
         assert task.status in ("approved", "rejected")
         assert sum(kind == "transition" for kind, *_rest in log_of(task)) == 2
-    assert not [page for page in results if page.status_code == 200 and "Try again" in text_of(page)]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -607,7 +623,7 @@ def test_pages_send_no_write_and_no_lock_to_a_replica_and_decisions_go_to_the_pr
     key = requested(summary="Deploy Uptime Kuma").pk
     paused = task_in("paused")
     # The replica, which lags behind for ever.
-    copy = Task.objects.using("other").request("deploy", id=key, summary="Deploy Uptime Kuma", actor="alice")
+    copy = Task.objects.using("other").request("deploy", id=key, summary="older words", actor="alice")
     lagging = Task.objects.using("other").request("deploy", actor="alice")
     lagging.approve(actor="x")
     lagging.pause(actor="x")
