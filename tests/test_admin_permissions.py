@@ -59,7 +59,8 @@ def filled(route: str, site: str = "admin") -> str:
     model = route.split("/")[0]
     url = re.sub(r"<(str|path|slug|uuid|int):\w+>", keys[model], route)
     assert "<" not in url, f"tell this test what to fill into {route}"
-    return f"/{site}/audit/{url}{'?format=jsonl' if url.endswith('export/') else ''}"
+    asked = {"export/": "?format=jsonl", "newer/": f"?before=1_{'0' * 32 if model == 'task' else '0'}"}
+    return f"/{site}/audit/{url}{asked.get(url.partition('/')[2], '')}"
 
 
 def _body(response: HttpResponseBase) -> str:
