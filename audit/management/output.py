@@ -19,7 +19,19 @@ from django.utils import timezone
 
 from audit.terminal import safe, safe_json
 
-__all__ = ["Column", "Progress", "age", "duration", "json_line", "moment", "safe", "shorten", "table", "width_of"]
+__all__ = [
+    "Column",
+    "Progress",
+    "Table",
+    "age",
+    "duration",
+    "json_line",
+    "moment",
+    "safe",
+    "shorten",
+    "table",
+    "width_of",
+]
 
 _MEASURED_ROWS = 500
 _GAP = "  "
@@ -121,31 +133,59 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size(fallback=(0, 0)).columns or None
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None = None) -> Iterator[str]:
-    """Yield the lines of a table, its head first; nothing when there are no rows.
-
-    Cells are made `safe`. Widths come from the first 500 rows, so that a long listing streams.
+class Table:
+    """The lines of a table whose widths are settled; cells are made `safe`.
 
     Args:
         columns: what stands in each cell of a row.
-        rows: one cell for each column; none shows as `-`.
+        sample: rows to take the widths from.
         width: columns of the terminal to fit into; without it nothing is cut.
     """
-    lines = ([("-" if cell is None else safe(cell)) for cell in row] for row in rows)
-    first = list(islice(lines, _MEASURED_ROWS))
+
+    def __init__(self, columns: Sequence[Column], sample: Iterable[Sequence[object]], width: int | None = None) -> None:
+        self._columns = columns
+        self._cut = bool(width)
+        self._widths = _widths(columns, [_cells(row) for row in sample], width)
+        self._shown = sorted(self._widths)
+
+    def head(self) -> Iterator[str]:
+        """Yield the titles, and a line below them."""
+        titles = {each: shorten(self._columns[each].title, self._widths[each]) for each in self._shown}
+        yield _line([_padded(self._columns[each], titles[each], self._widths[each]) for each in self._shown])
+        yield _line(["─" * self._widths[each] for each in self._shown])
+
+    def line(self, row: Sequence[object]) -> str:
+        """Write a row: one cell for each column; none shows as `-`."""
+        texts = _cells(row)
+        cells = []
+        for each in self._shown:
+            column, text, width = self._columns[each], texts[each], self._widths[each]
+            cell = _padded(column, shorten(text, width) if self._cut else text, width)
+            cells.append(column.paint(cell, text) if column.paint else cell)
+        return _line(cells)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a table, its head first; nothing when there are no rows.
+
+    Widths come from the first 500 rows, so that a long listing streams.
+
+    Args:
+        columns: as for `Table`.
+        rows: one cell for each column; none shows as `-`.
+        width: as for `Table`.
+    """
+    remaining = iter(rows)
+    first = list(islice(remaining, _MEASURED_ROWS))
     if not first:
         return
-    widths = _widths(columns, first, width)
-    shown = sorted(widths)
-    yield _line([_padded(columns[each], shorten(columns[each].title, widths[each]), widths[each]) for each in shown])
-    yield _line(["─" * widths[each] for each in shown])
-    for row in chain(first, lines):
-        cells = []
-        for each in shown:
-            column, text = columns[each], row[each]
-            cell = _padded(column, shorten(text, widths[each]) if width else text, widths[each])
-            cells.append(column.paint(cell, text) if column.paint else cell)
-        yield _line(cells)
+    settled = Table(columns, first, width)
+    yield from settled.head()
+    yield from map(settled.line, chain(first, remaining))
+
+
+def _cells(row: Sequence[object]) -> list[str]:
+    return ["-" if cell is None else safe(cell) for cell in row]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -1,0 +1,173 @@
+"""`manage.py audit_tail`: the newest tasks, and with --follow what happens next."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandParser
+from django.db import InterfaceError, OperationalError, connections
+
+from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.following import Change, Follower
+from audit.management import story
+from audit.management.base import FINE, AuditCommand
+from audit.management.output import Column, Table, moment, safe, terminal_width
+from audit.management.waiting import Waiting
+from audit.models import Task
+
+_CANCELLED = "57014"
+_LONGEST_WAIT = 30.0
+_SHOWN = ("id", "created_at", "status", "action", "summary", "services_touched", "requested_by", "actor", "revision")
+# What a line may hold that comes later, so that the widths of the first ones do for all.
+_TYPICAL = ("2026-11-24 05:48:03", "executing", "completed", "x" * 36, "x" * 14, "x" * 32, "x" * 16, "x" * 12)
+
+
+class Command(AuditCommand):
+    """Shows the newest tasks, and follows."""
+
+    help = (
+        "Show the newest tasks, the newest last. With --follow go on with new tasks and changes of status as they are "
+        "committed, through restarts of the server, until Ctrl-C."
+    )
+    synopsis = "[--follow] [--lines N] [--status failed] [--service billing] [--since 7d] …  (--help names all)"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters of every command, and how to follow."""
+        add_arguments(parser)
+        parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next")
+        parser.add_argument(
+            "-n",
+            "--lines",
+            type=_lines,
+            default=10,
+            metavar="N",
+            help="show so many tasks first (default 10, may be 0)",
+        )
+        parser.add_argument(
+            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (default 1)"
+        )
+        self.add_format(parser)
+
+    def run(self, **options: Any) -> int:
+        """Print the tasks, and follow if asked to."""
+        wanted = TaskFilter.from_options(options)
+        if wanted.needs_window and wanted != wanted.within():
+            wanted = wanted.within()
+            self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
+        if not options["follow"]:
+            self._begin(wanted, options)
+            return FINE
+        with Waiting(self.stdout) as waiting:
+            # A task that changes to a status is news, whatever has become of it when it is looked up.
+            narrow = replace(wanted, statuses=()).apply
+            follower = Follower(options["database"], lambda tasks: self._columns(narrow(tasks)), wanted.statuses)
+            follower.start()
+            known = self._begin(wanted, options)
+            self.stdout.flush()
+            self._follow(follower, known, waiting, options)
+        return FINE
+
+    def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
+        """Print the newest tasks; returns the revisions at which they were told."""
+        self._json = options["format"] == "json"
+        found = self._columns(wanted.apply(Task.objects.using(options["database"])))
+        tasks = list(found.order_by("-created_at", "-id")[: options["lines"]])[::-1] if options["lines"] else []
+        if not self._json:
+            self._following = options["follow"]
+            sample = [*map(_row, tasks), *([_TYPICAL] if self._following else [])]
+            if sample:
+                self._table = Table(self._titles(), map(self._cells, sample), terminal_width())
+                for text in self._table.head():
+                    self.line(text)
+        for task in tasks:
+            self._tell(task)
+        if not tasks and options["lines"] and not options["follow"]:
+            self.note("No tasks match." if wanted else "No tasks yet. Task.objects.request(…) makes one.")
+        return {task.pk: task.revision for task in tasks}
+
+    def _follow(self, follower: Follower, known: dict[UUID, int], waiting: Waiting, options: dict[str, Any]) -> None:
+        pause = options["interval"]
+        lost = False
+        while waiting.wait(pause):
+            try:
+                for change in _news(follower.look(), known):
+                    self._tell(change.task, change)
+                    if waiting.ended:
+                        break
+                self.stdout.flush()
+            except (OperationalError, InterfaceError) as error:
+                if getattr(error.__cause__, "sqlstate", None) == _CANCELLED:
+                    raise
+                if not lost:
+                    told = safe(" ".join(str(error).split())[:500])
+                    self.note(f"The connection to database {options['database']!r} is lost; trying again. ({told})")
+                connections[options["database"]].close()
+                pause = min(max(pause, 0.5) * 2, _LONGEST_WAIT) if lost else options["interval"]
+                lost = True
+            else:
+                if lost:
+                    self.note("Connected again; nothing is left out.")
+                pause, lost = options["interval"], False
+
+    def _columns(self, tasks: Any) -> Any:
+        return tasks if self._json else tasks.only(*_SHOWN)
+
+    def _tell(self, task: Task, change: Change | None = None) -> None:
+        if self._json:
+            self.json(story.task_values(task) | {"change": story.log_values(change.row) if change else None})
+        else:
+            self.line(self._table.line(self._cells(_row(task, change))))
+
+    def _titles(self) -> tuple[Column, ...]:
+        titles = (
+            Column(title=f"At ({story.zone()})"),
+            Column(title="Was", rank=5),
+            Column(title="Status", paint=self.paint),
+            Column(title="Id", least=18),
+            Column(title="Action", least=8, rank=1),
+            Column(title="Summary", least=20),
+            Column(title="Services", least=8, rank=3),
+            Column(title="By", least=6, rank=4),
+        )
+        return self._cells(titles)
+
+    def _cells(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Leave out what a task was before, unless changes are told."""
+        return row if self._following else (row[0], *row[2:])
+
+    _json = _following = False
+    _table: Table
+
+
+def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]:
+    """Pass over what the first lines have told already."""
+    return (each for each in changes if each.row.revision is None or each.row.revision > known.get(each.task.pk, 0))
+
+
+def _row(task: Task, change: Change | None = None) -> tuple[object, ...]:
+    at = change.row.at if change else task.created_at
+    was = (change.row.from_status or "new") if change else ""
+    status = change.row.to_status if change else task.status
+    by = change.row.actor if change else task.requested_by or task.actor
+    services = ", ".join(task.services_touched)
+    return (moment(at), was, status, task.pk, task.action, task.summary, services, by)
+
+
+def _lines(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 7:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 9999999")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return seconds
