@@ -337,3 +337,29 @@ def _wait(until: Any) -> None:
     while not until():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.1)
+
+
+def test_a_witness_cosigns_and_a_proof_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kept"
+    [task] = finish(1)
+    run("audit_seal", "--checkpoints", kept)
+    watch = ["--state", tmp_path / "state", "--signing-key", tmp_path / "witness.key", "--key", VKEY]
+    witness = check(capsys, "keygen", "--witness", "example.org/witness", "--out", tmp_path / "witness.key")[1].strip()
+    growth = tmp_path / "growth"
+    growth.write_text(run("audit_prove", "--since", 0, "--key", VKEY)[1])
+    code, line = check(capsys, "witness", growth, *watch, "--first")
+    assert code == 0
+    [file] = kept.iterdir()
+    file.write_text(file.read_text() + line)
+    proof = tmp_path / "proof"
+    proof.write_text(run("audit_prove", task.pk, "--checkpoint", file, "--key", VKEY)[1])
+    assert check(capsys, "check", proof, "--key", VKEY, "--witness", witness)[0] == 0
+    # The sealer and the verification take a cosigned file for what it is.
+    assert run("audit_seal", "--checkpoints", kept)[0] == 0
+    assert run("audit_verify", "--checkpoints", kept, "--key", VKEY)[0] == 0
+    size = LedgerLeaf.objects.count()
+    finish(1)
+    run("audit_seal", "--checkpoints", kept)
+    growth.write_text(run("audit_prove", "--since", size, "--key", VKEY)[1])
+    assert check(capsys, "witness", growth, *watch)[0] == 0
+    assert run("audit_prove", "--since", 10**6, "--key", VKEY)[0] == 1

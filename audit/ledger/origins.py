@@ -7,7 +7,7 @@ the epoch says which checkpoint it left behind.
 
 import re
 
-__all__ = ["epoch_of", "origin_of"]
+__all__ = ["epoch_of", "log_of", "origin_of"]
 
 _EPOCH = re.compile(r"(?P<name>.+?)/epoch/(?P<number>[1-9][0-9]{0,8})", re.ASCII)
 
@@ -15,6 +15,12 @@ _EPOCH = re.compile(r"(?P<name>.+?)/epoch/(?P<number>[1-9][0-9]{0,8})", re.ASCII
 def origin_of(name: str, epoch: int) -> str:
     """Name the log of an epoch, counted from 1."""
     return name if epoch == 1 else f"{name}/epoch/{epoch}"
+
+
+def log_of(origin: str) -> str:
+    """Name the log that an origin names an epoch of."""
+    found = _EPOCH.fullmatch(origin)
+    return found["name"] if found else origin
 
 
 def epoch_of(name: str, origin: str) -> int | None:

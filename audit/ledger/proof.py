@@ -28,6 +28,7 @@ from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoin
 from audit.ledger.errors import InvalidProof, Malformed, shown
 from audit.ledger.merkle import HASH_SIZE, verify_consistency, verify_inclusion
 from audit.ledger.note import Note, Verifier, from_base64, to_base64
+from audit.ledger.origins import log_of
 
 __all__ = ["Checked", "Growth", "Proof", "ProvenRow", "check", "check_growth", "parse_all"]
 
@@ -262,7 +263,7 @@ def check_growth(
     growth = Growth.parse(text)
     before = open_checkpoint(old, verifiers, witnesses=witnesses, origin=origin, quorum=quorum)
     after = open_checkpoint(growth.checkpoint, verifiers, witnesses=witnesses, origin=origin, quorum=quorum)
-    if before.checkpoint.origin != after.checkpoint.origin:
+    if log_of(before.checkpoint.origin) != log_of(after.checkpoint.origin):
         raise InvalidProof(
             f"The checkpoints are of different logs: {shown(before.checkpoint.origin)} and "
             f"{shown(after.checkpoint.origin)}."

@@ -30,7 +30,14 @@ class CannotProve(AuditError):
         super().__init__(problem)
 
 
-def prove(using: str, task_id: UUID, verifiers: Sequence[Verifier], *, with_log: bool = False) -> str:
+def prove(
+    using: str,
+    task_id: UUID,
+    verifiers: Sequence[Verifier],
+    *,
+    with_log: bool = False,
+    checkpoint: str | None = None,
+) -> str:
     """Write the proof of a finished task, as a C2SP tlog-proof that carries the row.
 
     Args:
@@ -38,6 +45,8 @@ def prove(using: str, task_id: UUID, verifiers: Sequence[Verifier], *, with_log:
         task_id: which task.
         verifiers: keys of the log; the proof is checked with them before it is handed out.
         with_log: prove each row of its execution log that is sealed, too, in the same file.
+        checkpoint: the text of a signed checkpoint to prove it under, such as one that witnesses cosigned; the newest
+            of the database when left out.
 
     Returns:
         The file's text; whoever has it and a verifier key needs nothing else.
@@ -47,7 +56,7 @@ def prove(using: str, task_id: UUID, verifiers: Sequence[Verifier], *, with_log:
             was sealed.
     """
     with snapshot(using) as (raw, _):
-        signed = _signed(using)
+        signed = checkpoint or _signed(using)
         rows: list[tuple[Form, UUID | int, int]] = [(TASK_V1, task_id, _leaf(using, task_id))]
         if with_log:
             logged = ExecutionLog.objects.using(using).filter(task_id=task_id).order_by("id")
@@ -63,12 +72,12 @@ def prove(using: str, task_id: UUID, verifiers: Sequence[Verifier], *, with_log:
     return text
 
 
-def prove_growth(using: str, older: str, verifiers: Iterable[Verifier]) -> str:
-    """Write the proof that the log of now begins with the tree of an older checkpoint.
+def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) -> str:
+    """Write the proof that the log of now begins with an older tree.
 
     Args:
         using: alias of the database.
-        older: the older checkpoint's text, signatures included.
+        older: the older checkpoint's text, signatures included; or its number of leaves alone, 0 for the empty tree.
         verifiers: keys of the log; what comes out is checked with them first.
 
     Returns:
@@ -82,19 +91,19 @@ def prove_growth(using: str, older: str, verifiers: Iterable[Verifier]) -> str:
         signed = _signed(using)
         new = Checkpoint.parse(Note.parse(signed).text)
         try:
-            old = Checkpoint.parse(Note.parse(older).text)
-            old = open_checkpoint(older, verifiers, origin=old.origin).checkpoint
+            size = older if isinstance(older, int) else open_checkpoint(older, verifiers).checkpoint.size
         except LedgerError as error:
             raise CannotProve(f"The older checkpoint cannot be used: {error}") from error
-        if old.size > new.size:
-            raise CannotProve(f"That checkpoint has {old.size} leaves, and the log has {new.size}: it was set back.")
-        if old.origin != new.origin:
-            raise CannotProve(f"That checkpoint is of {old.origin!r}, and the log is {new.origin!r} now.")
+        if size > new.size:
+            raise CannotProve(f"That checkpoint has {size} leaves, and the log has {new.size}: it was set back.")
         try:
-            hashes = consistency_proof(old.size, new.size, nodes(using))
-            text = str(Growth(old_size=old.size, hashes=hashes, checkpoint=signed))
-            proof.check_growth(text, older, verifiers, origin=new.origin)
-        except LedgerError as error:
+            hashes = consistency_proof(size, new.size, nodes(using))
+            text = str(Growth(old_size=size, hashes=hashes, checkpoint=signed))
+            if isinstance(older, str):
+                proof.check_growth(text, older, verifiers)
+            else:
+                open_checkpoint(signed, verifiers)
+        except (LedgerError, ValueError) as error:
             raise CannotProve(f"The log does not continue that checkpoint: {error}") from error
     return text
 

@@ -29,8 +29,11 @@ class Command(AuditCommand):
         parser.add_argument(
             "--since",
             metavar="FILE",
-            help="prove instead that the log only grew since the checkpoint in FILE "
-            "(python -m audit.ledger consistency FILE PROOF)",
+            help="prove instead that the log only grew since the checkpoint in FILE (python -m audit.ledger "
+            "consistency FILE PROOF); a number of leaves makes the same for a witness",
+        )
+        parser.add_argument(
+            "--checkpoint", metavar="FILE", help="prove the task under this checkpoint, such as one that is cosigned"
         )
         add_keys(parser)
         parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
@@ -42,10 +45,12 @@ class Command(AuditCommand):
         using, known = options["database"], verifiers(options["key"])
         try:
             if options["since"]:
-                text = prove_growth(using, read_file(options["since"]), known)
+                since = options["since"]
+                text = prove_growth(using, int(since) if since.isdecimal() else read_file(since), known)
             else:
                 task = find_task(options["task"], Task.objects.using(using).only("id"))
-                text = prove(using, task.pk, known, with_log=options["with_log"])
+                under = read_file(options["checkpoint"]) if options["checkpoint"] else None
+                text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
         except CannotProve as error:
             raise CommandError(str(error), returncode=FAILED) from error
         self.stdout.write(text, ending="")
