@@ -21,6 +21,8 @@ __all__ = ["Raw", "snapshot"]
 # Every type that a sealed column has, and those of the leaves: what is not converted cannot be converted wrongly.
 _TYPES = ("text", "varchar", "int2", "int4", "int8", "uuid", "timestamptz", "jsonb", "bytea", "xid8", "bool", "name")
 _ARRAYS = ("text",)
+# Rows in memory at once; a row may have megabytes. Older libraries hand over one by one.
+_AT_ONCE = 16 if psycopg.capabilities.has_stream_chunked() else 1
 
 
 class Raw:
@@ -37,7 +39,7 @@ class Raw:
                 cursor.adapters.register_loader(types[name].oid, ByteaBinaryLoader)
             for name in _ARRAYS:
                 cursor.adapters.register_loader(types[name].array_oid, ByteaBinaryLoader)
-            yield from cursor.stream(query, parameters, binary=True)
+            yield from cursor.stream(query, parameters, binary=True, size=_AT_ONCE)
 
     def sealed(self, form: Form, key: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Stream rows of a sealed table by their key: the columns of the form, then the stored hash.
