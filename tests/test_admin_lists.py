@@ -1,16 +1,20 @@
 """The lists: what they show, what they ask the database, and that paging loses and repeats nothing."""
 
+import json
 import re
 from datetime import timedelta
+from io import StringIO
 from urllib.parse import urlencode
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
 from audit.admin import panels, queue
+from audit.filters import search
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, requested, task_in
 from tests.pages import HOSTILE, asking, client_of, past, text_of
@@ -462,3 +466,25 @@ def test_pages_read_the_alias_that_the_settings_name(viewer) -> None:
             viewer.get(reverse("admin:audit_task_change", args=[Task.objects.using("other").get().pk])).status_code
             == 200
         )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("few", [5000, 70, 5])
+def test_words_are_found_alike_whether_few_or_many_tasks_have_them(viewer, monkeypatch, few) -> None:
+    monkeypatch.setattr(search, "FEW", few)
+    wanted = past(71, summary="one needle")
+    past(10)
+    with asking() as asked:
+        first = viewer.get(f"{TASKS}?q=needle&since=all")
+    assert [row.id for row in first.context_data["rows"]] == wanted[:50]
+    assert first.context_data["chart"].value.total == 71
+    assert len(asked.data) <= 6
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('enable_bitmapscan'), current_setting('enable_indexscan')")
+        assert cursor.fetchone() == ("on", "on")
+    second = viewer.get(TASKS + first.context_data["older"])
+    assert [row.id for row in second.context_data["rows"]] == wanted[50:]
+    assert viewer.get(f"{TASKS}?q=nowhere&since=all").context_data["rows"] == []
+    out = StringIO()
+    call_command("audit_list", "--search", "needle", "--format", "json", stdout=out, stderr=out)
+    assert [json.loads(line)["id"] for line in out.getvalue().splitlines()[:50]] == [str(key) for key in wanted[:50]]

@@ -10,11 +10,19 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
-__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "panel", "reading", "sqlstate"]
+from audit.filters import TaskFilter
+from audit.filters.search import found_few
+from audit.models import Task
+
+if TYPE_CHECKING:
+    from audit.querysets.task import TaskQuerySet
+
+__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "narrowed", "panel", "reading", "sqlstate"]
 
 LIST_MS = 1500
 """How long one statement of a page may take, in milliseconds."""
@@ -76,6 +84,24 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
             _logger.warning("A panel of the audit browser failed: %s", error)
         return Panel(degraded=True)
     return Panel(value=value)
+
+
+def narrowed(using: str, tasks: TaskQuerySet, wanted: TaskFilter) -> TaskQuerySet:
+    """Let words be found by their index when few tasks have them, and on the way back in time when many do.
+
+    Args:
+        using: the alias of the `reading` transaction around it, in which the choice stays.
+        tasks: what the filter means.
+        wanted: the filter.
+    """
+    if not wanted.words:
+        return tasks
+    few = panel(using, partial(found_few, tasks))
+    if few.value is not None:
+        return Task.objects.using(using).filter(pk__in=few.value)
+    # Many, or the index of words is slow about them, as it is about sides that are common each by itself.
+    _settings(using, enable_bitmapscan="off")
+    return tasks
 
 
 def sqlstate(error: DatabaseError) -> str:

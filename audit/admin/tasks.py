@@ -24,7 +24,7 @@ from audit.admin.facets import FAILURES, SAMPLE, counted, facets, failures
 from audit.admin.histogram import chart
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
-from audit.admin.panels import panel
+from audit.admin.panels import narrowed, panel
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.samples import sized
 from audit.admin.tail import TailingAdmin
@@ -123,6 +123,7 @@ class TaskAdmin(TailingAdmin):
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         question = Question.read(request, ORDER)
         tasks = question.answered.apply(Task.objects.using(self.using))
+        tasks = narrowed(self.using, tasks, question.answered)
         page = turn(list_columns(tasks), ORDER, question.cursor)
         rows = [self._row(each, question) for each in page.rows]
         drawn = panel(self.using, partial(chart, self.using, tasks, question))

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.filters.lookup import find_task
+from audit.filters.search import found_few
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, moment, terminal_width
@@ -43,6 +44,8 @@ class Command(AuditCommand):
             self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
         tasks = Task.objects.using(options["database"])
         found = wanted.apply(tasks)
+        if wanted.words and (few := found_few(found)) is not None:
+            found = tasks.filter(pk__in=few)
         if options["before"]:
             last = find_task(options["before"], tasks.only("id", "created_at"))
             # The first condition alone would do by meaning; the index is entered by it.
