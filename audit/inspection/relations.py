@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from django.db import connections
+from django.db.models import UniqueConstraint
 
 from audit.inspection.flaws import Flaw, applied_migrations, kept_models, shipped_migrations
 
@@ -14,7 +16,8 @@ __all__ = ["inspect_relations"]
 
 _RELATIONS = """
 SELECT c.relname, c.relkind, c.relpersistence, c.relrowsecurity,
-    ARRAY(SELECT h.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid)
+    ARRAY(SELECT h.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid),
+    c.relnamespace::pg_catalog.regnamespace::text
 FROM pg_catalog.pg_class c
 WHERE c.oid IN (
     SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name))::oid FROM pg_catalog.unnest(%s::text[]) AS name)
@@ -27,6 +30,28 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid IN (
     SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name))::oid FROM pg_catalog.unnest(%s::text[]) AS name)
 ORDER BY 1, 2
 """
+_KEYS = """
+SELECT c.relname, CASE WHEN i.indisprimary THEN '' ELSE x.relname END
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+WHERE i.indisunique AND i.indisvalid AND c.oid IN (
+    SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name))::oid FROM pg_catalog.unnest(%s::text[]) AS name)
+"""
+# PostgreSQL's own are in C, and those that are not in this list may well be SQL.
+_FUNCTIONS = """
+SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.proname = ANY(%s)
+    AND (p.oid >= 16384 OR p.prolang <> (SELECT l.oid FROM pg_catalog.pg_language l WHERE l.lanname = 'internal'))
+ORDER BY 1
+"""
+_RELIED_ON = (
+    # Of the seals
+    *("sha256", "convert_to", "concat_ws", "decode", "encode", "octet_length", "to_json", "extract", "uuid_send"),
+    *("gen_random_uuid", "current_setting", "set_config", "clock_timestamp", "array_position", "cardinality"),
+    # Of the sealer and the verifier
+    *("pg_current_xact_id", "pg_current_snapshot", "pg_snapshot_xmin", "pg_snapshot_xmax", "pg_control_system"),
+    *("pg_try_advisory_xact_lock", "xid8lt", "xid8le", "xid8gt", "xid8ge", "xid8eq", "xid8ne", "uuid_eq", "int8eq"),
+)
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
 
 
@@ -47,7 +72,20 @@ def inspect_relations(alias: str) -> list[Flaw]:
         relations = cursor.fetchall()
         cursor.execute(_COLUMNS, [list(expected)])
         columns = cursor.fetchall()
-    return [*_tables(expected, relations), *_columns(expected, relations, columns)]
+        cursor.execute(_KEYS, [list(expected)])
+        keys = set(cursor.fetchall())
+        cursor.execute(_FUNCTIONS, [list(_RELIED_ON)])
+        functions = [name for (name,) in cursor.fetchall()]
+        cursor.execute("SELECT pg_catalog.current_schemas(true)::text[]")
+        (path,) = cursor.fetchone()
+    return [
+        *_path(path),
+        *_tables(expected, relations),
+        *_schemas(relations),
+        *_columns(expected, relations, columns),
+        *_functions(functions),
+        *_keys(relations, keys),
+    ]
 
 
 def _type(name: str) -> str:
@@ -63,8 +101,8 @@ def _tables(expected: dict[str, Any], relations: list[Any]) -> Iterator[Flaw]:
             problem=f"The table {table} is not there, although its migration is recorded as applied.",
             remedy="Look at the search_path of this connection, or restore the table from a backup.",
         )
-    for table, kind, persistence, secured, children in relations:
-        what = _KINDS.get(kind) or ("a temporary table" if persistence == "t" else "")
+    for table, kind, persistence, secured, children, _ in relations:
+        what = _KINDS.get(kind) or {"t": "a temporary table", "u": "an unlogged table"}.get(persistence, "")
         if what or (kind not in "rp"):
             yield Flaw(
                 kind="table-replaced",
@@ -89,6 +127,62 @@ def _tables(expected: dict[str, Any], relations: list[Any]) -> Iterator[Flaw]:
                 problem=f"Row-level security is on for {table}: readers may not see every row.",
                 remedy=f"Find out who enabled it, then ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;",
             )
+
+
+def _path(schemas: list[str]) -> Iterator[Flaw]:
+    before = [name for name in schemas[: schemas.index("pg_catalog")] if not name.startswith("pg_temp")]
+    if before:
+        yield Flaw(
+            kind="table-replaced",
+            table="",
+            name=before[0],
+            problem=f"The search_path puts {', '.join(before)} before pg_catalog: functions and operators of "
+            "PostgreSQL may be others there.",
+            remedy="Take pg_catalog out of search_path, where it comes first by itself (ALTER ROLE or ALTER DATABASE).",
+        )
+
+
+def _schemas(relations: list[Any]) -> Iterator[Flaw]:
+    """Find tables that stand in front of the true ones: all of them are made in one schema."""
+    places = Counter(schema for *_, schema in relations)
+    usual = max(places, key=lambda schema: places[schema], default="")
+    for table, *_, schema in relations:
+        if schema != usual:
+            yield Flaw(
+                kind="table-replaced",
+                table=table,
+                name=table,
+                problem=f"{table} is found in the schema {schema}, and the tables beside it in {usual}.",
+                remedy="Find out who put it there; look at the search_path of this connection.",
+            )
+
+
+def _functions(replaced: list[str]) -> Iterator[Flaw]:
+    for name in replaced:
+        yield Flaw(
+            kind="function-changed",
+            table="",
+            name=name,
+            problem=f"pg_catalog.{name} is not PostgreSQL's own: seals and checks inside this server rely on it.",
+            remedy="Find out who replaced or added it; what this server computes is not to be trusted.",
+        )
+
+
+def _keys(relations: list[Any], found: set[tuple[str, str]]) -> Iterator[Flaw]:
+    there = {table for table, *_ in relations}
+    for model in kept_models():
+        table = model._meta.db_table
+        unique = [each.name for each in model._meta.constraints if isinstance(each, UniqueConstraint)]
+        for name in ["", *unique]:
+            if table in there and (table, name) not in found:
+                yield Flaw(
+                    kind="check-missing",
+                    table=table,
+                    name=name or f"{table}_pkey",
+                    problem=f"{table} has no {f'unique index {name}' if name else 'primary key'} any more: rows may "
+                    "stand in it twice.",
+                    remedy="Find out who dropped it, and add it again as the migrations do (manage.py sqlmigrate).",
+                )
 
 
 def _columns(expected: dict[str, dict[str, str]], relations: list[Any], columns: list[Any]) -> Iterator[Flaw]:

@@ -83,8 +83,7 @@ class Column:
     kind: Kind
 
 
-# Each is itself and no other: comparing two, or looking one up for every row, need not look at their columns.
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """What the canonical bytes of a table's rows hold, in order."""
 

@@ -11,8 +11,8 @@ Note [Low-water mark]
 
 Note [Another server]
     Transaction ids do not survive dump and restore: the new server counts anew. The head keeps the server's
-    `system_identifier`; where it differs, one run looks at every row whatever its xid. Other runs leave out rows that
-    claim a transaction which this server has not begun.
+    `system_identifier`; where it differs, or the mark lies in this server's future, one run looks at every row whatever
+    its xid. Other runs leave out rows that claim a transaction which this server has not begun.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint
 from audit.ledger.errors import LedgerError, Malformed
 from audit.ledger.note import Note, Signer, Verifier
 from audit.ledger.origins import epoch_of, origin_of
-from audit.ledger.stored import edge, frontier_bytes, head_frontier, read_tile, write_tiles
+from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, read_tile, write_tiles
 from audit.ledger.tiles import grow
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
 
@@ -247,10 +247,12 @@ def _sealed(
                 "Find out which. After a legitimate restore begin a new epoch: manage.py audit_seal --new-epoch "
                 "CHECKPOINT --reason TEXT."
             )
-    cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
-    (system,) = cursor.fetchone()
+    cursor.execute(
+        "SELECT system_identifier::text, pg_snapshot_xmax(pg_current_snapshot())::text FROM pg_control_system()"
+    )
+    system, upper_end = cursor.fetchone()
     if not run.horizon:
-        run.whole = head.system_identifier != system
+        run.whole = head.system_identifier != system or (head.low_xid or 0) > int(upper_end)
         low = 0 if run.whole else head.low_xid or 0
         run.task, run.log = (low, _NOWHERE), (low, _BEFORE_ALL)
     rows, horizon = _pick(cursor, run, head.size, limit)
@@ -308,14 +310,14 @@ def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int) -> bo
         return True
     known = LedgerCheckpoint.objects.using(using).filter(epoch=epoch, size=kept.size)
     return [bytes(root) for root in known.values_list("root", flat=True)] != [kept.root] and not _left_behind(
-        using, epoch, kept
+        using, head, kept, epoch
     )
 
 
-def _left_behind(using: str, epoch: int, kept: Checkpoint) -> bool:
+def _left_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int) -> bool:
     """Whether a checkpoint is of a past that a later epoch says it left behind."""
-    later = LedgerEpoch.objects.using(using).filter(number__gt=epoch).order_by("number").first()
-    return later is not None and later.size < kept.size
+    began = [each.size for number, each in epochs(using).items() if epoch < number <= head.epoch]
+    return bool(began) and began[0] < kept.size
 
 
 _PICK = """

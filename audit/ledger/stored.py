@@ -10,9 +10,9 @@ from django.db import connections
 from audit.ledger.errors import Malformed
 from audit.ledger.merkle import HASH_SIZE, Frontier
 from audit.ledger.tiles import Nodes
-from audit.models import LedgerHead, LedgerTile
+from audit.models import LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile
 
-__all__ = ["edge", "frontier_bytes", "head_frontier", "nodes", "read_tile", "read_tiles", "write_tiles"]
+__all__ = ["edge", "epochs", "frontier_bytes", "head_frontier", "nodes", "read_tile", "read_tiles", "write_tiles"]
 
 _WRITE_TILES = """
 INSERT INTO audit_ledger_tile (level, index, data)
@@ -24,6 +24,17 @@ SELECT tile.level, tile.index, tile.data
 FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index)
 JOIN audit_ledger_tile AS tile ON tile.level = wanted.level AND tile.index = wanted.index
 """
+
+
+def epochs(using: str) -> dict[int, LedgerEpoch]:
+    """Read the epochs after the first that have their leaf in the tree where they say they began, by number.
+
+    An epoch says which checkpoints no longer count; a row that anybody put into its table must not.
+    """
+    leaves = LedgerLeaf.objects.using(using).filter(epoch__isnull=False)
+    began = dict(leaves.values_list("epoch", "index"))
+    found = LedgerEpoch.objects.using(using).order_by("number")
+    return {each.number: each for each in found if began.get(each.number) == each.size}
 
 
 def head_frontier(head: LedgerHead) -> Frontier:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct.error says nothing alone
 from typing import Any
 
 from audit.ledger.canonical import Form, Kind, Uncanonical, names_text
@@ -54,7 +55,7 @@ def wire_bytes(form: Form, values: Sequence[bytes | None]) -> bytes:
                 if write is not None:
                     value = write(value)
                 add(b"%s %d:%s\n" % (name, len(value), value))
-    except (ValueError, KeyError) as error:
+    except (ValueError, StructError) as error:
         raise Uncanonical(form.name, None, f"a column is not of the type this version seals: {error}") from None
     return b"".join(lines)
 
@@ -103,6 +104,8 @@ def _names(value: bytes) -> bytes:
     at, names = 20, []
     while at < len(value):
         (length,) = _LENGTH.unpack_from(value, at)
+        if length < 0:
+            raise ValueError("an array that holds NULL")
         at += 4 + length
         names.append(value[at - length : at].decode())
     return names_text(names)

@@ -1,23 +1,18 @@
 """The server of a benchmark, its databases, and pgbench."""
 
-import contextlib
 import json
 import os
-import resource
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 from psycopg import sql
 
 from auditproj.embedded.server import Server
-from tests.benchmarks.measure import Rate
 from tests.servers import database_settings, throwaway
 
 __all__ = ["Place", "scratch"]
@@ -73,18 +68,6 @@ class Place:
         with self.connect("postgres") as connection:
             connection.execute("CHECKPOINT")
 
-    def cpu(self) -> float:
-        """Seconds of CPU that all processes of the server have used so far, or had when they ended."""
-        postmaster = psutil.Process(self._server.postmaster_pid())
-        used = 0.0
-        for process in postmaster.children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                used += sum(process.cpu_times()[:2])
-        return used + sum(postmaster.cpu_times()[:4])
-
-    def _processes(self) -> set[int]:
-        return {process.pid for process in psutil.Process(self._server.postmaster_pid()).children()}
-
     def pgbench(
         self,
         database: str,
@@ -95,15 +78,15 @@ class Place:
         warm: int = 0,
         durable: bool = True,
         prepared: bool = True,
-    ) -> Rate:
-        """Run a script with pgbench and return how often all clients together got through it.
+    ) -> float:
+        """Run a script with pgbench and return how often a second all clients together got through it.
 
         Args:
             database: where.
             script: pgbench's language; `:i` counts a client's runs from 1, `:client_id` the `:clients` from 0.
             clients: connections, each busy all the time.
             times: runs of each client.
-            warm: runs of each client before those; not counted, but for the CPU.
+            warm: runs of each client before those; not counted.
             durable: whether commits wait for the disk.
             prepared: whether statements are prepared once, or planned each time as psycopg does by default.
         """
@@ -120,20 +103,10 @@ class Place:
                 *("-h", parameters["host"], "-p", parameters["port"], "-U", parameters["user"], database),
             ]
             environment = os.environ | {"PGOPTIONS": f"-c synchronous_commit={'on' if durable else 'off'}"}
-            others, began = self._processes(), self.cpu() + _children()
             result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-            while self._processes() - others:  # a process that ends is counted twice, or not at all
-                time.sleep(0.02)
-            used = self.cpu() + _children() - began
             if result.returncode != 0 or "ERROR" in result.stderr:
                 raise RuntimeError(f"pgbench: {result.stderr[-2000:]}")
-            rate = _rate((line.split() for log in Path(folder).glob("runs.*") for line in log.open()), warm)
-            return Rate(rate, clients * (warm + times) / max(used, 0.01))
-
-
-def _children() -> float:
-    """Seconds of CPU that ended child processes of this one have used."""
-    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+            return _rate((line.split() for log in Path(folder).glob("runs.*") for line in log.open()), warm)
 
 
 def _rate(lines: Iterator[list[str]], warm: int) -> float:

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
+from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
 from audit.ledger.note import Verifier
-from audit.ledger.rows import snapshot
+from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.leaves import Leaves, Progress
@@ -55,7 +56,7 @@ def verify(
         What was found and what was not looked at. Memory does not grow with the table.
 
     Raises:
-        CannotVerify: no keys, or keys of several logs.
+        CannotVerify: no keys, keys of several logs, or migrations of this app that are not recorded as applied.
         django.db.Error: the database cannot be read.
     """
     names = {each.name for each in verifiers}
@@ -65,17 +66,24 @@ def verify(
     started = timezone.now()
     findings = Findings()
     with snapshot(using) as (raw, cursor):
+        # What was not applied is not expected to be there: removing the record must not make a guard unexpected.
+        if lacking := [name for name in shipped_migrations() if name not in applied_migrations(using)]:
+            raise CannotVerify(
+                f"The migrations {', '.join(lacking)} are not recorded as applied. Run manage.py migrate; if they had "
+                "been applied before, find out who removed the record."
+            )
         findings.extend(map(_finding, inspect(using)))
         explained = bool(findings.counts.keys() & {Code.RELATION_REPLACED, Code.SCHEMA_CHANGED})
+        pin_search_path(cursor)
         try:
             head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
                 id=1, epoch=1, size=0, frontier=b"", low_xid=0, system_identifier=""
             )
-            wanted = expected(using, names.pop(), verifiers, head, exported, findings)
+            wanted = expected(using, names.pop(), verifiers, exported, findings)
             leaves = Leaves(using, raw, wanted, findings, progress)
             leaves.read()
-            leaves.tree.end(head, wanted)
-            left = look_for_unsealed(cursor, head, findings)
+            leaves.tree.end(head)
+            left = look_for_unsealed(raw, cursor, head, findings)
         except Error as error:
             if not explained:
                 raise
@@ -154,6 +162,8 @@ def _not_covered(wanted: Expected, left: Unsealed, outside: bool) -> list[str]:
             "whoever owns the database can still change them together with their hash."
         )
     said.append("Tasks that are not finished and the pause queue: they are sealed when they finish.")
+    if outside and not (wanted.external or wanted.left_behind):
+        said.append("No external checkpoint was found where they should be kept, or none was of this log.")
     if not outside:
         said.append(
             "No external checkpoint was given: whoever has the signing key could have rewritten the whole log. "

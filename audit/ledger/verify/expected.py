@@ -10,8 +10,9 @@ from audit.ledger.errors import LedgerError
 from audit.ledger.exported import Exported
 from audit.ledger.note import Note, Verifier
 from audit.ledger.origins import epoch_of
+from audit.ledger.stored import epochs
 from audit.ledger.verify.findings import Code, Findings
-from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
+from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerLeaf
 
 __all__ = ["Expected", "Root", "expected"]
 
@@ -22,10 +23,13 @@ class Root:
 
     size: int
     root: bytes
-    code: Code
-    """What it means when they have another."""
-    source: str
-    """Where the checkpoint is kept, for a message."""
+    external: str = ""
+    """Name of the checkpoint that is kept outside; empty for one of the database."""
+
+    @property
+    def source(self) -> str:
+        """Where the checkpoint is kept, for a message."""
+        return _outside(self.external) if self.external else _inside(self.size)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,9 +37,11 @@ class Expected:
     """What the tree must be."""
 
     size: int
-    """Leaves that the database has."""
+    """Leaves that the database has, if their numbers are true."""
     signed: int = 0
     """Leaves that its newest valid checkpoint covers."""
+    epoch: int = 1
+    """The epoch of that checkpoint."""
     roots: list[Root] = field(default_factory=list)
     """In the order of their sizes."""
     checkpoints: int = 0
@@ -47,12 +53,7 @@ class Expected:
 
 
 def expected(
-    using: str,
-    name: str,
-    verifiers: Sequence[Verifier],
-    head: LedgerHead,
-    exported: Iterable[Exported] | None,
-    findings: Findings,
+    using: str, name: str, verifiers: Sequence[Verifier], exported: Iterable[Exported] | None, findings: Findings
 ) -> Expected:
     """Read every checkpoint and check who signed it.
 
@@ -60,66 +61,115 @@ def expected(
         using: alias of the database.
         name: the log's name.
         verifiers: its keys.
-        head: where the database says that sealing stands.
         exported: checkpoints kept outside; None when none were given.
         findings: takes what is wrong with them.
     """
     last = LedgerLeaf.objects.using(using).order_by("-index").values_list("index", flat=True).first()
     found = Expected(size=0 if last is None else last + 1)
     reader = _Reader(name, verifiers, findings)
+    kept: set[tuple[int, int]] = set()
     for row in LedgerCheckpoint.objects.using(using).order_by("epoch", "size").iterator(chunk_size=1_000):
-        source = f"the checkpoint of {row.size} leaves in the database"
-        read = reader.read(row.note, source)
+        kept.add((row.epoch, row.size))
+        read = reader.read(row.note, _inside(row.size))
         if read is None:
             continue
         checkpoint, epoch = read
         if (row.epoch, row.size, bytes(row.root)) != (epoch, checkpoint.size, checkpoint.root):
-            findings.add(Code.FORGED_CHECKPOINT, f"The columns of {source} are not what its signed note says.")
+            findings.add(
+                Code.FORGED_CHECKPOINT, f"The columns of {_inside(row.size)} are not what its signed note says."
+            )
         found.checkpoints += 1
-        found.signed = max(found.signed, checkpoint.size)
-        found.roots.append(Root(size=checkpoint.size, root=checkpoint.root, code=Code.ROOT_MISMATCH, source=source))
-    if found.signed > found.size:
-        findings.add(
-            Code.LEAVES_MISSING,
-            f"{found.signed} leaves were signed, and the database has {found.size}: the end of the tree is missing.",
-        )
-    began = dict(LedgerEpoch.objects.using(using).values_list("number", "size"))
+        found.signed, found.epoch = max(found.signed, checkpoint.size), max(found.epoch, epoch)
+        found.roots.append(Root(size=checkpoint.size, root=checkpoint.root))
+    past = _Past.read(using, reader, found)
     for each in exported or ():
-        _outside(each, reader, head, began, found, findings)
-    found.roots.sort(key=lambda root: (root.size, root.code is Code.ROOT_MISMATCH))
+        _compare(each, reader, past, kept, found)
+    # Those of the database first, so that others are compared with them.
+    found.roots.sort(key=lambda root: (root.size, root.external))
     return found
 
 
-def _outside(
-    each: Exported, reader: _Reader, head: LedgerHead, began: dict[int, int], found: Expected, findings: Findings
-) -> None:
-    source = f"the external checkpoint {each.path.name}"
+def _inside(size: int) -> str:
+    return f"the checkpoint of {size} leaves in the database"
+
+
+def _outside(name: str) -> str:
+    return f"the external checkpoint {name}"
+
+
+def _compare(each: Exported, reader: _Reader, past: _Past, kept: set[tuple[int, int]], found: Expected) -> None:
+    source = _outside(each.path.name)
     read = reader.read(each.text, source)
     if read is None:
         return
     checkpoint, epoch = read
-    later = min((number for number in began if number > epoch), default=None)
-    if later is not None and checkpoint.size > began[later]:
+    if past.left_behind(checkpoint, epoch):
         found.left_behind += 1
         return
     found.external += 1
-    if epoch > head.epoch or checkpoint.size > found.size:
-        findings.add(
+    if epoch > found.epoch or past.is_over(checkpoint, epoch):
+        reader.findings.add(
             Code.ROLLBACK,
-            f"{source.capitalize()} covers {checkpoint.size} leaves in epoch {epoch}; the database has {found.size} in "
-            f"epoch {head.epoch}: it was set back to an older state, or its end was cut off.",
+            f"{_sentence(source)} covers {checkpoint.size} leaves in epoch {epoch}, and the database is in epoch "
+            f"{found.epoch} with {found.size}: it was set back to an older state, and no epoch tells of that.",
         )
         return
-    found.roots.append(Root(size=checkpoint.size, root=checkpoint.root, code=Code.FORK, source=source))
+    if (epoch, checkpoint.size) not in kept and checkpoint.size <= found.size:
+        reader.findings.add(
+            Code.CHECKPOINT_DELETED,
+            f"{_sentence(source)} (epoch {epoch}, {checkpoint.size} leaves) is not among those of the database.",
+        )
+    found.roots.append(Root(size=checkpoint.size, root=checkpoint.root, external=each.path.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Past:
+    """Where later epochs began, and what each says it left behind: the checkpoint and its epoch."""
+
+    began: dict[int, int]
+    left: dict[int, tuple[Checkpoint, int]]
+
+    @classmethod
+    def read(cls, using: str, reader: _Reader, found: Expected) -> _Past:
+        past = cls(began={}, left={})
+        placed = epochs(using)
+        for row in LedgerEpoch.objects.using(using).order_by("number"):
+            if row.number not in placed or row.number > found.epoch:
+                reader.findings.add(
+                    Code.ROW_INSERTED,
+                    f"The epoch {row.number} has no leaf where it says it began, or nothing was signed in it.",
+                )
+            elif row.size < found.signed and (
+                left := reader.read(row.previous, f"what epoch {row.number} left behind")
+            ):
+                past.began[row.number] = row.size
+                past.left[row.number] = left
+        return past
+
+    def is_over(self, checkpoint: Checkpoint, epoch: int) -> bool:
+        """Whether a later epoch began with less than a checkpoint covers."""
+        later = self._later(epoch)
+        return later is not None and checkpoint.size > self.began[later]
+
+    def left_behind(self, checkpoint: Checkpoint, epoch: int) -> bool:
+        """Whether a later epoch says that it left a checkpoint behind, or one that came after it."""
+        later = self._later(epoch)
+        if later is None or checkpoint.size <= self.began[later]:
+            return False
+        left, of = self.left[later]
+        return (epoch, checkpoint.size) < (of, left.size) or (epoch, checkpoint) == (of, left)
+
+    def _later(self, epoch: int) -> int | None:
+        return min((number for number in self.began if number > epoch), default=None)
 
 
 class _Reader:
     """Reads checkpoints of one log."""
 
     def __init__(self, name: str, verifiers: Sequence[Verifier], findings: Findings) -> None:
+        self.findings = findings
         self._name = name
         self._verifiers = verifiers
-        self._findings = findings
 
     def read(self, text: str, source: str) -> tuple[Checkpoint, int] | None:
         """Read a signed note; None when it is not worth reading, which is told."""
@@ -128,11 +178,16 @@ class _Reader:
             epoch = epoch_of(self._name, origin)
             checkpoint = open_checkpoint(text, self._verifiers, origin=origin).checkpoint
         except LedgerError as error:
-            self._findings.add(Code.FORGED_CHECKPOINT, f"{source.capitalize()} is not signed by this log. {error}")
+            self.findings.add(Code.FORGED_CHECKPOINT, f"{_sentence(source)} is not signed by this log. {error}")
             return None
         if epoch is None:
-            self._findings.add(
-                Code.WRONG_ORIGIN, f"{source.capitalize()} is of the log {origin!r}, not of {self._name!r}."
+            self.findings.add(
+                Code.WRONG_ORIGIN, f"{_sentence(source)} is of the log {origin!r}, not of {self._name!r}."
             )
             return None
         return checkpoint, epoch
+
+
+def _sentence(text: str) -> str:
+    # str.capitalize would also lower the rest, a file's name.
+    return text[:1].upper() + text[1:]
