@@ -53,6 +53,9 @@ class AuditSettings:
     LEDGER_MAX_AGE_SECONDS: int = 3_600
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
 
+    RESOURCE_ERRORS: list[str] = field(default_factory=list)
+    """Further values of `outcome.error_type` that tell of a resource constraint, not of an application error."""
+
     REDACT_KEYS: list[str] = field(default_factory=list)
     """Further key words whose values are masked, beside the narrow default (see `audit.redaction`)."""
 

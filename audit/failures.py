@@ -1,11 +1,43 @@
-"""An exception as the outcome of a task: bounded, redacted, and storable whatever it holds."""
+"""Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome tells."""
 
 import traceback as tracebacks
 from typing import Any
 
 from audit import conf, redaction, validation
+from audit.status import FailureClass, Status
 
-__all__ = ["described", "storable"]
+__all__ = ["RESOURCE_ERRORS", "described", "failure_class", "resource_errors", "storable"]
+
+RESOURCE_ERRORS = (
+    "DiskFull",
+    "InsufficientCapacity",
+    "InsufficientResources",
+    "LimitExceededException",
+    "MemoryError",
+    "MemoryLimitExceeded",
+    "OOMKilled",
+    "OutOfMemory",
+    "OutOfMemoryError",
+    "QuotaExceeded",
+    "ResourceExhausted",
+    "ThrottlingException",
+    "TimeoutError",
+    "TimeoutExpired",
+    "TooManyConnections",
+)
+"""The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
+
+
+def resource_errors() -> tuple[str, ...]:
+    """The error types that count as a resource constraint: `RESOURCE_ERRORS` and those that `AUDIT` adds."""
+    return tuple(dict.fromkeys((*RESOURCE_ERRORS, *conf.settings().RESOURCE_ERRORS)))
+
+
+def failure_class(status: str, error_type: str | None) -> FailureClass | None:
+    """Tell why a task failed; None for a task that did not. A rejected task was refused and has not failed."""
+    if status != Status.FAILED:
+        return None
+    return FailureClass.RESOURCE if error_type in resource_errors() else FailureClass.APPLICATION
 
 
 def described(error: BaseException | str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-__all__ = ["FINISHED", "LIVE", "TRANSITIONS", "LogKind", "OnExpiry", "PauseReason", "Status"]
+__all__ = ["FINISHED", "LIVE", "TRANSITIONS", "FailureClass", "LogKind", "OnExpiry", "PauseReason", "Status"]
 
 
 class Status(models.TextChoices):
@@ -30,6 +30,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.FAILED: frozenset(),
     Status.REJECTED: frozenset(),
 }
+
+
+class FailureClass(models.TextChoices):
+    """Why a task failed, roughly: each failed task is in one of these (see `audit.failures.failure_class`)."""
+
+    RESOURCE = "resource", _("Resource constraint")
+    APPLICATION = "application", _("Application error")
 
 
 class LogKind(models.TextChoices):

@@ -13,7 +13,7 @@ from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from audit.admin import panels, queue
+from audit.admin import facets, panels, queue
 from audit.filters import search
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, requested, task_in
@@ -82,6 +82,10 @@ def test_the_empty_table_costs_one_question_more_and_an_empty_page_of_a_full_tab
     assert "No tasks match" in page
     assert "Widen to 7 days" in page
     assert "task 0" in text_of(viewer.get(f"{TASKS}?since=7d"))
+    for since, offered in (("30d", ["Search all time"]), ("all", [])):
+        page = text_of(viewer.get(f"{TASKS}?since={since}&service=nowhere"))
+        assert [each for each in ("Widen to 7 days", "Search all time") if each in page] == offered
+        assert "Clear filters" in page
     assert "task 0" in text_of(viewer.get(f"{TASKS}?since=all"))
 
 
@@ -245,6 +249,75 @@ def test_a_custom_range_shows_its_ends_in_the_time_zone_of_the_page(viewer) -> N
     text = text_of(page)
     assert re.search(r"2 Jan (2026 )?03:04:00 . 5 Jan (2026 )?00:00:00, Asia/Tokyo", text)
     assert 'value="2026-01-02T03:04:00"' in page.content.decode()
+
+
+def test_failures_are_chosen_by_their_class_and_rows_tell_it(viewer) -> None:
+    past(3, status="failed", summary="lacking", outcome={"error_type": "MemoryLimitExceeded"})
+    past(2, status="failed", summary="broken", outcome={"error_type": "ValueError"})
+    past(1, status="rejected", summary="refused", outcome={"error_type": "Rejected"})
+    response = viewer.get(TASKS)
+    text = text_of(response)
+    assert re.search("By failure reason ?Resource constraint ?3 ?Application error ?2 ?By error type", text)
+    assert re.search("Failed ?Resource constraint ?MemoryLimitExceeded", text)
+    assert re.search("Failed ?Application error ?ValueError", text)
+    html = response.content.decode()
+    assert 'href="?failure=resource"' in html
+    page = text_of(viewer.get(f"{TASKS}?failure=resource"))
+    assert "lacking" in page
+    assert "broken" not in page
+    assert "failure Resource constraint" in page
+    views = html[html.index("audit-views") : html.index("</nav>", html.index("audit-views"))]
+    assert re.findall(r">([^<>]+)</a>", views) == [
+        "Needs attention",
+        "Awaiting approval",
+        "Running now",
+        "Resource failures",
+        "Long pauses",
+    ]
+    shown = text_of(viewer.get(TASKS + re.search(r'href="([^"]*)">Resource failures', views)[1].replace("&amp;", "&")))
+    assert "lacking" in shown
+    assert "broken" not in shown
+
+
+def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer, monkeypatch) -> None:
+    past(3, status="failed")
+    past(5)
+    past(2, services_touched=["dns"])
+
+    def numbers():
+        html = viewer.get(f"{TASKS}?status=failed&service=billing").content.decode()
+        side = html[html.index("By status") : html.index("By failure")]
+        return dict(re.findall(r'</span>(\w+)(?:<span class="audit-count">(\d+)</span>)?</a>', side))
+
+    assert numbers() == {"Failed": "3", "Completed": "5"} | dict.fromkeys(
+        ("Pending", "Approved", "Executing", "Paused", "Rejected"), "0"
+    )
+    # More than the sample holds: no number is better than a wrong one.
+    monkeypatch.setattr("audit.admin.tasks.by_status", lambda using, tasks: facets.by_status(using, tasks, 7))
+    assert set(numbers().values()) == {"3", ""}
+
+
+def test_services_are_meant_all_or_any_at_choice(viewer) -> None:
+    past(1, summary="both", services_touched=["db", "web"])
+    past(1, summary="only db", services_touched=["db"])
+    past(1, summary="neither", services_touched=["mail"])
+    assert "audit-modes" not in viewer.get(TASKS).content.decode()
+    every = viewer.get(f"{TASKS}?service=db&service=web&since=7d")
+    assert "only db" not in text_of(every)
+    now = '( aria-current="true")?'
+    modes = rf'class="audit-modes".*?href="([^"]*)"{now}>all</a><a href="([^"]*)"{now}>any'
+    same, chosen, other, not_chosen = re.search(modes, every.content.decode()).groups()
+    assert (same, chosen, not_chosen) == ("?service=db&amp;service=web&amp;since=7d", ' aria-current="true"', None)
+    some = viewer.get(TASKS + other.replace("&amp;", "&"))
+    assert "only db" in text_of(some)
+    assert "neither" not in text_of(some)
+    html = some.content.decode()
+    back, _chosen, _same, now_chosen = re.search(modes, html).groups()
+    assert back == same
+    assert now_chosen
+    # A service that is chosen next is one more of any.
+    assert 'href="?any_service=web&amp;since=7d" title="db" aria-current="true"' in html
+    assert 'name="any_service"' in html
 
 
 # Rows

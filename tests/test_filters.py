@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audit.exceptions import InvalidFilter
+from audit.failures import failure_class
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, parse_when, span_text
 from audit.filters.lookup import find_entry, find_task
 from audit.ids import uuid7
@@ -558,3 +559,43 @@ class TestLookup:
             find_entry(str(entry.pk + 1), "default")
         with pytest.raises(InvalidFilter, match="is no id"):
             find_entry("9" * 33, "default")
+
+
+@pytest.mark.django_db
+class TestFailureClass:
+    def _failed(self, **values):
+        [key] = Task.objects.bulk_record([{"action": "work", "actor": "x", "status": "failed", **values}])
+        return key
+
+    def test_each_failed_task_is_in_exactly_one_class(self):
+        lacking = self._failed(outcome={"error_type": "MemoryError"})
+        broken = self._failed(outcome={"error_type": "ValueError"})
+        silent, bare = self._failed(outcome={"success": False}), self._failed()
+        self._failed(status="completed", outcome={"error_type": "MemoryError"})
+        self._failed(status="rejected", outcome={"error_type": "MemoryError"})
+
+        def found(text):
+            return set(TaskFilter.from_text(text).apply(Task.objects.all()).values_list("id", flat=True))
+
+        assert found("failure:resource") == {lacking}
+        assert found("failure:Application") == {broken, silent, bare}
+        assert found("failure:resource failure:application") == {lacking, broken, silent, bare}
+        for key in (lacking, broken, silent, bare):
+            task = Task.objects.get(pk=key)
+            kind = failure_class(task.status, (task.outcome or {}).get("error_type"))
+            assert key in found(f"failure:{kind}")
+
+    def test_settings_add_error_types(self, settings):
+        key = self._failed(outcome={"error_type": "NoSeatLeft"})
+        wanted = TaskFilter(failures=("resource",))
+        assert not wanted.apply(Task.objects.all())
+        settings.AUDIT = {"RESOURCE_ERRORS": ["NoSeatLeft"]}
+        assert wanted.apply(Task.objects.all()).get().pk == key
+
+    def test_it_is_read_and_written_everywhere(self):
+        wanted = TaskFilter(failures=("resource",))
+        assert TaskFilter.from_text(wanted.to_text()) == wanted
+        assert TaskFilter.from_query(wanted.to_query()) == wanted
+        assert TaskFilter.from_options({"failure": ["resource"]}) == wanted
+        with pytest.raises(InvalidFilter, match="no class of failures; use one of resource, application"):
+            TaskFilter.from_text("failure:zork")

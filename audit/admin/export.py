@@ -33,7 +33,7 @@ INCOMPLETE = "INCOMPLETE: the export ended early, after {rows} rows. Ask for it 
 _PIECE = 64 * 1024
 _FORMATS: dict[str, tuple[str, str, Callable[[Any], Iterator[str]]]] = {
     "csv": ("CSV", "text/csv", csv_lines),
-    "jsonl": ("JSON Lines", "application/x-ndjson", json_lines),
+    "jsonl": ("JSONL", "application/x-ndjson", json_lines),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from audit.admin.paging import BadCursor, Cursor, Order
 from audit.admin.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.filters import TaskFilter, when_text
-from audit.status import Status
+from audit.status import FailureClass, Status
 
 __all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
 
@@ -43,9 +43,11 @@ _LABELS = {
     "correlation": _("correlation id"),
     "id": _("id"),
     "parent": _("parent"),
+    "failure": _("failure"),
     "error_type": _("error"),
     "q": _("search"),
 }
+_CHOICES: dict[str, type[Status] | type[FailureClass]] = {"status": Status, "failure": FailureClass}
 _RANGE = ("since", "until")
 
 
@@ -137,6 +139,12 @@ class Question:
         """The same question over all time."""
         return self._over(all_time=True)
 
+    def widened(self, span: timedelta) -> str:
+        """Link to this question over the last such span of time; empty when it looks as far back already."""
+        if self.start is None or (self.end is None and self.now - self.start >= span):
+            return ""
+        return self.url(self._over(since=span))
+
     def over(self, since: datetime | timedelta, until: datetime | None = None) -> TaskFilter:
         """The same question over another range."""
         return self._over(since=since, until=until)
@@ -180,9 +188,16 @@ class Question:
             return self.url(self.asked.without(key, value))
         return self.with_(field, value)
 
-    def statuses(self, counted: Sequence[Link] = ()) -> list[Link]:
-        """The statuses, each as a toggle, with the numbers that were counted."""
+    def statuses(self, counted: Sequence[Link] = (), others: Mapping[str, int] | None = None) -> list[Link]:
+        """The statuses, each as a toggle, with the numbers that were counted.
+
+        Args:
+            counted: the legend of the chart.
+            others: the numbers of all statuses, had none been chosen; none where that was not counted.
+        """
         counts = {link.tone: link.count for link in counted}
+        if others:
+            counts |= {each: others.get(each, 0) for each in Status.values if each not in self.asked.statuses}
         return [
             Link(
                 label=Status(each).label,
@@ -200,7 +215,7 @@ class Question:
         return [
             Link(
                 label=_LABELS.get(key, key),
-                value=str(Status(value).label) if key == "status" else shown(value, 80),
+                value=str(_CHOICES[key](value).label) if key in _CHOICES else shown(value, 80),
                 url=self.url(self.asked.without(key, value)),
                 tone=value if key == "status" else "",
             )

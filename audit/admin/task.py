@@ -24,6 +24,7 @@ from audit.admin.offers import about_one
 from audit.admin.question import Link, Question
 from audit.admin.timeline import Moment, Segment, segments, timeline
 from audit.admin.wording import ago, moment, shown, size, span
+from audit.failures import failure_class
 from audit.filters import TaskFilter
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import FINISHED, OnExpiry, PauseReason, Status
@@ -272,7 +273,9 @@ def _banner(task: dict[str, Any]) -> dict[str, str]:
     """What went wrong, from the outcome of a task that did not end well."""
     if task["status"] not in (Status.FAILED, Status.REJECTED):
         return {}
-    return {"kind": "", "text": ""} | _told(task)
+    told = {"kind": "", "text": ""} | _told(task)
+    reason = failure_class(task["status"], told["kind"])
+    return told | {"reason": str(reason.label) if reason else ""}
 
 
 def _told(task: dict[str, Any]) -> dict[str, str]:

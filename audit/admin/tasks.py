@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
 from audit.admin.export import Export, range_name
-from audit.admin.facets import FAILURES, SAMPLE, counted, facets, failures
+from audit.admin.facets import FAILURES, SAMPLE, by_status, counted, facets, failures
 from audit.admin.histogram import chart
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
@@ -30,29 +30,16 @@ from audit.admin.samples import sized
 from audit.admin.tail import TailingAdmin
 from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
+from audit.failures import failure_class
 from audit.filters import TaskFilter
 from audit.models import Task
-from audit.status import Status
+from audit.status import FailureClass, Status
 
 __all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
 
 ORDER = Order(moment="created_at")
 _SERVICES_SHOWN = 2
 _LONGEST_NAME = 200
-
-RESOURCE_ERRORS = (
-    "MemoryError",
-    "MemoryLimitExceeded",
-    "OutOfMemory",
-    "OOMKilled",
-    "DiskFull",
-    "ResourceExhausted",
-    "InsufficientCapacity",
-    "QuotaExceeded",
-    "TimeoutError",
-    "TimeoutExpired",
-)
-"""The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
 
 # No JSON column, no text in full: a row may hold megabytes that no list shows.
 LIST_COLUMNS = (
@@ -95,6 +82,8 @@ class TaskRow:
     status: str
     status_label: str
     failure: str
+    """The class of the failure, in words."""
+    error_type: str
     when: str
     exact: str
     iso: str
@@ -130,14 +119,15 @@ class TaskAdmin(TailingAdmin):
         sample = sized(SAMPLE, question.answered)
         counts = panel(self.using, partial(counted, self.using, tasks, sample))
         errors = panel(self.using, partial(failures, self.using, tasks, sized(FAILURES, question.answered)))
+        others = self._all_statuses(question)
         empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
         return {
             "title": _("Task audit trail"),
             "question": question,
             "problems": question.problems,
             "chart": drawn,
-            "statuses": question.statuses(drawn.value.legend if drawn.value else ()),
-            "facets": facets(question, {**(counts.value or {}), "error_type": errors.value or {}}),
+            "statuses": question.statuses(drawn.value.legend if drawn.value else (), others),
+            "facets": facets(question, {**(counts.value or {}), **(errors.value or {})}),
             "facets_note": _facets_note(counts.value, sample),
             "facets_degraded": counts.degraded or errors.degraded,
             "views": _views(question, self.url("changelist", model="pausequeueentry")),
@@ -147,11 +137,18 @@ class TaskAdmin(TailingAdmin):
             "newer": question.turned(before=page.before) if page.before else "",
             "older": question.turned(after=page.after) if page.after else "",
             "newest": "" if page.first else question.turned(),
-            "widened": question.url(question.over(DEFAULT_SPAN * 7)),
-            "all_time": question.url(question.everything()),
+            "widened": question.widened(DEFAULT_SPAN * 7),
+            "all_time": question.url(question.everything()) if question.start or question.end else "",
             "exports": self.export_links(list(question.hidden())),
             "live": self.live(list(question.hidden()), page, question.now) if page.first and not question.end else None,
         }
+
+    def _all_statuses(self, question: Question) -> dict[str, int] | None:
+        """Count what the filter of statuses leaves out, when there is one."""
+        if not question.asked.statuses:
+            return None
+        relaxed = replace(question.answered, statuses=()).apply(Task.objects.using(self.using))
+        return panel(self.using, partial(by_status, self.using, relaxed)).value
 
     def to_export(self, request: HttpRequest) -> Export:
         question = Question.read(request, ORDER)
@@ -186,7 +183,8 @@ class TaskAdmin(TailingAdmin):
             action=action,
             status=values["status"],
             status_label=str(Status(values["status"]).label),
-            failure=shown(values["failure"], 60),
+            failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
+            error_type=shown(values["failure"], 60),
             when=ago(values["created_at"], question.now),
             exact=moment(values["created_at"], question.now),
             iso=values["created_at"].isoformat(),
@@ -214,7 +212,7 @@ def _views(question: Question, queue_url: str) -> list[Link]:
         _("Needs attention"): TaskFilter(statuses=("failed", "paused"), since=DEFAULT_SPAN),
         _("Awaiting approval"): TaskFilter(statuses=("pending",), all_time=True),
         _("Running now"): TaskFilter(statuses=("executing",), all_time=True),
-        _("Resource failures"): TaskFilter(statuses=("failed",), error_types=RESOURCE_ERRORS, since=DEFAULT_SPAN * 7),
+        _("Resource failures"): TaskFilter(failures=(FailureClass.RESOURCE,), since=DEFAULT_SPAN * 7),
     }
     views = [Link(label=name, url=question.url(each), chosen=question.asked == each) for name, each in asked.items()]
     return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")]

@@ -26,6 +26,7 @@ _HELP = {
     "correlation": "any of these request, trace or batch ids",
     "id": "a task's id, or its first hexadecimal digits",
     "parent": "belongs to or retries this task",
+    "failure": "failed for want of a `resource`, or by an `application` error",
     "error_type": "failed with any of these errors",
 }
 

@@ -10,12 +10,15 @@ from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import F, Func, Q, TextField, Value
-from django.db.models.lookups import Exact
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact, In
 
 from audit.exceptions import InvalidFilter
+from audit.failures import resource_errors
 from audit.filters.build import Build, Problems, quoted
 from audit.filters.values import BY_NAME, KEYS, MOST_VALUES, ROOTS, When, document, search_word, when_text
-from audit.querysets.texts import fails_with, has_word
+from audit.querysets.texts import ERROR_TYPE, fails_with, has_word
+from audit.status import FailureClass, Status
 
 if TYPE_CHECKING:
     from audit.querysets.task import TaskQuerySet
@@ -64,6 +67,8 @@ class TaskFilter:
     """Ids that begin with any of these: lower-case hexadecimal digits without dashes, at most 32."""
     parents: tuple[UUID, ...] = ()
     """Belongs to or retries any of these tasks."""
+    failures: tuple[str, ...] = ()
+    """Failed for any of these reasons; see `audit.status.FailureClass`."""
     error_types: tuple[str, ...] = ()
     """Any of these in `outcome.error_type`."""
     documents: tuple[tuple[str, str], ...] = ()
@@ -120,8 +125,9 @@ class TaskFilter:
         """Read search text: `key:value` tokens, ids or their beginnings, and words, in any order.
 
         Keys are `status` (also `live` and `finished`), `service`, `any_service`, `action`, `actor`, `since`, `until`,
-        `finished_since`, `finished_until`, `correlation`, `id`, `parent`, `error_type`, and paths into the JSON columns
-        such as `outcome.exit_code`. A value with spaces stands in double quotes; a word in quotes is never a token.
+        `finished_since`, `finished_until`, `correlation`, `id`, `parent`, `failure` (`resource` or `application`),
+        `error_type`, and paths into the JSON columns such as `outcome.exit_code`. A value with spaces stands in double
+        quotes; a word in quotes is never a token.
 
         Args:
             text: what somebody typed.
@@ -225,6 +231,8 @@ class TaskFilter:
             queryset = queryset.filter(_any(ranges))
         if self.parents:
             queryset = queryset.filter(parent__in=self.parents)
+        if self.failures:
+            queryset = queryset.filter(_failed_by(self.failures))
         if self.error_types:
             queryset = queryset.filter(fails_with(self.error_types))
         for path, value in self.documents:
@@ -243,6 +251,17 @@ def _at(path: str) -> Func:
     root, *keys = path.split(".")
     inner = Value(keys, output_field=ArrayField(TextField()))
     return Func(F(root), inner, template="(%(expressions)s)", arg_joiner=" #>> ", output_field=TextField())
+
+
+def _failed_by(classes: tuple[str, ...]) -> Q:
+    failed = Q(status=Status.FAILED)
+    if len(classes) == len(FailureClass):
+        return failed
+    lacking = resource_errors()
+    if FailureClass.RESOURCE in classes:
+        return failed & fails_with(lacking)
+    # What has no error type is no resource constraint either.
+    return failed & ~Q(In(Coalesce(ERROR_TYPE, Value("")), lacking))
 
 
 def _any(conditions: Iterable[Q]) -> Q:

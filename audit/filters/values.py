@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import validation
 from audit.exceptions import InvalidFilter, InvalidValue
-from audit.status import FINISHED, LIVE, Status
+from audit.status import FINISHED, LIVE, FailureClass, Status
 
 __all__ = [
     "BY_NAME",
@@ -125,6 +125,14 @@ def _status(field: str, value: object) -> tuple[str, ...]:
 _GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finished": tuple(map(str, FINISHED))}
 
 
+def _failure(field: str, value: object) -> tuple[str, ...]:
+    name = value.lower() if isinstance(value, str) else value
+    if name not in FailureClass.values:
+        known = ", ".join(FailureClass.values)
+        raise InvalidFilter(field, value, f"is no class of failures; use one of {known}")
+    return (str(FailureClass(name)),)
+
+
 def _whens(field: str, value: object) -> tuple[When, ...]:
     return (parse_when(field, value),)
 
@@ -182,6 +190,7 @@ KEYS = (
     Key(name="correlation", field="correlation_ids"),
     Key(name="id", field="ids", read=_id, write=_id_text),
     Key(name="parent", field="parents", read=_uuid),
+    Key(name="failure", field="failures", read=_failure),
     Key(name="error_type", field="error_types"),
 )
 BY_NAME = {key.name: key for key in KEYS} | {"outcome.error_type": KEYS[-1]}
