@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import ClientCursor
 
 from tests.benchmarks.contenders import Contender, Own
-from tests.benchmarks.measure import Report, turns
+from tests.benchmarks.measure import Rate, Report, turns
 from tests.benchmarks.peers import CONTENDERS
 from tests.benchmarks.places import Place
 from tests.benchmarks.work import ACTION, PLAN, SERVICES
@@ -20,7 +20,7 @@ WORKERS = (1, 4)
 RAW = "pgbench, same SQL"
 PLANNED = "pgbench, planned each time"
 LOOSE = "pgbench, commits not awaited"
-_SECONDS = 2.0
+_SECONDS = 1.5
 
 _UUID = r"[0-9a-f-]{32,36}"
 
@@ -57,7 +57,9 @@ def run(place: Place, report: Report, scale: float) -> None:
                     else:
                         rates = _pgbench_rates(place, subject, statements, workers, sizes)
                     for what, rate in rates:
-                        report.add(_cell(what, workers, sizes), subject, rate, number)
+                        cell = _cell(what, workers, sizes)
+                        report.add(cell, subject, rate.second, number)
+                        report.add(_by_cpu(cell), subject, rate.cpu, number)
                 place.checkpoint()
             report.progress(number)
     _print(report, sizes, list(crews))
@@ -66,6 +68,10 @@ def run(place: Place, report: Report, scale: float) -> None:
 def _cell(what: str, workers: int, sizes: _Sizes) -> str:
     named = {"hundred": f"claim {sizes.batch}, rows", "request": f"request {sizes.request}, rows"}.get(what, what)
     return f"{named}, {workers} process{'es' if workers > 1 else ''}"
+
+
+def _by_cpu(cell: str) -> str:
+    return f"{cell}, by CPU"
 
 
 def _crews(place: Place, stack: ExitStack, say: Callable[[str], None]) -> Iterator[tuple[str, Crew]]:
@@ -93,7 +99,7 @@ def _filled(place: Place, contender: type[Contender], count: int) -> Iterator[An
 
 def _crew_rates(
     place: Place, crew: Crew, contender: type[Contender], workers: int, sizes: _Sizes
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[str, Rate]]:
     each = sizes.single // (1 if workers == 1 else 2)
     with _filled(place, contender, workers * (each + sizes.warm)):
         crew.order(workers, "claim", count=1, times=sizes.warm)
@@ -114,10 +120,10 @@ def _crew_rates(
 
 def _pgbench_rates(
     place: Place, subject: str, statements: dict[str, str], workers: int, sizes: _Sizes
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[str, Rate]]:
     each = sizes.single // (1 if workers == 1 else 2)
 
-    def rate(script: str, times: int, warm: int) -> float:
+    def rate(script: str, times: int, warm: int) -> Rate:
         return place.pgbench(
             Own.database,
             script,
@@ -145,9 +151,9 @@ def _pgbench_rates(
     if subject == RAW:
         each = sizes.batches // (1 if workers == 1 else 2)
         with _filled(place, Own, workers * sizes.batch * (each + 2)):
-            yield "hundred", sizes.batch * rate(statements["hundred"], each, 2)
+            yield "hundred", rate(statements["hundred"], each, 2).times(sizes.batch)
         with _filled(place, Own, 0):
-            yield "request", sizes.request // workers * rate(statements[f"request {workers}"], 1, 0)
+            yield "request", rate(statements[f"request {workers}"], 1, 0).times(sizes.request // workers)
 
 
 def _statements(place: Place, sizes: _Sizes) -> dict[str, str]:
@@ -209,6 +215,7 @@ def _print(report: Report, sizes: _Sizes, crews: list[str]) -> None:
     report.say(
         f"\nMedians of {report.rounds} rounds; x is the ratio to pgbench within a round (least-greatest);"
         " ~ marks cells whose greatest rate is more than 1.15 times the least."
+        "\nBy CPU: rows for each second of CPU that client and server used, which depends less on what else runs."
     )
     report.say("Included, besides the job's row:")
     report.say(f"  {Own.name} and {RAW}: {Own.log}")
@@ -221,13 +228,16 @@ def _print(report: Report, sizes: _Sizes, crews: list[str]) -> None:
             alone = [name for name in crews if step and step in CONTENDERS[name].alone]
             where = "in one transaction" if step == "request" else "of single claims"
             notes = dict.fromkeys(alone, f"no batch API: a loop {where}")
-            report.table(_cell(what, workers, sizes), RAW, notes=notes)
-    report.say("")
-    for workers in WORKERS:
-        cell = _cell("claim one", workers, sizes)
-        report.target(f"{cell}, ours / pgbench", report.ratio(cell, Own.name, RAW), 0.9)
-    for what in ("hundred", "request"):
-        for workers in WORKERS:
             cell = _cell(what, workers, sizes)
-            for peer in peers:
-                report.target(f"{cell}, ours / {peer}", report.ratio(cell, Own.name, peer), 1)
+            report.table(cell, RAW, notes=notes)
+            report.table(_by_cpu(cell), RAW, unit="/CPU s", notes=notes)
+    report.say("")
+    for by in (str, _by_cpu):
+        for workers in WORKERS:
+            cell = by(_cell("claim one", workers, sizes))
+            report.target(f"{cell}, ours / pgbench", report.ratio(cell, Own.name, RAW), 0.9)
+        for what in ("hundred", "request"):
+            for workers in WORKERS:
+                cell = by(_cell(what, workers, sizes))
+                for peer in peers:
+                    report.target(f"{cell}, ours / {peer}", report.ratio(cell, Own.name, peer), 1)

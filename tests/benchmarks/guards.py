@@ -71,7 +71,7 @@ def _rates(place: Place, database: str, subject: str, single: int, bulk: int) ->
             for durable in (True, False):
                 _fill(connection, subject, single + 20)
                 rate = place.pgbench(database, f"{statement};", clients=1, times=single, warm=20, durable=durable)
-                yield f"{cell}{'' if durable else ', commit not awaited'}", rate
+                yield f"{cell}{'' if durable else ', commit not awaited'}", rate.second
         for cell, statement in _BULK.items():
             _fill(connection, subject, bulk)
             began = time.perf_counter()

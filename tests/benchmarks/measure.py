@@ -10,10 +10,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["Report", "turns"]
+__all__ = ["Rate", "Report", "turns"]
 
 _NOISY = 1.15
+
+
+class Rate(NamedTuple):
+    """How fast something went."""
+
+    second: float
+    """Rows a second."""
+    cpu: float
+    """Rows for each second of CPU, the client's and the server's together: the same when the machine is busy."""
+
+    def times(self, rows: int) -> "Rate":
+        """The same when each time dealt with so many rows."""
+        return Rate(self.second * rows, self.cpu * rows)
 
 
 def turns(subjects: Sequence[str], number: int) -> list[str]:

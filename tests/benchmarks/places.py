@@ -1,18 +1,24 @@
 """The server of a benchmark, its databases, and pgbench."""
 
+import contextlib
 import json
 import os
+import resource
+import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from auditproj.embedded.server import Server
+from tests.benchmarks.measure import Rate
 from tests.servers import database_settings, throwaway
 
 __all__ = ["Place", "scratch"]
@@ -29,11 +35,15 @@ _OPTIONS = {
 }
 
 
+_NOTHING = "SELECT;"
+
+
 class Place:
     """A running server and what a benchmark does with it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._starts: dict[tuple[str, int], float] = {}
 
     def environment(
         self, database: str, apps: Sequence[str] = ("audit",), options: Mapping[str, object] | None = None
@@ -68,6 +78,18 @@ class Place:
         with self.connect("postgres") as connection:
             connection.execute("CHECKPOINT")
 
+    def cpu(self) -> float:
+        """Seconds of CPU that all processes of the server have used so far, or had when they ended."""
+        postmaster = psutil.Process(self._server.postmaster_pid())
+        used = 0.0
+        for process in postmaster.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used += sum(process.cpu_times()[:2])
+        return used + sum(postmaster.cpu_times()[:4])
+
+    def _processes(self) -> set[int]:
+        return {process.pid for process in psutil.Process(self._server.postmaster_pid()).children()}
+
     def pgbench(
         self,
         database: str,
@@ -78,15 +100,15 @@ class Place:
         warm: int = 0,
         durable: bool = True,
         prepared: bool = True,
-    ) -> float:
-        """Run a script with pgbench and return how often a second all clients together got through it.
+    ) -> Rate:
+        """Run a script with pgbench and return how often all clients together got through it.
 
         Args:
             database: where.
             script: pgbench's language; `:i` counts a client's runs from 1, `:client_id` the `:clients` from 0.
             clients: connections, each busy all the time.
             times: runs of each client.
-            warm: runs of each client before those; not counted.
+            warm: runs of each client before those; not counted, but for the CPU.
             durable: whether commits wait for the disk.
             prepared: whether statements are prepared once, or planned each time as psycopg does by default.
         """
@@ -103,10 +125,30 @@ class Place:
                 *("-h", parameters["host"], "-p", parameters["port"], "-U", parameters["user"], database),
             ]
             environment = os.environ | {"PGOPTIONS": f"-c synchronous_commit={'on' if durable else 'off'}"}
+            others, began = self._processes(), self.cpu() + _children()
             result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            while self._processes() - others:  # a process that ends is counted twice, or not at all
+                time.sleep(0.02)
+            used = self.cpu() + _children() - began
             if result.returncode != 0 or "ERROR" in result.stderr:
                 raise RuntimeError(f"pgbench: {result.stderr[-2000:]}")
-            return _rate((line.split() for log in Path(folder).glob("runs.*") for line in log.open()), warm)
+            rate = _rate((line.split() for log in Path(folder).glob("runs.*") for line in log.open()), warm)
+        if script != _NOTHING:
+            used -= self._connecting(database, clients)
+        return Rate(rate, clients * (warm + times) / max(used, 0.01))
+
+    def _connecting(self, database: str, clients: int) -> float:
+        """Seconds of CPU that clients of pgbench take to come and go, which the other subjects have behind them."""
+        key = (database, clients)
+        if key not in self._starts:
+            found = [self.pgbench(database, _NOTHING, clients=clients, times=1).cpu for _ in range(3)]
+            self._starts[key] = clients / statistics.median(found)
+        return self._starts[key]
+
+
+def _children() -> float:
+    """Seconds of CPU that ended child processes of this one have used."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def _rate(lines: Iterator[list[str]], warm: int) -> float:

@@ -1,18 +1,20 @@
 """A process of one contender: `python -m tests.benchmarks.worker NAME`, orders as lines of JSON on stdin.
 
 An order names a `step` (`install`, `claim`, `complete`, `request`, `forget`) and how often; the answer is a line with
-the rows and the seconds.
+the rows, the seconds and the seconds of CPU.
 """
 
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from tests.benchmarks.contenders import Contender
+from tests.benchmarks.measure import Rate
 from tests.benchmarks.places import Place
 
 __all__ = ["Crew", "crew"]
@@ -21,11 +23,12 @@ __all__ = ["Crew", "crew"]
 class Crew:
     """Several processes of one contender, each with a connection, waiting for orders."""
 
-    def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
+    def __init__(self, place: Place, processes: Sequence[subprocess.Popen[str]]) -> None:
+        self._place = place
         self._processes = processes
 
-    def order(self, workers: int, step: str, **order: Any) -> list[tuple[int, float]]:
-        """Let the first workers do something at the same time; return rows and seconds of each."""
+    def order(self, workers: int, step: str, **order: Any) -> list[tuple[int, float, float]]:
+        """Let the first workers do something at the same time; return rows, seconds and seconds of CPU of each."""
         acting = self._processes[:workers]
         for process in acting:
             process.stdin.write(json.dumps({"step": step, **order}) + "\n")
@@ -35,9 +38,13 @@ class Crew:
             raise RuntimeError(f"a worker ended at {step}: {[process.poll() for process in acting]}")
         return [tuple(json.loads(answer)) for answer in answers]
 
-    def rate(self, workers: int, step: str, **order: Any) -> float:
-        """Rows a second of all workers together."""
-        return sum(rows / seconds for rows, seconds in self.order(workers, step, **order))
+    def rate(self, workers: int, step: str, **order: Any) -> Rate:
+        """How fast all workers together deal with rows."""
+        began = self._place.cpu()
+        answers = self.order(workers, step, **order)
+        used = self._place.cpu() - began + sum(cpu for _, _, cpu in answers)
+        done = sum(rows for rows, _, _ in answers)
+        return Rate(sum(rows / seconds for rows, seconds, _ in answers), done / max(used, 0.01))
 
 
 @contextmanager
@@ -54,7 +61,7 @@ def crew(place: Place, contender: type[Contender], workers: int) -> Iterator[Cre
             stack.callback(process.wait)
             stack.callback(process.stdin.close)
             processes.append(process)
-        yield Crew(processes)
+        yield Crew(place, processes)
 
 
 def main(name: str) -> None:
@@ -70,6 +77,7 @@ def main(name: str) -> None:
         order = json.loads(line)
         step, times, seconds = order["step"], order.get("times", 1), order.get("seconds", 600.0)
         answer: tuple[int, float] = (0, 0.0)
+        began = time.process_time()
         if step == "install":
             contender.install()
         elif step == "forget":
@@ -77,7 +85,7 @@ def main(name: str) -> None:
         else:
             doing = contender.complete if step == "complete" else partial(getattr(contender, step), order["count"])
             answer = contender.loop(doing, times, seconds)
-        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer to the parent
+        print(json.dumps([*answer, time.process_time() - began]), flush=True)  # noqa: T201 - the answer to the parent
     contender.close()
 
 
