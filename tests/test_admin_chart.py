@@ -195,11 +195,11 @@ def test_the_ready_made_views_find_what_they_promise(viewer) -> None:
 
 
 @pytest.mark.django_db
-def test_the_whole_list_page_asks_four_bounded_questions(viewer) -> None:
+def test_the_whole_list_page_asks_five_bounded_questions(viewer) -> None:
     past(60)
     with asking() as asked:
         viewer.get(TASKS)
-    assert len(asked.data) == 4
+    assert len(asked.data) == 5
     assert all("LIMIT" in sql for sql in asked.data)
 
 

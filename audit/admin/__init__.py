@@ -5,12 +5,13 @@ On an `AdminSite` of your own: `register(my_site)`.
 
 from django.contrib import admin
 
+from audit.admin.integrity import LedgerVerificationAdmin
 from audit.admin.log import ExecutionLogAdmin
 from audit.admin.queue import PauseQueueEntryAdmin
 from audit.admin.tasks import TaskAdmin
-from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 
-__all__ = ["ExecutionLogAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]
+__all__ = ["ExecutionLogAdmin", "LedgerVerificationAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]
 
 
 def register(site: admin.AdminSite) -> None:
@@ -18,6 +19,7 @@ def register(site: admin.AdminSite) -> None:
     site.register(Task, TaskAdmin)
     site.register(ExecutionLog, ExecutionLogAdmin)
     site.register(PauseQueueEntry, PauseQueueEntryAdmin)
+    site.register(LedgerVerification, LedgerVerificationAdmin)
 
 
 register(admin.site)

@@ -172,15 +172,24 @@ class ReadOnlyAdmin(_ModelAdmin):
             return cast(HttpResponse, context)  # or a streaming one, which Django takes wherever it takes this
         return TemplateResponse(request, template, {**self.frame(request), **context, **(extra or {})})
 
-    def problem(self, request: HttpRequest, status: int, problem: str, using: str = "", **options: Any) -> HttpResponse:
+    def problem(
+        self, request: HttpRequest, status: int, problem: str, using: str = "", *, told: str = "", **options: Any
+    ) -> HttpResponse:
         """Answer with a page that says what is wrong, and what to do."""
         titles = {
             "missing": _("Not found"),
             "slow": _("This took too long"),
             "migrate": _("The tables of the audit trail are missing"),
             "post": _("Nothing to see here"),
+            "unproven": _("There is no proof"),
         }
-        context = {**self.frame(request), "title": titles[problem], "problem": problem, "using": using or self.using}
+        context = {
+            **self.frame(request),
+            "title": titles[problem],
+            "problem": problem,
+            "told": told,
+            "using": using or self.using,
+        }
         return TemplateResponse(request, "audit/admin/problem.html", context, status=status, **options)
 
     def frame(self, request: HttpRequest) -> dict[str, Any]:
@@ -208,4 +217,4 @@ class ReadOnlyAdmin(_ModelAdmin):
     @property
     def media(self) -> Media:
         """Our own stylesheet and script; none of Django's, which belong to its forms."""
-        return Media(css={"all": ["audit/admin.css"]}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
+        return Media(css={"all": ["audit/admin.css", "audit/integrity.css"]}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str

@@ -16,6 +16,7 @@ from audit.admin.base import NotThere
 from audit.admin.export import Export, range_name
 from audit.admin.paging import Order, turn
 from audit.admin.question import DEFAULT_SPAN, Link, Question
+from audit.admin.seals import Seal, seals_of_log
 from audit.admin.tail import TailingAdmin
 from audit.admin.wording import ago, moment, shown, span
 from audit.models import ExecutionLog, Task
@@ -48,6 +49,7 @@ class LogRow:
     action: str
     output: str
     took: str
+    seal: Seal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ class ExecutionLogAdmin(TailingAdmin):
         question, kinds, task = asked.question, asked.kinds, asked.task
         page = turn(_columns(asked.rows(self.using)), ORDER, question.cursor)
         found = titles(self.using, {each["task_id"] for each in page.rows})
+        seals = seals_of_log(self.using, [each["id"] for each in page.rows], question.now)
         kept, here = asked.kept, asked.query
 
         def url(**more: Any) -> str:
@@ -129,7 +132,7 @@ class ExecutionLogAdmin(TailingAdmin):
             "title": _("Execution log"),
             "question": question,
             "problems": asked.problems,
-            "rows": [self._row(each, found, question.now) for each in page.rows],
+            "rows": [self._row(each, found, seals[each["id"]], question.now) for each in page.rows],
             "kinds": [
                 Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
                 for kind in LogKind.values
@@ -162,7 +165,7 @@ class ExecutionLogAdmin(TailingAdmin):
             return HttpResponseRedirect(f"{self.url('change', task, model='task')}#log-{int(object_id)}")
         raise NotThere
 
-    def _row(self, values: dict[str, Any], found: dict[UUID, str], now: datetime) -> LogRow:
+    def _row(self, values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: datetime) -> LogRow:
         task = values["task_id"]
         before, after = values["from_status"] or "", values["to_status"] or ""
         took = values["duration_ms"]
@@ -185,6 +188,7 @@ class ExecutionLogAdmin(TailingAdmin):
             action=shown(values["name"], 120),
             output=shown(values["output"], 240),
             took=span(timedelta(milliseconds=took)) if took is not None else "",
+            seal=seal,
         )
 
 

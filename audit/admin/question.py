@@ -44,6 +44,7 @@ _LABELS = {
     "id": _("id"),
     "parent": _("parent"),
     "failure": _("failure"),
+    "seal": _("seal"),
     "error_type": _("error"),
     "q": _("search"),
 }
@@ -272,7 +273,7 @@ class Question:
 
 def _narrow(asked: TaskFilter) -> bool:
     """Whether the rows are few whatever their age: a task looked for by its id should be found."""
-    return bool(asked.ids or asked.correlation_ids or asked.parents)
+    return bool(asked.ids or asked.correlation_ids or asked.parents or asked.seals)
 
 
 def _local(value: datetime | None) -> str:

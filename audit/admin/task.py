@@ -19,9 +19,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from audit.admin.base import NotThere
+from audit.admin.integrity import integrity_url
 from audit.admin.jsontree import LIMIT, Tree, tree
 from audit.admin.offers import about_one
+from audit.admin.proofs import proof_offer
 from audit.admin.question import Link, Question
+from audit.admin.seals import seal_of_task
 from audit.admin.timeline import Moment, Segment, segments, timeline
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.failures import failure_class
@@ -148,6 +151,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         for name, title in DOCUMENTS.items()
         if task[f"{name}_text"] is not None
     ]
+    seal = seal_of_task(using, key, now) if task["status"] in FINISHED else None
     summary = shown(task["title"], LIMIT)
     list_url = page.url("changelist")
     return {
@@ -162,6 +166,9 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "actor": shown(task["actor_label"], 100),
         "services": [_service(list_url, name) for name in task["some_services"]],
         "more_services": max(task["service_count"] - _SERVICES_SHOWN, 0),
+        "seal": seal,
+        "integrity_url": integrity_url(page, request) if seal else "",
+        "proof": proof_offer(page, key) if seal and seal.is_sealed else None,
         "facts": list(_facts(task, now, list_url)),
         "fields": list(_fields(task, now)),
         "banner": _banner(task),

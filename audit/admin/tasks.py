@@ -25,15 +25,17 @@ from audit.admin.histogram import chart
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.paging import Order, turn
 from audit.admin.panels import narrowed, panel
+from audit.admin.proofs import outside_transactions, send_proof
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.samples import sized
+from audit.admin.seals import Seal, seals_of_tasks
 from audit.admin.tail import TailingAdmin
 from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
 from audit.failures import failure_class
 from audit.filters import TaskFilter
 from audit.models import Task
-from audit.status import FailureClass, Status
+from audit.status import FINISHED, FailureClass, Status
 
 __all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
 
@@ -92,6 +94,7 @@ class TaskRow:
     who: Link | None
     took: str
     waited: str
+    seal: Seal
     pick: str
     """What its check box stands for; empty where nothing can be decided."""
 
@@ -114,7 +117,8 @@ class TaskAdmin(TailingAdmin):
         tasks = question.answered.apply(Task.objects.using(self.using))
         tasks = narrowed(self.using, tasks, question.answered)
         page = turn(list_columns(tasks), ORDER, question.cursor)
-        rows = [self._row(each, question) for each in page.rows]
+        seals = seals_of_tasks(self.using, {row["id"]: row["status"] in FINISHED for row in page.rows}, question.now)
+        rows = [self._row(each, question, seals[each["id"]]) for each in page.rows]
         drawn = panel(self.using, partial(chart, self.using, tasks, question))
         sample = sized(SAMPLE, question.answered)
         counts = panel(self.using, partial(counted, self.using, tasks, sample))
@@ -164,6 +168,7 @@ class TaskAdmin(TailingAdmin):
             *super().more_urls(),
             path("decide/", view(self.decide_view), name="audit_task_decide"),
             path("<str:object_id>/raw/", view(self.raw_view), name="audit_task_raw"),
+            path("<str:object_id>/proof/", outside_transactions(view(self.proof_view)), name="audit_task_proof"),
         ]
 
     def decide_view(self, request: HttpRequest) -> HttpResponse:
@@ -174,7 +179,11 @@ class TaskAdmin(TailingAdmin):
         """Send the whole row as JSON, documents exactly as they are stored."""
         return self.page(request, "", lambda: raw(self.using, object_id))
 
-    def _row(self, values: dict[str, Any], question: Question) -> TaskRow:
+    def proof_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Send the proof of a sealed task, with its log, as a file."""
+        return send_proof(self, request, object_id)
+
+    def _row(self, values: dict[str, Any], question: Question, seal: Seal) -> TaskRow:
         action = shown(values["action"])
         return TaskRow(
             id=values["id"],
@@ -196,6 +205,7 @@ class TaskAdmin(TailingAdmin):
             who=_who(values["who"], question),
             took=_took(values, question.now),
             waited=_waited(values, question.now),
+            seal=seal,
             pick=pick(values["id"], values["revision"], values["status"]),
         )
 
@@ -213,6 +223,7 @@ def _views(question: Question, queue_url: str) -> list[Link]:
         _("Awaiting approval"): TaskFilter(statuses=("pending",), all_time=True),
         _("Running now"): TaskFilter(statuses=("executing",), all_time=True),
         _("Resource failures"): TaskFilter(failures=(FailureClass.RESOURCE,), since=DEFAULT_SPAN * 7),
+        _("Integrity problems"): TaskFilter(seals=("failed",)),
     }
     views = [Link(label=name, url=question.url(each), chosen=question.asked == each) for name, each in asked.items()]
     return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")]

@@ -27,6 +27,7 @@ _HELP = {
     "id": "a task's id, or its first hexadecimal digits",
     "parent": "belongs to or retries this task",
     "failure": "failed for want of a `resource`, or by an `application` error",
+    "seal": "`failed`: the newest stored verification of the ledger found something about the task or its log",
     "error_type": "failed with any of these errors",
 }
 

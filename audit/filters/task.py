@@ -17,6 +17,7 @@ from audit.exceptions import InvalidFilter
 from audit.failures import resource_errors
 from audit.filters.build import Build, Problems, quoted
 from audit.filters.values import BY_NAME, KEYS, MOST_VALUES, ROOTS, When, document, search_word, when_text
+from audit.querysets.seals import named_by_verification
 from audit.querysets.texts import ERROR_TYPE, fails_with, has_word
 from audit.status import FailureClass, Status
 
@@ -69,6 +70,8 @@ class TaskFilter:
     """Belongs to or retries any of these tasks."""
     failures: tuple[str, ...] = ()
     """Failed for any of these reasons; see `audit.status.FailureClass`."""
+    seals: tuple[str, ...] = ()
+    """`failed`: the newest stored verification of the ledger names the task or a row of its log."""
     error_types: tuple[str, ...] = ()
     """Any of these in `outcome.error_type`."""
     documents: tuple[tuple[str, str], ...] = ()
@@ -126,8 +129,8 @@ class TaskFilter:
 
         Keys are `status` (also `live` and `finished`), `service`, `any_service`, `action`, `actor`, `since`, `until`,
         `finished_since`, `finished_until`, `correlation`, `id`, `parent`, `failure` (`resource` or `application`),
-        `error_type`, and paths into the JSON columns such as `outcome.exit_code`. A value with spaces stands in double
-        quotes; a word in quotes is never a token.
+        `seal` (`failed`), `error_type`, and paths into the JSON columns such as `outcome.exit_code`. A value with
+        spaces stands in double quotes; a word in quotes is never a token.
 
         Args:
             text: what somebody typed.
@@ -233,6 +236,8 @@ class TaskFilter:
             queryset = queryset.filter(parent__in=self.parents)
         if self.failures:
             queryset = queryset.filter(_failed_by(self.failures))
+        if self.seals:
+            queryset = queryset.filter(named_by_verification())
         if self.error_types:
             queryset = queryset.filter(fails_with(self.error_types))
         for path, value in self.documents:

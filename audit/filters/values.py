@@ -133,6 +133,12 @@ def _failure(field: str, value: object) -> tuple[str, ...]:
     return (str(FailureClass(name)),)
 
 
+def _seal(field: str, value: object) -> tuple[str, ...]:
+    if value != "failed":
+        raise InvalidFilter(field, value, "is no state of a seal to look for; use failed")
+    return ("failed",)
+
+
 def _whens(field: str, value: object) -> tuple[When, ...]:
     return (parse_when(field, value),)
 
@@ -191,6 +197,7 @@ KEYS = (
     Key(name="id", field="ids", read=_id, write=_id_text),
     Key(name="parent", field="parents", read=_uuid),
     Key(name="failure", field="failures", read=_failure),
+    Key(name="seal", field="seals", read=_seal),
     Key(name="error_type", field="error_types"),
 )
 BY_NAME = {key.name: key for key in KEYS} | {"outcome.error_type": KEYS[-1]}

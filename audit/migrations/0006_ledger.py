@@ -137,7 +137,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "verification",
-                "verbose_name_plural": "verifications",
+                "verbose_name_plural": "integrity",
                 "db_table": "audit_ledger_verification",
                 "default_permissions": ("view",),
             },

@@ -199,7 +199,7 @@ class LedgerVerification(Undeletable):
         db_table = "audit_ledger_verification"
         default_permissions = ("view",)
         verbose_name = _("verification")
-        verbose_name_plural = _("verifications")
+        verbose_name_plural = _("integrity")
         constraints = [
             models.CheckConstraint(name="audit_ledger_verification_known", condition=Q(verdict__in=Verdict.values)),
         ]

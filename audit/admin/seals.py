@@ -1,0 +1,161 @@
+"""The seal badge: what the newest stored verification says of a task or a log row, and never more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+from audit.admin.panels import panel
+from audit.admin.wording import ago, moment, shown
+from audit.models import Verdict
+from audit.querysets.seals import NEWEST
+
+__all__ = ["Seal", "seal_of_task", "seals_of_log", "seals_of_tasks"]
+
+# Of the page's rows alone, by the unique indexes of the leaves.
+_OF_TASKS = f"""
+WITH {NEWEST}
+SELECT wanted.id, leaf.index, blamed.code, last.verdict, last.size, last.finished_at
+FROM unnest(%s::uuid[]) AS wanted (id)
+LEFT JOIN audit_ledger_leaf AS leaf ON leaf.task_id = wanted.id
+LEFT JOIN blamed ON blamed.task = wanted.id
+LEFT JOIN last ON true
+"""  # noqa: S608 - our own text
+_OF_LOG = f"""
+WITH {NEWEST}, named AS MATERIALIZED (
+    SELECT log, (array_agg(code ORDER BY place))[1] AS code FROM finding WHERE log IS NOT NULL GROUP BY 1
+)
+SELECT wanted.id, leaf.index, named.code, last.verdict, last.size, last.finished_at
+FROM unnest(%s::bigint[]) AS wanted (id)
+LEFT JOIN audit_ledger_leaf AS leaf ON leaf.log_id = wanted.id
+LEFT JOIN named ON named.log = wanted.id
+LEFT JOIN last ON true
+"""  # noqa: S608 - our own text
+# Which epoch a leaf belongs to says in which run of sizes its checkpoint is looked for.
+_OF_TASK = f"""
+WITH {NEWEST}
+SELECT wanted.id, leaf.index, blamed.code, last.verdict, last.size, last.finished_at, sealed.created_at
+FROM unnest(%s::uuid[]) AS wanted (id)
+LEFT JOIN audit_ledger_leaf AS leaf ON leaf.task_id = wanted.id
+LEFT JOIN blamed ON blamed.task = wanted.id
+LEFT JOIN last ON true
+LEFT JOIN LATERAL (
+    SELECT created_at FROM audit_ledger_checkpoint
+    WHERE size > leaf.index
+        AND epoch = coalesce((SELECT max(number) FROM audit_ledger_epoch WHERE size <= leaf.index), 1)
+    ORDER BY size LIMIT 1
+) AS sealed ON true
+"""  # noqa: S608 - our own text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """How a row stands in the ledger, as far as it is known."""
+
+    state: str
+    """`live`, `unsealed`, `sealed` (nothing verified it yet), `unclear` (the newest verification found tampering, not
+    with this row), `verified`, `failed`, or `unknown` (it could not be read in time)."""
+    text: str
+    """In a sentence."""
+    words: str
+    """In two words."""
+    leaf: int | None = None
+    """Number of its leaf."""
+    where: str = ""
+    """Its leaf and checkpoint in words, where they were asked for."""
+
+    @property
+    def sign(self) -> str:
+        """One character, beside which the text always stands, seen or heard."""
+        return _SIGNS[self.state]
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the row has a leaf."""
+        return self.leaf is not None
+
+
+_SIGNS = {"live": "–", "unsealed": "○", "sealed": "◐", "unclear": "◐", "verified": "✓", "failed": "!", "unknown": ""}  # noqa: RUF001 - signs
+
+
+def seals_of_tasks(using: str, finished: Mapping[UUID, bool], now: datetime) -> dict[UUID, Seal]:
+    """Read the seals of a page's tasks, in one query and its own savepoint.
+
+    Args:
+        using: the database alias.
+        finished: whether each task is finished; the others are sealed when they are.
+        now: when the page is read.
+    """
+    asked = [key for key, ended in finished.items() if ended]
+    live = Seal(state="live", text=_("Sealed when it is finished"), words=_("not finished"))
+    return dict.fromkeys(finished, live) | _seals(using, _OF_TASKS, asked, now)
+
+
+def seals_of_log(using: str, ids: Sequence[int], now: datetime) -> dict[int, Seal]:
+    """Read the seals of rows of the execution log; as `seals_of_tasks`."""
+    return _seals(using, _OF_LOG, list(ids), now)
+
+
+def seal_of_task(using: str, key: UUID, now: datetime) -> Seal:
+    """Read the seal of one finished task, with the checkpoint that was the first to cover it; as `seals_of_tasks`."""
+    return _seals(using, _OF_TASK, [key], now)[key]
+
+
+def _seals(using: str, query: str, keys: list[Any], now: datetime) -> dict[Any, Seal]:
+    if not keys:
+        return {}
+    read = panel(using, lambda: _rows(using, query, [keys]))
+    if read.value is None:
+        unknown = Seal(state="unknown", text=_("The seal could not be read in time"), words=_("not read"))
+        return dict.fromkeys(keys, unknown)
+    return {key: _seal(now, *told) for key, *told in read.value}
+
+
+def _seal(
+    now: datetime,
+    leaf: int | None,
+    code: str | None,
+    verdict: str | None,
+    size: int | None,
+    at: datetime | None,
+    covered: datetime | None = None,
+) -> Seal:
+    seal = _judged(now, leaf, code, verdict, size, at)
+    if covered is None or leaf is None:
+        return seal
+    where = _("Leaf %(leaf)s, covered by the checkpoint of %(when)s") % {
+        "leaf": number_format(leaf, force_grouping=True),
+        "when": moment(covered, now),
+    }
+    return replace(seal, where=where)
+
+
+def _judged(
+    now: datetime, leaf: int | None, code: str | None, verdict: str | None, size: int | None, at: datetime | None
+) -> Seal:
+    if code is not None:
+        failed = _("Verification failed: %(code)s") % {"code": shown(code, 60)}
+        return Seal(state="failed", text=failed, leaf=leaf, words=_("failed"))
+    if leaf is None:
+        return Seal(state="unsealed", text=_("Not sealed yet"), words=_("not sealed yet"))
+    if verdict is not None and at is not None and size is not None:
+        when = {"when": ago(at, now)}
+        if verdict == Verdict.INTACT and leaf < size:
+            return Seal(state="verified", text=_("Sealed and verified %(when)s") % when, leaf=leaf, words=_("verified"))
+        if verdict == Verdict.TAMPERING:
+            unclear = _("Sealed; the verification %(when)s found tampering, see Integrity") % when
+            return Seal(state="unclear", text=unclear, leaf=leaf, words=_("sealed, see Integrity"))
+    return Seal(state="sealed", text=_("Sealed, not verified yet"), leaf=leaf, words=_("sealed"))
+
+
+def _rows(using: str, query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
