@@ -13,6 +13,7 @@ import pytest
         ("guards", ["with the guards", "without triggers"]),
         ("touching", ["audit_task_services_gin", "sequential scan"]),
         ("browser", ["list, all time, with facets", "export of 1,500 tasks", "target: list, all time: times as fast"]),
+        ("ledger", ["with a chain in the trigger", "target: seal, rows a second"]),
         ("claims", ["pgbench, same SQL", "ours", "target: claim one"]),
     ],
 )

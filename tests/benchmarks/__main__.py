@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [guards|claims|touching|browser|all]`."""
+"""`python -m tests.benchmarks [guards|claims|touching|browser|ledger|all]`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from auditproj.embedded.errors import EmbeddedError
-from tests.benchmarks import browser, claims, guards, touching
+from tests.benchmarks import browser, claims, guards, ledger, touching
 from tests.benchmarks.contenders import Own
 from tests.benchmarks.measure import Report
 from tests.benchmarks.places import Place, scratch
@@ -18,6 +18,7 @@ _SUITES: dict[str, Callable[[Place, Report, float], None]] = {
     "claims": claims.run,
     "touching": touching.run,
     "browser": browser.run,
+    "ledger": ledger.run,
 }
 
 

@@ -1,0 +1,87 @@
+"""A process that seals beside the writers, or seals, verifies and proves on its own and tells what it took."""
+
+import json
+import os
+import resource
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import django
+import psutil
+
+
+def main() -> None:
+    """Do what LEDGER_CLIENT says; answer as JSON on standard output."""
+    django.setup()
+    step, *arguments = json.loads(os.environ["LEDGER_CLIENT"])
+    if step == "seal":
+        _beside(float(arguments[0]))
+    else:
+        print(json.dumps(_rates()))  # noqa: T201 - the answer to the parent
+
+
+def _beside(seconds: float) -> None:
+    """Seal every so often until standard input ends."""
+    from audit.ledger.note import generate
+    from audit.ledger.seal import seal
+
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    key = generate("example.org/audit")
+    while not ended.wait(seconds):
+        for _ in seal("default", [key]):
+            pass
+
+
+def _rates() -> dict[str, float]:
+    from django.db import connection
+
+    from audit.ledger import proof
+    from audit.ledger.note import generate
+    from audit.ledger.prove import prove
+    from audit.ledger.seal import seal
+    from audit.ledger.verify import verify
+    from audit.models import Task
+
+    key = generate("example.org/audit")
+    connection.ensure_connection()
+    backend = psutil.Process(connection.connection.info.backend_pid)
+
+    def spent() -> float:
+        times = backend.cpu_times()
+        return time.process_time() + times.user + times.system
+
+    def rate(act: Callable[[], int]) -> tuple[int, float]:
+        began = spent()
+        rows = act()
+        return rows, rows / (spent() - began)
+
+    rows, sealing = rate(lambda: sum(batch.sealed for batch in seal("default", [key])))
+    report = verify("default", [key.verifier])
+    assert report.intact and report.size == rows, report.counts  # noqa: PT018 - a number of something else is none
+    _, verifying = rate(lambda: verify("default", [key.verifier]).size)
+    ids = [task.pk for task in Task.objects.order_by("id")[:: max(1, rows // 2 // 20)][:20]]
+    texts, proving, checking = [], [], []
+    for each in ids:
+        began = time.perf_counter()
+        texts.append(prove("default", each, [key.verifier]))
+        proving.append(time.perf_counter() - began)
+    for text in texts:
+        began = time.perf_counter()
+        proof.check(text, [key.verifier])
+        checking.append(time.perf_counter() - began)
+    return {
+        "rows": rows,
+        "seal": sealing,
+        "verify": verifying,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "prove_ms": 1000 * statistics.median(proving),
+        "check_ms": 1000 * statistics.median(checking),
+    }
+
+
+if __name__ == "__main__":
+    main()
