@@ -5,7 +5,7 @@ could have replaced, writes a moment, an array or a hash for us, and no setting 
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct.error says nothing alone
@@ -18,6 +18,7 @@ __all__ = ["columns", "wire_bytes", "wire_hash"]
 # PostgreSQL counts microseconds from 2000-01-01, the canonical form from 1970-01-01.
 _EPOCH = 946_684_800_000_000
 
+# Writes a value with its length and the colon in front.
 _Writer = Callable[[bytes], bytes]
 
 
@@ -44,51 +45,68 @@ def wire_hash(form: Form, values: Sequence[bytes | None]) -> bytes:
 
 def wire_bytes(form: Form, values: Sequence[bytes | None]) -> bytes:
     """Write the canonical bytes; arguments and errors as `wire_hash`."""
-    header, writers = _plan(form)
-    lines = [header]
-    add = lines.append
+    header, plan = _plan(form)
+    parts = [header]
+    add = parts.append
     try:
-        for (absent, name, write), value in zip(writers, values, strict=True):
+        for (absent, name, write), value in zip(plan, values, strict=True):
             if value is None:
                 add(absent)
+            elif write is None:
+                length = len(value)
+                add(name)
+                add(_LENGTHS[length] if length < _SHORT else b"%d:" % length)
+                add(value)
             else:
-                if write is not None:
-                    value = write(value)
-                add(b"%s %d:%s\n" % (name, len(value), value))
+                add(name)
+                add(write(value))
     except (ValueError, StructError) as error:
         raise Uncanonical(form.name, None, f"a column is not of the type this version seals: {error}") from None
-    return b"".join(lines)
+    add(b"\n")
+    return b"".join(parts)
 
 
 @cache
 def _plan(form: Form) -> tuple[bytes, list[tuple[bytes, bytes, _Writer | None]]]:
-    header = b"%s v%d\n" % (form.name.encode(), form.version)
+    """The header and, for each column, its line when it is NULL, the line's beginning when not, and what writes it.
+
+    A line begins with the break that ends the one before.
+    """
+    header = b"%s v%d" % (form.name.encode(), form.version)
     return header, [
-        (b"%s -\n" % column.name.encode(), column.name.encode(), _WRITERS[column.kind]) for column in form.columns
+        (b"\n%s -" % column.name.encode(), b"\n%s " % column.name.encode(), _WRITERS[column.kind])
+        for column in form.columns
     ]
 
 
+_SHORT = 1024
+_LENGTHS = [b"%d:" % length for length in range(_SHORT)]
+
+
+@lru_cache(maxsize=4096)  # priorities, attempts, revisions: the same few over and over
 def _integer(value: bytes) -> bytes:
-    return b"%d" % int.from_bytes(value, "big", signed=True)
+    digits = b"%d" % int.from_bytes(value, "big", signed=True)
+    return b"%d:%s" % (len(digits), digits)
 
 
 def _moment(value: bytes) -> bytes:
-    return b"%d" % (int.from_bytes(value, "big", signed=True) + _EPOCH)
+    digits = b"%d" % (int.from_bytes(value, "big", signed=True) + _EPOCH)
+    return _LENGTHS[len(digits)] + digits
 
 
 def _identifier(value: bytes) -> bytes:
     digits = value.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
+    return f"36:{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
 
 
 def _hexadecimal(value: bytes) -> bytes:
-    return value.hex().encode()
+    return b"%d:%s" % (2 * len(value), value.hex().encode())
 
 
 def _document(value: bytes) -> bytes:
     if value[:1] != b"\x01":
         raise ValueError(f"JSONB of version {value[:1].hex()}")
-    return value[1:]
+    return b"%d:%s" % (len(value) - 1, value[1:])
 
 
 _ARRAY = Struct("!iii")
@@ -98,7 +116,7 @@ _LENGTH = Struct("!i")
 def _names(value: bytes) -> bytes:
     dimensions, _, _ = _ARRAY.unpack_from(value)
     if dimensions == 0:
-        return b"[]"
+        return b"2:[]"
     if dimensions > 1:
         raise ValueError("an array of several dimensions")
     at, names = 20, []
@@ -108,7 +126,8 @@ def _names(value: bytes) -> bytes:
             raise ValueError("an array that holds NULL")
         at += 4 + length
         names.append(value[at - length : at].decode())
-    return names_text(names)
+    text = names_text(names)
+    return b"%d:%s" % (len(text), text)
 
 
 _WRITERS: dict[Kind, Any] = {

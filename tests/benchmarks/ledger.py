@@ -131,7 +131,7 @@ def _fill(connection: Any, count: int) -> None:
 
 
 def _rates(place: Place, report: Report, count: int) -> None:
-    """Seal and verify `count` tasks and their log, twice as many rows, in a process of its own, whose memory is looked at."""
+    """Seal and verify `count` tasks and twice as many log rows, in a process of its own, whose memory is looked at."""
     with place.connect(Own.database) as connection:
         _fill(connection, count)
         connection.execute(_FINISH)
