@@ -83,7 +83,8 @@ class Column:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Each is itself and no other: comparing two, or looking one up for every row, need not look at their columns.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Form:
     """What the canonical bytes of a table's rows hold, in order."""
 

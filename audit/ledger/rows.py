@@ -20,6 +20,9 @@ from audit.ledger.wire import columns
 
 __all__ = ["Raw", "pin_search_path", "snapshot"]
 
+# Rows in memory at once; a row may have megabytes. Older libraries hand over one by one.
+_AT_ONCE = 16 if psycopg.capabilities.has_stream_chunked() else 1
+
 
 class Raw:
     """Reads values in binary, as bytes, through the connection of Django's that holds a snapshot."""
@@ -41,7 +44,7 @@ class Raw:
             django.db.Error: it fails.
         """
         with self._errors:
-            yield from self._cursor.stream(query, parameters, binary=True)
+            yield from self._cursor.stream(query, parameters, binary=True, size=_AT_ONCE)
 
     def sealed(self, form: Form, key: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Stream rows of a sealed table by their key: the columns of the form, then the stored hash.
