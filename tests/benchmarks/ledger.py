@@ -109,10 +109,13 @@ def _writers(place: Place, subject: str, each: int) -> float:
             "CREATE UNIQUE INDEX ON bench_rows (n); ANALYZE bench_rows"
         )
     if subject != ASYNC:
-        return place.pgbench(_DATABASES[subject], _ONE, clients=_WRITERS, times=each, warm=2)
-    with subprocess.Popen(_step(), env=_environment(place, "seal", "1"), stdin=subprocess.PIPE) as sealer:
+        return place.pgbench(_DATABASES[subject], _ONE, clients=_WRITERS, times=each, warm=2).second
+    command, environment = _step(), _environment(place, "seal", "1")
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sealer:
+        assert sealer.stdout
+        sealer.stdout.readline()  # it is connected
         try:
-            return place.pgbench(_DATABASES[subject], _ONE, clients=_WRITERS, times=each, warm=2)
+            return place.pgbench(_DATABASES[subject], _ONE, clients=_WRITERS, times=each, warm=2).second
         finally:
             sealer.communicate()  # its input ends, and so does it
 

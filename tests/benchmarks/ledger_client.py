@@ -25,12 +25,16 @@ def main() -> None:
 
 def _beside(seconds: float) -> None:
     """Seal every so often until standard input ends."""
+    from django.db import connection
+
     from audit.ledger.note import generate
     from audit.ledger.seal import seal
 
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     key = generate("example.org/audit")
+    connection.ensure_connection()
+    print("connected", flush=True)  # noqa: T201 - as above
     while not ended.wait(seconds):
         for _ in seal("default", [key]):
             pass
