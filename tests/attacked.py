@@ -23,7 +23,18 @@ from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, Task
 from tests import ledger, sealed
 from tests.factories import requested, sql, task_in
 
-__all__ = ["Base", "base", "copied", "fit_hash", "fit_leaf", "leaf_hashes", "maintained", "rebuild", "resign"]
+__all__ = [
+    "Base",
+    "base",
+    "copied",
+    "fit_hash",
+    "fit_leaf",
+    "leading_to",
+    "leaf_hashes",
+    "maintained",
+    "rebuild",
+    "resign",
+]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,19 +65,29 @@ def maintained() -> Iterator[psycopg.Connection[Any]]:
 
 
 @contextlib.contextmanager
-def copied(name: str, template: str = "template1") -> Iterator[None]:
-    """Let the default connection lead to a copy of a database until the block ends; then drop it."""
+def leading_to(name: str) -> Iterator[None]:
+    """Let the default connection lead to another database until the block ends."""
     usual = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = usual
+
+
+@contextlib.contextmanager
+def copied(name: str, template: str) -> Iterator[None]:
+    """Let the default connection lead to a copy of a database until the block ends; then drop it."""
     connection.close()
     with maintained() as session:
         session.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         session.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
-            connection.settings_dict["NAME"] = name
-            yield
+            with leading_to(name):
+                yield
         finally:
-            connection.close()
-            connection.settings_dict["NAME"] = usual
             session.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
@@ -75,25 +96,34 @@ def base() -> Iterator[Base]:
     """Make the database that attacks begin with: awkward rows and plain ones, sealed in three batches."""
     settings = connection.settings_dict
     made = Base(name=f"{settings['TEST']['NAME'] or settings['NAME']}_attacked")
-    with copied(made.name):
-        call_command("migrate", "audit", verbosity=0)
-        connection.ensure_connection()
-        sealed.fill(connection.connection)
-        made.notes.append(ledger.sealed().note)
-        victim = requested(action="victim", services=["a", "b"])
-        victim.approve(actor="bob")
-        [victim] = Task.objects.filter(pk=victim.pk).claim("orch-1")
-        victim.log("step one", detail={"cost": 12.5})
-        victim.log("step two")
-        victim.complete({"output_summary": "up"})
-        other = task_in("completed", action="other")
-        live = task_in("executing", action="live")
-        made.notes.append(ledger.sealed().note)
-        Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(100)])
-        made.notes.append(ledger.sealed().note)
-        made.names |= _names(victim.pk, other.pk, live.pk)
-        connection.close()
-        yield made
+    with maintained() as session:
+        session.execute(f'DROP DATABASE IF EXISTS "{made.name}" WITH (FORCE)')
+        session.execute(f'CREATE DATABASE "{made.name}"')
+        try:
+            with leading_to(made.name):
+                _fill(made)
+            yield made
+        finally:
+            session.execute(f'DROP DATABASE "{made.name}" WITH (FORCE)')
+
+
+def _fill(made: Base) -> None:
+    call_command("migrate", "audit", verbosity=0)
+    connection.ensure_connection()
+    sealed.fill(connection.connection)
+    made.notes.append(ledger.sealed().note)
+    victim = requested(action="victim", services=["a", "b"])
+    victim.approve(actor="bob")
+    [victim] = Task.objects.filter(pk=victim.pk).claim("orch-1")
+    victim.log("step one", detail={"cost": 12.5})
+    victim.log("step two")
+    victim.complete({"output_summary": "up"})
+    other = task_in("completed", action="other")
+    live = task_in("executing", action="live")
+    made.notes.append(ledger.sealed().note)
+    Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(100)])
+    made.notes.append(ledger.sealed().note)
+    made.names |= _names(victim.pk, other.pk, live.pk)
 
 
 def _names(victim: UUID, other: UUID, live: UUID) -> dict[str, Any]:

@@ -1,11 +1,17 @@
 """Fixtures that every test may use."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from auditproj.embedded.server import Server
 from tests import servers
+
+if TYPE_CHECKING:
+    from tests.attacked import Base
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,3 +25,21 @@ def throwaway_server() -> Iterator[Callable[..., Server]]:
     arguments."""
     with servers.several() as make:
         yield make
+
+
+@pytest.fixture(scope="session")
+def sealed_base(django_db_blocker: Any) -> Iterator[Base]:
+    """A sealed database, made once; see :mod:`tests.attacked`."""
+    from tests import attacked
+
+    with django_db_blocker.unblock(), attacked.base() as made:
+        yield made
+
+
+@pytest.fixture
+def victim(sealed_base: Base, django_db_blocker: Any) -> Iterator[Base]:
+    """Let the default connection lead to a sealed database of the test's own."""
+    from tests.attacked import copied
+
+    with django_db_blocker.unblock(), copied(f"{sealed_base.name}_copy", sealed_base.name):
+        yield sealed_base

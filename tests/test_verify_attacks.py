@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,26 +12,13 @@ import pytest
 from audit.ledger.canonical import LOG_V1, TASK_V1
 from audit.ledger.note import generate
 from audit.ledger.verify.findings import Code, Report
-from tests import attacked, ledger
-from tests.attacked import Base, copied, fit_hash, fit_leaf, rebuild, resign
+from tests import ledger
+from tests.attacked import Base, fit_hash, fit_leaf, rebuild, resign
 from tests.factories import sql
 from tests.ledger import KEY, behind_the_guards, codes, verified
 
 THIEF = generate(KEY.name)
 STRANGER = generate("example.org/other")
-
-
-@pytest.fixture(scope="module")
-def base(django_db_blocker: Any) -> Iterator[Base]:
-    with django_db_blocker.unblock(), attacked.base() as made:
-        yield made
-
-
-@pytest.fixture
-def victim(base: Base, django_db_blocker: Any) -> Iterator[Base]:
-    """The default connection leads to a sealed database of the test's own."""
-    with django_db_blocker.unblock(), copied(f"{base.name}_copy", base.name):
-        yield base
 
 
 @dataclass(frozen=True, kw_only=True)

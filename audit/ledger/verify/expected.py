@@ -48,6 +48,8 @@ class Expected:
     """Valid checkpoints of the database."""
     external: int = 0
     """Valid checkpoints kept outside that could be compared."""
+    began: dict[int, int] = field(default_factory=dict)
+    """Leaves that later epochs began with: one less than the first checkpoint of each, which is signed at once."""
     left_behind: int = 0
     """Valid ones of a past that a later epoch left behind."""
 
@@ -81,6 +83,8 @@ def expected(
         found.checkpoints += 1
         found.signed, found.epoch = max(found.signed, checkpoint.size), max(found.epoch, epoch)
         found.roots.append(Root(size=checkpoint.size, root=checkpoint.root))
+        if epoch > 1:
+            found.began[epoch] = min(found.began.get(epoch, checkpoint.size), checkpoint.size - 1)
     past = _Past.read(using, reader, found)
     for each in exported or ():
         _compare(each, reader, past, kept, found)
@@ -131,18 +135,15 @@ class _Past:
 
     @classmethod
     def read(cls, using: str, reader: _Reader, found: Expected) -> _Past:
-        past = cls(began={}, left={})
+        past = cls(began=found.began, left={})
         placed = epochs(using)
         for row in LedgerEpoch.objects.using(using).order_by("number"):
-            if row.number not in placed or row.number > found.epoch:
+            if row.number not in placed or row.number not in found.began:
                 reader.findings.add(
                     Code.ROW_INSERTED,
                     f"The epoch {row.number} has no leaf where it says it began, or nothing was signed in it.",
                 )
-            elif row.size < found.signed and (
-                left := reader.read(row.previous, f"what epoch {row.number} left behind")
-            ):
-                past.began[row.number] = row.size
+            elif left := reader.read(row.previous, f"what epoch {row.number} left behind"):
                 past.left[row.number] = left
         return past
 
@@ -156,6 +157,8 @@ class _Past:
         later = self._later(epoch)
         if later is None or checkpoint.size <= self.began[later]:
             return False
+        if later not in self.left:
+            return True  # its row is not what it was, which is found by itself
         left, of = self.left[later]
         return (epoch, checkpoint.size) < (of, left.size) or (epoch, checkpoint) == (of, left)
 
