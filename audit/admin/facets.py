@@ -21,9 +21,9 @@ from audit.status import FailureClass, Status
 
 __all__ = ["FAILURES", "SAMPLE", "Facet", "by_status", "counted", "facets", "failures"]
 
-SAMPLE = 5_000
+SAMPLE = 2_500
 """How many of the newest tasks the choices are counted in."""
-FAILURES = 1_000
+FAILURES = 500
 """How many of the newest tasks that did not end well the error types are counted in."""
 _MOST = 10
 _LONGEST = 200
