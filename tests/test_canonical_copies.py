@@ -1,8 +1,6 @@
 """Dumps, restores and a logical replica keep what was sealed, and what guards it."""
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +9,6 @@ import pytest
 
 from audit import ids
 from audit.ledger.canonical import LOG_V1, TASK_V1, row_hash
-from auditproj.embedded.places import Binaries
 from auditproj.embedded.server import Server
 from tests import sealed, servers
 from tests.users import until
@@ -19,7 +16,7 @@ from tests.users import until
 TABLES = "audit_task", "audit_executionlog", "audit_pause_queue"
 
 # One server of each version present; the newest dumps and restores, as a dump for a newer server must be made.
-NEWEST = "18-wheel"
+NEWEST = servers.NEWEST
 SOURCES = pytest.mark.parametrize("version", servers.parameters())
 
 
@@ -54,35 +51,6 @@ def target(find: Any) -> Iterator[tuple[Server, str]]:
         connection.execute("DROP DATABASE restored WITH (FORCE)")
 
 
-def _run(
-    program: str, server: Server, *arguments: str, stdin: bytes = b"", **variables: str
-) -> subprocess.CompletedProcess[bytes]:
-    programs: Binaries = servers.binaries(NEWEST)
-    parameters = server.connection_parameters()
-    environment = {f"PG{name.upper()}": value for name, value in parameters.items()}
-    return subprocess.run(
-        [programs.bin / program, *arguments],
-        env=os.environ | environment | variables,
-        input=stdin,
-        capture_output=True,
-        check=False,
-    )
-
-
-def _dump(server: Server, *arguments: str) -> bytes:
-    told = _run("pg_dump", server, "--dbname=audit", *arguments)
-    assert told.returncode == 0, told.stderr.decode()
-    return told.stdout
-
-
-def _restore(server: Server, name: str, dump: bytes, **variables: str) -> str:
-    """Run a dump in one transaction; its errors, if any."""
-    arguments = f"--dbname={name}", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1"
-    told = _run("psql", server, *arguments, "--output=/dev/null", stdin=dump, **variables)
-    assert bool(told.returncode) == bool(told.stderr), told.stderr.decode()
-    return told.stderr.decode()
-
-
 def _guards(connection: psycopg.Connection[Any]) -> dict[str, str]:
     """Trigger → `A` where it is ENABLE ALWAYS, `O` where ordinary."""
     rows = connection.execute(
@@ -111,7 +79,7 @@ def _same(source: Server, target: Server, name: str) -> None:
 @SOURCES
 def test_a_full_dump_restores_rows_hashes_and_guards(find: Any, target: tuple[Server, str], version: str) -> None:
     source = find(version)
-    assert _restore(*target, _dump(source, "--no-owner")) == ""
+    assert servers.restore(*target, servers.dump(source, "--no-owner")) == ""
     _same(source, *target)
     with sealed.connect(source) as there, sealed.connect(*target) as here:
         guards = _guards(here)
@@ -131,20 +99,20 @@ def test_a_dump_of_data_alone_is_restored_by_a_replica_session(
     find: Any, target: tuple[Server, str], version: str, django_db_blocker: Any
 ) -> None:
     source = find(version)
-    dump = _dump(source, "--data-only", "--table=audit_*")
+    dump = servers.dump(source, "--data-only", "--table=audit_*")
     assert b"set_config('search_path', '', false)" in dump
     with django_db_blocker.unblock():
         sealed.migrate(*target)
     # An ordinary session would seal and log the tasks anew; the log that comes with them has no place beside that.
-    assert 'violates unique constraint "audit_executionlog' in _restore(*target, dump)
+    assert 'violates unique constraint "audit_executionlog' in servers.restore(*target, dump)
     with sealed.connect(*target) as here:
         assert _content(here) == {table: [] for table in TABLES}
     # Sealed rows that were changed on the way do not pass either.
     replica = {"PGOPTIONS": "-c session_replication_role=replica"}
     assert b"\tlogged\t" in dump
     changed = dump.replace(b"\tlogged\t", b"\tforged\t", 1)
-    assert "the row hash that comes with the row is not the row's" in _restore(*target, changed, **replica)
-    assert _restore(*target, dump, **replica) == ""
+    assert "the row hash that comes with the row is not the row's" in servers.restore(*target, changed, **replica)
+    assert servers.restore(*target, dump, **replica) == ""
     _same(source, *target)
     with sealed.connect(source) as there, sealed.connect(*target) as here:
         assert _guards(here) == _guards(there)
@@ -156,8 +124,8 @@ def test_a_dump_that_disables_triggers_leaves_guards_ordinary(
     """Why the document warns of it."""
     with django_db_blocker.unblock():
         sealed.migrate(*target)
-    dump = _dump(find(NEWEST), "--data-only", "--table=audit_*", "--disable-triggers")
-    assert _restore(*target, dump) == ""
+    dump = servers.dump(find(NEWEST), "--data-only", "--table=audit_*", "--disable-triggers")
+    assert servers.restore(*target, dump) == ""
     _same(find(NEWEST), *target)
     with sealed.connect(*target) as here:
         assert set(_guards(here).values()) == {"O"}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -15,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import ids
-from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Kind, row_hash
+from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Kind, canonical, row_hash
+from audit.ledger.rows import Raw
+from audit.ledger.wire import wire_bytes, wire_hash
 from auditproj.embedded.server import Server
 from tests import sealed, servers
 from tests.test_canonical import decoded, examples
@@ -310,3 +313,21 @@ def test_a_large_outcome_is_not_copied_once_a_column(find: Find) -> None:
             sealed.insert(connection, "audit_task", row | {"outcome": '"' + "x" * 20_000_000 + '"'})
         [peak_kb] = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
     assert int(peak_kb) < 600_000
+
+
+@VERSIONS
+def test_the_binary_format_makes_the_same_bytes(find: Find, version: str) -> None:
+    with sealed.connect(find(version)) as connection:
+        raw = Raw(SimpleNamespace(connection=connection, wrap_database_errors=contextlib.nullcontext()))
+        # Whatever the session is set to.
+        connection.execute("SET TimeZone = 'Asia/Kathmandu'")
+        connection.execute("SET client_encoding = 'UTF8'")
+        for form in (TASK_V1, LOG_V1):
+            rows = {row["row_hash"]: row for row in sealed.stored(connection, form)}
+            keys = [row["id"] for row in rows.values()]
+            seen = 0
+            for *values, stored in raw.sealed(form, "id", keys):
+                assert wire_bytes(form, values) == canonical(form, rows[stored])
+                assert wire_hash(form, values) == stored
+                seen += 1
+            assert seen == len(rows) > 20

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
-from django.db.utils import ConnectionHandler
 
 from audit.ledger import checkpoint as checkpoints
 from audit.ledger.canonical import LOG_V1, TASK_V1
@@ -20,6 +19,7 @@ from audit.ledger.verify import CannotVerify, verify
 from audit.ledger.verify.findings import MAX_FINDINGS, Code
 from audit.models import LedgerCheckpoint, LedgerHead, Task
 from auditproj.embedded.server import Server
+from tests import servers
 from tests.attacked import Base, copied, fit_hash, fit_leaf, rebuild, resign
 from tests.factories import sql
 from tests.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
@@ -331,20 +331,10 @@ def test_the_owner_under_forced_row_security_sees_what_is_wrong(victim: Base) ->
 @pytest.fixture
 def ruined(throwaway_server: Callable[..., Server], django_db_blocker: Any) -> Any:
     """A server of the test's own, under the alias `ruined`, with finished tasks."""
-    from tests.servers import database_settings
-
-    server = throwaway_server()
-    alias = "ruined"
-    connections.settings[alias] = ConnectionHandler({"default": database_settings(server, "audit")}).settings["default"]
-    try:
-        with django_db_blocker.unblock():
-            call_command("migrate", "audit", database=alias, verbosity=0)
-            Task.objects.using(alias).bulk_record([{"action": "x", "status": "completed"} for _ in range(5)])
-            yield alias
-            connections[alias].close()
-    finally:
-        del connections[alias]
-        del connections.settings[alias]
+    with django_db_blocker.unblock(), servers.connected(throwaway_server(), "audit", "ruined") as alias:
+        call_command("migrate", "audit", database=alias, verbosity=0)
+        Task.objects.using(alias).bulk_record([{"action": "x", "status": "completed"} for _ in range(5)])
+        yield alias
 
 
 REPLACED = {

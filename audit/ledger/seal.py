@@ -220,6 +220,9 @@ def _locked(using: str) -> Iterator[tuple[Any, LedgerHead | None]]:
         cursor.execute(
             "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
         )
+        # Each batch goes on in the order of an index, whatever the planner believes of tables that just grew.
+        for method in ("seqscan", "bitmapscan", "sort"):
+            cursor.execute(f"SET LOCAL enable_{method} = off")
         cursor.execute(
             "SELECT pg_try_advisory_xact_lock(%s, hashint8('audit_ledger_head'::regclass::oid::bigint))", [_ADVISORY]
         )
@@ -326,7 +329,7 @@ WITH mark AS MATERIALIZED (
 ), found AS (
     (SELECT task.finished_xid AS xid, task.id AS task_id, NULL::bigint AS log_id, task.row_hash
     FROM audit_task AS task
-    WHERE (task.finished_xid, task.id) > (%s::xid8, %s::uuid)
+    WHERE task.finished_xid IS NOT NULL AND (task.finished_xid, task.id) > (%s::xid8, %s::uuid)
         AND (%s OR task.finished_xid < (SELECT upper_end FROM mark)) AND length(task.row_hash) = 32
         AND (SELECT leaf.index FROM audit_ledger_leaf AS leaf WHERE leaf.task_id = task.id LIMIT 1) IS NULL
     ORDER BY task.finished_xid, task.id LIMIT %s)

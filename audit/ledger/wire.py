@@ -60,7 +60,7 @@ def wire_bytes(form: Form, values: Sequence[bytes | None]) -> bytes:
             else:
                 add(name)
                 add(write(value))
-    except (ValueError, StructError) as error:
+    except (ValueError, IndexError, StructError) as error:
         raise Uncanonical(form.name, None, f"a column is not of the type this version seals: {error}") from None
     add(b"\n")
     return b"".join(parts)
