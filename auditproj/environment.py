@@ -18,7 +18,7 @@ from environ import Env
 from auditproj.embedded.errors import EmbeddedError
 from auditproj.embedded.places import make_home
 
-__all__ = ["database", "explain", "flag", "secret_key", "text", "words"]
+__all__ = ["database", "explain", "flag", "secret_key", "text", "verifiers", "words"]
 
 _CONNECT_TIMEOUT_S = 10
 _SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
@@ -127,6 +127,20 @@ def secret_key(home: Path) -> Any:
         home: directory for the file, made when missing.
     """
     return text("SECRET_KEY", "") or SimpleLazyObject(lambda: _kept_key(home / "secret-key"))
+
+
+def verifiers(home: Path) -> list[str]:
+    """Verifier keys of the ledger: those of AUDIT_LEDGER_VERIFIERS, separated by commas, or that of the demo.
+
+    Args:
+        home: directory of the demo's keys.
+    """
+    given = words("AUDIT_LEDGER_VERIFIERS", [])
+    if given:
+        return given
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (home / "ledger-verifier-key").read_text().split()
+    return []
 
 
 def _kept_key(path: Path) -> str:

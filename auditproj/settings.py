@@ -1,13 +1,13 @@
 """Settings of the example project: everything from the environment, with defaults that are safe on a laptop.
 
 Variables: DATABASE_URL, AUDIT_HOME, SECRET_KEY, DEBUG, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, HTTPS,
-BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE. `docs/embedded-postgresql.md` tells about the
-first two.
+BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE, AUDIT_LEDGER_VERIFIERS (verifier keys of the ledger,
+separated by commas; else that of the demo). `docs/embedded-postgresql.md` tells about the first two.
 """
 
 from pathlib import Path
 
-from auditproj.environment import database, flag, secret_key, text, words
+from auditproj.environment import database, flag, secret_key, text, verifiers, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 # Data of the embedded server, and the secret key; ignored by git.
@@ -93,4 +93,4 @@ LOGGING = {
 }
 
 # The app's own settings, with their defaults in audit/conf.py.
-AUDIT: dict[str, object] = {}
+AUDIT: dict[str, object] = {"LEDGER_VERIFIERS": verifiers(AUDIT_HOME)}

@@ -10,6 +10,7 @@ from auditproj.settings import *  # noqa: F403
 from auditproj.settings import AUDIT_HOME, DATABASES
 
 SECRET_KEY = "only for tests"
+AUDIT = {}  # no keys of a demo that ran here
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 if DATABASES["default"]["ENGINE"] == "auditproj.embedded":

@@ -96,6 +96,16 @@ def test_everything_comes_from_the_environment() -> None:
     ]
 
 
+def test_verifier_keys_come_from_the_environment_or_from_the_demo(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    name = "AUDIT['LEDGER_VERIFIERS']"
+    assert _show(name, AUDIT_HOME=str(home)) == ["[]"]
+    home.mkdir()
+    (home / "ledger-verifier-key").write_text("a+b+c\n")
+    assert _show(name, AUDIT_HOME=str(home)) == ["['a+b+c']"]
+    assert _show(name, AUDIT_HOME=str(home), AUDIT_LEDGER_VERIFIERS="x+y+z, u+v+w") == ["['x+y+z', 'u+v+w']"]
+
+
 def test_a_flag_that_is_neither_yes_nor_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEBUG", "maybe")
     with pytest.raises(ImproperlyConfigured, match="DEBUG is 'maybe'; it should be 1 or 0"):

@@ -114,7 +114,8 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
             "problems": problems,
             "last": self._told(request, last.value, now) if last.value else None,
             "last_degraded": last.degraded,
-            "since": _since(last.value, signed, now) if last.value else [],
+            "grown": _grown(last.value, signed) if last.value else "",
+            "alarms": _alarms(last.value, signed, now) if last.value else [],
             "ledger": _ledger(head.value, now),
             "verifications": [self._line(each, now) for each in page.rows] if page else [],
             "verifications_degraded": page is None,
@@ -329,25 +330,24 @@ def _facts(stored: Stored, now: datetime) -> Iterator[Fact]:
         )
 
 
-def _since(last: Stored, size: int | None, now: datetime) -> list[str]:
-    """What the newest verification cannot speak for any more.
+def _grown(last: Stored, size: int | None) -> str:
+    """What came since a verification: `size` leaves are in the newest checkpoint now, if that is known."""
+    if size is None or size <= last.size:
+        return ""
+    told = ngettext(
+        "%(count)s leaf was added since and never verified: %(then)s then, %(now)s in the newest checkpoint.",
+        "%(count)s leaves were added since and never verified: %(then)s then, %(now)s in the newest checkpoint.",
+        size - last.size,
+    )
+    return told % {"count": _n(size - last.size), "then": _n(last.size), "now": _n(size)}
 
-    Args:
-        last: that verification.
-        size: leaves of the newest checkpoint now; None when that is not known.
-        now: when the page is read.
-    """
+
+def _alarms(last: Stored, size: int | None, now: datetime) -> list[str]:
+    """Why the newest verification is no comfort; arguments as those of `_grown`."""
     said = []
     if now - last.finished_at > OLD:
         said.append(_("The last verification is %(age)s old.") % {"age": span(now - last.finished_at)})
-    if size is not None and size > last.size:
-        told = ngettext(
-            "%(count)s leaf was added since and never verified: %(then)s then, %(now)s in the newest checkpoint.",
-            "%(count)s leaves were added since and never verified: %(then)s then, %(now)s in the newest checkpoint.",
-            size - last.size,
-        )
-        said.append(told % {"count": _n(size - last.size), "then": _n(last.size), "now": _n(size)})
-    elif size is not None and size < last.size:
+    if size is not None and size < last.size:
         told = _(
             "The newest checkpoint has %(now)s leaves, and the last verification saw %(then)s: "
             "the ledger was cut or set back. Verify it now."

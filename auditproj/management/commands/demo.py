@@ -14,6 +14,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.management import BaseCommand, CommandError, call_command
@@ -22,7 +23,8 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from audit.models import Task
+from audit.models import LedgerLeaf, Task
+from auditproj.demo import ledger
 from auditproj.demo.history import fill
 from auditproj.demo.tampering import attempts
 
@@ -33,8 +35,9 @@ class Command(BaseCommand):
     """Fills, attacks, works and serves."""
 
     help = (
-        "Set up a database, fill it with a month of believable tasks, show that they cannot be tampered with, and "
-        "serve the audit browser on 127.0.0.1 while two workers go on. Ctrl-C ends it; it can be run again."
+        "Set up a database, fill it with a month of believable tasks, show that they cannot be tampered with, seal and "
+        "verify them, and serve the audit browser on 127.0.0.1 while two workers, a sealer and a verifier go on. "
+        "Ctrl-C ends it; it can be run again."
     )
 
     def add_arguments(self, parser: Any) -> None:
@@ -62,15 +65,20 @@ class Command(BaseCommand):
         self.stdout.write(f"PostgreSQL {version.split()[0]}, tables and guards in place.")
         self._fill(tasks)
         self._tamper()
+        key = self._seal()
         if no_serve:
             return
         password = self._viewer()
-        with self._served(port) as address, self._workers():
+        with self._served(port) as address, self._workers(), self._ledger(key):
             self._heading("Audit browser")
             self.stdout.write(f"  address   {address}{reverse('admin:audit_task_changelist')}")
             self.stdout.write(f"  user      {_VIEWER}")
             self.stdout.write(f"  password  {password}")
-            self.stdout.write("\nTwo orchestrators are claiming and running tasks; Ctrl-C ends everything.")
+            self.stdout.write(f"  integrity {address}{reverse('admin:audit_ledgerverification_changelist')}")
+            self.stdout.write(
+                "\nTwo orchestrators are claiming and running tasks, a sealer signs what has finished, and a verifier "
+                "looks at it every minute; Ctrl-C ends everything."
+            )
             self.stdout.flush()
             threading.Event().wait()
 
@@ -113,6 +121,32 @@ class Command(BaseCommand):
                 raise CommandError("The database took it! Is a guard missing? See: manage.py check --database default")
             self.stdout.write(f"  {self.style.ERROR('ERROR')} {attempt.sqlstate}: {attempt.answer}")
 
+    def _seal(self) -> ledger.Key | None:
+        """Seal and verify everything; the key, or None where this database was sealed with another one."""
+        self._heading("Seals")
+        key = ledger.key()
+        verifier = key.made()
+        known = settings.AUDIT["LEDGER_VERIFIERS"]
+        if not known:
+            known.append(verifier)  # this process read its settings before there was a key
+        if verifier not in known:
+            self.stdout.write("Not sealed: AUDIT_LEDGER_VERIFIERS names other keys than the demo's.")
+            return None
+        sealed = ledger.once("audit_seal", environment=key.environment())
+        if sealed.returncode:
+            self.stdout.write(f"Not sealed: {_last_line(sealed.stderr)}")
+            return None
+        self.stdout.write(_last_line(sealed.stderr))
+        verified = ledger.once("audit_verify")
+        told = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
+        self.stdout.write(". ".join(told) or _last_line(verified.stderr))
+        leaf = LedgerLeaf.objects.filter(task_id__isnull=False).order_by("-index").values_list("task_id").first()
+        if leaf and not verified.returncode:
+            self.stdout.write("\nA proof of one task, to be checked by anybody, without this database:")
+            self.stdout.write(f"  python manage.py audit_prove {leaf[0]} --with-log > task.tlog-proof")
+            self.stdout.write(f"  python -m audit.ledger check task.tlog-proof --key {verifier}")
+        return key
+
     def _viewer(self) -> str:
         """Create the account that may look at everything, or give it a new password."""
         password = secrets.token_urlsafe(9)
@@ -137,6 +171,15 @@ class Command(BaseCommand):
             server.server_close()
 
     @contextlib.contextmanager
+    def _ledger(self, key: ledger.Key | None) -> Iterator[None]:
+        """Seal and verify while the demo serves."""
+        if key is None:
+            yield
+            return
+        with _ending([ledger.started("seal", key.environment()), ledger.started("verify")]):
+            yield
+
+    @contextlib.contextmanager
     def _workers(self) -> Iterator[None]:
         """Run two orchestrators, each in a process that ends when its standard input does."""
         command = [sys.executable, "-m", "auditproj.demo.orchestrator"]
@@ -145,22 +188,33 @@ class Command(BaseCommand):
             subprocess.Popen([*command, name], stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
             for name in ("orch-1", "orch-2")
         ]
-        try:
+        with _ending(processes):
             yield
-        finally:
-            for process in processes:
-                if process.stdin:
-                    process.stdin.close()
-            for process in processes:
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
 
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Keep the terminal for what matters."""
+
+
+@contextlib.contextmanager
+def _ending(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """End processes with the block, by closing their standard input."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.stdin:
+                process.stdin.close()
+        for process in processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def _interrupt(signum: int, frame: object) -> None:

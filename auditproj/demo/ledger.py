@@ -1,0 +1,120 @@
+"""The ledger of the demo: its key, who seals, and who verifies.
+
+Run as `python -m auditproj.demo.ledger seal|verify`; it goes on until its standard input ends. The sealer is the only
+process that is told where the key is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import django
+from django.conf import settings
+
+__all__ = ["Key", "key", "once", "started"]
+
+SEAL_S = 10
+VERIFY_S = 60
+_NAME = "demo.example/audit"
+
+
+class Key:
+    """A signing key in a file, and the verifier key beside it.
+
+    Args:
+        folder: where both lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.secret = folder / "ledger-signing-key"
+        self.public = folder / "ledger-verifier-key"
+
+    def made(self) -> str:
+        """Make what is missing; the verifier key."""
+        from audit.ledger import keys
+        from audit.ledger.note import generate
+        from auditproj.embedded.places import make_home
+
+        make_home(self.secret.parent)
+        with contextlib.suppress(FileExistsError):
+            keys.write(self.secret, generate(_NAME))
+        (signer,) = keys.read(self.secret)
+        if not self.public.exists() or self.public.read_text().strip() != str(signer.verifier):
+            self.public.write_text(f"{signer.verifier}\n")
+        return str(signer.verifier)
+
+    def environment(self) -> dict[str, str]:
+        """What the sealer's environment has and no other."""
+        from audit.ledger.keys import FILE_VARIABLE
+
+        return {FILE_VARIABLE: str(self.secret)}
+
+
+def key() -> Key:
+    """The demo's key, beside its data."""
+    return Key(settings.AUDIT_HOME)
+
+
+def once(*argv: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of the app in a process of its own, such as one that may sign."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "django", *argv],
+        **_place(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def started(what: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start `seal` or `verify` as a process that ends when its standard input does."""
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "auditproj.demo.ledger", what],
+        **_place(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _place(environment: dict[str, str] | None) -> dict[str, Any]:
+    known = {"DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "auditproj.settings")}
+    return {"cwd": settings.BASE_DIR, "env": {**os.environ, **known, **(environment or {})}}
+
+
+def main(what: str) -> None:
+    """Seal or verify until standard input ends."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "auditproj.settings")
+    django.setup()
+    ended = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
+    from django.core.management import CommandError, call_command
+    from django.db import connection
+
+    if what == "seal":
+        call_command("audit_seal", loop=SEAL_S)
+        return
+    while not ended.wait(VERIFY_S):
+        # What it found is stored; a database that is away is asked again.
+        with contextlib.suppress(CommandError, SystemExit):
+            call_command("audit_verify")
+        connection.close()
+
+
+def _wait_for_end(ended: threading.Event) -> None:
+    while sys.stdin.read(1):
+        pass
+    ended.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

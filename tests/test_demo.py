@@ -1,0 +1,81 @@
+"""The demo, as a newcomer starts it: it seals and verifies, and leaves nothing running."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from audit.ledger import proof
+from audit.ledger.note import Verifier
+from tests.users import CHECKOUT, until, workplace
+
+pytestmark = pytest.mark.slow
+
+
+def _environment(home: Path) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "DJANGO_", "DATABASE_"))
+    }
+    return {**kept, "AUDIT_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+
+
+def _children(pid: int) -> list[tuple[int, str, str]]:
+    """Pid, command and environment of the processes that a process started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+                found.append((int(entry.name), command, (entry / "environ").read_text()))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+def test_it_seals_verifies_serves_and_ends() -> None:
+    with workplace() as place:
+        home = place / "home"
+        command = [sys.executable, "manage.py", "demo", "--tasks", "40", "--port", "8930"]
+        out = place / "out"
+        with out.open("w") as file:
+            demo = subprocess.Popen(command, cwd=CHECKOUT, env=_environment(home), stdout=file, stderr=file)
+        try:
+            assert until(lambda: "Ctrl-C" in out.read_text() or demo.poll() is not None, seconds=120)
+            told = out.read_text()
+            assert demo.poll() is None, told
+            assert re.search(r"Sealed \d+ rows; the tree has \d+ leaves\.\nINTACT\. Covered: 40 tasks", told), told
+            secret = home / "ledger-signing-key"
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+            assert secret.read_text().strip() not in told
+
+            # Only the sealer knows where the key is.
+            assert until(lambda: len(_children(demo.pid)) >= 4)
+            knowing = [name for _, name, variables in _children(demo.pid) if "AUDIT_LEDGER_KEY" in variables]
+            assert len(knowing) == 1
+            assert knowing[0].strip().endswith("auditproj.demo.ledger seal")
+            children = [pid for pid, *_ in _children(demo.pid)]
+
+            # What it says about a proof is true.
+            [task] = re.findall(r"audit_prove (\S+)", told)
+            [key] = re.findall(r"--key (\S+)", told)
+            argv = [sys.executable, "manage.py", "audit_prove", task, "--with-log"]
+            proven = subprocess.run(
+                argv, cwd=CHECKOUT, env=_environment(home), capture_output=True, text=True, check=True
+            )
+            checked = proof.check(proven.stdout, [Verifier.parse(key)])
+            assert str(checked.task_id) == task
+            [address] = re.findall(r"integrity +(\S+)", told)
+            with urllib.request.urlopen(address) as answer:  # the login
+                assert answer.status == 200
+        finally:
+            demo.send_signal(signal.SIGINT)
+            demo.wait(timeout=60)
+        assert out.read_text().rstrip().endswith("go on with what is there.")
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
