@@ -29,7 +29,8 @@ ALIAS = "other"
 TASKS = "/admin/audit/task/"
 LOG = "/admin/audit/executionlog/"
 QUEUE = "/admin/audit/pausequeueentry/"
-LARGE = ("audit_task", "audit_executionlog")
+LARGE = ("audit_task", "audit_executionlog", "audit_ledger_leaf")
+INTEGRITY = "/admin/audit/ledgerverification/"
 SPANS = ("15m", "24h", "7d", "30d", "all")
 FILTERS = (
     "",
@@ -58,6 +59,27 @@ FILTERS = (
     "q=outcome.success:false",
     "status=failed&service=billing&action=deploy&actor=orch-1&q=ticket",
     f"finished_since={DAYS}d",
+    "seal=failed",
+    "seal=failed&status=failed",
+)
+# Every row has a leaf, and a verification found something about some tasks and log rows.
+_SEALED = (
+    """
+    INSERT INTO audit_ledger_leaf (index, task_id, log_id, leaf_hash)
+    SELECT row_number() OVER () - 1, * FROM (
+        SELECT id, NULL::bigint, row_hash FROM audit_task WHERE row_hash IS NOT NULL
+        UNION ALL SELECT NULL, id, row_hash FROM audit_executionlog
+    ) AS sealed (task, log, hash)
+    """,
+    """
+    INSERT INTO audit_ledger_verification (started_at, verdict, size, unsealed, report)
+    SELECT now(), 'tampering', 1000, 0, jsonb_build_object('findings', (SELECT jsonb_agg(found) FROM (
+        (SELECT jsonb_build_object('code', 'row_tampered', 'task', id) FROM audit_task ORDER BY id LIMIT 500)
+        UNION ALL
+        (SELECT jsonb_build_object('code', 'row_deleted', 'log', id) FROM audit_executionlog ORDER BY id DESC LIMIT 500)
+    ) AS named (found)))
+    """,
+    "ANALYZE audit_ledger_leaf, audit_ledger_verification",
 )
 
 
@@ -72,6 +94,8 @@ def filled(rows: int, django_db_setup: None, django_db_blocker: Any) -> Iterator
         call_command("migrate", database=ALIAS, verbosity=0)
         with connections[ALIAS].cursor() as cursor:
             fill(cursor.connection, rows)
+            for statement in _SEALED:
+                cursor.execute(statement)
         connections[ALIAS].close()
         yield
 
@@ -140,7 +164,7 @@ def bounded(queries: list[Query], most: int) -> None:
         assert not [each for each in scanned if each["Relation Name"] in LARGE], told
         for each in _unbounded(query.plan):
             # Without a LIMIT, only rows that are named one by one.
-            assert re.match(r"\(?\(?(id|task_id|parent) (=|>=)", each.get("Index Cond") or "") or (
+            assert re.match(r"\(?\(?(id|task_id|log_id|parent) (=|>=)", each.get("Index Cond") or "") or (
                 each["Node Type"] == "Bitmap Heap Scan" and re.match(r"\(?(id|task_id) =", each["Recheck Cond"])
             ), told
 
@@ -212,6 +236,18 @@ def test_the_log_of_a_task(viewer):
         response = viewer.get(f"{LOG}?task={key}")
     assert len(response.context_data["rows"]) >= 3
     bounded(queries, 6)
+
+
+def test_integrity_and_the_seal_of_a_task(viewer):
+    key = Task.objects.using(ALIAS).finished().order_by("id").values_list("id", flat=True)[0]
+    with asking() as queries:
+        response = viewer.get(INTEGRITY)
+    assert len(response.context_data["last"].findings) == 100
+    bounded(queries, 6)
+    with asking() as queries:
+        response = viewer.get(f"{TASKS}{key}/change/")
+    assert response.context_data["seal"].state == "failed"
+    bounded(queries, 4)
 
 
 @pytest.mark.parametrize("state", ["", "due", "waiting", "held", "overdue", "leased"])
