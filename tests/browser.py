@@ -2,54 +2,50 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
 
 from tests.pages import client_of
 from tests.users import until
 
-__all__ = ["browsing"]
+__all__ = ["WCAG", "browsing", "chromium", "self_only", "serving", "violations", "visiting"]
 
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+"""The rules of axe-core for WCAG 2.2, levels A and AA."""
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 _QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+_POLICY = "; ".join(
+    f"{what} 'self'" for what in ("default-src", "base-uri", "form-action", "frame-ancestors", "object-src")
+)
 
 
 @contextmanager
-def browsing(base: str, kind: str, **options: Any) -> Iterator[Any]:
-    """Open a page of headless Chromium as one of the people of `tests.pages.client_of`.
+def chromium() -> Iterator[Any]:
+    """Start headless Chromium, with a profile that is thrown away; skips the tests where there is none.
 
-    What the page logs as an error, or throws, fails the test.
-
-    Args:
-        base: the live server's address; the page has it as `base`.
-        kind: whose session the browser has.
-        options: of Playwright's `new_context`, such as `viewport` and `color_scheme`.
+    The executable is what CHROMIUM names, else the first of chromium, chromium-browser and google-chrome, else
+    Playwright's own; nothing is ever downloaded.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     # Playwright runs a loop in this thread, which Django would take for asynchronous code.
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    client = client_of(kind)
     with playwright.sync_playwright() as started:
-        if not chromium and not os.path.exists(started.chromium.executable_path):  # noqa: PTH110 - a str either way
+        if not path and not os.path.exists(started.chromium.executable_path):  # noqa: PTH110 - a str either way
             pytest.skip("no Chromium is installed; CHROMIUM may name one")
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
         try:
-            browser = started.chromium.launch(executable_path=chromium, args=_QUIET)
-            context = browser.new_context(**options)
-            for name, cookie in client.cookies.items():
-                context.add_cookies([{"name": name, "value": cookie.value, "url": base}])
-            page = context.new_page()
-            page.base = base
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            yield page
+            browser = started.chromium.launch(executable_path=path, args=_QUIET)
+            yield browser
             browser.close()
-            assert errors == []
         finally:
             # A running loop has connections of its own, which nobody would close; the server's threads need a moment
             # to notice that the browser has left.
@@ -59,6 +55,81 @@ def browsing(base: str, kind: str, **options: Any) -> Iterator[Any]:
                 os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
             else:
                 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+
+
+@contextmanager
+def visiting(browser: Any, base: str, kind: str, **options: Any) -> Iterator[Any]:
+    """Open a page as one of the people of `tests.pages.client_of`.
+
+    Whatever the page throws, and what the browser complains about in its console (a script of ours, a file that is
+    not there, something that a Content-Security-Policy refused), fails the test.
+
+    Args:
+        browser: what `chromium` gave.
+        base: the live server's address; the page has it as `base`.
+        kind: whose session the browser has.
+        options: of Playwright's `new_context`, such as `viewport` and `color_scheme`.
+
+    Returns:
+        The page; its `complaints` may be emptied by a test that expects some.
+    """
+    client = client_of(kind)
+    context = browser.new_context(reduced_motion="reduce", **options)
+    try:
+        for name, cookie in client.cookies.items():
+            context.add_cookies([{"name": name, "value": cookie.value, "url": base}])
+        page = context.new_page()
+        page.base = base
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+
+        def hear(told: Any) -> None:
+            if told.type == "error" and not told.location["url"].endswith("/favicon.ico"):
+                page.complaints.append(told.text)
+
+        page.on("console", hear)
+        yield page
+        assert page.complaints == []
+    finally:
+        context.close()
+
+
+@contextmanager
+def browsing(base: str, kind: str, **options: Any) -> Iterator[Any]:
+    """Start a browser for a single `visiting`, whose arguments these are."""
+    with chromium() as browser, visiting(browser, base, kind, **options) as page:
+        yield page
+
+
+@contextmanager
+def serving(**changes: Any) -> Iterator[str]:
+    """Run a live server with other settings than those of the tests, also such as are read once, at its start."""
+    from pytest_django.live_server_helper import LiveServer
+
+    with override_settings(**changes):
+        server = LiveServer("localhost")
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+def self_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A middleware: nothing but files of the site itself may be loaded, and nothing inline may run."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Content-Security-Policy"] = _POLICY
+        return response
+
+    return answer
+
+
+def violations(page: Any) -> list[tuple[str, str, str]]:
+    """Ask axe-core about everything on a page; the rule, the first element and what is wrong with it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    found = axe.run(page, options={"runOnly": WCAG, "resultTypes": ["violations"]}).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"][:200]) for each in found]
 
 
 def _alone() -> bool:
