@@ -272,6 +272,7 @@ def test_failures_are_chosen_by_their_class_and_rows_tell_it(viewer) -> None:
         "Awaiting approval",
         "Running now",
         "Resource failures",
+        "Integrity problems",
         "Long pauses",
     ]
     shown = text_of(viewer.get(TASKS + re.search(r'href="([^"]*)">Resource failures', views)[1].replace("&amp;", "&")))

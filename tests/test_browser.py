@@ -291,7 +291,7 @@ def _list(page) -> str:
 
 
 def _all(page) -> str:
-    past(51, every=timedelta(days=3))
+    past(6, every=timedelta(days=3))
     return f"{TASKS}?since=all&status=completed&service=billing"
 
 
