@@ -10,9 +10,12 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from audit.admin import paging
+from audit.ledger.verify import keep
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.browser import chromium, serving, violations, visiting
-from tests.factories import claimed, requested, task_in
+from tests.factories import claimed, requested, sql, task_in
+from tests.ledger import behind_the_guards, finish, sealed, verified
 from tests.pages import HOSTILE, client_of, past
 from tests.settings import MIDDLEWARE
 
@@ -21,6 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 TASKS = "/admin/audit/task/"
 LOG = "/admin/audit/executionlog/"
 QUEUE = "/admin/audit/pausequeueentry/"
+INTEGRITY = "/admin/audit/ledgerverification/"
 
 WIDE = {"width": 1440, "height": 1000}
 PHONE = {"width": 390, "height": 844}
@@ -42,6 +46,10 @@ def base(browser):
 def page(transactional_db, browser, base):
     with visiting(browser, base, "decider", viewport=WIDE) as page:
         yield page
+
+
+def _verify() -> None:
+    keep(verified(), "default", "cli:ops")
 
 
 def _titles(page) -> list[str]:
@@ -208,6 +216,26 @@ def test_an_export_is_what_the_filter_finds_on_all_its_pages(page, tmp_path) -> 
     assert {json.loads(line)["id"] for line in lines} == {str(key) for key in failed}
 
 
+def test_the_way_from_a_finding_to_the_row_that_was_changed(page) -> None:
+    bad, _ = finish(2)
+    sealed()
+    _verify()
+    page.goto(page.base + INTEGRITY)
+    assert page.locator(".audit-verdict .audit-pill").inner_text() == "Intact"
+    with behind_the_guards():
+        sql("UPDATE audit_task SET summary = 'rewritten' WHERE id = %s", [bad.pk])
+    _verify()
+    page.reload()
+    assert page.locator(".audit-verdict .audit-pill").inner_text() == "Tampering"
+    page.locator(".audit-findings .audit-title").first.click()
+    page.wait_for_url(f"**/{bad.pk}/change/")
+    assert page.locator(".audit-seal.s-failed").first.is_visible()
+    with page.expect_download() as download:
+        page.goto(page.base + INTEGRITY)
+        page.locator(".audit-checkpoints a[download]").first.click()
+    assert "— example.org/audit" in download.value.path().read_text()
+
+
 # Deciding; by keys, without script and of several kinds in test_admin_decide_browser.py
 
 
@@ -340,15 +368,45 @@ def _queue(page) -> str:
     return QUEUE
 
 
+def _unverified(page) -> str:
+    return INTEGRITY
+
+
+def _intact(page) -> str:
+    finish(2)
+    sealed()
+    _verify()
+    return INTEGRITY
+
+
+def _tampered(page) -> str:
+    bad, _ = finish(2)
+    sealed()
+    with behind_the_guards():
+        sql("UPDATE audit_task SET summary = %s WHERE id = %s", ["w" * 300, bad.pk])
+    _verify()
+    return INTEGRITY
+
+
+def _verification(page) -> str:
+    page.goto(page.base + _tampered(page))
+    page.locator(".audit-verifications .audit-title").first.click()
+    page.wait_for_url("**/change/")
+    return ""
+
+
 def _missing(page) -> str:
     return f"{TASKS}zork/change/"
 
 
 KINDS = [_empty, _list, _all, _nothing, _completed, _failed, _paused, _pending, _confirm, _log, _queue, _missing]
+KINDS += [_unverified, _intact, _tampered, _verification]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.strip("_"))
-def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind) -> None:
+def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind, monkeypatch) -> None:
+    # Lists are short, for axe takes its time with each row.
+    monkeypatch.setattr(paging.turn, "__defaults__", (4,))
     address = kind(page)
     if address:
         answer = page.goto(page.base + address)
