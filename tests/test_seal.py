@@ -14,7 +14,7 @@ from audit import ids
 from audit.ledger.note import generate
 from audit.ledger.seal import CannotSeal, seal
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerLeaf, LedgerTile, Task
-from tests.attacked import maintained, rebuild, resign
+from tests.attacked import Base, maintained, rebuild, resign
 from tests.factories import sql, task_in
 from tests.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
 
@@ -160,6 +160,28 @@ def test_the_session_may_be_set_to_another_isolation() -> None:
     finally:
         sql("RESET default_transaction_isolation")
         sql("RESET synchronous_commit")
+
+
+def test_a_role_of_its_own_seals_and_another_that_only_reads_verifies(victim: Base) -> None:
+    """With the rights that docs/ledger.md names, and no more."""
+    finish(1)
+    for role in ("audit_sealer", "audit_reader"):
+        sql(f"DROP ROLE IF EXISTS {role}")
+        sql(f"CREATE ROLE {role}")
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        for table in ("leaf", "tile", "head", "checkpoint", "epoch"):
+            sql(f"GRANT INSERT, UPDATE ON audit_ledger_{table} TO audit_sealer")
+        sql("SET ROLE audit_sealer")
+        assert sealed(exported=victim.notes[-1]).sealed == 5
+        sql("SET ROLE audit_reader")
+        report = verified(outside=victim.notes)
+        assert (codes(report), report.unsealed) == ([], 0)
+    finally:
+        sql("RESET ROLE")
+        for role in ("audit_sealer", "audit_reader"):
+            sql(f"DROP OWNED BY {role}")
+            sql(f"DROP ROLE {role}")
 
 
 def test_sealing_joins_no_transaction_of_its_caller() -> None:
