@@ -111,6 +111,7 @@ def _fill(made: Base) -> None:
     call_command("migrate", "audit", verbosity=0)
     connection.ensure_connection()
     sealed.fill(connection.connection)
+    ledger.ended()
     made.notes.append(ledger.sealed().note)
     victim = requested(action="victim", services=["a", "b"])
     victim.approve(actor="bob")
@@ -120,8 +121,10 @@ def _fill(made: Base) -> None:
     victim.complete({"output_summary": "up"})
     other = task_in("completed", action="other")
     live = task_in("executing", action="live")
+    ledger.ended()
     made.notes.append(ledger.sealed().note)
     Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(100)])
+    ledger.ended()
     made.notes.append(ledger.sealed().note)
     made.names |= _names(victim.pk, other.pk, live.pk)
 

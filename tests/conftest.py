@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from auditproj.embedded.server import Server
 from tests import servers
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `tests/test_scale.py` be asked for a large database."""
     parser.addoption("--rows", type=int, default=50_000, help="tasks in the database of test_scale.py (50000)")
+
+
+# A busy machine makes a strategy slow, and neither it nor the test wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture
