@@ -247,12 +247,12 @@ def _floor(at: datetime, step: timedelta, origin: datetime) -> datetime:
 
 
 def _round_up(count: int) -> int:
-    """Round up to what an axis would say: an even number of one digit that matters."""
-    if count <= 2:
-        return 2
+    """Round up to what an axis would say: even, so that its half is a number too, and never much above."""
+    if count <= 8:
+        return max(count + count % 2, 2)
     unit = 1
     while True:
-        for factor in (2, 4, 6, 10):
+        for factor in (10, 12, 16, 20, 24, 30, 40, 50, 60, 80):
             if count <= factor * unit:
                 return factor * unit
         unit *= 10
