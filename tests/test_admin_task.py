@@ -263,7 +263,17 @@ def test_spans(value, told) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0, "just now"), (42, "42s ago"), (125, "2m ago"), (7300, "2h ago"), (200_000, "2d ago"), (-7300, "in 2h")],
+    [
+        (0, "just now"),
+        (9, "just now"),
+        (42, "42s ago"),
+        (125, "2m ago"),
+        (7300, "2h ago"),
+        (200_000, "2d ago"),
+        (-1, "just now"),
+        (-8, "in 8s"),
+        (-7300, "in 2h"),
+    ],
 )
 def test_distances_from_now(seconds, told) -> None:
     now = timezone.now()

@@ -135,13 +135,18 @@ def test_a_command_that_a_signal_ends(name: str) -> None:
         ("/", 126, "CommandNotExecutable"),
     ],
 )
-def test_a_command_that_cannot_be_run(command: str, status: int, error_type: str) -> None:
+def test_a_command_that_cannot_be_run(
+    command: str, status: int, error_type: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert recorded("--", command)[0] == status
     task = only()
     assert (task.status, task.outcome["error_type"], task.outcome["exit_status"]) == ("failed", error_type, status)
     assert command in task.outcome["output_summary"]
+    capfd.readouterr()
     ended = run([command])
     assert (ended.status, ended.outcome, ended.resources) == (status, task.outcome, None)
+    # Whoever reads the output alone, of a cron job for instance, must learn it too.
+    assert capfd.readouterr() == ("", f"{task.outcome['output_summary']}\n")
 
 
 # A process and its child, of which each writes down what it hears.

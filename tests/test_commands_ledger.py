@@ -189,6 +189,33 @@ def test_checkpoints_are_committed_to_git(tmp_path: Path, monkeypatch: pytest.Mo
     assert told == ["Checkpoint", f"0001-{size:020d}", f"0001-{size:020d}.checkpoint"]
 
 
+def test_verify_makes_no_directory_and_calls_no_missing_one_empty(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    code, out, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path / "mistyped")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path}/mistyped: there is no such directory" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_verifier_key_that_is_none_is_told_by_its_place(settings: Any) -> None:
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY, "nonsense"]}
+    code, _, err = run("audit_verify")
+    assert (code, "nonsense" in err) == (2, False)
+    assert "AUDIT['LEDGER_VERIFIERS'][1]: This is no verifier key" in err
+    settings.AUDIT = {}
+    assert "--key: This is no verifier key" in run("audit_verify", "--key", "nonsense")[2]
+
+
+def test_a_file_that_is_no_checkpoint_proves_nothing_either_way(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    (tmp_path / "older").write_text("nonsense")
+    code, _, err = run("audit_prove", "--since", tmp_path / "older", "--key", VKEY)
+    assert code == 2
+    assert "This is no valid older checkpoint" in err
+
+
 def test_verify_tells_what_it_found_and_stores_it(tmp_path: Path) -> None:
     task, other = finish(2)
     run("audit_seal", "--checkpoints", tmp_path)

@@ -535,6 +535,8 @@ class TestLookup:
         every = Task.objects.all()
         with pytest.raises(InvalidFilter, match="begins no task of database 'default'") as caught:
             find_task("ffff", every)
+        with pytest.raises(InvalidFilter, match=r"^id: is no id"):
+            find_task("zz", every)
         assert caught.value.value == "ffff"
         with pytest.raises(InvalidFilter, match="begins several tasks, write more of it: ") as caught:
             find_task("0", every)

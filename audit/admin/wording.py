@@ -60,10 +60,13 @@ def span(value: timedelta | None) -> str:
 
 
 def ago(value: datetime, now: datetime) -> str:
-    """Write how far a moment is from now, in its largest unit: `just now`, `39m ago`, `in 2h`."""
+    """Write how far a moment is from now, in its largest unit: `just now`, `39m ago`, `in 2h`.
+
+    What is some seconds ahead is not `just now`: an entry of the pause queue that waits is told to be due `in 8s`.
+    """
     seconds = int((now - value).total_seconds())
     distance = abs(seconds)
-    if distance < 10:
+    if -1 <= seconds < 10:
         return _("just now")
     if distance < 60:
         length = _("%(count)ds") % {"count": distance}

@@ -26,7 +26,11 @@ def find_task(text: str, queryset: TaskQuerySet) -> Task:
     Raises:
         InvalidFilter: no id at all, the beginning of none, or of several; a few of those are named.
     """
-    found = list(TaskFilter(ids=(text,)).apply(queryset).order_by("id")[: _NAMED + 1])
+    try:
+        wanted = TaskFilter(ids=(text,))
+    except InvalidFilter as error:
+        raise InvalidFilter("id", text, error.problem) from None
+    found = list(wanted.apply(queryset).order_by("id")[: _NAMED + 1])
     if len(found) == 1:
         return found[0]
     if not found:

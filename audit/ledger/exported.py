@@ -38,16 +38,22 @@ class Exports:
     Files are named `<epoch>-<size>.checkpoint` with leading zeros, so that their order is the order of signing.
 
     Args:
-        directory: made if it is not there.
+        directory: where they are.
         git: commit each new file in the git work tree that the directory is in.
+        make: make the directory if it is not there. Who only reads says no: a name that was mistyped would otherwise
+            be a new, empty directory, in which nothing contradicts the database.
 
     Raises:
-        CannotExport: the directory cannot be made or is something else.
+        CannotExport: the directory cannot be made, is not there, or is something else.
     """
 
-    def __init__(self, directory: Path, *, git: bool = False) -> None:
+    def __init__(self, directory: Path, *, git: bool = False, make: bool = True) -> None:
         self.directory = directory
         self._git = git
+        if not make:
+            if not directory.is_dir():
+                raise CannotExport(directory, "there is no such directory; audit_seal --checkpoints DIR makes it")
+            return
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

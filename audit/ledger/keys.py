@@ -40,8 +40,8 @@ def load(environment: Mapping[str, str] = os.environ) -> tuple[Signer, ...]:
     text, path = environment.get(KEY_VARIABLE, ""), environment.get(FILE_VARIABLE, "")
     if bool(text) == bool(path):
         raise InvalidKey(
-            f"{'Both' if text else 'Neither'} of {KEY_VARIABLE} and {FILE_VARIABLE} are set; set one: the signing key, "
-            "or the path of a file that holds it. `audit_keygen` makes one."
+            f"{'Both' if text else 'Neither'} of {KEY_VARIABLE} and {FILE_VARIABLE} {'are' if text else 'is'} set; set "
+            "one: the signing key, or the path of a file that holds it. `audit_keygen` makes one."
         )
     return _parse(text, KEY_VARIABLE) if text else read(Path(path))
 

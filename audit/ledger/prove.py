@@ -9,7 +9,7 @@ from audit.exceptions import AuditError
 from audit.ledger import proof
 from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
 from audit.ledger.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.errors import LedgerError
+from audit.ledger.errors import LedgerError, Malformed
 from audit.ledger.merkle import Node, consistency_proof, inclusion_proof
 from audit.ledger.note import Note, Verifier
 from audit.ledger.proof import Growth, Proof
@@ -85,6 +85,7 @@ def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) ->
 
     Raises:
         CannotProve: the log does not continue that checkpoint.
+        Malformed: the older one is no checkpoint.
     """
     verifiers = tuple(verifiers)
     with snapshot(using):
@@ -92,6 +93,8 @@ def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) ->
         new = Checkpoint.parse(Note.parse(signed).text)
         try:
             size = older if isinstance(older, int) else open_checkpoint(older, verifiers).checkpoint.size
+        except Malformed as error:
+            raise Malformed("older checkpoint", error.problem) from None
         except LedgerError as error:
             raise CannotProve(f"The older checkpoint cannot be used: {error}") from error
         if size > new.size:

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from audit import conf
+from audit.ledger.errors import InvalidKey
 from audit.ledger.exported import Exports
 from audit.ledger.note import Verifier
 from audit.management.base import UNABLE
@@ -40,26 +41,34 @@ def verifiers(given: Iterable[str], *, needed: bool = True) -> tuple[Verifier, .
     """Read the verifier keys of the command line and of the settings.
 
     Raises:
-        InvalidKey: one is no verifier key.
+        InvalidKey: one is no verifier key; says which, and never shows it, for it may be a part of another one.
         CommandError: there is none and some are needed.
     """
-    keys = dict.fromkeys((*given, *conf.settings().LEDGER_VERIFIERS))
+    keys = {key: f"AUDIT['LEDGER_VERIFIERS'][{place}]" for place, key in enumerate(conf.settings().LEDGER_VERIFIERS)}
+    keys |= dict.fromkeys(given, "--key")
     if needed and not keys:
         raise CommandError(
             "No verifier key: give --key VKEY, or set AUDIT['LEDGER_VERIFIERS'] to what audit_keygen printed.",
             returncode=UNABLE,
         )
-    return tuple(map(Verifier.parse, keys))
+    return tuple(_parsed(key, place) for key, place in keys.items())
 
 
-def exports(options: dict[str, Any], *, git: bool = False) -> Exports | None:
+def _parsed(key: str, place: str) -> Verifier:
+    try:
+        return Verifier.parse(key)
+    except InvalidKey as error:
+        raise InvalidKey(f"{place}: {error}") from None
+
+
+def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) -> Exports | None:
     """Open the directory of exported checkpoints; None when none is named.
 
     Raises:
-        CannotExport: it is no directory.
+        CannotExport: it is no directory, or it is not there and is not to be made.
     """
     directory = options["checkpoints"] or conf.settings().LEDGER_CHECKPOINTS
-    return Exports(Path(directory), git=git) if directory else None
+    return Exports(Path(directory), git=git, make=make) if directory else None
 
 
 def read_file(path: str) -> str:

@@ -149,7 +149,11 @@ def run(
                 process_group=0 if apart else None,
             )
         except OSError as error:
-            return _not_started(argv, error)
+            ended = _not_started(argv, error)
+            # The command cannot say it, and a cron job that stays silent looks fine.
+            with contextlib.suppress(OSError):
+                os.write(err, f"{ended.outcome['output_summary']}\n".encode(errors="backslashreplace"))
+            return ended
         meter.started()
         forwarding.to(process.pid)
         with _Pipes(process, out, err) as pipes:

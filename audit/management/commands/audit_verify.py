@@ -37,7 +37,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Verify, tell, and store the result."""
-        kept = exports(options)
+        kept = exports(options, make=False)
         report = verify(
             options["database"],
             verifiers(options["key"]),

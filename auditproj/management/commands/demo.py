@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -143,8 +144,9 @@ class Command(BaseCommand):
         leaf = LedgerLeaf.objects.filter(task_id__isnull=False).order_by("-index").values_list("task_id").first()
         if leaf and not verified.returncode:
             self.stdout.write("\nA proof of one task, to be checked by anybody, without this database:")
-            self.stdout.write(f"  python manage.py audit_prove {leaf[0]} --with-log > task.tlog-proof")
-            self.stdout.write(f"  python -m audit.ledger check task.tlog-proof --key {verifier}")
+            python = shlex.quote(sys.orig_argv[0])  # as it was typed: its environment need not be activated
+            self.stdout.write(f"  {python} manage.py audit_prove {leaf[0]} --with-log > task.tlog-proof")
+            self.stdout.write(f"  {python} -m audit.ledger check task.tlog-proof --key {verifier}")
         return key
 
     def _viewer(self) -> str:
