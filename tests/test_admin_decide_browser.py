@@ -8,7 +8,7 @@ from audit.models import ExecutionLog, Task
 from tests.browser import browsing
 from tests.factories import entry_of, requested, task_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 TASKS = "/admin/audit/task/"
 QUEUE = "/admin/audit/pausequeueentry/"

@@ -132,6 +132,7 @@ def page(live_server, monkeypatch):
         yield page
 
 
+@pytest.mark.browser
 def test_an_open_list_tells_what_is_new_and_moves_nothing(page) -> None:
     page.goto(page.base + TASKS)
     live = page.locator(".audit-live")
@@ -153,6 +154,7 @@ def test_an_open_list_tells_what_is_new_and_moves_nothing(page) -> None:
     assert not page.title().startswith("(")
 
 
+@pytest.mark.browser
 def test_a_paused_list_asks_no_more_and_remembers_it(page) -> None:
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "/newer/" in request.url else None)
@@ -173,6 +175,7 @@ def test_a_paused_list_asks_no_more_and_remembers_it(page) -> None:
     assert asked
 
 
+@pytest.mark.browser
 def test_a_hidden_tab_asks_nothing_and_a_lost_server_is_asked_less(page) -> None:
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "/newer/" in request.url else None)
@@ -194,6 +197,7 @@ def test_a_hidden_tab_asks_nothing_and_a_lost_server_is_asked_less(page) -> None
     assert asked
 
 
+@pytest.mark.browser
 def test_without_script_the_page_shows_nothing_of_it(live_server) -> None:
     requested()
     with browsing(live_server.url, "superuser", java_script_enabled=False) as page:
