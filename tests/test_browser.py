@@ -28,6 +28,10 @@ INTEGRITY = "/admin/audit/ledgerverification/"
 
 WIDE = {"width": 1440, "height": 1000}
 PHONE = {"width": 390, "height": 844}
+# Tables that reach into what stands beside them.
+TOO_WIDE = """[...document.querySelectorAll("#content .audit-rows")]
+    .filter(table => table.getBoundingClientRect().right > table.parentElement.getBoundingClientRect().right + 1)
+    .map(table => table.className)"""
 
 
 @pytest.fixture(scope="module")
@@ -419,6 +423,7 @@ def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind, 
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert page.evaluate(TOO_WIDE) == []
         assert violations(page) == []
 
 
