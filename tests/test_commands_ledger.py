@@ -178,10 +178,15 @@ def test_checkpoints_are_committed_to_git(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "sealer")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "sealer@example.org")
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
     finish(1)
     code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
+    assert code == 1
+    assert "git status failed" in err
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    # What could not be committed then is now.
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
     assert code == 0, err
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
     told = subprocess.run(
         ["git", "-C", tmp_path, "log", "--format=%s", "--name-only"], check=True, capture_output=True, text=True
     ).stdout.split()

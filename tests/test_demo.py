@@ -50,7 +50,9 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             assert until(lambda: "Ctrl-C" in out.read_text() or demo.poll() is not None, seconds=120)
             told = out.read_text()
             assert demo.poll() is None, told
-            assert re.search(r"Sealed \d+ rows; the tree has \d+ leaves\.\nINTACT\. Covered: 40 tasks", told), told
+            assert re.search(r"Sealed [\d,]+ rows; the tree has [\d,]+ leaves\.\nINTACT\. Covered: 40 tasks", told), (
+                told
+            )
             secret = home / "ledger-signing-key"
             assert stat.S_IMODE(secret.stat().st_mode) == 0o600
             assert secret.read_text().strip() not in told

@@ -77,8 +77,10 @@ class Exports:
             try:
                 files.create(path, text, mode=0o644)
             except FileExistsError:
-                if _read(path).startswith(text):
-                    return False  # perhaps with a witness's signature at its end
+                if _read(path).startswith(text):  # perhaps with a witness's signature at its end
+                    if self._git:
+                        self._commit(path)  # an earlier run may have failed to
+                    return False
                 raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
         except OSError as error:
             raise CannotExport(path, f"cannot be written: {error.strerror}") from None
@@ -101,18 +103,25 @@ class Exports:
         return Exported(path=names[-1], text=_read(names[-1])) if names else None
 
     def _commit(self, path: Path) -> None:
-        for command in (
-            ["git", "add", "--", path.name],
-            ["git", "commit", "--quiet", "--message", f"Checkpoint {path.stem}", "--", path.name],
-        ):
-            try:
-                done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)  # noqa: S603 - git, with our own arguments
-            except OSError as error:
-                raise CannotExport(path, f"git cannot be run: {error.strerror}") from None
-            if done.returncode:
-                raise CannotExport(
-                    path, f"{' '.join(command[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
-                )
+        if not self._run_git(path, "status", "--porcelain", "--", path.name):
+            return
+        self._run_git(path, "add", "--", path.name)
+        self._run_git(path, "commit", "--quiet", "--message", f"Checkpoint {path.stem}", "--", path.name)
+
+    def _run_git(self, path: Path, *arguments: str) -> str:
+        try:
+            done = subprocess.run(  # noqa: S603 - git, with our own arguments
+                ["git", *arguments],  # noqa: S607 - whichever the sealer's account uses
+                cwd=self.directory,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError as error:
+            raise CannotExport(path, f"git cannot be run: {error.strerror}") from None
+        if done.returncode:
+            raise CannotExport(path, f"git {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
 
 
 def _read(path: Path) -> str:

@@ -95,13 +95,12 @@ class Command(AuditCommand):
                 # Also the last one of an earlier run, which may have been killed before it could keep it.
                 self._publish(batch, kept, fresh=bool(batch.sealed), printed=options["print"])
             total, last = total + batch.sealed, batch
-            if batch.sealed and not quiet:
-                self.note(f"Sealed {batch.sealed} rows; the tree has {batch.size} leaves.")
-        if quiet:
-            if total and last:
-                self.note(f"Sealed {total} rows; the tree has {last.size} leaves.")
-        elif not total:
-            self.note(f"Nothing new to seal; the tree has {last.size if last else 0} leaves.")
+            if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
+                self.note(f"{total:,} rows sealed …")
+        if total and last:
+            self.note(f"Sealed {total:,} rows; the tree has {last.size:,} leaves.")
+        elif not quiet:
+            self.note(f"Nothing new to seal; the tree has {last.size if last else 0:,} leaves.")
 
     def _publish(self, batch: Batch, kept: Exports | None, *, fresh: bool, printed: bool) -> None:
         if kept:

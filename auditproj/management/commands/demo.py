@@ -21,6 +21,7 @@ from django.contrib.auth.models import Permission
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler, get_internal_wsgi_application
 from django.db import connection
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -30,6 +31,7 @@ from auditproj.demo.history import fill
 from auditproj.demo.tampering import attempts
 
 _VIEWER = "viewer"
+_DECIDER = "decider"
 
 
 class Command(BaseCommand):
@@ -69,12 +71,14 @@ class Command(BaseCommand):
         key = self._seal()
         if no_serve:
             return
-        password = self._viewer()
+        password = self._account(_VIEWER)
+        deciding = self._account(_DECIDER, decide=True)
         with self._served(port) as address, self._workers(), self._ledger(key):
             self._heading("Audit browser")
             self.stdout.write(f"  address   {address}{reverse('admin:audit_task_changelist')}")
             self.stdout.write(f"  user      {_VIEWER}")
             self.stdout.write(f"  password  {password}")
+            self.stdout.write(f"  or        {_DECIDER} with {deciding}: may approve, reject and resume, too")
             self.stdout.write(f"  integrity {address}{reverse('admin:audit_ledgerverification_changelist')}")
             self.stdout.write(
                 "\nTwo orchestrators are claiming and running tasks, a sealer signs what has finished, and a verifier "
@@ -149,14 +153,14 @@ class Command(BaseCommand):
             self.stdout.write(f"  {python} -m audit.ledger check task.tlog-proof --key {verifier}")
         return key
 
-    def _viewer(self) -> str:
-        """Create the account that may look at everything, or give it a new password."""
+    def _account(self, name: str, *, decide: bool = False) -> str:
+        """Create an account that may look at everything, and perhaps decide, or give it a new password."""
         password = secrets.token_urlsafe(9)
-        user, _ = get_user_model().objects.get_or_create(username=_VIEWER, defaults={"is_staff": True})
+        user, _ = get_user_model().objects.get_or_create(username=name, defaults={"is_staff": True})
         user.set_password(password)
         user.save()
-        wanted = Permission.objects.filter(content_type__app_label="audit", codename__startswith="view_")
-        user.user_permissions.set(wanted)
+        wanted = Q(codename__startswith="view_") | Q(codename__in=["decide_task"] if decide else [])
+        user.user_permissions.set(Permission.objects.filter(wanted, content_type__app_label="audit"))
         return password
 
     @contextlib.contextmanager
