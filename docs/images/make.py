@@ -5,6 +5,7 @@ minutes first, so that work has been paused, resumed, sealed and verified.
 """
 
 import io
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ _SIZE = {"width": 1280, "height": 860}
 def main(address: str, user: str, password: str) -> None:
     """Write list and task, light and dark, beside this file."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=_SIZE)
         page.goto(address)
         page.fill("#id_username", user)
