@@ -21,6 +21,7 @@ from audit.ledger.stored import frontier_bytes, write_tiles
 from audit.ledger.tiles import grow
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, Task
 from tests import ledger, sealed
+from tests.databases import ended
 from tests.factories import requested, sql, task_in
 
 __all__ = [
@@ -111,7 +112,7 @@ def _fill(made: Base) -> None:
     call_command("migrate", "audit", verbosity=0)
     connection.ensure_connection()
     sealed.fill(connection.connection)
-    ledger.ended()
+    ended()
     made.notes.append(ledger.sealed().note)
     victim = requested(action="victim", services=["a", "b"])
     victim.approve(actor="bob")
@@ -121,10 +122,10 @@ def _fill(made: Base) -> None:
     victim.complete({"output_summary": "up"})
     other = task_in("completed", action="other")
     live = task_in("executing", action="live")
-    ledger.ended()
+    ended()
     made.notes.append(ledger.sealed().note)
     Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(100)])
-    ledger.ended()
+    ended()
     made.notes.append(ledger.sealed().note)
     made.names |= _names(victim.pk, other.pk, live.pk)
 

@@ -1,11 +1,14 @@
 """Databases that live for one block."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection, connections
 
-__all__ = ["temporary_database"]
+from tests.factories import sql
+
+__all__ = ["ended", "temporary_database"]
 
 
 @contextmanager
@@ -36,3 +39,15 @@ def temporary_database(suffix: str, options: str = "") -> Iterator[str]:
         other.settings_dict["NAME"] = usual
         with connection.cursor() as cursor:
             cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def ended() -> None:
+    """Wait until every transaction of the server that is open now has ended, in whatever database of its.
+
+    What goes by the oldest open transaction stays below it, and a test next door may have one.
+    """
+    [(upper_end,)] = sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    until = time.monotonic() + 60
+    while sql("SELECT pg_snapshot_xmin(pg_current_snapshot()) < %s::xid8", [upper_end]) == [(True,)]:
+        assert time.monotonic() < until, "a transaction has been open for a minute"
+        time.sleep(0.02)

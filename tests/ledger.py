@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from audit.ledger.verify.findings import Report
 from audit.models import Task
 from tests.factories import sql, task_in
 
-__all__ = ["KEY", "behind_the_guards", "codes", "ended", "exported", "finish", "sealed", "verified"]
+__all__ = ["KEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "verified"]
 
 KEY: Signer = generate("example.org/audit")
 
@@ -32,18 +31,6 @@ def sealed(*signers: Signer, **options: Any) -> Batch:
     """Seal all there is; the last batch."""
     *_, last = seal("default", signers or (KEY,), **options)
     return last
-
-
-def ended() -> None:
-    """Wait until every transaction of the server that is open now has ended, in whatever database of its.
-
-    The sealer's mark stays below an open one, and a test next door may have one.
-    """
-    [(upper_end,)] = sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
-    until = time.monotonic() + 60
-    while sql("SELECT pg_snapshot_xmin(pg_current_snapshot()) < %s::xid8", [upper_end]) == [(True,)]:
-        assert time.monotonic() < until, "a transaction has been open for a minute"
-        time.sleep(0.02)
 
 
 def verified(*keys: Any, outside: Iterable[str] | None = None) -> Report:

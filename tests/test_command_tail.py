@@ -68,7 +68,8 @@ def test_json_is_every_column_and_no_change() -> None:
 
 
 @pytest.mark.django_db
-def test_text_that_a_terminal_would_obey_is_escaped() -> None:
+def test_text_that_a_terminal_would_obey_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     requested(summary="x\x1b[31m\u202e\r\nTotal: 0")
     assert r"x\x1b[31m\u202e\r\nTotal: 0" in run()[0]
 

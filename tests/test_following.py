@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from audit import following
 from audit.following import Follower
 from audit.models import ExecutionLog, Task
+from tests.databases import ended
 from tests.factories import claimed, requested, task_in
 from tests.pages import asking
 
@@ -104,6 +105,9 @@ def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.Monke
     for _ in range(20):
         requested()
         list(follower.look())
+    ended()
+    list(follower.look())
+    list(follower.look())
     assert len(follower._seen) <= 2
     assert len(follower._looks) <= 2
     with _elsewhere() as open_one:
@@ -113,6 +117,7 @@ def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.Monke
             list(follower.look())
         assert len(follower._looks) >= 5
     requested()
+    ended()
     list(follower.look())
     list(follower.look())
     assert len(follower._looks) <= 2
