@@ -36,6 +36,8 @@ _OPTIONS = {
 
 
 _NOTHING = "SELECT;"
+_ENDING = 30
+"""Seconds within which the server's processes for pgbench end after it."""
 
 
 class Place:
@@ -127,7 +129,10 @@ class Place:
             environment = os.environ | {"PGOPTIONS": f"-c synchronous_commit={'on' if durable else 'off'}"}
             others, began = self._processes(), self.cpu() + _children()
             result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            until = time.monotonic() + _ENDING
             while self._processes() - others:  # a process that ends is counted twice, or not at all
+                if time.monotonic() > until:
+                    raise RuntimeError(f"after pgbench, somebody else's processes stay at the server: {self._processes() - others}")
                 time.sleep(0.02)
             used = self.cpu() + _children() - began
             if result.returncode != 0 or "ERROR" in result.stderr:

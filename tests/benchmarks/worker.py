@@ -61,7 +61,9 @@ def crew(place: Place, contender: type[Contender], workers: int) -> Iterator[Cre
             stack.callback(process.wait)
             stack.callback(process.stdin.close)
             processes.append(process)
-        yield Crew(place, processes)
+        made = Crew(place, processes)
+        made.order(workers, "forget")  # once all answer, none connects in the middle of what others are timed at
+        yield made
 
 
 def main(name: str) -> None:
