@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from audit.admin import facets, histogram, panels
+from audit.admin import overview, panels
 from audit.admin.histogram import BARS, step_for
 from audit.models import Task
 from tests.factories import requested
@@ -97,8 +97,8 @@ def test_what_a_filter_leaves_out_has_no_number_in_the_chart(viewer) -> None:
 
 @pytest.mark.django_db
 def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(histogram, "BOUNDED", 100)
-    monkeypatch.setattr(histogram, "UNBOUNDED", 100)
+    monkeypatch.setattr(overview, "BOUNDED", 100)
+    monkeypatch.setattr(overview, "UNBOUNDED", 100)
     past(150, every=timedelta(minutes=8))
     response = viewer.get(TASKS)
     chart = _chart(response)
@@ -109,22 +109,23 @@ def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypa
     assert "audit-uncounted" in response.content.decode()
     assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "100+"
     past(0)
-    monkeypatch.setattr(histogram, "BOUNDED", 150)
+    monkeypatch.setattr(overview, "BOUNDED", 150)
     exact = _chart(viewer.get(TASKS))
     assert (exact.total_label, exact.capped, exact.uncounted) == ("150", False, "")
 
 
 @pytest.mark.django_db
 def test_words_and_documents_are_counted_in_smaller_samples_and_say_so(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(histogram, "UNBOUNDED", 100)
-    monkeypatch.setattr("audit.admin.tasks.SAMPLE", 50)
+    monkeypatch.setattr(overview, "UNBOUNDED", 100)
+    monkeypatch.setattr(overview, "CHOICES", 5)
     past(30, plan={"key": "value"})
     for asked in ("q=task", "plan.key=value"):
         response = viewer.get(f"{TASKS}?since=all&{asked}")
         assert _chart(response).total_label == "10+"
         assert sum(_choices(response, "action").values()) == 5
         assert "Counted among the newest 5." in text_of(response)
-    assert _chart(viewer.get(f"{TASKS}?since=all&service=billing")).total_label == "30"
+    assert _chart(viewer.get(f"{TASKS}?since=all&service=billing")).total_label == "25+"
+    assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "30"
 
 
 @pytest.mark.django_db
@@ -145,12 +146,26 @@ def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewe
 
 @pytest.mark.django_db
 def test_choices_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(facets, "SAMPLE", 10)
-    monkeypatch.setattr("audit.admin.tasks.SAMPLE", 10)
+    monkeypatch.setattr(overview, "CHOICES", 10)
     past(15)
     page = viewer.get(TASKS)
     assert _choices(page, "service") == {"billing": 10}
     assert "Counted among the newest 10." in text_of(page)
+    monkeypatch.setattr(overview, "CHOICES", 15)
+    assert "Counted among" not in text_of(viewer.get(TASKS))
+
+
+@pytest.mark.django_db
+def test_failures_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
+    monkeypatch.setattr("audit.admin.tasks.FAILURES", 5)
+    past(4, status="failed", outcome={"error_type": "OSError"})
+    page = viewer.get(TASKS)
+    assert _choices(page, "error_type") == {"OSError": 4}
+    assert "Failures: among" not in text_of(page)
+    past(2, status="rejected")
+    page = viewer.get(TASKS)
+    assert sum(_choices(page, "error_type").values()) < 5
+    assert "Failures: among the newest 5 of them." in text_of(page)
 
 
 @pytest.mark.django_db
@@ -162,7 +177,7 @@ def test_a_name_too_long_to_count_is_no_choice(viewer) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("what", ["chart", "counted", "failures"])
+@pytest.mark.parametrize("what", ["overview", "failures"])
 def test_a_slow_panel_is_replaced_by_a_note_and_the_list_stays(viewer, monkeypatch, what) -> None:
     past(3, summary="still here")
 
@@ -176,8 +191,8 @@ def test_a_slow_panel_is_replaced_by_a_note_and_the_list_stays(viewer, monkeypat
     text = text_of(response)
     assert response.status_code == 200
     assert "still here" in text
-    assert ("The chart took too long" in text) == (what == "chart")
-    assert ("Counting took too long" in text) == (what != "chart")
+    assert ("The chart took too long" in text) == (what == "overview")
+    assert "Counting took too long" in text
 
 
 @pytest.mark.django_db
@@ -196,11 +211,11 @@ def test_the_ready_made_views_find_what_they_promise(viewer) -> None:
 
 
 @pytest.mark.django_db
-def test_the_whole_list_page_asks_five_bounded_questions(viewer) -> None:
+def test_the_whole_list_page_asks_four_bounded_questions(viewer) -> None:
     past(60)
     with asking() as asked:
         viewer.get(TASKS)
-    assert len(asked.data) == 5
+    assert len(asked.data) == 4
     assert all("LIMIT" in sql for sql in asked.data)
 
 

@@ -443,7 +443,7 @@ def test_badges_cost_one_bounded_question(viewer: Client) -> None:
     )
     with asking() as asked:
         viewer.get(TASKS)
-    assert len(asked.data) == 5
+    assert len(asked.data) == 4
     assert sum("audit_ledger_leaf" in each for each in asked.data) == 1
     with asking() as asked:
         viewer.get(page_of(tasks[0]))

@@ -294,7 +294,7 @@ def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer
         ("Pending", "Approved", "Executing", "Paused", "Rejected"), "0"
     )
     # More than the sample holds: no number is better than a wrong one.
-    monkeypatch.setattr("audit.admin.tasks.by_status", lambda using, tasks: facets.by_status(using, tasks, 7))
+    monkeypatch.setattr("audit.admin.tasks.by_status", lambda using, tasks, _: facets.by_status(using, tasks, 7))
     assert set(numbers().values()) == {"3", ""}
 
 

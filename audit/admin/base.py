@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 import django
 from django.contrib import admin
@@ -213,6 +214,12 @@ class ReadOnlyAdmin(_ModelAdmin):
         """Reverse a page of this app on this very admin site."""
         name = f"admin:{self.opts.app_label}_{model or self.opts.model_name}_{page}"
         return reverse(name, args=args, current_app=self.admin_site.name)
+
+    def urls_of(self, page: str, *, model: str = "") -> Callable[[UUID], str]:
+        """Reverse a page for many rows: once."""
+        place = str(UUID(int=0))
+        before, after = self.url(page, place, model=model).split(place)
+        return lambda key: f"{before}{key}{after}"
 
     @property
     def media(self) -> Media:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import F
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Left
 from django.utils.translation import gettext as _
@@ -19,27 +18,18 @@ from audit.failures import resource_errors
 from audit.filters import TaskFilter
 from audit.status import FailureClass, Status
 
-__all__ = ["FAILURES", "SAMPLE", "Facet", "by_status", "counted", "facets", "failures"]
+__all__ = ["FAILURES", "Counts", "Facet", "by_status", "facets", "failures"]
 
-SAMPLE = 2_500
-"""How many of the newest tasks the choices are counted in."""
 FAILURES = 500
 """How many of the newest tasks that did not end well the error types are counted in."""
 _MOST = 10
 _LONGEST = 200
-_SERVICES_A_TASK = 50
 
-_COUNTED = """
-(SELECT 'service', name, count(*) FROM sample CROSS JOIN unnest(sample.services) AS name
- GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
-UNION ALL (SELECT 'action', action, count(*) FROM sample GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
-UNION ALL (SELECT 'actor', who, count(*) FROM sample WHERE who <> '' GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
-UNION ALL (SELECT 'all', '', count(*) FROM sample)
-"""
 _FAILED = """
 (SELECT 'error_type', kind, count(*) FROM sample WHERE kind <> '' GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
 UNION ALL (SELECT 'failure', CASE WHEN kind = ANY(%s) THEN 'resource' ELSE 'application' END, count(*)
  FROM sample WHERE status = 'failed' GROUP BY 2)
+UNION ALL (SELECT 'unwell', '', count(*) FROM sample)
 """
 
 _STATUSES = "SELECT status, count(*) FROM sample GROUP BY 1"
@@ -69,22 +59,13 @@ _FACETS = (
 )
 
 
-def counted(using: str, tasks: Any, sample: int = SAMPLE) -> dict[str, dict[str, int]]:
-    """Count services, actions and actors among the newest tasks, in one query.
-
-    Returns:
-        For each of `service`, `action` and `actor` the most frequent names and their numbers; under `all` the size
-        of the sample.
-    """
-    columns = tasks.values("action", who=Left("actor", _LONGEST), services=F(f"services_touched__0_{_SERVICES_A_TASK}"))
-    found: dict[str, dict[str, int]] = {}
-    for key, name, count in rows_of(using, newest(columns, "created_at", sample), _COUNTED, [_MOST] * 3):
-        found.setdefault(key, {})[name] = count
-    return found
-
-
-def by_status(using: str, tasks: Any, sample: int = SAMPLE) -> dict[str, int]:
+def by_status(using: str, tasks: Any, sample: int) -> dict[str, int]:
     """Count all statuses of a question whose own filter of statuses was left out, in one query.
+
+    Args:
+        using: the database alias.
+        tasks: the queryset that answers it.
+        sample: how many tasks are counted at the most.
 
     Returns:
         The numbers; none where there are more tasks than the sample holds, for those of a sample would be no numbers
@@ -98,7 +79,7 @@ def failures(using: str, tasks: Any, sample: int = FAILURES) -> dict[str, dict[s
     """Count classes of failures and error types among the newest tasks that did not end well, in one query.
 
     Returns:
-        Under `failure` and `error_type` the names and their numbers.
+        Under `failure` and `error_type` the names and their numbers; under `unwell` how many tasks were counted.
     """
     unwell = tasks.filter(status__in=(Status.FAILED, Status.REJECTED))
     columns = unwell.values("status", kind=Left(KeyTextTransform("error_type", "outcome"), _LONGEST))

@@ -6,31 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
 from audit.admin.question import Link, Question
-from audit.admin.samples import newest, rows_of, sized
 from audit.admin.wording import moment
 from audit.filters import span_text
 from audit.status import Status
 
-__all__ = ["BARS", "Bar", "Chart", "Part", "Tick", "chart", "step_for"]
+__all__ = ["AIM", "BARS", "Bar", "Binning", "Chart", "Part", "Tick", "chart", "step_for"]
 
 BARS = 72
 """How many bars a chart has at the most."""
-BOUNDED = 50_000
-"""How many of the newest rows a chart counts in a range of time."""
-UNBOUNDED = 10_000
-"""How many of the newest rows a chart counts over all time."""
+AIM = 60
+"""How many bars it should have: the narrowest width is taken that makes no more."""
 
 HEIGHT = 100
 WIDTH = 1000
 
-_AIM = 60
 _STEPS = [
     *(timedelta(seconds=count) for count in (1, 2, 5, 10, 30)),
     *(timedelta(minutes=count) for count in (1, 2, 5, 10, 30)),
@@ -49,16 +44,6 @@ _STACK = (
 )
 _TICKS = 6
 
-_BINNED = """,
-step AS (
-    SELECT width FROM (SELECT max(created_at) - min(created_at) AS length FROM sample) AS whole,
-        unnest(%s::interval[]) AS given (width)
-    WHERE width * %s >= length ORDER BY width LIMIT 1
-)
-SELECT date_bin(step.width, sample.created_at, %s), sample.status, count(*), step.width
-FROM sample CROSS JOIN step GROUP BY 1, 2, 4
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -66,7 +51,8 @@ class Part:
 
     status: str
     y: str
-    height: str
+    path: str
+    """Its rectangle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,41 +97,63 @@ class Chart:
 
 def step_for(length: timedelta) -> timedelta:
     """Choose the width of a bar: the shortest round one that makes no more bars than a chart should have."""
-    return next((step for step in _STEPS if step * _AIM >= length), _STEPS[-1])
+    return next((step for step in _STEPS if step * AIM >= length), _STEPS[-1])
 
 
-def chart(using: str, tasks: Any, question: Question) -> Chart:
-    """Count the newest tasks of a question by time and status, in one query.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binning:
+    """How a question's range is cut into bars, all times in UTC.
+
+    Python's arithmetic on local times goes by the wall clock, the database's does not.
+    """
+
+    start: datetime | None
+    end: datetime
+    origin: datetime
+    """A local midnight, from which bars are counted."""
+    steps: Sequence[timedelta]
+    """The widths that a bar may have: all time takes the one that fits what is found, a range its own, unless rows of
+    the future lie beyond it."""
+
+    @classmethod
+    def of(cls, question: Question) -> Binning:
+        """Cut the range of a question."""
+        start = question.start.astimezone(UTC) if question.start else None
+        end = (question.end or question.now).astimezone(UTC)
+        least = step_for(end - start) if start is not None else _STEPS[0]
+        origin = timezone.localtime(start or question.now).replace(hour=0, minute=0, second=0, microsecond=0)
+        return cls(
+            start=start,
+            end=end,
+            origin=origin.astimezone(UTC),
+            steps=[each for each in _STEPS if each >= least],
+        )
+
+
+def chart(
+    question: Question, binning: Binning, found: Sequence[tuple[datetime, str, int, timedelta]], cap: int
+) -> Chart:
+    """Draw what was counted.
 
     Args:
-        using: the database alias.
-        tasks: the queryset that answers the question.
-        question: gives the range, and the links of bars and legend.
+        question: gives the links of bars and legend.
+        binning: how its range was cut.
+        found: of each bar and status the beginning, the status, the number of tasks, and the width of all bars.
+        cap: how many tasks were counted at the most; one more was looked for.
     """
-    # In UTC: Python's arithmetic on local times goes by the wall clock, the database's does not.
-    start = question.start.astimezone(UTC) if question.start else None
-    end = (question.end or question.now).astimezone(UTC)
-    cap = sized(BOUNDED if start is not None else UNBOUNDED, question.answered)
-    least = step_for(end - start) if start is not None else _STEPS[0]
-    steps = [each for each in _STEPS if each >= least]
-    origin = timezone.localtime(start or question.now).replace(hour=0, minute=0, second=0, microsecond=0)
-    origin = origin.astimezone(UTC)
-    sample = newest(tasks.values("created_at", "status"), "created_at", cap + 1)
-    # All time takes the step that fits the sample, a range its own, unless rows of the future lie beyond it.
-    found = rows_of(using, sample, _BINNED, [steps, _AIM, origin])
+    start, end, origin = binning.start, binning.end, binning.origin
     bins: dict[datetime, dict[str, int]] = {}
     by_status: dict[str, int] = {}
     for at, status, count, _width in found:
         bins.setdefault(at, {})[status] = count
         by_status[status] = by_status.get(status, 0) + count
-    step = found[0][3] if found else least if start is not None else timedelta(days=1)
+    step = found[0][3] if found else binning.steps[0] if start is not None else timedelta(days=1)
     first = min(bins, default=origin)
     begin = _floor(start, step, origin) if start is not None else first
     if bins and question.end is None:
         end = max(bins) + step if start is None else max(end, max(bins) + step)
     total = sum(by_status.values())
-    capped = total > cap
-    return _drawn(question, bins, begin, end, step, total, capped, cap, first, by_status)
+    return _drawn(question, bins, begin, end, step, total, total > cap, cap, first, by_status)
 
 
 def _drawn(
@@ -163,8 +171,9 @@ def _drawn(
     count = min(max(-((begin - end) // step), 1), BARS)
     width = WIDTH / count
     top = _round_up(max((sum(each.values()) for each in bins.values()), default=0))
+    labels = {str(status): str(status.label) for status in _STACK}
     bars = [
-        _bar(question, number, width, at, min(at + step, end) if question.end else at + step, bins[at], top)
+        _bar(question, number, width, at, min(at + step, end) if question.end else at + step, bins[at], top, labels)
         for number in range(count)
         if (at := begin + number * step) in bins
     ]
@@ -198,24 +207,23 @@ def _bar(
     until: datetime,
     counts: Mapping[str, int],
     top: int,
+    labels: Mapping[str, str],
 ) -> Bar:
+    x, broad = f"{number * width:.2f}", f"{width:.2f}"
     stacked = [(str(status), counts[status]) for status in _STACK if counts.get(status)]
     tops = accumulate(count for _status, count in stacked)
-    parts = [
-        Part(
-            status=status,
-            y=f"{HEIGHT - reached / top * HEIGHT:.2f}",
-            # A single failure among thousands would be thinner than a pixel, and it is what one looks for.
-            height=f"{max(count / top * HEIGHT, 1.2):.2f}",
-        )
-        for (status, count), reached in zip(stacked, tops, strict=True)
-    ]
-    told = [(str(Status(status).label), count) for status, count in reversed(stacked)]
+    parts = []
+    for (status, count), reached in zip(stacked, tops, strict=True):
+        y = f"{HEIGHT - reached / top * HEIGHT:.2f}"
+        # A single failure among thousands would be thinner than a pixel, and it is what one looks for.
+        height = f"{max(count / top * HEIGHT, 1.2):.2f}"
+        parts.append(Part(status=status, y=y, path=f"M{x} {y}h{broad}v{height}h-{broad}z"))
+    told = [(labels[status], count) for status, count in reversed(stacked)]
     total = sum(counts.values())
     words = ", ".join(f"{label} {number_format(count, force_grouping=True)}" for label, count in told)
     return Bar(
-        x=f"{number * width:.2f}",
-        width=f"{width:.2f}",
+        x=x,
+        width=broad,
         url=question.zoomed(at, until),
         label=f"{moment(at, question.now)}: {words}",
         counts=told,

@@ -124,6 +124,7 @@ class ExecutionLogAdmin(TailingAdmin):
         found = titles(self.using, {each["task_id"] for each in page.rows})
         seals = seals_of_log(self.using, [each["id"] for each in page.rows], question.now)
         kept, here = asked.kept, asked.query
+        task_page = self.urls_of("change", model="task")
 
         def url(**more: Any) -> str:
             return f"?{urlencode({**here, **more}, doseq=True)}"
@@ -132,7 +133,9 @@ class ExecutionLogAdmin(TailingAdmin):
             "title": _("Execution log"),
             "question": question,
             "problems": asked.problems,
-            "rows": [self._row(each, found, seals[each["id"]], question.now) for each in page.rows],
+            "rows": [
+                _row(each, found, seals[each["id"]], question.now, task_page(each["task_id"])) for each in page.rows
+            ],
             "kinds": [
                 Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
                 for kind in LogKind.values
@@ -165,31 +168,32 @@ class ExecutionLogAdmin(TailingAdmin):
             return HttpResponseRedirect(f"{self.url('change', task, model='task')}#log-{int(object_id)}")
         raise NotThere
 
-    def _row(self, values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: datetime) -> LogRow:
-        task = values["task_id"]
-        before, after = values["from_status"] or "", values["to_status"] or ""
-        took = values["duration_ms"]
-        return LogRow(
-            id=values["id"],
-            kind=values["kind"],
-            kind_label=_kind(values),
-            before=before,
-            after=after,
-            before_label=str(Status(before).label) if before else "",
-            after_label=str(Status(after).label) if after else "",
-            when=ago(values["at"], now),
-            exact=moment(values["at"], now),
-            iso=values["at"].isoformat(),
-            title=found.get(task, ""),
-            short=task.hex[-8:],
-            url=f"{self.url('change', task, model='task')}#log-{values['id']}",
-            who=shown(values["who"], 60),
-            role=shown(values["role"], 60),
-            action=shown(values["name"], 120),
-            output=shown(values["output"], 240),
-            took=span(timedelta(milliseconds=took)) if took is not None else "",
-            seal=seal,
-        )
+
+def _row(values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: datetime, task_page: str) -> LogRow:
+    task = values["task_id"]
+    before, after = values["from_status"] or "", values["to_status"] or ""
+    took = values["duration_ms"]
+    return LogRow(
+        id=values["id"],
+        kind=values["kind"],
+        kind_label=_kind(values),
+        before=before,
+        after=after,
+        before_label=str(Status(before).label) if before else "",
+        after_label=str(Status(after).label) if after else "",
+        when=ago(values["at"], now),
+        exact=moment(values["at"], now),
+        iso=values["at"].isoformat(),
+        title=found.get(task, ""),
+        short=task.hex[-8:],
+        url=f"{task_page}#log-{values['id']}",
+        who=shown(values["who"], 60),
+        role=shown(values["role"], 60),
+        action=shown(values["name"], 120),
+        output=shown(values["output"], 240),
+        took=span(timedelta(milliseconds=took)) if took is not None else "",
+        seal=seal,
+    )
 
 
 def _columns(rows: Any) -> Any:

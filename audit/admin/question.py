@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -17,6 +17,7 @@ from audit.admin.paging import BadCursor, Cursor, Order
 from audit.admin.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.filters import TaskFilter, when_text
+from audit.filters.values import BY_FIELD, labels
 from audit.status import FailureClass, Status
 
 __all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
@@ -50,6 +51,8 @@ _LABELS = {
 }
 _CHOICES: dict[str, type[Status] | type[FailureClass]] = {"status": Status, "failure": FailureClass}
 _RANGE = ("since", "until")
+# Stands in a link for a value that comes later; whoever filters by this very text is served the slow way.
+_PLACE = "a-value-of-many-rows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class Question:
     problems: tuple[str, ...]
     now: datetime
     _written: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """Links that were written before: a page has the same services and actors in many rows."""
+    """What was written before: a page has the same services and actors in many rows."""
 
     @classmethod
     def read(cls, request: HttpRequest, order: Order) -> Question:
@@ -168,13 +171,27 @@ class Question:
     def with_(self, field: str, value: str) -> str:
         """Link to this question with one more value; empty for a value that no filter can hold."""
         if (field, value) not in self._written:
-            more: dict[str, Any] = {field: (*getattr(self.asked, field), value)}
-            try:
-                self._written[field, value] = self.url(replace(self.asked, **more))
-            except InvalidFilter:
-                self._written[field, value] = ""
+            self._written[field, value] = self._with(field, value)
         written: str = self._written[field, value]
         return written
+
+    def _with(self, field: str, value: str) -> str:
+        """Write a link in full, or put the value where another one stood in such a link: a tenth of the work."""
+        key, there = BY_FIELD[field], getattr(self.asked, field)
+
+        def whole(name: str) -> str:
+            more: dict[str, Any] = {field: (*there, name)}
+            return self.url(replace(self.asked, **more))
+
+        try:
+            if key.read is labels and (name := key.read(field, value)[0]) not in there:
+                if field not in self._written:
+                    self._written[field] = whole(_PLACE).split(_PLACE)
+                if len(self._written[field]) == 2:
+                    return quote_plus(name).join(self._written[field])
+            return whole(value)
+        except InvalidFilter:
+            return ""
 
     def zoomed(self, since: datetime, until: datetime) -> str:
         """Link to this question over a bar's stretch of time."""

@@ -20,11 +20,11 @@ from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
 from audit.admin.export import Export, range_name
-from audit.admin.facets import FAILURES, SAMPLE, by_status, counted, facets, failures
-from audit.admin.histogram import chart
+from audit.admin.facets import FAILURES, by_status, facets, failures
 from audit.admin.offers import ON_TASKS, offer, pick
+from audit.admin.overview import CHOICES, Overview, overview
 from audit.admin.paging import Order, turn
-from audit.admin.panels import narrowed, panel
+from audit.admin.panels import Panel, narrowed, panel
 from audit.admin.proofs import outside_transactions, send_proof
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.samples import sized
@@ -118,22 +118,23 @@ class TaskAdmin(TailingAdmin):
         tasks = narrowed(self.using, tasks, question.answered)
         page = turn(list_columns(tasks), ORDER, question.cursor)
         seals = seals_of_tasks(self.using, {row["id"]: row["status"] in FINISHED for row in page.rows}, question.now)
-        rows = [self._row(each, question, seals[each["id"]]) for each in page.rows]
-        drawn = panel(self.using, partial(chart, self.using, tasks, question))
-        sample = sized(SAMPLE, question.answered)
-        counts = panel(self.using, partial(counted, self.using, tasks, sample))
-        errors = panel(self.using, partial(failures, self.using, tasks, sized(FAILURES, question.answered)))
+        url = self.urls_of("change")
+        rows = [_row(each, question, seals[each["id"]], url(each["id"])) for each in page.rows]
+        counted = panel(self.using, partial(overview, self.using, tasks, question))
+        most = sized(FAILURES, question.answered)
+        errors = panel(self.using, partial(failures, self.using, tasks, most))
         others = self._all_statuses(question)
+        drawn, counts = (counted.value.chart, counted.value.counts) if counted.value else (None, {})
         empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
         return {
             "title": _("Task audit trail"),
             "question": question,
             "problems": question.problems,
-            "chart": drawn,
-            "statuses": question.statuses(drawn.value.legend if drawn.value else (), others),
-            "facets": facets(question, {**(counts.value or {}), **(errors.value or {})}),
-            "facets_note": _facets_note(counts.value, sample),
-            "facets_degraded": counts.degraded or errors.degraded,
+            "chart": Panel(value=drawn, degraded=counted.degraded),
+            "statuses": question.statuses(drawn.legend if drawn else (), others),
+            "facets": facets(question, {**counts, **(errors.value or {})}),
+            "facets_note": _facets_note(counted.value, errors.value or {}, most),
+            "facets_degraded": counted.degraded or errors.degraded,
             "views": _views(question, self.url("changelist", model="pausequeueentry")),
             "rows": rows,
             "decide": offer(self, request, ON_TASKS),
@@ -152,7 +153,7 @@ class TaskAdmin(TailingAdmin):
         if not question.asked.statuses or question.answered.words or question.answered.documents:
             return None
         relaxed = replace(question.answered, statuses=()).apply(Task.objects.using(self.using))
-        return panel(self.using, partial(by_status, self.using, relaxed)).value
+        return panel(self.using, partial(by_status, self.using, relaxed, CHOICES)).value
 
     def to_export(self, request: HttpRequest) -> Export:
         question = Question.read(request, ORDER)
@@ -183,37 +184,45 @@ class TaskAdmin(TailingAdmin):
         """Send the proof of a sealed task, with its log, as a file."""
         return send_proof(self, request, object_id)
 
-    def _row(self, values: dict[str, Any], question: Question, seal: Seal) -> TaskRow:
-        action = shown(values["action"])
-        return TaskRow(
-            id=values["id"],
-            url=self.url("change", values["id"]),
-            title=shown(values["title"], 160).strip() or action,
-            action=action,
-            status=values["status"],
-            status_label=str(Status(values["status"]).label),
-            failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
-            error_type=shown(values["failure"], 60),
-            when=ago(values["created_at"], question.now),
-            exact=moment(values["created_at"], question.now),
-            iso=values["created_at"].isoformat(),
-            services=[
-                Link(label=shown(name, 30), value=shown(name, 200), url=question.with_("services", name))
-                for name in values["some_services"]
-            ],
-            more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
-            who=_who(values["who"], question),
-            took=_took(values, question.now),
-            waited=_waited(values, question.now),
-            seal=seal,
-            pick=pick(values["id"], values["revision"], values["status"]),
-        )
+
+def _row(values: dict[str, Any], question: Question, seal: Seal, url: str) -> TaskRow:
+    action = shown(values["action"])
+    return TaskRow(
+        id=values["id"],
+        url=url,
+        title=shown(values["title"], 160).strip() or action,
+        action=action,
+        status=values["status"],
+        status_label=str(Status(values["status"]).label),
+        failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
+        error_type=shown(values["failure"], 60),
+        when=ago(values["created_at"], question.now),
+        exact=moment(values["created_at"], question.now),
+        iso=values["created_at"].isoformat(),
+        services=[
+            Link(label=shown(name, 30), value=shown(name, 200), url=question.with_("services", name))
+            for name in values["some_services"]
+        ],
+        more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
+        who=_who(values["who"], question),
+        took=_took(values, question.now),
+        waited=_waited(values, question.now),
+        seal=seal,
+        pick=pick(values["id"], values["revision"], values["status"]),
+    )
 
 
-def _facets_note(counts: Mapping[str, Mapping[str, int]] | None, sample: int) -> str:
-    if counts is None or counts.get("all", {}).get("", 0) < sample:
-        return ""
-    return _("Counted among the newest %(count)s.") % {"count": number_format(sample, force_grouping=True)}
+def _facets_note(counted: Overview | None, errors: Mapping[str, Mapping[str, int]], most: int) -> str:
+    notes = []
+    if counted and counted.sample:
+        notes.append(_("Counted among the newest %(count)s.") % {"count": _grouped(counted.sample)})
+    if errors.get("unwell", {}).get("", 0) >= most:
+        notes.append(_("Failures: among the newest %(count)s of them.") % {"count": _grouped(most)})
+    return " ".join(notes)
+
+
+def _grouped(count: int) -> str:
+    return number_format(count, force_grouping=True)
 
 
 def _views(question: Question, queue_url: str) -> list[Link]:

@@ -14,6 +14,7 @@ from audit.exceptions import InvalidFilter, InvalidValue
 from audit.status import FINISHED, LIVE, FailureClass, Status
 
 __all__ = [
+    "BY_FIELD",
     "BY_NAME",
     "KEYS",
     "MOST_VALUES",
@@ -200,4 +201,5 @@ KEYS = (
     Key(name="seal", field="seals", read=_seal),
     Key(name="error_type", field="error_types"),
 )
+BY_FIELD = {key.field: key for key in KEYS}
 BY_NAME = {key.name: key for key in KEYS} | {"outcome.error_type": KEYS[-1]}

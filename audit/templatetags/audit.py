@@ -1,9 +1,11 @@
 """What the templates of the browser need beside plain values."""
 
+from functools import lru_cache
 from typing import Any
 
 from django import template
 from django.forms import Media
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 __all__ = ["register"]
@@ -26,3 +28,18 @@ def audit_media(context: Any, media: Media, kind: str) -> SafeString:
     except ImportError:  # before Django 6.1 the admin itself has no nonce
         return mark_safe(str(part))  # noqa: S308 - tags made by Django
     return mark_safe(str(nonce_attr(context, part)))  # noqa: S308 - as above
+
+
+@register.simple_tag
+def audit_seal(seal: Any) -> SafeString:
+    """Write the badge of a row's seal; a list has many that are the same.
+
+    Args:
+        seal: an `audit.admin.seals.Seal`.
+    """
+    return _drawn(seal)
+
+
+@lru_cache(maxsize=256)
+def _drawn(seal: Any) -> SafeString:
+    return render_to_string("audit/admin/seal.html", {"seal": seal})

@@ -132,7 +132,7 @@ class Place:
             until = time.monotonic() + _ENDING
             while self._processes() - others:  # a process that ends is counted twice, or not at all
                 if time.monotonic() > until:
-                    raise RuntimeError(f"after pgbench, somebody else's processes stay at the server: {self._processes() - others}")
+                    raise RuntimeError(f"processes {self._processes() - others} of the server are not pgbench's")
                 time.sleep(0.02)
             used = self.cpu() + _children() - began
             if result.returncode != 0 or "ERROR" in result.stderr:

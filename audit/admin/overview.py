@@ -1,0 +1,79 @@
+"""What stands around the list of tasks, the chart and the choices: counted among the newest tasks in one query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from audit.admin.facets import Counts
+from audit.admin.histogram import AIM, Binning, Chart, chart
+from audit.admin.question import Question
+from audit.admin.samples import newest, rows_of, sized
+
+__all__ = ["BOUNDED", "CHOICES", "UNBOUNDED", "Overview", "overview"]
+
+BOUNDED = 50_000
+"""How many of the newest tasks a chart counts in a range of time."""
+UNBOUNDED = 10_000
+"""How many of the newest tasks a chart counts over all time."""
+CHOICES = 2_500
+"""How many of those the choices of the filter are counted in."""
+
+_MOST = 10
+_LONGEST = 200
+_SERVICES_A_TASK = 50
+
+# The rows that are found once, which may be the dear part, serve both; the wide columns are read of a few of them.
+_COUNTED = """,
+step AS (
+    SELECT width FROM (SELECT max(created_at) - min(created_at) AS length FROM sample) AS whole,
+        unnest(%s::interval[]) AS given (width)
+    WHERE width * %s >= length ORDER BY width LIMIT 1
+), chosen AS MATERIALIZED (
+    SELECT action, left(actor, %s) AS who, services_touched[1:%s] AS services
+    FROM audit_task WHERE id = ANY (ARRAY(SELECT id FROM sample ORDER BY created_at DESC LIMIT %s))
+)
+SELECT 'bar', sample.status, count(*), date_bin(step.width, sample.created_at, %s), step.width
+FROM sample CROSS JOIN step GROUP BY 2, 4, 5
+UNION ALL (SELECT 'service', name, count(*), NULL, NULL FROM chosen CROSS JOIN unnest(services) AS name
+    GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
+UNION ALL (SELECT 'action', action, count(*), NULL, NULL FROM chosen GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
+UNION ALL (SELECT 'actor', who, count(*), NULL, NULL FROM chosen WHERE who <> '' GROUP BY 2
+    ORDER BY 3 DESC, 2 LIMIT %s)
+UNION ALL (SELECT 'all', '', count(*), NULL, NULL FROM chosen)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What was counted."""
+
+    chart: Chart
+    counts: Counts
+    """For each of `service`, `action` and `actor` the most frequent names and their numbers."""
+    sample: int | None
+    """How many tasks those numbers are of, when they are not of all."""
+
+
+def overview(using: str, tasks: Any, question: Question) -> Overview:
+    """Count the newest tasks of a question by time and status, and the newest of those by what they touched.
+
+    Args:
+        using: the database alias.
+        tasks: the queryset that answers the question.
+        question: gives the range, and the links of bars and legend.
+    """
+    binning = Binning.of(question)
+    cap = sized(BOUNDED if binning.start is not None else UNBOUNDED, question.answered)
+    choices = min(CHOICES, cap)
+    sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
+    params = [list(binning.steps), AIM, _LONGEST, _SERVICES_A_TASK, choices, binning.origin, *[_MOST] * 3]
+    bars = []
+    counts: dict[str, dict[str, int]] = {}
+    for key, name, count, at, width in rows_of(using, sample, _COUNTED, params):
+        if key == "bar":
+            bars.append((at, name, count, width))
+        else:
+            counts.setdefault(key, {})[name] = count
+    drawn = chart(question, binning, bars, cap)
+    return Overview(chart=drawn, counts=counts, sample=choices if drawn.total > choices else None)
