@@ -219,9 +219,10 @@ def _print(report: Report, sizes: _Sizes, crews: list[str]) -> None:
     )
     report.say("Included, besides the job's row:")
     report.say(f"  {Own.name} and {RAW}: {Own.log}")
-    peers = [name for name in crews if CONTENDERS[name].database != Own.database]
-    for name in peers:
+    others = [name for name in crews if CONTENDERS[name].database != Own.database]
+    for name in others:
         report.say(f"  {name}: {CONTENDERS[name].log}")
+    peers = [name for name in others if not issubclass(CONTENDERS[name], Own)]
     steps = {"claim one": "", "complete": "", "hundred": "claim", "request": "request"}
     for workers in WORKERS:
         for what, step in steps.items():

@@ -19,6 +19,7 @@ __all__ = [
     "Contender",
     "Driver",
     "Own",
+    "OwnBare",
     "OwnPlanning",
     "connection_words",
     "empty_audit",
@@ -193,6 +194,37 @@ class OwnPlanning(Own):
 
     name = "ours, as behind a pooler"
     options: ClassVar[dict[str, object]] = {"prepare_threshold": None}
+
+
+class OwnBare(Own):
+    """This app as it would be with nothing of an audit trail but its table: no log, no rules, two indexes.
+
+    What the others are compared with when the question is what the trail costs, and not how well it is written.
+    """
+
+    name = "ours, without the trail"
+    database = "bench_bare"
+    steps = ("claim", "request")
+    log = "none: triggers off, and of the indexes the primary key and the claim's"
+
+    @staticmethod
+    def empty(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("TRUNCATE audit_task, audit_executionlog, audit_pause_queue")
+
+    def install(self) -> None:
+        from django.db import connection
+
+        super().install()
+        with connection.cursor() as cursor:
+            for table in ("audit_task", "audit_executionlog", "audit_pause_queue"):
+                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            cursor.execute("ALTER TABLE audit_task ENABLE TRIGGER audit_task_20_stamp")
+            cursor.execute(
+                "SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'audit_task'::regclass"
+                " AND NOT indisprimary AND indexrelid <> 'audit_task_claim'::regclass"
+            )
+            for (index,) in cursor.fetchall():
+                cursor.execute(f"DROP INDEX {index}")
 
 
 class Driver(Own):

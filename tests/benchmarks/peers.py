@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnPlanning, connection_words
+from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnBare, OwnPlanning, connection_words
 from tests.benchmarks.work import ACTION, arguments
 
 __all__ = ["CONTENDERS", "job"]
@@ -215,5 +215,5 @@ class TasksDb(Contender):
 
 
 CONTENDERS: dict[str, type[Contender]] = {
-    each.name: each for each in (Own, OwnPlanning, Driver, PgQueuer, Procrastinate, TasksDb)
+    each.name: each for each in (Own, OwnPlanning, OwnBare, Driver, PgQueuer, Procrastinate, TasksDb)
 }
