@@ -219,6 +219,32 @@ def test_bad_values_are_ignored_with_a_message_and_good_ones_kept(viewer) -> Non
         assert told in page
 
 
+@pytest.mark.parametrize(
+    ("key", "longest"), [("service", 500), ("any_service", 500), ("action", 100), ("actor", 500), ("error_type", 1000)]
+)
+def test_a_name_may_be_as_long_as_one_that_can_be_stored(viewer, key, longest) -> None:
+    past(1)
+    page = viewer.get(f"{TASKS}?{key}={'x' * longest}")
+    assert "at most" not in text_of(page)
+    assert "No tasks match" in text_of(page)
+    assert f'name="{key}" maxlength="{longest}"' in page.content.decode()
+    for length in (longest + 1, 1001):
+        page = viewer.get(f"{TASKS}?{key}={'x' * length}")
+        assert f"has {length} characters; at most {longest} fit" in text_of(page)
+        assert "task 0" in text_of(page)
+        response = viewer.get(f"{TASKS}export/?format=csv&{key}={'x' * length}")
+        assert response.status_code == 400
+
+
+@pytest.mark.parametrize("until", ["36525d", "36524d", "0001-01-02", "0001-01-02T00:00:01Z", "0001-01-03"])
+@pytest.mark.parametrize("url", [TASKS, LOG, f"{TASKS}newer/", f"{TASKS}export/", f"{LOG}export/"])
+def test_a_range_that_ends_where_nothing_can_be_is_a_page(viewer, settings, url, until) -> None:
+    settings.TIME_ZONE = "UTC"
+    past(1)
+    response = viewer.get(f"{url}?until={until}&format=csv&before=1_{0 if url == LOG else '0' * 32}")
+    assert response.status_code == 200
+
+
 def test_chips_take_one_condition_away_and_clear_takes_all_but_the_range(viewer) -> None:
     past(1)
     response = viewer.get(f"{TASKS}?status=completed&service=billing&since=7d&q=task")

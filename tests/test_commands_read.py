@@ -356,6 +356,17 @@ class TestStats:
         record(2 * DAY, action="old")
         Task.objects.request("backup", actor="a")
 
+    @pytest.mark.parametrize("option", ["--correlation=req-1", "--id={id}", "--parent={id}"])
+    def test_few_rows_are_counted_whatever_their_age_as_in_lists(self, option):
+        parent = uuid7(at=timezone.now() - 9 * DAY)
+        record(9 * DAY, id=parent, parent=parent, correlation_id="req-1")
+        record(9 * DAY)
+        [told] = lines_of("audit_stats", option.format(id=parent))
+        assert told["tasks"] == 1
+        assert "since" not in told["filter"]
+        [told] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
+        assert told["tasks"] == 0
+
     def test_figures(self, some):
         [told] = lines_of("audit_stats")
         assert told["filter"] == {"since": ["1d"]}

@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError
@@ -190,7 +191,12 @@ class TestReading:
             ("100 %", "search", "no letter or digit"),
             ("actor:\ud800", "actor", "surrogate"),
             ('action:" "', "action", "empty"),
-            (f"action:{'x' * 1001}", "action", "at most 1000"),
+            (f"action:{'x' * 101}", "action", "at most 100"),
+            *(
+                (f"{name}:{'x' * 501}", name, "at most 500")
+                for name in ("service", "any_service", "actor", "correlation")
+            ),
+            (f"error_type:{'x' * 1001}", "error_type", "at most 1000"),
             (" ".join(f"service:{number}" for number in range(101)), "services", "at most 100"),
         ],
     )
@@ -286,6 +292,28 @@ class TestTimes:
         assert TaskFilter(until=moment).within(day).since == datetime(2026, 1, 9, tzinfo=UTC)
         for bounded in (TaskFilter(since=day), TaskFilter(all_time=True), TaskFilter(finished_since=day)):
             assert bounded.within() is bounded
+        few = (
+            TaskFilter(ids=("0190abcd",)),
+            TaskFilter(correlation_ids=("c",)),
+            TaskFilter(parents=(uuid7(),)),
+            TaskFilter(seals=("failed",)),
+        )
+        for narrow in few:
+            assert narrow.within() is narrow
+
+    @given(WHENS.filter(bool), SPANS)
+    @example(timedelta(days=36525), timedelta(seconds=1))
+    @example(datetime(1, 1, 2, tzinfo=UTC), timedelta(days=1))
+    @example(datetime(1, 1, 3, tzinfo=UTC), timedelta(days=1))
+    @example(datetime(1, 1, 2, 5, 42, tzinfo=ZoneInfo("Asia/Kathmandu")), timedelta(days=30))
+    def test_a_window_begins_where_anything_can_be_stored(self, until, span):
+        wanted = TaskFilter(until=until).within(span)
+        begins, ends = wanted.since, wanted.until
+        if isinstance(until, timedelta):
+            assert begins == min(until + span, timedelta(days=36525)) >= ends
+        else:
+            assert datetime(1, 1, 2, tzinfo=UTC) <= begins <= ends
+            assert ends - begins <= span
 
     @pytest.mark.parametrize(
         ("text", "needs"),

@@ -16,6 +16,7 @@ from audit.admin.samples import newest, rows_of
 from audit.admin.wording import shown
 from audit.failures import resource_errors
 from audit.filters import TaskFilter
+from audit.filters.values import BY_FIELD
 from audit.status import FailureClass, Status
 
 __all__ = ["FAILURES", "Counts", "Facet", "by_status", "facets", "failures"]
@@ -46,6 +47,8 @@ class Facet:
     add: Any
     choices: Sequence[Link]
     hidden: Sequence[tuple[str, str]]
+    longest: int | None
+    """How many characters another one may have."""
     modes: Sequence[Link] = ()
     """Whether all of the chosen ones are meant or any."""
 
@@ -109,6 +112,7 @@ def facets(question: Question, counts: Counts) -> list[Facet]:
                 add=add,
                 choices=list(_choices(question, key, field, numbers)),
                 hidden=list(question.hidden()),
+                longest=BY_FIELD[field].longest,
                 modes=modes,
             )
         )

@@ -17,7 +17,7 @@ from audit.admin.paging import BadCursor, Cursor, Order
 from audit.admin.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.filters import TaskFilter, when_text
-from audit.filters.values import BY_FIELD, labels
+from audit.filters.values import BY_FIELD
 from audit.status import FailureClass, Status
 
 __all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
@@ -98,7 +98,7 @@ class Question:
             problems.append(_("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)})
         return cls(
             asked=asked,
-            answered=asked if _narrow(asked) else asked.within(DEFAULT_SPAN),
+            answered=asked.within(DEFAULT_SPAN),
             cursor=cursor,
             problems=tuple(problems),
             now=timezone.now(),
@@ -184,7 +184,7 @@ class Question:
             return self.url(replace(self.asked, **more))
 
         try:
-            if key.read is labels and (name := key.read(field, value)[0]) not in there:
+            if key.longest and (name := key.read(field, value)[0]) not in there:
                 if field not in self._written:
                     self._written[field] = whole(_PLACE).split(_PLACE)
                 if len(self._written[field]) == 2:
@@ -286,11 +286,6 @@ class Question:
             "end": moment(end, self.now) if end else _("now"),
             "zone": name,
         }
-
-
-def _narrow(asked: TaskFilter) -> bool:
-    """Whether the rows are few whatever their age: a task looked for by its id should be found."""
-    return bool(asked.ids or asked.correlation_ids or asked.parents or asked.seals)
 
 
 def _local(value: datetime | None) -> str:

@@ -13,10 +13,21 @@ from django.db.models import F, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, In
 
+from audit import validation
 from audit.exceptions import InvalidFilter
 from audit.failures import resource_errors
 from audit.filters.build import Build, Problems, quoted
-from audit.filters.values import BY_NAME, KEYS, MOST_VALUES, ROOTS, When, document, search_word, when_text
+from audit.filters.values import (
+    BY_NAME,
+    KEYS,
+    LONGEST_SPAN,
+    MOST_VALUES,
+    ROOTS,
+    When,
+    document,
+    search_word,
+    when_text,
+)
 from audit.querysets.seals import named_by_verification
 from audit.querysets.texts import ERROR_TYPE, fails_with, has_word
 from audit.status import FailureClass, Status
@@ -195,21 +206,30 @@ class TaskFilter:
         return TaskFilter(**build.done())
 
     @property
+    def narrow(self) -> bool:
+        """Whether the rows are few whatever their age: a task looked for by its id is to be found."""
+        return bool(self.ids or self.correlation_ids or self.parents or self.seals)
+
+    @property
     def needs_window(self) -> bool:
         """Whether no index finds some of it, and nothing else here makes the rows few; see Note [What is cheap]."""
-        return bool(self.documents) and not (self.ids or self.correlation_ids or self.parents)
+        return bool(self.documents) and not self.narrow
 
     def within(self, span: timedelta = DEFAULT_WINDOW) -> TaskFilter:
-        """Add a window of time, unless a beginning or all time was asked for.
+        """Add a window of time, unless a beginning or all time was asked for or the rows are few anyhow (`narrow`).
 
         Args:
-            span: counted back from `until` when there is one, else from now.
+            span: counted back from `until` when there is one, else from now; cut where it would begin before anything
+                can be stored, or further back than a filter may say.
         """
-        if self.all_time or self.since is not None or self.finished_since is not None:
+        if self.all_time or self.since is not None or self.finished_since is not None or self.narrow:
             return self
         if self.until is None:
             return replace(self, since=span)
-        return replace(self, since=self.until + span if isinstance(self.until, timedelta) else self.until - span)
+        if isinstance(self.until, timedelta):
+            return replace(self, since=min(self.until + span, LONGEST_SPAN))
+        room = self.until - validation.EARLIEST
+        return replace(self, since=self.until - span if span < room else validation.EARLIEST)
 
     def apply(self, queryset: TaskQuerySet) -> TaskQuerySet:
         """Narrow a queryset of tasks; see Note [What is cheap]."""

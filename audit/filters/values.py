@@ -17,6 +17,7 @@ __all__ = [
     "BY_FIELD",
     "BY_NAME",
     "KEYS",
+    "LONGEST_SPAN",
     "MOST_VALUES",
     "PATH",
     "ROOTS",
@@ -33,11 +34,13 @@ __all__ = [
 When = datetime | timedelta
 
 MOST_VALUES = 100
+LONGEST_SPAN = timedelta(days=36525)
+# Of what stands in documents and texts; names have the limit of their columns.
 _LONGEST_VALUE = 1000
+_LONGEST_ACTION = 100
 
 _SPAN = re.compile(r"([0-9]{1,10})\s*([smhdw])", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST = timedelta(days=36525)
 
 
 def parse_when(field: str, value: object) -> When:
@@ -56,7 +59,7 @@ def parse_when(field: str, value: object) -> When:
     """
     when = _parsed_when(field, value) if isinstance(value, str) else value
     if isinstance(when, timedelta):
-        if not timedelta(0) < when <= _LONGEST or when.microseconds:
+        if not timedelta(0) < when <= LONGEST_SPAN or when.microseconds:
             raise InvalidFilter(field, value, "must be a span of whole seconds, more than none and at most 100 years")
         return when
     try:
@@ -94,9 +97,9 @@ def when_text(value: When) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def label(field: str, value: object) -> str:
+def label(field: str, value: object, longest: int = _LONGEST_VALUE) -> str:
     try:
-        return validation.label(field, value, max_length=_LONGEST_VALUE)
+        return validation.label(field, value, max_length=longest)
     except InvalidValue as error:
         raise InvalidFilter.of(error) from None
 
@@ -107,10 +110,6 @@ def search_word(field: str, value: object) -> str:
     if not any(each.isalnum() for each in text):
         raise InvalidFilter(field, value, "has no letter or digit; words are looked for by their beginnings")
     return text
-
-
-def labels(field: str, value: object) -> tuple[str, ...]:
-    return (label(field, value),)
 
 
 def _status(field: str, value: object) -> tuple[str, ...]:
@@ -179,27 +178,36 @@ class Key:
 
     name: str
     field: str
-    read: Callable[[str, object], Sequence[Any]] = labels
+    read: Callable[[str, object], Sequence[Any]]
     write: Callable[[Any], str] = str
     many: bool = True
+    longest: int | None = None
+    """How many characters a value may have, where it may be any text."""
+
+
+def _named(name: str, field: str, longest: int = validation.MAX_LABEL) -> Key:
+    def read(called: str, value: object) -> tuple[str, ...]:
+        return (label(called, value, longest),)
+
+    return Key(name=name, field=field, read=read, longest=longest)
 
 
 KEYS = (
     Key(name="status", field="statuses", read=_status),
-    Key(name="service", field="services"),
-    Key(name="any_service", field="any_services"),
-    Key(name="action", field="actions"),
-    Key(name="actor", field="actors"),
+    _named("service", "services"),
+    _named("any_service", "any_services"),
+    _named("action", "actions", _LONGEST_ACTION),
+    _named("actor", "actors"),
     *(
         Key(name=name, field=name, read=_whens, write=when_text, many=False)
         for name in ("since", "until", "finished_since", "finished_until")
     ),
-    Key(name="correlation", field="correlation_ids"),
+    _named("correlation", "correlation_ids"),
     Key(name="id", field="ids", read=_id, write=_id_text),
     Key(name="parent", field="parents", read=_uuid),
     Key(name="failure", field="failures", read=_failure),
     Key(name="seal", field="seals", read=_seal),
-    Key(name="error_type", field="error_types"),
+    _named("error_type", "error_types", _LONGEST_VALUE),
 )
 BY_FIELD = {key.field: key for key in KEYS}
 BY_NAME = {key.name: key for key in KEYS} | {"outcome.error_type": KEYS[-1]}

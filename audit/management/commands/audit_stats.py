@@ -24,7 +24,8 @@ class Command(AuditCommand):
 
     help = (
         "Count tasks by status, action, service and error type, with failure rates and durations. "
-        "Without a time it is about the last 24 hours."
+        "Without a time it is about the last 24 hours; tasks that are named by an id, a parent, a correlation id or a "
+        "seal are counted whatever their age."
     )
     synopsis = "[--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
