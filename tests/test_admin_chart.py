@@ -246,6 +246,62 @@ def test_ranges_of_every_kind_make_a_page(viewer, settings, zone, query) -> None
     assert len(chart.ticks) <= 9
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["UTC", "Etc/GMT+12", "Etc/GMT-14", "Asia/Kathmandu", "America/New_York"])
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"since": "7d"},
+        {"since": "all"},
+        {"since": "all", "until": "0001-01-04"},
+        {"since": "all", "until": "9999-12-30T12:00Z"},
+        {"since": "9999-12-30"},
+        {"since": "9999-12-29", "until": "9999-12-30T12:00Z"},
+        {"since": "0001-01-02T00:00Z"},
+        {"since": "0001-01-03", "until": "0001-01-04"},
+        {"since": "0001-01-02T00:00Z", "until": "9999-12-30T23:59:59Z"},
+        {"since": "2026-01-01"},
+    ],
+)
+def test_tasks_at_the_ends_of_time_are_drawn_and_found(viewer, settings, zone, near, query) -> None:
+    settings.TIME_ZONE = zone
+    for at in (
+        datetime(1, 1, 2, tzinfo=UTC),
+        datetime(1, 1, 3, tzinfo=UTC),
+        datetime(9999, 12, 30, tzinfo=UTC),
+        datetime(9999, 12, 30, 23, 59, 59, 999999, tzinfo=UTC),
+    ):
+        past(1, created_at=at, started_at=at, finished_at=at)
+    past(3 if near else 0)
+    response = viewer.get(f"{TASKS}?{urlencode(query)}")
+    assert response.status_code == 200
+    chart = _chart(response)
+    assert chart is not None
+    assert sum(bar.total for bar in chart.bars) == chart.total == len(response.context_data["rows"])
+    assert len(chart.bars) <= BARS
+    assert all(0 <= float(bar.x) <= 1000 - float(bar.width) + 0.1 for bar in chart.bars)
+    assert len(chart.ticks) <= 9
+    for bar in chart.bars:
+        assert _chart(viewer.get(TASKS + bar.url)).total == bar.total, bar.url
+
+
+@pytest.mark.django_db
+def test_only_the_oldest_rows_there_can_be_make_a_chart_of_all_time(viewer) -> None:
+    past(3, every=timedelta(hours=1), created_at=datetime(1, 1, 3, tzinfo=UTC))
+    response = viewer.get(f"{TASKS}?since=all")
+    assert [bar.total for bar in _chart(response).bars] == [3]
+    page = viewer.get(f"{TASKS}?since=0001-01-03&until=0001-01-04")
+    assert 'value="0001-01-03T00:00:00"' in page.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_range_without_a_beginning_tells_its_end(viewer) -> None:
+    assert "All time, shown in" in text_of(viewer.get(f"{TASKS}?since=all"))
+    assert "All time until 5 Jan 2025 00:00:00" in text_of(viewer.get(f"{TASKS}?since=all&until=2025-01-05"))
+
+
 @pytest.mark.parametrize(
     ("length", "step"),
     [

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
+from audit import validation
 from audit.admin.question import Link, Question
 from audit.admin.wording import moment
 from audit.filters import span_text
@@ -104,7 +105,9 @@ def step_for(length: timedelta) -> timedelta:
 class Binning:
     """How a question's range is cut into bars, all times in UTC.
 
-    Python's arithmetic on local times goes by the wall clock, the database's does not.
+    Bars are numbered from `origin`, and their moments made of these numbers: Python's arithmetic on local times goes by
+    the wall clock, the database's does not, and the first and the last bar of a long time may reach beyond what
+    either of them can store.
     """
 
     start: datetime | None
@@ -129,6 +132,17 @@ class Binning:
             steps=[each for each in _STEPS if each >= least],
         )
 
+    def number(self, at: datetime, step: timedelta) -> int:
+        """Which bar a moment lies in."""
+        return (at - self.origin) // step
+
+    def moment(self, number: int, step: timedelta) -> datetime:
+        """When a bar begins, or the nearest moment that can be stored."""
+        offset = number * step
+        if offset <= validation.EARLIEST - self.origin:
+            return validation.EARLIEST
+        return self.origin + offset if offset < validation.LATEST - self.origin else validation.LATEST
+
 
 def chart(
     question: Question, binning: Binning, found: Sequence[tuple[datetime, str, int, timedelta]], cap: int
@@ -141,51 +155,52 @@ def chart(
         found: of each bar and status the beginning, the status, the number of tasks, and the width of all bars.
         cap: how many tasks were counted at the most; one more was looked for.
     """
-    start, end, origin = binning.start, binning.end, binning.origin
-    bins: dict[datetime, dict[str, int]] = {}
+    start = binning.start
+    step = found[0][3] if found else binning.steps[0] if start is not None else timedelta(days=1)
+    bins: dict[int, dict[str, int]] = {}
     by_status: dict[str, int] = {}
     for at, status, count, _width in found:
-        bins.setdefault(at, {})[status] = count
+        bins.setdefault(binning.number(at, step), {})[status] = count
         by_status[status] = by_status.get(status, 0) + count
-    step = found[0][3] if found else binning.steps[0] if start is not None else timedelta(days=1)
-    first = min(bins, default=origin)
-    begin = _floor(start, step, origin) if start is not None else first
+    first = min(bins, default=0)
+    begin = binning.number(start, step) if start is not None else first
+    beyond = -((binning.origin - binning.end) // step)
     if bins and question.end is None:
-        end = max(bins) + step if start is None else max(end, max(bins) + step)
-    total = sum(by_status.values())
-    return _drawn(question, bins, begin, end, step, total, total > cap, cap, first, by_status)
+        beyond = max(bins) + 1 if start is None else max(beyond, max(bins) + 1)
+    numbers = range(begin, begin + min(max(beyond - begin, 1), BARS))
+    return _drawn(question, binning, step, bins, numbers, cap, by_status)
 
 
 def _drawn(
     question: Question,
-    bins: dict[datetime, dict[str, int]],
-    begin: datetime,
-    end: datetime,
+    binning: Binning,
     step: timedelta,
-    total: int,
-    capped: bool,
+    bins: dict[int, dict[str, int]],
+    numbers: range,
     cap: int,
-    first: datetime,
     by_status: Mapping[str, int],
 ) -> Chart:
-    count = min(max(-((begin - end) // step), 1), BARS)
-    width = WIDTH / count
+    total = sum(by_status.values())
+    capped = total > cap
+    first = min(bins, default=0)
+    width = WIDTH / len(numbers)
     top = _round_up(max((sum(each.values()) for each in bins.values()), default=0))
     labels = {str(status): str(status.label) for status in _STACK}
-    bars = [
-        _bar(question, number, width, at, min(at + step, end) if question.end else at + step, bins[at], top, labels)
-        for number in range(count)
-        if (at := begin + number * step) in bins
-    ]
-    length = count * step
-    gap = min(max((first - begin) // step, 0), count) * width if capped else 0
+
+    def bar(number: int) -> Bar:
+        at, until = binning.moment(number, step), binning.moment(number + 1, step)
+        if question.end:
+            until = min(until, binning.end)
+        return _bar(question, number - numbers[0], width, at, until, bins[number], top, labels)
+
+    gap = min(max(first - numbers[0], 0), len(numbers)) * width if capped else 0
     covered = _("chart and counts cover the newest %(cap)s, since %(moment)s") % {
         "cap": number_format(cap, use_l10n=True, force_grouping=True),
-        "moment": moment(first, question.now),
+        "moment": moment(binning.moment(first, step), question.now),
     }
     shown = number_format(min(total, cap), use_l10n=True, force_grouping=True)
     return Chart(
-        bars=bars,
+        bars=[bar(number) for number in numbers if number in bins],
         total=total,
         total_label=f"{shown}+" if capped else shown,
         step=span_text(step),
@@ -194,14 +209,14 @@ def _drawn(
         uncounted=f"{gap:.2f}" if gap else "",
         by_status=by_status,
         heights=[number_format(part, force_grouping=True) for part in (top, top // 2, 0)],
-        ticks=list(_ticks(begin, length)),
+        ticks=list(_ticks(binning, numbers, step)),
         legend=_legend(question, by_status),
     )
 
 
 def _bar(
     question: Question,
-    number: int,
+    place: int,
     width: float,
     at: datetime,
     until: datetime,
@@ -209,7 +224,7 @@ def _bar(
     top: int,
     labels: Mapping[str, str],
 ) -> Bar:
-    x, broad = f"{number * width:.2f}", f"{width:.2f}"
+    x, broad = f"{place * width:.2f}", f"{width:.2f}"
     stacked = [(str(status), counts[status]) for status in _STACK if counts.get(status)]
     tops = accumulate(count for _status, count in stacked)
     parts = []
@@ -224,7 +239,8 @@ def _bar(
     return Bar(
         x=x,
         width=broad,
-        url=question.zoomed(at, until),
+        # Nothing lies beyond the last moment, and no filter takes it.
+        url=question.zoomed(at, until if until < validation.LATEST else None),
         label=f"{moment(at, question.now)}: {words}",
         counts=told,
         total=total,
@@ -250,10 +266,6 @@ def _counted(question: Question, status: str) -> bool:
     return not question.asked.statuses or status in question.asked.statuses
 
 
-def _floor(at: datetime, step: timedelta, origin: datetime) -> datetime:
-    return origin + (at - origin) // step * step
-
-
 def _round_up(count: int) -> int:
     """Round up to what an axis would say: even, so that its half is a number too, and never much above."""
     if count <= 8:
@@ -266,15 +278,20 @@ def _round_up(count: int) -> int:
         unit *= 10
 
 
-def _ticks(begin: datetime, length: timedelta) -> Iterator[Tick]:
+def _ticks(binning: Binning, numbers: range, width: timedelta) -> Iterator[Tick]:
     """Choose a few round times, counted from a local midnight, that do not stick out at the ends."""
+    begin, length = binning.moment(numbers[0], width), len(numbers) * width
+    lead = begin - binning.origin - numbers[0] * width
     step = next((each for each in _STEPS if each * _TICKS >= length), _STEPS[-1])
     local = timezone.localtime(begin)
-    at = _floor(local, step, local.replace(hour=0, minute=0, second=0, microsecond=0))
-    while at <= begin + length:
-        place = (at - begin) / length * 100
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    at = midnight + (local - midnight) // step * step
+    while (offset := at - begin + lead) <= length:
+        place = offset / length * 100
         if 2 <= place <= 97:
             yield Tick(x=f"{place:.2f}%", label=_time(timezone.localtime(at), step))
+        if validation.LATEST - at <= step:
+            return
         at += step
 
 

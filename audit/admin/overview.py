@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from audit import validation
 from audit.admin.facets import Counts
 from audit.admin.histogram import AIM, Binning, Chart, chart
 from audit.admin.question import Question
@@ -26,14 +27,15 @@ _SERVICES_A_TASK = 50
 # The rows that are found once, which may be the dear part, serve both; the wide columns are read of a few of them.
 _COUNTED = """,
 step AS (
-    SELECT width FROM (SELECT max(created_at) - min(created_at) AS length FROM sample) AS whole,
+    SELECT width FROM
+        (SELECT max(created_at) - coalesce(%s::timestamptz, min(created_at)) AS length FROM sample) AS whole,
         unnest(%s::interval[]) AS given (width)
     WHERE width * %s >= length ORDER BY width LIMIT 1
 ), chosen AS MATERIALIZED (
     SELECT action, left(actor, %s) AS who, services_touched[1:%s] AS services
     FROM audit_task WHERE id = ANY (ARRAY(SELECT id FROM sample ORDER BY created_at DESC LIMIT %s))
 )
-SELECT 'bar', sample.status, count(*), date_bin(step.width, sample.created_at, %s), step.width
+SELECT 'bar', sample.status, count(*), greatest(date_bin(step.width, sample.created_at, %s), %s), step.width
 FROM sample CROSS JOIN step GROUP BY 2, 4, 5
 UNION ALL (SELECT 'service', name, count(*), NULL, NULL FROM chosen CROSS JOIN unnest(services) AS name
     GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
@@ -67,7 +69,9 @@ def overview(using: str, tasks: Any, question: Question) -> Overview:
     cap = sized(BOUNDED if binning.start is not None else UNBOUNDED, question.answered)
     choices = min(CHOICES, cap)
     sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
-    params = [list(binning.steps), AIM, _LONGEST, _SERVICES_A_TASK, choices, binning.origin, *[_MOST] * 3]
+    # A bar of centuries may begin before any moment that Python can read.
+    params = [binning.start, list(binning.steps), AIM, _LONGEST, _SERVICES_A_TASK, choices]
+    params += [binning.origin, validation.EARLIEST, *[_MOST] * 3]
     bars = []
     counts: dict[str, dict[str, int]] = {}
     for key, name, count, at, width in rows_of(using, sample, _COUNTED, params):

@@ -193,11 +193,11 @@ class Question:
         except InvalidFilter:
             return ""
 
-    def zoomed(self, since: datetime, until: datetime) -> str:
-        """Link to this question over a bar's stretch of time."""
+    def zoomed(self, since: datetime, until: datetime | None) -> str:
+        """Link to this question over a bar's stretch of time; without an end for the last one there can be."""
         if "range" not in self._written:
-            self._written["range"] = self.over(since, until).to_query()
-        query = {**self._written["range"], "since": [when_text(since)], "until": [when_text(until)]}
+            self._written["range"] = self.over(since, since).to_query()
+        query = {**self._written["range"], "since": [when_text(since)], "until": [when_text(until)] if until else []}
         return f"?{urlencode(query, doseq=True)}"
 
     def toggled(self, key: str, field: str, value: str) -> str:
@@ -279,8 +279,10 @@ class Question:
         """The range in words, with the time zone it is told in."""
         name = timezone.get_current_timezone_name()
         start, end = self.start, self.end
-        if start is None:
+        if start is None and end is None:
             return _("All time, shown in %(zone)s") % {"zone": name}
+        if start is None:
+            return _("All time until %(end)s, %(zone)s") % {"end": moment(end, self.now), "zone": name}
         return _("%(start)s – %(end)s, %(zone)s") % {  # noqa: RUF001 - an en dash, as ranges are written
             "start": moment(start, self.now),
             "end": moment(end, self.now) if end else _("now"),
@@ -289,4 +291,4 @@ class Question:
 
 
 def _local(value: datetime | None) -> str:
-    return timezone.localtime(value).strftime("%Y-%m-%dT%H:%M:%S") if value else ""
+    return timezone.localtime(value).replace(tzinfo=None).isoformat(timespec="seconds") if value else ""
