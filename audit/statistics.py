@@ -87,14 +87,14 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         "finished_at",
         # Only where it counts: an outcome may be large, and stored apart from its row.
         Case(When(status__in=(Status.FAILED, Status.REJECTED), then=KeyTextTransform("error_type", "outcome"))),
-    )[:most_rows]
+    )[: most_rows + 1]
     try:
         inner, params = picked.query.get_compiler(queryset.db).as_sql()
     except EmptyResultSet:
-        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None)]
+        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, False)]
     else:
         with connections[queryset.db].cursor() as cursor:
-            cursor.execute(_SQL.replace("{inner}", inner), [*params, top, top, top])
+            cursor.execute(_SQL.replace("{inner}", inner), [*params, most_rows, most_rows, top, top, top])
             rows = cursor.fetchall()
     (total,) = (row for row in rows if row[0] == "total")
     return Statistics(
@@ -104,7 +104,7 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
         first=total[6],
         last=total[7],
-        complete=total[2] < most_rows,
+        complete=not total[8],
     )
 
 
@@ -137,18 +137,21 @@ _FIGURES = f"""
 """
 
 _SQL = f"""
-WITH picked (action, status, services_touched, created_at, started_at, finished_at, error_type) AS MATERIALIZED (
-    {{inner}}
+WITH found (action, status, services_touched, created_at, started_at, finished_at, error_type, place)
+AS MATERIALIZED (
+    SELECT *, row_number() OVER () FROM ({{inner}}) AS newest
+), picked AS NOT MATERIALIZED (
+    SELECT * FROM found WHERE place <= %s
 )
-SELECT 'total' AS kind, '' AS name, {_FIGURES} FROM picked
+SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more FROM picked
 UNION ALL
-(SELECT 'action', action, {_FIGURES} FROM picked GROUP BY action ORDER BY tasks DESC, action LIMIT %s)
+(SELECT 'action', action, {_FIGURES}, false FROM picked GROUP BY action ORDER BY tasks DESC, action LIMIT %s)
 UNION ALL
-(SELECT 'service', service, {_FIGURES}
+(SELECT 'service', service, {_FIGURES}, false
  FROM picked CROSS JOIN LATERAL (SELECT DISTINCT unnest(services_touched)) AS touched (service)
  GROUP BY service ORDER BY tasks DESC, service LIMIT %s)
 UNION ALL
-(SELECT 'error', error_type, {_FIGURES}
+(SELECT 'error', error_type, {_FIGURES}, false
  FROM picked WHERE error_type IS NOT NULL
  GROUP BY error_type ORDER BY tasks DESC, error_type LIMIT %s)
 """  # noqa: S608 - constants; `inner` is what Django compiled, and every value is a parameter

@@ -71,6 +71,23 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class TestList:
+    @pytest.mark.django_db(transaction=True)
+    def test_no_cursor_outlives_its_transaction(self):
+        for _ in range(3):
+            record(HOUR)
+        seen = []
+
+        class Looking(io.StringIO):
+            def write(self, text):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT bool_or(is_holdable) FROM pg_cursors WHERE name <> ''")
+                    seen.extend(cursor.fetchone())
+                return super().write(text)
+
+        call_command("audit_list", "--format", "json", stdout=Looking(), stderr=io.StringIO())
+        assert seen.count(False) == 3
+        assert True not in seen
+
     def test_newest_first_and_on_from_there(self):
         keys = [str(record(HOUR * number)) for number in range(1, 8)]
         out, err = run("audit_list", "--limit", "3")
@@ -417,6 +434,14 @@ class TestStats:
         assert out.startswith("5 tasks (the newest; --limit looks at more)")
         [told] = lines_of("audit_stats", "--limit", "5")
         assert (told["tasks"], told["complete"]) == (5, False)
+        assert sum(told["statuses"].values()) == sum(each["tasks"] for each in told["actions"]) == 5
+
+    def test_a_bound_that_all_fit_into_is_none(self, some):
+        out, _ = run("audit_stats", "--limit", "16")
+        assert out.startswith("16 tasks\n")
+        [told] = lines_of("audit_stats", "--limit", "16")
+        assert (told["tasks"], told["complete"]) == (16, True)
+        assert lines_of("audit_stats", "--limit", "15")[0]["complete"] is False
 
     def test_nothing(self):
         assert run("audit_stats")[0] == "0 tasks\nFilter: since:1d\n"

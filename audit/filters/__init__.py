@@ -11,7 +11,7 @@ Note [What is cheap]
 """
 
 from audit.filters.build import Problems
-from audit.filters.options import add_arguments, database_alias, positive
+from audit.filters.options import add_arguments, add_database, database_alias, positive
 from audit.filters.task import DEFAULT_WINDOW, TaskFilter
 from audit.filters.values import When, parse_when, span_text, when_text
 
@@ -21,6 +21,7 @@ __all__ = [
     "TaskFilter",
     "When",
     "add_arguments",
+    "add_database",
     "database_alias",
     "parse_when",
     "positive",

@@ -11,7 +11,7 @@ from audit.exceptions import InvalidFilter
 from audit.filters.build import Build
 from audit.filters.values import BY_NAME
 
-__all__ = ["add_arguments", "database_alias", "positive"]
+__all__ = ["add_arguments", "add_database", "database_alias", "positive"]
 
 _HELP = {
     "status": "any of these; also `live` and `finished`",
@@ -62,8 +62,17 @@ def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
         parser.add_argument(
             "--limit", type=positive, default=limit, metavar="N", help=f"at most so many rows (default {limit})"
         )
+    add_database(parser)
+
+
+def add_database(parser: ArgumentParser) -> None:
+    """Add `--database`."""
     parser.add_argument(
-        "--database", type=database_alias, default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="the database to use"
+        "--database",
+        type=database_alias,
+        default=DEFAULT_DB_ALIAS,
+        metavar="ALIAS",
+        help=f"the database to use (default {DEFAULT_DB_ALIAS})",
     )
 
 

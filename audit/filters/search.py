@@ -13,9 +13,10 @@ from uuid import UUID
 from django.db import connections, transaction
 
 if TYPE_CHECKING:
+    from audit.filters.task import TaskFilter
     from audit.querysets.task import TaskQuerySet
 
-__all__ = ["FEW", "found_few"]
+__all__ = ["FEW", "found", "found_few"]
 
 FEW = 5000
 """How many tasks are few: more than these are met soon enough on the way back in time, among ten million and less."""
@@ -41,3 +42,15 @@ def found_few(tasks: TaskQuerySet) -> list[UUID] | None:
         # Takes the settings back where a transaction goes on around this.
         transaction.set_rollback(True, using=using)
     return found if len(found) <= FEW else None
+
+
+def found(wanted: TaskFilter, tasks: TaskQuerySet) -> TaskQuerySet:
+    """Narrow a queryset to what a filter means, for a caller that wants the newest of them.
+
+    Args:
+        wanted: the filter; without words this is its `apply`.
+        tasks: of the database that is asked, at once when there are words.
+    """
+    narrowed = wanted.apply(tasks)
+    few = found_few(narrowed) if wanted.words else None
+    return narrowed if few is None else tasks.filter(pk__in=few)

@@ -42,11 +42,15 @@ class AuditCommand(BaseCommand):
     requires_system_checks = ()
     synopsis = ""
     """What follows the command's name in its usage, where listing every option would bury the error below it."""
+    exits = "0 fine, 1 found a problem, 2 could not do it"
+    """What the exit codes mean, for `--help`."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Make the parser as Django does, with the synopsis as its usage if there is one."""
+        """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
         if self.synopsis:
             kwargs["usage"] = f"%(prog)s {self.synopsis}"
+        if self.exits:
+            kwargs["epilog"] = f"Exit status: {self.exits}."
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def run(self, **options: Any) -> int:

@@ -21,8 +21,9 @@ class Command(AuditCommand):
 
     help = (
         "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
-        "named with file, line, field and value, and the exit code is 1 then. Importing the same again adds nothing."
+        "named with file, line, field and value. Importing the same again adds nothing."
     )
+    exits = "0 all is stored, 1 some was refused, 2 could not read or store"
 
     synopsis = "[--format cloudtrail] [--strict] [--live] [--redact] [--dry-run] PATH …  (--help explains)"
 

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.filters.lookup import find_task
-from audit.filters.search import found_few
+from audit.filters.search import found
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, moment, terminal_width
@@ -43,22 +44,24 @@ class Command(AuditCommand):
             wanted = wanted.within()
             self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
         tasks = Task.objects.using(options["database"])
-        found = wanted.apply(tasks)
-        if wanted.words and (few := found_few(found)) is not None:
-            found = tasks.filter(pk__in=few)
+        rows = found(wanted, tasks)
         if options["before"]:
             last = find_task(options["before"], tasks.only("id", "created_at"))
             # The first condition alone would do by meaning; the index is entered by it.
-            found = found.filter(Q(created_at__lt=last.created_at) | Q(id__lt=last.pk), created_at__lte=last.created_at)
-        found = found.order_by("-created_at", "-id")[: options["limit"] + 1]
+            rows = rows.filter(Q(created_at__lt=last.created_at) | Q(id__lt=last.pk), created_at__lte=last.created_at)
+        rows = rows.order_by("-created_at", "-id")[: options["limit"] + 1]
         counted = _Counted(options["limit"])
-        if options["format"] == "json":
-            for task in counted(found.iterator(chunk_size=500)):
-                self.json(story.task_values(task))
-        elif not self._table(counted(found.only(*_SHOWN).iterator(chunk_size=500))):
-            self.note(
-                "No tasks match." if wanted or options["before"] else "No tasks yet. Task.objects.request(…) makes one."
-            )
+        # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
+        with transaction.atomic(using=options["database"]):
+            if options["format"] == "json":
+                for task in counted(rows.iterator(chunk_size=500)):
+                    self.json(story.task_values(task))
+            elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
+                self.note(
+                    "No tasks match."
+                    if wanted or options["before"]
+                    else "No tasks yet. Task.objects.request(…) makes one."
+                )
         if counted.more:
             self.note(f"There are more: --before {counted.last}")
         return FINE

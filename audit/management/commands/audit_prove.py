@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from audit.filters import add_database
 from audit.filters.lookup import find_task
 from audit.ledger.prove import CannotProve, prove, prove_growth
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
@@ -36,7 +37,7 @@ class Command(AuditCommand):
             "--checkpoint", metavar="FILE", help="prove the task under this checkpoint, such as one that is cosigned"
         )
         add_keys(parser)
-        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+        add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Write the proof."""

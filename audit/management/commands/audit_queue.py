@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import validation
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
-from audit.filters import TaskFilter, add_arguments, database_alias, parse_when
+from audit.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.filters.lookup import find_entry
 from audit.management import story
 from audit.management.base import FAILED, FINE, AuditCommand, os_user
@@ -39,12 +39,15 @@ _HELP = {
 class Command(AuditCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
-    help = "List paused work, and resume, hold, defer or cancel it."
+    help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
+    exits = "0 done, 1 some of it was refused, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
         verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-        listing = verbs.add_parser("list", help="what is paused: due first, then what waits, then what is held")
+        epilog = parser.epilog
+        told = "what is paused: due first, then what waits, then what is held"
+        listing = verbs.add_parser("list", help=told, description=f"Tell {told}.", epilog=epilog)
         add_arguments(listing, limit=50)
         listing.add_argument(
             "--state", action="append", choices=_STATES, help="only these states; several times for several"
@@ -52,7 +55,7 @@ class Command(AuditCommand):
         self.add_format(listing)
         self.add_shared(listing)
         for verb, told in _HELP.items():
-            each = verbs.add_parser(verb, help=told, description=told[0].upper() + told[1:] + ".")
+            each = verbs.add_parser(verb, help=told, description=told[0].upper() + told[1:] + ".", epilog=epilog)
             each.add_argument(
                 "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
             )
@@ -66,7 +69,7 @@ class Command(AuditCommand):
                     metavar="WHEN",
                     help="a moment such as 2026-11-24T05:48+01:00, or a span from now such as 30m or 2d",
                 )
-            each.add_argument("--database", type=database_alias, default="default", metavar="ALIAS")
+            add_database(each)
             self.add_format(each)
             self.add_shared(each)
 

@@ -24,6 +24,7 @@ class Command(AuditCommand):
         "(124 when it ran out of time, 126 and 127 when it could not be run, 128 + n when signal n ended it; "
         "2 when it was not run because it could not be recorded)."
     )
+    exits = ""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the options; everything from the first word on, or after `--`, is the command."""

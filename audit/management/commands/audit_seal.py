@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 
-from audit.filters import positive
+from audit.filters import add_database, positive
 from audit.ledger import keys
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.note import Signer, Verifier
@@ -45,7 +45,7 @@ class Command(AuditCommand):
             help="go on from a restored backup: FILE is the newest checkpoint that was signed before",
         )
         parser.add_argument("--reason", default="", metavar="TEXT", help="why, for --new-epoch")
-        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+        add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Seal."""

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from audit.filters import database_alias, positive
+from audit.filters import add_database, positive
 from audit.filters.lookup import find_task
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
@@ -24,7 +24,7 @@ class Command(AuditCommand):
         parser.add_argument(
             "--log", type=positive, default=1000, metavar="N", help="at most so many rows of its log (default 1000)"
         )
-        parser.add_argument("--database", type=database_alias, default="default", metavar="ALIAS")
+        add_database(parser)
         self.add_format(parser)
 
     def run(self, **options: Any) -> int:

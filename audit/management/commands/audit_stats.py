@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from audit.filters import TaskFilter, add_arguments, positive
+from audit.filters.search import found
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, moment, safe
 from audit.management.story import zone
@@ -47,13 +48,12 @@ class Command(AuditCommand):
     def run(self, **options: Any) -> int:
         """Print the figures."""
         wanted = TaskFilter.from_options(options).within(_WINDOW)
-        found = statistics(
-            wanted.apply(Task.objects.using(options["database"])), top=options["top"], most_rows=options["limit"]
-        )
+        tasks = found(wanted, Task.objects.using(options["database"]))
+        figures = statistics(tasks, top=options["top"], most_rows=options["limit"])
         if options["format"] == "json":
-            self.json({"filter": wanted.to_query(), **_values(found)})
+            self.json({"filter": wanted.to_query(), **_values(figures)})
         else:
-            self._page(wanted, found)
+            self._page(wanted, figures)
         return FINE
 
     def _page(self, wanted: TaskFilter, found: Statistics) -> None:

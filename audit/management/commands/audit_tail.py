@@ -12,6 +12,7 @@ from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.filters.search import found
 from audit.following import Change, Follower
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
@@ -74,8 +75,7 @@ class Command(AuditCommand):
     def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
         """Print the newest tasks; returns the revisions at which they were told."""
         self._json = options["format"] == "json"
-        found = self._columns(wanted.apply(Task.objects.using(options["database"])))
-        tasks = list(found.order_by("-created_at", "-id")[: options["lines"]])[::-1] if options["lines"] else []
+        tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
         if not self._json:
             self._following = options["follow"]
             sample = [*map(_row, tasks), *([_TYPICAL] if self._following else [])]
@@ -88,6 +88,11 @@ class Command(AuditCommand):
         if not tasks and options["lines"] and not options["follow"]:
             self.note("No tasks match." if wanted else "No tasks yet. Task.objects.request(…) makes one.")
         return {task.pk: task.revision for task in tasks}
+
+    def _newest(self, wanted: TaskFilter, using: str, count: int) -> list[Task]:
+        """Read the newest tasks, the newest last."""
+        rows = self._columns(found(wanted, Task.objects.using(using)))
+        return list(rows.order_by("-created_at", "-id")[:count])[::-1]
 
     def _follow(self, follower: Follower, known: dict[UUID, int], waiting: Waiting, options: dict[str, Any]) -> None:
         pause = options["interval"]

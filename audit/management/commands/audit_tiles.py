@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from audit.filters import add_database
 from audit.ledger.publish import publish
 from audit.management.base import FINE, AuditCommand
 
@@ -22,7 +23,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take where to."""
         parser.add_argument("directory", type=Path, metavar="DIR", help="made if it is not there")
-        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+        add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Write them."""

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import DatabaseError, router
 
+from audit.filters import add_database
 from audit.ledger.verify import keep, verify
 from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, AuditCommand, os_user
@@ -23,8 +24,9 @@ class Command(AuditCommand):
 
     help = (
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
-        "database. Exit status: 0 intact, 1 tampering was found, 2 could not check."
+        "database."
     )
+    exits = "0 intact, 1 tampering was found, 2 could not check"
     synopsis = "[--checkpoints DIR] [--key VKEY] [--format json]  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,7 +34,7 @@ class Command(AuditCommand):
         add_keys(parser)
         add_checkpoints(parser, "with which the database is compared")
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
-        parser.add_argument("--database", default="default", metavar="ALIAS", help="the database (default: default)")
+        add_database(parser)
         self.add_format(parser, "text", "json")
 
     def run(self, **options: Any) -> int:

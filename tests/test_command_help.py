@@ -1,0 +1,55 @@
+"""What `--help` tells of each command: every option, its default, and the exit codes."""
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import CommandError, get_commands, load_command_class
+
+COMMANDS = sorted(name for name, app in get_commands().items() if app == "audit")
+# Django's own.
+_DJANGO = {"version", "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks"}
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    return load_command_class("audit", name).create_parser("manage.py", name)
+
+
+def _with_verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from _with_verbs(each)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is_and_what_it_is_without(name: str) -> None:
+    for parser in _with_verbs(_parser(name)):
+        assert parser.description, parser.prog
+        for action in parser._actions:
+            if action.dest in _DJANGO or isinstance(action, argparse._SubParsersAction):
+                continue
+            assert action.help, (parser.prog, action.dest)
+            if action.default not in (None, False, [], "", argparse.SUPPRESS) and action.option_strings:
+                default = f"{action.default:g}" if isinstance(action.default, float) else str(action.default)
+                assert f"default {default}" in action.help, (parser.prog, action.dest, action.help)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_exit_codes_are_told(name: str) -> None:
+    for parser in _with_verbs(_parser(name)):
+        told = " ".join(parser.format_help().split())
+        assert "Exit status: 0" in told or "its exit status becomes this command's own" in told, parser.prog
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["audit_verify"], ["audit_tiles", "x"], ["audit_seal"], ["audit_prove", "x"], ["audit_show", "x"]],
+    ids=lambda argv: argv[0],
+)
+def test_an_unknown_database_is_refused_with_those_that_are_known(argv: list[str]) -> None:
+    with pytest.raises(CommandError, match="'nowhere' is no database of this project; DATABASES has default"):
+        load_command_class("audit", argv[0]).create_parser("manage.py", argv[0]).parse_args(
+            [*argv[1:], "--database", "nowhere"]
+        )
