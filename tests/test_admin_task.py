@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from datetime import timezone as dt_timezone
 
 import pytest
 from django.db import connection
@@ -11,9 +12,9 @@ from django.utils import timezone
 
 from audit.admin import task as page_of_task
 from audit.admin.jsontree import LIMIT, tree
-from audit.admin.timeline import segments
+from audit.admin.timeline import segments, timeline
 from audit.admin.wording import ago, moment, shown, size, span
-from audit.models import Task
+from audit.models import PauseQueueEntry, Task
 from tests.factories import claimed, finished, requested, task_in
 from tests.pages import HOSTILE, asking, client_of, past, text_of
 
@@ -211,6 +212,162 @@ def test_every_status_has_a_page_with_a_time_bar(viewer, status) -> None:
     widths = [float(width) for width in re.findall(r'<rect class="f-\w+" x="[\d.]+" y="0" width="([\d.]+)"', html)]
     assert widths
     assert sum(widths) == pytest.approx(1000, abs=1)
+
+
+@pytest.mark.django_db
+def test_paused_work_says_why_until_when_who_has_it_and_what_remains(viewer) -> None:
+    task = task_in("approved", plan={"steps": ["old plan"]})
+    due = timezone.now() - timedelta(minutes=5)
+    task.pause(
+        reason="insufficient_capacity",
+        work_plan={"left": ["push the image"], "ratio": 12.50},
+        priority=1,
+        resume_after=due,
+        note="no memory",
+        actor="orch-9",
+    )
+    text = text_of(viewer.get(_url(task)))
+    card = text[text.index("In the pause queue") : text.index("Plan", text.index("push the image"))]
+    for told in ("Insufficient capacity", "due since 5m", "no memory", "Paused byorch-9", "Priority1", "left:"):
+        assert told in card, told
+    assert "Claimed by" not in card
+    [entry] = PauseQueueEntry.objects.claim(worker="orch-2", lease=timedelta(minutes=10))
+    assert "Claimed byorch-2Leaseends in 9m" in text_of(viewer.get(_url(task)))
+    PauseQueueEntry.objects.filter(pk=entry.pk).update(lease_expires_at=timezone.now() - timedelta(minutes=3))
+    assert "Leaseended 3m ago" in text_of(viewer.get(_url(task)))
+    other = task_in("paused")
+    assert "It left no work plan" in text_of(viewer.get(_url(other)))
+
+
+@pytest.mark.django_db
+def test_a_large_work_plan_makes_a_bounded_page(viewer) -> None:
+    task = task_in("approved")
+    task.pause(work_plan={"x": "y" * 2_000_000}, actor="w")
+    response = viewer.get(_url(task))
+    assert len(response.content) < 200_000
+    assert "1.9 MB" in text_of(response)
+    assert "Only the beginning is shown" in text_of(response)
+
+
+def _cards(response) -> list[str]:
+    html = response.content.decode()
+    start = html.find('class="audit-suggestions"')
+    if start < 0:
+        return []
+    part = html[start : html.index("</ol>", start)]
+    return [" ".join(re.sub(r"<[^>]+>", " ", each).split()) for each in part.split("<li ")[1:]]
+
+
+@pytest.mark.django_db
+def test_suggestions_are_cards_and_what_came_after_the_end_says_so(viewer) -> None:
+    task = claimed(task_in("approved", suggestions=[]))
+    task.suggest("pin the version", reason="it moved twice", actor="orch-1")
+    task.complete({"success": True})
+    task.suggest("retry later", reason="the mirror sleeps", actor="maria")
+    [first, second] = _cards(viewer.get(_url(task)))
+    assert "pin the version" in first
+    assert "Reason it moved twice" in first
+    assert str(timezone.now().year) not in first
+    assert "after the end" not in first
+    assert moment(task.finished_at, timezone.now())[:6] in first
+    assert "retry later" in second
+    assert "Reason the mirror sleeps" in second
+    assert "after the end" in second
+    assert "maria" in second
+    row = task.execution_log.last()
+    assert f'href="#log-{row.pk}"' in viewer.get(_url(task)).content.decode()
+
+
+@pytest.mark.django_db
+def test_what_the_end_replaced_is_a_card_from_the_log(viewer) -> None:
+    task = claimed(task_in("approved", suggestions=[]))
+    task.suggest("first idea", actor="orch-1")
+    task.complete({"success": True}, suggestions=[{"suggestion": "second idea", "created_at": "whenever"}])
+    cards = _cards(viewer.get(_url(task)))
+    assert [("second idea" in each, "first idea" in each) for each in cards] == [(True, False), (False, True)]
+    assert "whenever" in cards[0]
+    assert not any("after the end" in each for each in cards)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "document",
+    [
+        ["just words"],
+        [{"suggestion": 5}],
+        [{"suggestion": "a", "reason": {"b": 1}}],
+        [{"suggestion": "a", "more": "kept"}],
+        [{"suggestion": "a"}, None],
+    ],
+)
+def test_suggestions_of_another_form_are_a_document(viewer, document) -> None:
+    task = requested(suggestions=document)
+    response = viewer.get(_url(task))
+    assert _cards(response) == []
+    assert 'aria-label="Suggestions"' in response.content.decode()
+
+
+@pytest.mark.django_db
+def test_many_and_long_suggestions_make_a_bounded_page(viewer) -> None:
+    task = requested(suggestions=[{"suggestion": f"{n} " + "s" * 500} for n in range(110)])
+    response = viewer.get(_url(task))
+    assert len(_cards(response)) == 50
+    assert "60 more are not shown" in text_of(response)
+    done = finished(suggestions=[])
+    done.suggest("t" * 5000, reason="r" * 5000, actor="x")
+    done.suggest("u" * 1900, reason="v" * 5000, actor="x")
+    cards = _cards(viewer.get(_url(done)))
+    assert [len(each) < 4500 for each in cards] == [True] * len(cards)
+    assert "t" * 2000 + "…" in cards[1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", ["pending", "executing", "failed"])
+def test_all_fields_are_all_plain_columns(viewer, status) -> None:
+    task = task_in(status, parent=requested().pk, correlation_id="batch-7")
+    task.refresh_from_db()
+    text = text_of(viewer.get(_url(task)))
+    fields = text[text.index("All fields") :]
+    shown_elsewhere = {"action", "summary", "status", "services_touched", *page_of_task.DOCUMENTS}
+    now = timezone.now()
+    for field in task._meta.concrete_fields:
+        value = getattr(task, field.attname)
+        if field.name in shown_elsewhere or value in (None, ""):
+            continue
+        if isinstance(value, datetime):
+            value = moment(value, now)
+        elif isinstance(value, bytes | memoryview):
+            value = bytes(value).hex()
+        elif field.choices:
+            value = task.get_on_expiry_display()
+        assert str(value) in fields, field.name
+
+
+@pytest.mark.django_db
+def test_the_timeline_tells_the_date_where_it_changes(viewer) -> None:
+    task = task_in("approved")
+    now = timezone.now()
+    rows = [
+        {"at": at, "kind": "note", "id": number}
+        for number, at in enumerate(
+            datetime(2026, 3, day, hour, 30, tzinfo=UTC) for day, hour in [(1, 9), (1, 22), (1, 23), (3, 9)]
+        )
+    ]
+    empty = dict.fromkeys(("output", "who", "role", "action", "duration_ms", "detail_text", "detail_length"))
+    rows = [{**empty, **row, "output_length": 0} for row in rows]
+    story = {"created_at": rows[0]["at"]}
+    year = "" if timezone.localtime(now).year == 2026 else "2026 "
+    assert [each.at for each in timeline(rows, story, now)] == [
+        f"1 Mar {year}09:30:00",
+        "22:30:00",
+        "23:30:00",
+        f"3 Mar {year}09:30:00",
+    ]
+    # Days are those of the page.
+    with timezone.override(dt_timezone(timedelta(hours=1))):
+        assert [each.at for each in timeline(rows, story, now)][1:3] == ["23:30:00", f"2 Mar {year}00:30:00"]
+    first = task.execution_log.first()
+    assert moment(first.at, now) in text_of(viewer.get(_url(task)))
 
 
 # The parts

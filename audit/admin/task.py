@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,22 +15,24 @@ from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from audit.admin.base import NotThere
+from audit.admin.facts import LABELS, PLAIN, facts, fields
 from audit.admin.integrity import integrity_url
 from audit.admin.jsontree import LIMIT, Tree, tree
 from audit.admin.offers import about_one
+from audit.admin.paused import entry_of, told
 from audit.admin.proofs import proof_offer
 from audit.admin.question import Link, Question
 from audit.admin.seals import seal_of_task
+from audit.admin.suggestions import MOST, Suggestion, added, known
 from audit.admin.timeline import Moment, Segment, segments, timeline
-from audit.admin.wording import ago, moment, shown, size, span
+from audit.admin.wording import shown, size
 from audit.failures import failure_class
 from audit.filters import TaskFilter
-from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.status import FINISHED, OnExpiry, PauseReason, Status
+from audit.models import ExecutionLog, Task
+from audit.status import FINISHED, Status
 
 if TYPE_CHECKING:
     from audit.admin.base import ReadOnlyAdmin
@@ -39,47 +41,28 @@ __all__ = ["DOCUMENTS", "Document", "detail_context", "find", "raw"]
 
 DOCUMENTS = {
     "outcome": gettext_lazy("Outcome"),
+    "suggestions": gettext_lazy("Suggestions"),
     "plan": gettext_lazy("Plan"),
     "resources_used": gettext_lazy("Resources used"),
     "estimated_resources": gettext_lazy("Estimated resources"),
-    "suggestions": gettext_lazy("Suggestions"),
     "origin": gettext_lazy("Origin"),
 }
 LOG_ROWS = 500
 _SERVICES_SHOWN = 200
 _RELATED_SHOWN = 20
-_LABELS = ("requested_by", "decided_by", "claimed_by", "actor", "correlation_id")
-_MOMENTS = {
-    "created_at": gettext_lazy("Created"),
-    "recorded_at": gettext_lazy("Recorded here"),
-    "available_at": gettext_lazy("Available from"),
-    "decided_at": gettext_lazy("Decided"),
-    "started_at": gettext_lazy("Started"),
-    "finished_at": gettext_lazy("Finished"),
-    "lease_expires_at": gettext_lazy("Lease ends"),
-    "cancel_requested_at": gettext_lazy("Asked to stop"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A JSON column to show."""
+    """A JSON column to show: as a tree, or suggestions as cards."""
 
     name: str
     title: Any
-    drawn: Tree
-    size: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """Something about the task in two words."""
-
-    label: Any
-    value: str
-    title: str = ""
-    url: str = ""
-    tone: str = ""
+    drawn: Tree | None = None
+    size: str = ""
+    cards: Sequence[Suggestion] = ()
+    more: int = 0
+    """How many cards were left out."""
 
 
 def find(using: str, object_id: str) -> dict[str, Any]:
@@ -95,23 +78,12 @@ def find(using: str, object_id: str) -> dict[str, Any]:
     key = _key(object_id)
     columns: dict[str, Any] = {f"{name}_text": Left(Cast(F(name), TextField()), LIMIT) for name in DOCUMENTS}
     columns |= {f"{name}_length": Length(Cast(F(name), TextField())) for name in DOCUMENTS}
-    columns |= {f"{name}_label": Left(name, 500) for name in _LABELS}
+    columns |= {f"{name}_label": Left(name, 500) for name in LABELS}
     rows = (
         Task.objects.using(using)
         .filter(pk=key)
         .values(
-            "id",
-            "action",
-            "status",
-            "priority",
-            "parent",
-            "attempt",
-            "expiries",
-            "on_expiry",
-            "revision",
-            "row_version",
-            "row_hash",
-            *_MOMENTS,
+            *PLAIN,
         )
         .annotate(
             **columns,
@@ -132,7 +104,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
     task = find(using, object_id)
     key = task["id"]
     log = list(_log(using, key)[: LOG_ROWS + 1])
-    entry = _entry(using, key) if task["status"] == Status.PAUSED else None
+    entry = entry_of(using, key) if task["status"] == Status.PAUSED else None
     related = list(
         Task.objects.using(using)
         .filter(parent=key)
@@ -141,16 +113,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
     )
     moments: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now)
     spent: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
-    documents = [
-        Document(
-            name=name,
-            title=title,
-            drawn=tree(task[f"{name}_text"], task[f"{name}_length"]),
-            size=size(task[f"{name}_length"]),
-        )
-        for name, title in DOCUMENTS.items()
-        if task[f"{name}_text"] is not None
-    ]
+    parent_url = page.url("change", task["parent"]) if task["parent"] else ""
     seal = seal_of_task(using, key, now) if task["status"] in FINISHED else None
     summary = shown(task["title"], LIMIT)
     list_url = page.url("changelist")
@@ -169,17 +132,17 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "seal": seal,
         "integrity_url": integrity_url(page, request) if seal else "",
         "proof": proof_offer(page, key) if seal and seal.is_sealed else None,
-        "facts": list(_facts(task, now, list_url)),
-        "fields": list(_fields(task, now)),
+        "facts": list(facts(task, now, list_url)),
+        "fields": list(fields(task, now, parent_url)),
         "banner": _banner(task),
         "timeline": moments,
         "segments": spent,
         "log_is_cut": len(log) > LOG_ROWS,
         "log_url": f"{page.url('changelist', model='executionlog')}?task={key}&since=all",
-        "documents": documents,
-        "entry": _told_entry(entry, now) if entry else None,
+        "documents": list(_documents(task, log[:LOG_ROWS], now)),
+        "entry": told(entry, now) if entry else None,
         "decide": about_one(page, request, task, entry),
-        "parent_url": page.url("change", task["parent"]) if task["parent"] else "",
+        "parent_url": parent_url,
         "related": [
             Link(
                 label=shown(each["title"], 100).strip() or shown(each["action"]),
@@ -243,29 +206,24 @@ def _log(using: str, key: UUID) -> Any:
     )
 
 
-def _entry(using: str, key: UUID) -> dict[str, Any] | None:
-    rows = PauseQueueEntry.objects.using(using).filter(task_id=key)
-    names = ("id", "revision", "reason", "paused_at", "due_at", "resume_after", "held", "priority")
-    for row in rows.values(*names, words=Left("note", 2000)):
-        return dict(row)
-    return None
-
-
-def _told_entry(row: dict[str, Any], now: datetime) -> list[Fact]:
-    if row["held"]:
-        when = _("held until somebody releases it")
-    elif row["due_at"] <= now:
-        when = _("due since %(span)s") % {"span": span(now - row["due_at"])}
-    else:
-        when = _("waits until %(moment)s") % {"moment": moment(row["due_at"], now)}
-    facts = [
-        Fact(label=_("Reason"), value=str(PauseReason(row["reason"]).label)),
-        Fact(label=_("Paused"), value=ago(row["paused_at"], now), title=moment(row["paused_at"], now)),
-        Fact(label=_("State"), value=when),
-    ]
-    if row["words"]:
-        facts.append(Fact(label=_("Note"), value=shown(row["words"], 2000)))
-    return facts
+def _documents(task: dict[str, Any], log: Sequence[dict[str, Any]], now: datetime) -> Iterator[Document]:
+    for name, title in DOCUMENTS.items():
+        text, length = task[f"{name}_text"], task[f"{name}_length"]
+        if name == "suggestions":
+            column = [] if text is None else known(text, length, now)
+            cards = [*(column or ()), *added(log, column, task["finished_at"], now)]
+            is_tree = column is None
+            if cards or is_tree:
+                yield Document(
+                    name=name,
+                    title=title,
+                    drawn=tree(text, length) if is_tree else None,
+                    size=size(length) if is_tree else "",
+                    cards=cards[:MOST],
+                    more=max(len(cards) - MOST, 0),
+                )
+        elif text is not None:
+            yield Document(name=name, title=title, drawn=tree(text, length), size=size(length))
 
 
 def _service(list_url: str, name: str) -> Link:
@@ -280,12 +238,12 @@ def _banner(task: dict[str, Any]) -> dict[str, str]:
     """What went wrong, from the outcome of a task that did not end well."""
     if task["status"] not in (Status.FAILED, Status.REJECTED):
         return {}
-    told = {"kind": "", "text": ""} | _told(task)
-    reason = failure_class(task["status"], told["kind"])
-    return told | {"reason": str(reason.label) if reason else ""}
+    said = {"kind": "", "text": ""} | _said(task)
+    reason = failure_class(task["status"], said["kind"])
+    return said | {"reason": str(reason.label) if reason else ""}
 
 
-def _told(task: dict[str, Any]) -> dict[str, str]:
+def _said(task: dict[str, Any]) -> dict[str, str]:
     try:
         outcome = json.loads(task["outcome_text"] or "null")
     except (ValueError, RecursionError):
@@ -296,40 +254,3 @@ def _told(task: dict[str, Any]) -> dict[str, str]:
         "kind": shown(outcome.get("error_type") or "", 200),
         "text": shown(outcome.get("output_summary") or "", 2000),
     }
-
-
-def _facts(task: dict[str, Any], now: datetime, list_url: str) -> Iterator[Fact]:
-    created, started, finished = task["created_at"], task["started_at"], task["finished_at"]
-    yield Fact(label=_("Created"), value=moment(created, now), title=created.isoformat())
-    waited = (started or finished or now) - created
-    yield Fact(label=_("Waited"), value=span(waited))
-    took: timedelta | None = (finished or now) - started if started else None
-    running = started is not None and finished is None and task["status"] == Status.EXECUTING
-    yield Fact(label=_("Running for") if running else _("Took"), value=span(took if finished or running else None))
-    yield Fact(label=_("Total") if finished else _("Age"), value=span((finished or now) - created))
-    yield Fact(label=_("Attempt"), value=str(task["attempt"]))
-    yield Fact(label=_("Requested by"), value=shown(task["requested_by_label"], 80) or "—")
-    yield Fact(label=_("Decided by"), value=shown(task["decided_by_label"], 80) or "—")
-    if correlation := task["correlation_id_label"]:
-        try:
-            url = list_url + Question.url(TaskFilter(correlation_ids=(correlation,)))
-        except ValueError:
-            url = ""
-        yield Fact(label=_("Correlation"), value=shown(correlation, 80), title=shown(correlation, 500), url=url)
-
-
-def _fields(task: dict[str, Any], now: datetime) -> Iterator[Fact]:
-    """Every plain column, for those who want all of it."""
-    yield Fact(label=_("Id"), value=str(task["id"]))
-    for name, label in _MOMENTS.items():
-        value = task[name]
-        yield Fact(label=label, value=moment(value, now) if value else "—", title=value.isoformat() if value else "")
-    yield Fact(label=_("Priority"), value=str(task["priority"]))
-    yield Fact(label=_("Attempts"), value=str(task["attempt"]))
-    yield Fact(label=_("Lost leases"), value=str(task["expiries"]))
-    yield Fact(label=_("When a lease is lost"), value=str(OnExpiry(task["on_expiry"]).label))
-    yield Fact(label=_("Claimed by"), value=shown(task["claimed_by_label"], 500) or "—")
-    yield Fact(label=_("Last change by"), value=shown(task["actor_label"], 500) or "—")
-    yield Fact(label=_("Revision"), value=str(task["revision"]))
-    if task["row_hash"] is not None:
-        yield Fact(label=_("Row hash (SHA-256)"), value=bytes(task["row_hash"]).hex())

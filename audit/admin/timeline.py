@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.jsontree import Tree, tree
@@ -24,11 +25,13 @@ Row = Mapping[str, Any]
 class Moment:
     """One row of the log, as text."""
 
-    id: int
+    anchor: str
+    """Its place on the page, which links name."""
     kind: str
     tone: str
     title: str
     at: str
+    """The time of day, with the date where it is another than that of the row before."""
     exact: str
     iso: str
     since_start: str
@@ -58,13 +61,15 @@ def timeline(log: Sequence[Row], task: Row, now: datetime) -> list[Moment]:
     told = []
     before: datetime | None = None
     for row in log:
-        gap = row["at"] - before if before is not None else timedelta(0)
-        told.append(_moment(row, row["at"] - task["created_at"], gap, now))
-        before = row["at"]
+        at = row["at"]
+        gap = at - before if before is not None else timedelta(0)
+        same_day = before is not None and timezone.localdate(before) == timezone.localdate(at)
+        told.append(_moment(row, at - task["created_at"], gap, clock(at) if same_day else moment(at, now), now))
+        before = at
     return told
 
 
-def _moment(row: Row, since_start: timedelta, gap: timedelta, now: datetime) -> Moment:
+def _moment(row: Row, since_start: timedelta, gap: timedelta, at: str, now: datetime) -> Moment:
     kind = row["kind"]
     if kind == LogKind.TRANSITION:
         tone = row["to_status"]
@@ -76,11 +81,11 @@ def _moment(row: Row, since_start: timedelta, gap: timedelta, now: datetime) -> 
             title = _("Step %(number)s") % {"number": row["step_number"]}
     output = shown(row["output"], 2000)
     return Moment(
-        id=row["id"],
+        anchor=f"log-{row['id']}",
         kind=kind,
         tone=tone,
         title=title,
-        at=clock(row["at"]),
+        at=at,
         exact=moment(row["at"], now),
         iso=row["at"].isoformat(),
         since_start=f"+{span(since_start)}" if since_start >= timedelta(0) else span(since_start),
