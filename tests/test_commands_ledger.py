@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,11 +20,14 @@ from django.db import connection
 
 from audit.ledger import __main__ as offline
 from audit.ledger import keys
+from audit.ledger import publish as publishing
 from audit.ledger.checkpoint import open_checkpoint
 from audit.ledger.merkle import tree_root
 from audit.ledger.note import Signer, generate
+from audit.ledger.seal import begin_epoch
 from audit.ledger.tiles import WIDTH, Nodes, path, width_at
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, LedgerVerification, Task
+from tests.attacked import rebuild, resign
 from tests.factories import sql, task_in
 from tests.ledger import KEY, behind_the_guards, finish
 
@@ -330,6 +334,81 @@ def test_tiles_are_the_tree(tmp_path: Path) -> None:
     run("audit_seal")
     # The full ones stay; those at the edge get a wider one beside them.
     assert "; 1 tiles are new" in run("audit_tiles", tmp_path)[2]
+    # What is published is not looked through again, however much it is: nothing grew.
+    (tmp_path / path(0, 0)).unlink()
+    assert "; 0 tiles are new" in run("audit_tiles", tmp_path)[2]
+    # Without its checkpoint everything is written anew, whatever a run that broke off left there.
+    (tmp_path / path(0, 1)).write_bytes(b"half")
+    (tmp_path / "checkpoint").unlink()
+    assert "; 4 tiles are new" in run("audit_tiles", tmp_path)[2]
+    assert len((tmp_path / path(0, 0)).read_bytes()) == len((tmp_path / path(0, 1)).read_bytes()) == 32 * WIDTH
+
+
+def test_what_is_published_only_grows(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    finish(1)
+    run("audit_seal")
+    newest = LedgerCheckpoint.objects.order_by("size").last()
+    assert newest
+    run("audit_tiles", tmp_path)
+    published = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    size = newest.size
+
+    def refused(told: str) -> None:
+        code, _, err = run("audit_tiles", tmp_path)
+        assert code == 2
+        assert told in err
+        assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == published
+
+    with behind_the_guards():  # an older state, as after a restore
+        sql("DELETE FROM audit_ledger_checkpoint WHERE size = %s", [size])
+        sql("DELETE FROM audit_ledger_leaf WHERE index >= %s", [size // 2])
+        rebuild()
+    refused(f"holds {size} leaves, and the database has signed {size // 2}")
+    batch = begin_epoch("default", [KEY], left_behind=newest.note, reason="restored", actor="cli:bob")
+    refused(f"holds the log {KEY.name!r}, and the database goes on as '{KEY.name}/epoch/2'")
+    assert run("audit_tiles", tmp_path / "2")[0] == 0
+    assert (tmp_path / "2" / "checkpoint").read_text() == batch.note
+    published = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    (tmp_path / "checkpoint").write_text("nonsense")
+    published[tmp_path / "checkpoint"] = b"nonsense"
+    refused("This is no valid signed note")
+
+
+def test_another_tree_than_the_published_one_is_not_published(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    run("audit_tiles", tmp_path)
+    published = (tmp_path / "checkpoint").read_bytes()
+    with behind_the_guards():
+        sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256('x') WHERE index = 2")
+        rebuild()
+    assert "newest checkpoint of the database is not of its tree" in run("audit_tiles", tmp_path)[2]
+    with behind_the_guards():
+        resign(KEY)  # stolen
+    code, _, err = run("audit_tiles", tmp_path)
+    assert code == 2
+    assert "holds another tree of 5 leaves" in err
+    assert (tmp_path / "checkpoint").read_bytes() == published
+
+
+def test_two_that_publish_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    write, between = publishing._write_tiles, []
+
+    def overtaken(*arguments: Any) -> int:
+        monkeypatch.setattr(publishing, "_write_tiles", write)
+        between.append(run("audit_tiles", tmp_path)[0])
+        return write(*arguments)
+
+    # The one that comes first waits in the midst, and the other one is done before it goes on.
+    monkeypatch.setattr(publishing, "_write_tiles", overtaken)
+    monkeypatch.setattr(publishing, "snapshot", lambda using: contextlib.nullcontext())
+    code, _, err = run("audit_tiles", tmp_path)
+    assert (between, code) == ([0], 2)
+    assert "Run it again" in err
 
 
 @pytest.mark.slow

@@ -274,11 +274,23 @@ def test_what_is_half_written_is_taken_away(tmp_path: Path, monkeypatch) -> None
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"kept": "as it was"}
 
 
-def test_what_a_crash_left_behind_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "kept.new").write_text("half")
-    files.replace(tmp_path / "kept", "whole\r\n")
-    assert (tmp_path / "kept").read_bytes() == b"whole\r\n"
-    assert not (tmp_path / "kept.new").exists()
+@pytest.mark.parametrize("write", [files.create, files.replace])
+def test_two_that_write_at_once_each_write_whole(tmp_path: Path, monkeypatch, write) -> None:
+    sync = os.fsync
+
+    def overtaken(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        files.replace(tmp_path / "kept", "the other's")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    if write is files.create:
+        with pytest.raises(FileExistsError):
+            write(tmp_path / "kept", "whole\r\n")
+    else:
+        write(tmp_path / "kept", "whole\r\n")
+    there = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert there == {"kept": b"the other's" if write is files.create else b"whole\r\n"}
 
 
 # The commands

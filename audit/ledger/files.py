@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 __all__ = ["create", "replace"]
@@ -20,8 +21,7 @@ def create(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
         FileExistsError: something is there; it is left alone.
         OSError: it cannot be written; nothing is left behind.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
-    unfinished.unlink(missing_ok=True)
+    unfinished = _unfinished(path)
     _write(unfinished, content, mode)
     try:
         # A link is made whole or not at all, and never in place of something else; a file opened with O_EXCL could
@@ -38,7 +38,7 @@ def create(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
 def replace(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     """Write a file, or exchange what it holds at once; on disk when this returns.
 
-    One writer at a time: `<name>.new` beside it is written first.
+    Of several writers at once each writes whole, and the last one stays.
 
     Args:
         path: the file.
@@ -48,11 +48,19 @@ def replace(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     Raises:
         OSError: it cannot be written; the file is as it was.
     """
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
+    unfinished = _unfinished(path)
     _write(unfinished, content, mode)
-    unfinished.replace(path)
+    try:
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
+
+
+def _unfinished(path: Path) -> Path:
+    # By chance, not by process number: writers in two containers may have the same.
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
 
 
 def _write(path: Path, content: str | bytes, mode: int) -> None:

@@ -6,21 +6,24 @@ Tiles hold hashes alone, of salted rows: what a task said cannot be guessed from
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from audit.exceptions import AuditError
 from audit.ledger import files
 from audit.ledger.checkpoint import Checkpoint
+from audit.ledger.errors import Malformed
 from audit.ledger.merkle import HASH_SIZE
 from audit.ledger.note import Note
 from audit.ledger.rows import snapshot
-from audit.ledger.stored import read_tiles
+from audit.ledger.stored import edge, read_tiles
 from audit.ledger.tiles import HEIGHT, WIDTH, path, width_at
 from audit.models import LedgerCheckpoint
 
 __all__ = ["CannotPublish", "publish"]
 
 _AT_ONCE = 256
+_CHECKPOINT = "checkpoint"
 
 
 class CannotPublish(AuditError):
@@ -32,19 +35,21 @@ class CannotPublish(AuditError):
 
 
 def publish(using: str, directory: Path) -> tuple[int, int]:
-    """Write the newest checkpoint and every tile of its tree that is not there yet.
+    """Write the newest checkpoint and the tiles that its tree has more than the one that is published.
 
-    The checkpoint is exchanged last, so that whoever reads it finds its tiles.
+    The checkpoint is exchanged last, so that whoever reads it finds its tiles. What is published only grows.
 
     Args:
         using: alias of the database; a replica will do.
-        directory: served as it is; made if it is not there.
+        directory: served as it is, of one log alone; made if it is not there. Without a checkpoint in it every tile is
+            written.
 
     Returns:
-        Leaves of the tree, and how many tiles were new.
+        Leaves of the tree, and how many tiles were written.
 
     Raises:
-        CannotPublish: nothing is sealed yet, a tile is missing in the database, or a file cannot be written.
+        CannotPublish: nothing is sealed yet; the directory holds another log, or a tree that the database's does not
+            go on from; a tile is missing in the database; or a file cannot be read or written.
     """
     with snapshot(using):
         signed = (
@@ -52,33 +57,74 @@ def publish(using: str, directory: Path) -> tuple[int, int]:
         )
         if signed is None:
             raise CannotPublish("Nothing is sealed yet. Run manage.py audit_seal.")
-        size = Checkpoint.parse(Note.parse(signed).text).size
         try:
-            written = _write_tiles(using, directory, size)
-            files.replace(directory / "checkpoint", signed, mode=0o644)
+            newest = Checkpoint.parse(Note.parse(signed).text)
+            _insist(using, newest, "The newest checkpoint of the database is not of its tree.")
+            published = _published(directory)
+            if published:
+                _check_growth(using, directory, published, newest)
+            written = _write_tiles(using, directory, published.size if published else 0, newest.size)
+            if _published(directory) != published:
+                raise CannotPublish(f"{directory}: another audit_tiles wrote here meanwhile. Run it again.")
+            files.replace(directory / _CHECKPOINT, signed, mode=0o644)
+        except Malformed as error:
+            raise CannotPublish(f"{error} See manage.py audit_verify.") from error
         except OSError as error:
             raise CannotPublish(f"{error.filename or directory}: {error.strerror}") from error
-    return size, written
+    return newest.size, written
 
 
-def _write_tiles(using: str, directory: Path, size: int) -> int:
+def _published(directory: Path) -> Checkpoint | None:
+    path = directory / _CHECKPOINT
+    try:
+        return Checkpoint.parse(Note.parse(path.read_bytes()).text)
+    except FileNotFoundError:
+        return None
+    except Malformed as error:
+        raise CannotPublish(f"{path}: {error} Find out what it is; without it, all tiles are written anew.") from error
+
+
+def _check_growth(using: str, directory: Path, published: Checkpoint, newest: Checkpoint) -> None:
+    """Insist that a tree is what was published and more."""
+    if published.origin != newest.origin:
+        raise CannotPublish(
+            f"{directory} holds the log {published.origin!r}, and the database goes on as {newest.origin!r}. That is "
+            "another log, as after each new epoch, and needs a directory of its own."
+        )
+    if published.size > newest.size:
+        raise CannotPublish(
+            f"{directory} holds {published.size} leaves, and the database has signed {newest.size}: it is a replica "
+            "that lags, or was set back to an older state. Nothing was published."
+        )
+    _insist(
+        using,
+        published,
+        f"{directory} holds another tree of {published.size} leaves than the database's: one of them was rewritten. "
+        "Keep what is published, it is evidence.",
+    )
+
+
+def _insist(using: str, checkpoint: Checkpoint, otherwise: str) -> None:
+    if edge(using, checkpoint.size).root() != checkpoint.root:
+        raise CannotPublish(f"{otherwise} See manage.py audit_verify.")
+
+
+def _write_tiles(using: str, directory: Path, before: int, size: int) -> int:
     written = 0
-    wanted: list[tuple[int, int]] = []
-    for place in _places(size):
-        if not (directory / path(*place, width_at(*place, size))).exists():
-            wanted.append(place)
-        if len(wanted) == _AT_ONCE:
-            written += _write(using, directory, size, wanted)
-            wanted = []
-    return written + _write(using, directory, size, wanted)
+    places = _grown(before, size)
+    while some := list(islice(places, _AT_ONCE)):
+        written += _write(using, directory, size, some)
+    return written
 
 
-def _places(size: int) -> Iterator[tuple[int, int]]:
-    """Every tile of a tree, by level and index."""
+def _grown(before: int, size: int) -> Iterator[tuple[int, int]]:
+    """Every tile that a tree has, or has wider, than it had with `before` leaves: by level and index."""
     level = 0
     while hashes := size >> HEIGHT * level:
-        for index in range(-(-hashes // WIDTH)):
-            yield level, index
+        had = before >> HEIGHT * level
+        if hashes > had:
+            for index in range(had // WIDTH, -(-hashes // WIDTH)):
+                yield level, index
         level += 1
 
 

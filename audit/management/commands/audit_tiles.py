@@ -17,7 +17,8 @@ class Command(AuditCommand):
 
     help = (
         "Write the newest checkpoint and the tiles of its tree to a folder that a web server can serve as it is "
-        "(C2SP tlog-tiles). They hold hashes of salted rows, no content. Run it again after each sealing."
+        "(C2SP tlog-tiles). They hold hashes of salted rows, no content. Run it again after each sealing: it writes "
+        "what grew. Each epoch is a log of its own and needs a folder of its own."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
