@@ -10,6 +10,7 @@ import django
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, router
+from django.db.models import Model
 from django.forms import Media
 from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -82,6 +83,14 @@ class ReadOnlyAdmin(_ModelAdmin):
         """Whether the person may decide about tasks: with `view_task` and `decide_task`, and only by POST."""
         user, app = request.user, self.opts.app_label
         return user.has_perm(f"{app}.view_task") and user.has_perm(f"{app}.decide_task")
+
+    def sees(self, request: HttpRequest, model: type[Model]) -> bool:
+        """Whether this site has pages of a model, and the person may see them.
+
+        Where not, no page of another model leads there, or tells what only those pages tell.
+        """
+        site = self.admin_site
+        return site.is_registered(model) and site.get_model_admin(model).has_view_permission(request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)

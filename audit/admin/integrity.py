@@ -25,7 +25,15 @@ from audit.admin.reports import FINDINGS, Found, Stored, newest, read, report
 from audit.admin.wording import ago, moment, shown, span
 from audit.ledger.errors import LedgerError
 from audit.ledger.note import Note, to_base64
-from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerVerification, Verdict
+from audit.models import (
+    ExecutionLog,
+    LedgerCheckpoint,
+    LedgerEpoch,
+    LedgerHead,
+    LedgerVerification,
+    Task,
+    Verdict,
+)
 
 __all__ = ["OLD", "LedgerVerificationAdmin", "integrity_url"]
 
@@ -157,9 +165,11 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
         return self.page(request, "", lambda: _note(self.using, object_id))
 
     def _told(self, request: HttpRequest, stored: Stored, now: datetime) -> Told:
-        titles = panel(self.using, partial(_titles, self.using, stored.findings)) if _may_see_tasks(request) else None
+        tasks = self.sees(request, Task)
+        titles = panel(self.using, partial(_titles, self.using, stored.findings)) if tasks else None
         names = titles.value if titles and titles.value else {}
-        rows = [self._finding(each, names) for each in stored.findings]
+        logs = tasks and self.sees(request, ExecutionLog)
+        rows = [self._finding(each, names, tasks, logs) for each in stored.findings]
         bad = stored.first_row
         return Told(
             id=stored.id,
@@ -179,16 +189,16 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
             report_url=self.url("report", stored.id),
         )
 
-    def _finding(self, found: Found, names: dict[UUID | int, str]) -> FindingRow:
+    def _finding(self, found: Found, names: dict[UUID | int, str], tasks: bool, logs: bool) -> FindingRow:
         title = url = ""
         if found.task:
             title = names.get(found.task) or _("task %(id)s") % {"id": found.task.hex[-8:]}
-            url = self.url("change", found.task, model="task")
+            url = self.url("change", found.task, model="task") if tasks else ""
         elif found.log is not None:
             told = names.get(found.log, "")
             number = _("log row %(id)s") % {"id": found.log}
             title = f"{told} ({number})" if told else number
-            url = self.url("change", found.log, model="executionlog")
+            url = self.url("change", found.log, model="executionlog") if logs else ""
         return FindingRow(found=found, title=title, url=url, leaf="" if found.leaf is None else _n(found.leaf))
 
     def _line(self, values: dict[str, Any], now: datetime) -> dict[str, Any]:
@@ -227,10 +237,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
 
 def integrity_url(page: ReadOnlyAdmin, request: HttpRequest) -> str:
     """Link to the Integrity page, for who may see it; empty for the others, and where the site does not have it."""
-    registered = page.admin_site.is_registered(LedgerVerification)
-    if not registered or not request.user.has_perm("audit.view_ledgerverification"):
-        return ""
-    return page.url("changelist", model="ledgerverification")
+    return page.url("changelist", model="ledgerverification") if page.sees(request, LedgerVerification) else ""
 
 
 # Reading, each inside a panel
@@ -306,10 +313,6 @@ def _label(verdict: str) -> str:
 
 def _tone(verdict: str) -> str:
     return TONES.get(verdict, "pending")  # type: ignore[call-overload, no-any-return]  # a str enum
-
-
-def _may_see_tasks(request: HttpRequest) -> bool:
-    return request.user.has_perm("audit.view_task")
 
 
 def _facts(stored: Stored, now: datetime) -> Iterator[Fact]:

@@ -121,10 +121,11 @@ class ExecutionLogAdmin(TailingAdmin):
         asked = _Asked.read(request)
         question, kinds, task = asked.question, asked.kinds, asked.task
         page = turn(_columns(asked.rows(self.using)), ORDER, question.cursor)
-        found = titles(self.using, {each["task_id"] for each in page.rows})
+        tasks = self.sees(request, Task)
+        found = titles(self.using, {each["task_id"] for each in page.rows}) if tasks else {}
         seals = seals_of_log(self.using, [each["id"] for each in page.rows], question.now)
         kept, here = asked.kept, asked.query
-        task_page = self.urls_of("change", model="task")
+        task_page = self.urls_of("change", model="task") if tasks else None
 
         def url(**more: Any) -> str:
             return f"?{urlencode({**here, **more}, doseq=True)}"
@@ -134,7 +135,8 @@ class ExecutionLogAdmin(TailingAdmin):
             "question": question,
             "problems": asked.problems,
             "rows": [
-                _row(each, found, seals[each["id"]], question.now, task_page(each["task_id"])) for each in page.rows
+                _row(each, found, seals[each["id"]], question.now, task_page(each["task_id"]) if task_page else "")
+                for each in page.rows
             ],
             "kinds": [
                 Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
@@ -142,7 +144,7 @@ class ExecutionLogAdmin(TailingAdmin):
             ],
             "ranges": [_with(each, kept) for each in question.ranges()],
             "task": task,
-            "task_url": self.url("change", task, model="task") if task else "",
+            "task_url": self.url("change", task, model="task") if task and tasks else "",
             "task_label": task.hex[-8:] if task else "",
             "without_task": url(task=[]),
             "hidden": [(key, value) for key, values in kept.items() for value in values],
@@ -165,6 +167,8 @@ class ExecutionLogAdmin(TailingAdmin):
         if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
             raise NotThere
         for task in ExecutionLog.objects.using(self.using).filter(pk=int(object_id)).values_list("task_id", flat=True):
+            if not self.sees(request, Task):
+                return HttpResponseRedirect(f"{self.url('changelist')}?task={task}")
             return HttpResponseRedirect(f"{self.url('change', task, model='task')}#log-{int(object_id)}")
         raise NotThere
 
@@ -186,7 +190,7 @@ def _row(values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: dateti
         iso=values["at"].isoformat(),
         title=found.get(task, ""),
         short=task.hex[-8:],
-        url=f"{task_page}#log-{values['id']}",
+        url=f"{task_page}#log-{values['id']}" if task_page else "",
         who=shown(values["who"], 60),
         role=shown(values["role"], 60),
         action=shown(values["name"], 120),

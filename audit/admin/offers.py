@@ -13,6 +13,7 @@ from django.urls import Resolver404, get_script_prefix, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from audit.decisions import Decision, Seen
+from audit.models import Task
 from audit.status import Status
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Offer:
 
 def offer(page: ReadOnlyAdmin, request: HttpRequest, decisions: Sequence[Decision], item: str = "") -> Offer | None:
     """Offer decisions; None to whoever may not decide, and where there is nothing to decide."""
-    if not decisions or not page.has_decide_permission(request):
+    if not decisions or not page.has_decide_permission(request) or not page.sees(request, Task):
         return None
     return Offer(
         url=page.url("decide", model="task"),

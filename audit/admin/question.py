@@ -279,9 +279,9 @@ class Question:
         """The range in words, with the time zone it is told in."""
         name = timezone.get_current_timezone_name()
         start, end = self.start, self.end
-        if start is None and end is None:
-            return _("All time, shown in %(zone)s") % {"zone": name}
         if start is None:
+            if end is None:
+                return _("All time, shown in %(zone)s") % {"zone": name}
             return _("All time until %(end)s, %(zone)s") % {"end": moment(end, self.now), "zone": name}
         return _("%(start)s – %(end)s, %(zone)s") % {  # noqa: RUF001 - an en dash, as ranges are written
             "start": moment(start, self.now),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -107,8 +108,15 @@ class PauseQueueEntryAdmin(ExportingAdmin):
             else:
                 pages[name] = panel(self.using, partial(turn, rows, ORDER, None, _SECTION_SIZE)).value
         keys = {row["task_id"] for page in pages.values() if page for row in page.rows}
-        found = titles(self.using, keys)
+        tasks = self.sees(request, Task)
+        found = titles(self.using, keys) if tasks else {}
+        task_page = self.urls_of("change", model="task") if tasks else None
         only = pages[state] if state else None
+
+        def row(values: dict[str, Any]) -> QueueRow:
+            task = values["task_id"]
+            return _row(values, found.get(task, ""), task_page(task) if task_page else "", now)
+
         return {
             "title": _("Pause queue"),
             "now": now,
@@ -121,7 +129,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
                     for name, (title, _text) in STATES.items()
                 ),
             ],
-            "sections": [self._section(name, page, found, now) for name, page in pages.items()],
+            "sections": [_section(name, page, row) for name, page in pages.items()],
             "empty": all(page is not None and not page.rows for page in pages.values()),
             "newer": _link(state, before=only.before) if only and only.before else "",
             "older": _link(state, after=only.after) if only and only.after else "",
@@ -143,47 +151,51 @@ class PauseQueueEntryAdmin(ExportingAdmin):
             raise NotThere
         entries = PauseQueueEntry.objects.using(self.using).filter(pk=int(object_id))
         for task in entries.values_list("task_id", flat=True):
+            if not self.sees(request, Task):
+                return HttpResponseRedirect(self.url("changelist"))
             return HttpResponseRedirect(f"{self.url('change', task, model='task')}#pause")
         raise NotThere
 
-    def _section(self, state: str, page: Page | None, found: dict[Any, str], now: datetime) -> Section:
-        title, text = STATES[state]
-        return Section(
-            state=state,
-            title=title,
-            text=text,
-            rows=[self._row(each, found, now) for each in page.rows] if page else [],
-            url=f"?state={state}",
-            more=bool(page and page.after),
-            degraded=page is None,
-        )
 
-    def _row(self, values: dict[str, Any], found: dict[Any, str], now: datetime) -> QueueRow:
-        task = values["task_id"]
-        lease = values["lease_expires_at"]
-        due = values["due_at"]
-        return QueueRow(
-            id=values["id"],
-            title=found.get(task, ""),
-            short=task.hex[-8:],
-            url=f"{self.url('change', task, model='task')}#pause",
-            reason=values["reason"],
-            reason_label=str(PauseReason(values["reason"]).label),
-            note=shown(values["words"], 200),
-            age=span(now - values["paused_at"]),
-            paused=moment(values["paused_at"], now),
-            paused_iso=values["paused_at"].isoformat(),
-            paused_by=shown(values["who"], 60),
-            overdue=now - values["paused_at"] > OVERDUE,
-            due="" if values["held"] else ago(due, now),
-            due_exact=moment(due, now),
-            due_iso=due.isoformat(),
-            held=values["held"],
-            priority=values["priority"],
-            lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
-            worker=shown(values["worker"], 60),
-            pick=pick(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
-        )
+def _section(state: str, page: Page | None, row: Callable[[dict[str, Any]], QueueRow]) -> Section:
+    title, text = STATES[state]
+    return Section(
+        state=state,
+        title=title,
+        text=text,
+        rows=[row(each) for each in page.rows] if page else [],
+        url=f"?state={state}",
+        more=bool(page and page.after),
+        degraded=page is None,
+    )
+
+
+def _row(values: dict[str, Any], title: str, task_page: str, now: datetime) -> QueueRow:
+    task = values["task_id"]
+    lease = values["lease_expires_at"]
+    due = values["due_at"]
+    return QueueRow(
+        id=values["id"],
+        title=title,
+        short=task.hex[-8:],
+        url=f"{task_page}#pause" if task_page else "",
+        reason=values["reason"],
+        reason_label=str(PauseReason(values["reason"]).label),
+        note=shown(values["words"], 200),
+        age=span(now - values["paused_at"]),
+        paused=moment(values["paused_at"], now),
+        paused_iso=values["paused_at"].isoformat(),
+        paused_by=shown(values["who"], 60),
+        overdue=now - values["paused_at"] > OVERDUE,
+        due="" if values["held"] else ago(due, now),
+        due_exact=moment(due, now),
+        due_iso=due.isoformat(),
+        held=values["held"],
+        priority=values["priority"],
+        lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
+        worker=shown(values["worker"], 60),
+        pick=pick(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
+    )
 
 
 def _state(request: HttpRequest) -> tuple[str, list[str]]:

@@ -138,7 +138,9 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "timeline": moments,
         "segments": spent,
         "log_is_cut": len(log) > LOG_ROWS,
-        "log_url": f"{page.url('changelist', model='executionlog')}?task={key}&since=all",
+        "log_url": f"{page.url('changelist', model='executionlog')}?task={key}&since=all"
+        if page.sees(request, ExecutionLog)
+        else "",
         "documents": list(_documents(task, log[:LOG_ROWS], now)),
         "entry": told(entry, now) if entry else None,
         "decide": about_one(page, request, task, entry),

@@ -34,7 +34,7 @@ from audit.admin.task import detail_context, raw
 from audit.admin.wording import ago, moment, shown, span
 from audit.failures import failure_class
 from audit.filters import TaskFilter
-from audit.models import Task
+from audit.models import PauseQueueEntry, Task
 from audit.status import FINISHED, FailureClass, Status
 
 __all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
@@ -135,7 +135,7 @@ class TaskAdmin(TailingAdmin):
             "facets": facets(question, {**counts, **(errors.value or {})}),
             "facets_note": _facets_note(counted.value, errors.value or {}, most),
             "facets_degraded": counted.degraded or errors.degraded,
-            "views": _views(question, self.url("changelist", model="pausequeueentry")),
+            "views": _views(question, self._queue_url(request)),
             "rows": rows,
             "decide": offer(self, request, ON_TASKS),
             "empty_table": empty_table,
@@ -147,6 +147,9 @@ class TaskAdmin(TailingAdmin):
             "exports": self.export_links(list(question.hidden())),
             "live": self.live(list(question.hidden()), page, question.now) if page.first and not question.end else None,
         }
+
+    def _queue_url(self, request: HttpRequest) -> str:
+        return self.url("changelist", model="pausequeueentry") if self.sees(request, PauseQueueEntry) else ""
 
     def _all_statuses(self, question: Question) -> dict[str, int] | None:
         """Count what the filter of statuses leaves out, when there is one and the rest is cheap to find."""
@@ -235,7 +238,7 @@ def _views(question: Question, queue_url: str) -> list[Link]:
         _("Integrity problems"): TaskFilter(seals=("failed",)),
     }
     views = [Link(label=name, url=question.url(each), chosen=question.asked == each) for name, each in asked.items()]
-    return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")]
+    return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")] if queue_url else views
 
 
 def _who(name: str, question: Question) -> Link | None:
