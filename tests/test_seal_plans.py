@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 
 from audit.ledger import seal as sealer
-from audit.models import ExecutionLog, Task
+from audit.ledger.verify.unsealed import _WAITING, backlog
+from audit.models import ExecutionLog, LedgerHead, Task
 from tests import filling
 from tests.factories import sql
 from tests.ledger import finish, sealed
@@ -78,3 +79,15 @@ def test_an_import_in_one_transaction_is_walked_through_once(read: Counter[str],
     finish(1)
     assert sealed().sealed == 5
     assert read.total() < 60, read
+
+    # What waits is counted by the same indexes.
+    finish(1)
+    [head] = LedgerHead.objects.all()
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = on")
+        assert backlog(cursor, head).count == 5
+        cursor.execute(f"EXPLAIN {_WAITING}", [str(head.low_xid)] * 2)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert all(index in plan for index in INDEXES), plan
+    assert "Seq Scan on audit_task" not in plan
+    assert "Seq Scan on audit_executionlog" not in plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from audit.ledger.note import generate
 from audit.ledger.seal import CannotSeal, begin_epoch, seal
 from audit.ledger.verify import CannotVerify, verify
 from audit.ledger.verify.findings import MAX_FINDINGS, Code
+from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerCheckpoint, LedgerHead, Task
 from auditproj.embedded.server import Server
 from tests import servers
@@ -91,6 +93,19 @@ def test_rows_that_wait_are_counted_and_their_own_hash_is_checked(victim: Base) 
     with behind_the_guards():
         fit_hash(TASK_V1, first.pk)
     assert codes(verified()) == []
+
+
+def test_what_was_imported_waits_since_then(victim: Base) -> None:
+    past = datetime(2023, 1, 1, tzinfo=UTC)
+    Task.objects.bulk_record(
+        [{"action": "old", "status": "completed", "created_at": past, "started_at": past, "finished_at": past}]
+    )
+    [task] = Task.objects.filter(action="old")
+    assert task.finished_at == past
+    head = LedgerHead.objects.get()
+    with connection.cursor() as cursor:
+        waiting = backlog(cursor, head)
+    assert waiting.oldest == verified().oldest_unsealed == task.recorded_at
 
 
 def test_many_findings_are_counted_and_told_in_bounds(victim: Base) -> None:

@@ -41,7 +41,7 @@ WHERE log.id > %s AND NOT EXISTS (SELECT FROM audit_ledger_leaf AS leaf WHERE le
 ORDER BY log.id LIMIT %s
 """
 _WAITING = """
-SELECT count(*), min(finished_at) FROM audit_task AS task
+SELECT count(*), min(greatest(recorded_at, finished_at)) FROM audit_task AS task
 WHERE task.finished_xid >= %s::xid8
     AND NOT EXISTS (SELECT FROM audit_ledger_leaf AS leaf WHERE leaf.task_id = task.id)
 UNION ALL
@@ -118,8 +118,9 @@ class _Waiting:
         self._findings = findings
         self._where = where
         names = [column.name for column in form.columns]
-        # The transaction is the last column of each form.
-        self._at = names.index("finished_at" if form is TASK_V1 else "at")
+        # The later one is when a task became what it is: what was imported may have finished years before.
+        written = ("recorded_at", "finished_at") if form is TASK_V1 else ("at",)
+        self._written = [names.index(each) for each in written]
 
     def read(self, query: str, after: Any, key_of: Callable[[bytes], Any]) -> None:
         """Read all of them, ids first."""
@@ -138,7 +139,7 @@ class _Waiting:
             whole = False
         if not whole:
             self._findings.add(Code.ROW_TAMPERED, f"{told} yet, and is not what its row_hash says.", **self._where(key))
-        xid, at = values[-1], values[self._at]
+        xid = values[-1]  # the last column of each form
         if xid is None or int.from_bytes(xid, "big") < self._low:
             self._findings.add(
                 Code.ROW_INSERTED,
@@ -147,9 +148,9 @@ class _Waiting:
             )
             return
         self.count += 1
-        if at is not None:
-            moment = int.from_bytes(at, "big", signed=True)
-            self.oldest = moment if self.oldest is None else min(self.oldest, moment)
+        written = [int.from_bytes(at, "big", signed=True) for each in self._written if (at := values[each]) is not None]
+        if written:
+            self.oldest = max(written) if self.oldest is None else min(self.oldest, max(written))
 
 
 def _moment(microseconds: int) -> datetime:
