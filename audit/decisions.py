@@ -22,7 +22,7 @@ from audit.exceptions import InvalidValue, OwnRequest, StaleTask
 from audit.models import PauseQueueEntry, Task
 from audit.status import Status
 
-__all__ = ["MAX_REASON", "Decision", "Seen", "decide"]
+__all__ = ["MAX_REASON", "Decision", "Seen", "carry_out", "decide"]
 
 MAX_REASON = 2000
 """How many characters a reason may have."""
@@ -141,7 +141,7 @@ def decide(
     validation.label("actor", actor)
     validation.label("reason", reason, max_length=MAX_REASON)
     if what == Decision.DEFER:
-        validation.moment("until", until)
+        _ahead(until)
     db = using or router.db_for_write(Task)
     with transaction.atomic(using=db), _waiting(db, patience):
         # Task first, then entry: the order in which the verbs and the triggers take them.
@@ -152,35 +152,64 @@ def decide(
         _as_seen(seen, task, entry)
         if what.lets_run and task.requested_by == actor and not conf.settings().DECIDE_OWN:
             raise OwnRequest(task.pk, actor)
-        return _done(what, task, entry, reason, actor, until, db)
+        return carry_out(what, task, entry, reason=reason, actor=actor, until=until, using=db)
 
 
-def _done(
+def carry_out(
     what: Decision,
     task: Task,
     entry: PauseQueueEntry | None,
+    *,
     reason: str,
     actor: str,
-    until: datetime | None,
-    db: str,
+    until: datetime | timedelta | None = None,
+    using: str,
 ) -> Task:
+    """Do what was decided about rows that were just read, and write why; inside a transaction of the caller's.
+
+    Args:
+        what: the decision.
+        task: the task; of a decision about its entry no more than its key is needed.
+        entry: its pause entry, where the decision is about one.
+        reason: why; empty where nobody said it, and then no note is written.
+        actor: who decides.
+        until: with `defer`, when the entry becomes due, or in what time.
+        using: the alias to write through.
+
+    Returns:
+        The task; that of a decision that moved it is equal to its row.
+
+    Raises:
+        TaskFrozen, IllegalTransition, StaleTask: the status rules have no such step.
+        InvalidValue: a reason or a moment that cannot be stored, or a moment that is past.
+    """
     if what == Decision.REJECT:
-        task.reject(reason=reason, actor=actor, using=db)
+        task.reject(reason=reason, actor=actor, using=using)
         return task
     detail = {"decision": str(what)}
     if entry is None:
-        task.approve(actor=actor, using=db)
+        task.approve(actor=actor, using=using)
     elif what == Decision.CANCEL:
-        return entry.cancel(reason=reason, actor=actor, using=db)
+        return entry.cancel(reason=reason, actor=actor, using=using)
     elif what == Decision.RESUME:
-        task = entry.resume(actor=actor, using=db)
+        task = entry.resume(actor=actor, using=using)
     elif what == Decision.HOLD:
-        entry.hold(actor=actor, using=db)
-    elif until is not None:
-        entry.defer(until, actor=actor, using=db)
-        detail["until"] = until.isoformat()
-    task.note(reason, detail=detail, actor=actor, using=db)
+        entry.hold(actor=actor, using=using)
+    else:
+        entry.defer(_ahead(until), actor=actor, using=using)
+        detail["until"] = entry.due_at.isoformat()
+    if reason:
+        task.note(reason, detail=detail, actor=actor, using=using)
     return task
+
+
+def _ahead(until: object) -> datetime | timedelta:
+    if isinstance(until, timedelta):
+        return validation.span("until", until)
+    moment = validation.moment("until", until)
+    if validation.is_past(moment):
+        raise InvalidValue("until", moment, "is past; to let it go on now, resume it")
+    return moment
 
 
 def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:

@@ -132,6 +132,11 @@ def moment(field: str, value: object) -> datetime:
     return value
 
 
+def is_past(value: datetime) -> bool:
+    """Whether a moment can no longer be waited for."""
+    return value <= datetime.now(UTC)
+
+
 def identifier(field: str, value: object) -> UUID:
     """Return `value` as a UUIDv7.
 

@@ -675,6 +675,28 @@ def test_tables_that_are_missing_make_a_page_that_says_what_to_run(decider: Clie
     assert "python manage.py migrate audit" in text_of(response)
 
 
+def test_tables_that_go_missing_before_it_is_confirmed_make_such_a_page_too(decider: Client) -> None:
+    item = token(requested())
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_task RENAME TO gone")
+    response = decider.post(URL, sent("approve", item))
+    assert response.status_code == 503
+    assert "python manage.py migrate audit" in text_of(response)
+
+
+def test_what_is_slow_to_name_is_decided_all_the_same(decider: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_args: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)")
+
+    monkeypatch.setattr("audit.admin.decide.titles", slow)
+    task = requested(summary="nameless")
+    response = decider.post(URL, sent("approve", token(task)), follow=True)
+    task.refresh_from_db()
+    assert task.status == "approved"
+    assert f"“{task.pk.hex[-8:]}”: approved." in text_of(response)
+
+
 def test_an_address_for_decisions_that_is_looked_at_says_so(decider: Client) -> None:
     response = decider.get(URL)
     assert (response.status_code, response["Allow"]) == (405, "POST")

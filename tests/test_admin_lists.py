@@ -525,6 +525,21 @@ def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> N
     assert Task.objects.count() == 0
 
 
+_REPLAYED = "DO $$ BEGIN RAISE 'conflict with recovery' USING ERRCODE = '{}'; END $$"
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+def test_a_standby_that_would_not_wait_is_slow_and_no_failure(viewer, monkeypatch, caplog, state) -> None:
+    task_in("paused")
+    with monkeypatch.context() as patched:
+        _slow(patched, "audit.admin.tasks.turn", _REPLAYED.format(state))
+        assert viewer.get(TASKS).status_code == 503
+    _slow(monkeypatch, "audit.admin.queue.turn", _REPLAYED.format(state))
+    response = viewer.get(QUEUE)
+    assert "This part took too long" in text_of(response)
+    assert caplog.text.count("A panel of the audit browser failed") == 0
+
+
 @pytest.mark.parametrize("statement", ["SELECT pg_sleep(5)", "SELECT 1/0"])
 def test_a_panel_that_fails_or_is_slow_says_so_and_the_page_stays(viewer, monkeypatch, caplog, statement) -> None:
     task_in("paused")

@@ -139,15 +139,16 @@ class TestDecisions:
         assert (out, err) == (f"{queue['held'].pk}: resumed (task {queue['held'].task_id}, deploy)\n", "")
         assert status_of(queue["held"]) == "approved"
         log = ExecutionLog.objects.of(queue["held"].task_id)
-        assert [(row.to_status, row.actor, row.output_summary) for row in log][-2:] == [
-            ("approved", "carol", ""),
-            (None, "carol", "Resumed: monday came"),
+        # As a decision in the admin writes it.
+        assert [(row.to_status, row.actor, row.output_summary, row.detail) for row in log][-2:] == [
+            ("approved", "carol", "", None),
+            (None, "carol", "monday came", {"decision": "resume"}),
         ]
 
     def test_hold(self, queue):
         run("hold", str(queue["due"].task_id))
         assert PauseQueueEntry.objects.get(pk=queue["due"].pk).held
-        assert not ExecutionLog.objects.of(queue["due"].task_id).filter(output_summary__startswith="Held").exists()
+        assert not ExecutionLog.objects.of(queue["due"].task_id).filter(detail__decision="hold").exists()
 
     def test_defer(self, queue):
         before = timezone.now()
@@ -157,14 +158,17 @@ class TestDecisions:
             assert not entry.held
             assert timedelta(minutes=29) < entry.due_at - before < timedelta(minutes=31)
         assert out.count(": deferred, due ") == 2
-        run("defer", str(queue["due"].pk), "--until", "2099-01-01T00:00:00Z")
+        run("defer", str(queue["due"].pk), "--until", "2099-01-01T00:00:00Z", "--reason", "when I am old")
+        note = ExecutionLog.objects.of(queue["due"].task_id).last()
+        assert note.output_summary == "when I am old"
+        assert note.detail == {"decision": "defer", "until": "2099-01-01T00:00:00+00:00"}
         assert PauseQueueEntry.objects.get(pk=queue["due"].pk).due_at.year == 2099
 
     def test_cancel(self, queue):
         run("cancel", queue["due"].task_id.hex[:24], "--reason", "not needed")
         task = Task.objects.get(pk=queue["due"].task_id)
         assert (task.status, task.outcome["output_summary"]) == ("rejected", "not needed")
-        assert not ExecutionLog.objects.of(task).filter(output_summary__startswith="Cancelled").exists()
+        assert not ExecutionLog.objects.of(task).filter(kind="note").exclude(output_summary="").exists()
 
     def test_a_person_overrules_a_worker(self, queue):
         run("resume", str(queue["leased"].pk))
@@ -228,6 +232,7 @@ class TestDecisions:
         (("resume",), "required: ID"),
         (("defer", "1"), "required: --until"),
         (("defer", "1", "--until", "12"), "'12' is no time; write .* or a span from now such as 24h"),
+        (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; to let it go on now: audit_queue resume"),
         (("hold", "1", "--actor", " "), "must not be empty"),
         (("hold", "1", "--reason", "a\0b"), "NUL"),
         (("hold", "1", "--database", "nowhere"), "no database of this project"),

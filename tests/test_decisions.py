@@ -165,8 +165,8 @@ def test_what_cannot_be_stored_or_meant_is_refused_before_anything_is_sent(wrong
         decide(given.pop("decision"), seen(task), **given)
 
 
-@pytest.mark.parametrize("until", [None, timezone.now().replace(tzinfo=None), "tomorrow"])
-def test_a_deferral_needs_a_moment(until: object) -> None:
+@pytest.mark.parametrize("until", [None, timezone.now().replace(tzinfo=None), "tomorrow", timezone.now()])
+def test_a_deferral_needs_a_moment_that_lies_ahead(until: object) -> None:
     task = task_in("paused")
     with unchanged(task), pytest.raises(InvalidValue):
         decide("defer", seen(task), reason="x", until=until, actor="bob")

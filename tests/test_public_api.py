@@ -12,7 +12,7 @@ PUBLIC = {
     "audit": ["record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
-    "audit.decisions": ["Decision", "MAX_REASON", "Seen", "decide"],
+    "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
     "audit.exceptions": [
         "AppendOnly",
         "AuditError",

@@ -23,7 +23,7 @@ from django.views.generic import RedirectView
 from audit import conf
 from audit.admin.panels import NOT_MIGRATED, TOO_SLOW, reading, sqlstate
 
-__all__ = ["NotThere", "ReadOnlyAdmin"]
+__all__ = ["NotThere", "ReadOnlyAdmin", "json_file"]
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -38,6 +38,19 @@ Build = Callable[[], "dict[str, Any] | HttpResponseBase"]
 
 class NotThere(Exception):
     """Nothing in the database answers to this address."""
+
+
+def json_file(text: str, name: str) -> HttpResponse:
+    """Answer with a JSON document exactly as PostgreSQL wrote it, to look at or to keep.
+
+    Args:
+        text: the document.
+        name: what a file of it is called, without `.json`.
+    """
+    response = HttpResponse(text, content_type="application/json; charset=utf-8")
+    response["Content-Disposition"] = f'inline; filename="{name}.json"'
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -172,15 +185,23 @@ class ReadOnlyAdmin(_ModelAdmin):
         except NotThere:
             return self.problem(request, 404, "missing", alias)
         except DatabaseError as error:
-            state = sqlstate(error)
-            if state == TOO_SLOW:
-                return self.problem(request, 503, "slow", alias)
-            if state in NOT_MIGRATED:
-                return self.problem(request, 503, "migrate", alias)
-            raise
+            return self.unread(request, error, alias)
         if isinstance(context, HttpResponseBase):
             return cast(HttpResponse, context)  # or a streaming one, which Django takes wherever it takes this
         return TemplateResponse(request, template, {**self.frame(request), **context, **(extra or {})})
+
+    def unread(self, request: HttpRequest, error: DatabaseError, using: str) -> HttpResponse:
+        """Say why a database could not be read.
+
+        Raises:
+            DatabaseError: the error itself, where it is none that a page has words for.
+        """
+        state = sqlstate(error)
+        if state in TOO_SLOW:
+            return self.problem(request, 503, "slow", using)
+        if state in NOT_MIGRATED:
+            return self.problem(request, 503, "migrate", using)
+        raise error
 
     def problem(
         self, request: HttpRequest, status: int, problem: str, using: str = "", *, told: str = "", **options: Any

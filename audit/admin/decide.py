@@ -10,7 +10,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import messages
@@ -26,7 +28,7 @@ from audit import validation
 from audit.admin.ballot import Item, items, why_not
 from audit.admin.log import titles
 from audit.admin.offers import way_back
-from audit.admin.panels import sqlstate
+from audit.admin.panels import panel, sqlstate
 from audit.admin.wording import moment, shown
 from audit.decisions import MAX_REASON, Decision, Seen, decide
 from audit.exceptions import AuditError, InvalidValue
@@ -44,7 +46,8 @@ _FEW = 5
 """Up to this many plans are shown unfolded."""
 _PATIENCE = timedelta(seconds=5)
 _SHORTEST_PATIENCE = timedelta(milliseconds=100)
-_BUSY = frozenset({"55P03", "40P01", "57014"})  # lock not available, deadlock, cancelled by a time limit
+# Lock not available, deadlock, not serializable, cancelled by a time limit.
+_BUSY = frozenset({"55P03", "40P01", "40001", "57014"})
 
 _logger = logging.getLogger("audit.admin")
 
@@ -198,7 +201,7 @@ class DeferForm(ReasonForm):
             validation.moment("until", value)
         except InvalidValue as error:
             raise forms.ValidationError(error.problem) from None
-        if value <= timezone.now():
+        if validation.is_past(value):
             raise forms.ValidationError(_("That time is past; to let it go on now, resume it."))
         return value
 
@@ -240,7 +243,13 @@ def receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     form = kind(request.POST)
     if not form.is_valid():
         return _confirmation(page, request, ballot, form)
-    return _answer(page, request, ballot, _carry_out(page, request, ballot, form.cleaned_data))
+    primary = router.db_for_write(Task)
+    try:
+        # Nothing depends on what tasks are called: what is slow to name is decided all the same.
+        found = panel(primary, partial(titles, primary, {seen.task for seen in ballot.seen})).value or {}
+    except DatabaseError as error:
+        return page.unread(request, error, primary)
+    return _answer(page, request, ballot, _carry_out(page, request, ballot, form.cleaned_data, found))
 
 
 def _in_an_hour() -> datetime:
@@ -279,11 +288,10 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
 
 
 def _carry_out(
-    page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, given: Mapping[str, Any]
+    page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, given: Mapping[str, Any], found: Mapping[UUID, str]
 ) -> list[tuple[Seen, Told]]:
     """Decide item by item; what cannot be done is told and leaves the others alone."""
     primary, me, now = router.db_for_write(Task), request.user.get_username(), timezone.now()
-    found = titles(primary, {seen.task for seen in ballot.seen})
     patience = max(_PATIENCE / len(ballot.seen), _SHORTEST_PATIENCE)
     told = []
     for seen in ballot.seen:

@@ -29,7 +29,8 @@ LIST_MS = 1500
 PANEL_MS = 400
 """How long one panel may take, in milliseconds."""
 
-TOO_SLOW = "57014"
+# Cancelled by the time limit or, on a standby, because the replay of the primary's changes would not wait for it.
+TOO_SLOW = frozenset({"57014", "40001", "40P01"})
 NOT_MIGRATED = frozenset({"42P01", "42703"})
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
     except DatabaseError as error:
         if sqlstate(error) in NOT_MIGRATED:
             raise
-        if sqlstate(error) != TOO_SLOW:
+        if sqlstate(error) not in TOO_SLOW:
             _logger.warning("A panel of the audit browser failed: %s", error)
         return Panel(degraded=True)
     return Panel(value=value)

@@ -13,7 +13,7 @@ from django.db import connections
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from audit.admin.base import NotThere
+from audit.admin.base import NotThere, json_file
 from audit.admin.wording import shown
 from audit.ledger.verify.findings import Code
 
@@ -134,10 +134,7 @@ def report(using: str, object_id: str) -> HttpResponse:
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT report::text FROM audit_ledger_verification WHERE id = %s", [key])
         for (text,) in cursor.fetchall():
-            response = HttpResponse(text, content_type="application/json; charset=utf-8")
-            response["Content-Disposition"] = f'inline; filename="verification-{key}.json"'
-            response["X-Content-Type-Options"] = "nosniff"
-            return response
+            return json_file(text, f"verification-{key}")
     raise NotThere
 
 

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from audit.admin.base import NotThere
+from audit.admin.base import NotThere, json_file
 from audit.admin.facts import LABELS, PLAIN, facts, fields
 from audit.admin.integrity import integrity_url
 from audit.admin.jsontree import LIMIT, Tree, tree
@@ -170,10 +170,7 @@ def raw(using: str, object_id: str) -> HttpResponse:
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT row_to_json(task)::text FROM audit_task AS task WHERE id = %s", [key])
         for (text,) in cursor.fetchall():
-            response = HttpResponse(text, content_type="application/json; charset=utf-8")
-            response["Content-Disposition"] = f'inline; filename="task-{key}.json"'
-            response["X-Content-Type-Options"] = "nosniff"
-            return response
+            return json_file(text, f"task-{key}")
     raise NotThere
 
 

@@ -1,7 +1,7 @@
 """`manage.py audit_queue`: what is paused, and the decisions about it."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit import validation
+from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.filters.lookup import find_entry
@@ -133,10 +134,15 @@ class Command(AuditCommand):
             try:
                 with transaction.atomic(using=using):
                     entry = find_entry(text, using)
-                    _verbs(entry, name, reason or "", options.get("until"), using)[verb]()
-                    # A cancelled task has its reason as its outcome already.
-                    if reason and verb != "cancel":
-                        entry.task.note(f"{_DONE[verb].capitalize()}: {reason}", actor=name, using=using)
+                    carry_out(
+                        Decision(verb),
+                        entry.task,
+                        entry,
+                        reason=reason or "",
+                        actor=name,
+                        until=options.get("until"),
+                        using=using,
+                    )
             except AuditError as error:
                 refused += 1
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
@@ -154,17 +160,6 @@ class Command(AuditCommand):
         if refused:
             raise CommandError(f"{refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
         return FINE
-
-
-def _verbs(
-    entry: PauseQueueEntry, name: str, reason: str, until: datetime | timedelta | None, using: str
-) -> dict[str, Callable[[], object]]:
-    return {
-        "resume": lambda: entry.resume(actor=name, using=using),
-        "hold": lambda: entry.hold(actor=name, using=using),
-        "defer": lambda: entry.defer(until or timedelta(0), actor=name, using=using),
-        "cancel": lambda: entry.cancel(reason=reason, actor=name, using=using),
-    }
 
 
 def _in_order(
@@ -219,6 +214,9 @@ def _label(value: str) -> str:
 
 def _ahead(value: str) -> datetime | timedelta:
     try:
-        return parse_when("until", value)
+        when = parse_when("until", value)
     except InvalidFilter as error:
         raise ArgumentTypeError(f"{error.value!r} {error.problem.replace('back from', 'from')}") from None
+    if isinstance(when, datetime) and validation.is_past(when):
+        raise ArgumentTypeError(f"{value!r} is past; to let it go on now: audit_queue resume")
+    return when
