@@ -19,7 +19,7 @@ from audit.admin.reports import FINDINGS, LABELS
 from audit.ledger import proof
 from audit.ledger.note import generate
 from audit.ledger.seal import begin_epoch
-from audit.ledger.verify import keep
+from audit.ledger.verify import keep, keep_unchecked
 from audit.ledger.verify.findings import Code
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, LedgerVerification, PauseQueueEntry, Task
 from tests.factories import sql, task_in
@@ -356,6 +356,23 @@ def test_a_verification_that_did_not_end_well_makes_nothing_verified(viewer: Cli
     text = text_of(viewer.get(page_of(task)))
     assert "Sealed" in text
     assert "Sealed and verified" not in text
+
+
+@apart
+def test_a_verification_that_could_not_check_says_why_and_takes_no_finding_back(viewer: Client) -> None:
+    changed, fine = finish(2)
+    sealed()
+    with behind_the_guards():
+        sql("UPDATE audit_task SET summary = 'other' WHERE id = %s", [changed.pk])
+    kept()
+    before = badges(viewer)
+    assert before == {changed.pk: "failed", fine.pk: "unclear"}
+    keep_unchecked("default", "cli:ops", timezone.now(), "/kept: there is no such directory")
+    text = text_of(viewer.get(PAGE))
+    assert "Could not check as verified" in text or "Could not check" in text
+    assert "/kept: there is no such directory" in text
+    assert badges(viewer) == before
+    assert [row.id for row in viewer.get(f"{TASKS}?seal=failed").context_data["rows"]] == [changed.pk]
 
 
 @apart

@@ -23,7 +23,7 @@ from audit.ledger import keys
 from audit.ledger import publish as publishing
 from audit.ledger.checkpoint import open_checkpoint
 from audit.ledger.merkle import tree_root
-from audit.ledger.note import Signer, generate
+from audit.ledger.note import KeyKind, Signer, generate
 from audit.ledger.seal import begin_epoch
 from audit.ledger.tiles import WIDTH, Nodes, path, width_at
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, LedgerVerification, Task
@@ -253,6 +253,56 @@ def test_verify_needs_a_key_and_says_so() -> None:
     assert "LEDGER_VERIFIERS" in err
     assert run("audit_verify", "--key", "nonsense")[0] == 2
     assert not LedgerVerification.objects.exists()
+
+
+@pytest.mark.parametrize("count", [0, 200], ids=["a short report", "more than a pipe holds"])
+def test_a_reader_that_leaves_changes_neither_the_code_nor_what_is_stored(count: int) -> None:
+    finish(1)
+    Task.objects.bulk_record([{"action": "ping", "status": "completed"} for _ in range(count)])
+    run("audit_seal")
+    with behind_the_guards():
+        sql("UPDATE audit_task SET decided_by = 'eve'")
+    name = connection.settings_dict["NAME"]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1"}
+    code = (
+        "import sys; from django.conf import settings; settings.DATABASES['default']['NAME'] = sys.argv[1]; "
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'audit_verify', '--format', 'json', '--key', sys.argv[2]])"
+    )
+    line = '"$0" -c "$1" "$2" "$3" | head -c 10; echo " ${PIPESTATUS[0]}"'
+    done = subprocess.run(
+        ["bash", "-c", line, sys.executable, code, name, VKEY],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ('{"verdict" 1\n', "")
+    assert LedgerVerification.objects.get().verdict == "tampering"
+
+
+def test_what_could_not_be_checked_is_stored_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    nowhere = tmp_path / "nowhere"
+    assert run("audit_verify", "--key", VKEY, "--checkpoints", nowhere)[0] == 2
+    stored = LedgerVerification.objects.get()
+    assert (stored.verdict, stored.report["problem"]) == (
+        "unchecked",
+        f"{nowhere}: there is no such directory; audit_seal --checkpoints DIR makes it",
+    )
+    assert run("audit_verify", "--key", VKEY, "--checkpoints", nowhere, "--no-store")[0] == 2
+    assert LedgerVerification.objects.count() == 1
+
+
+def test_a_witness_key_is_not_taken_for_the_logs() -> None:
+    finish(1)
+    run("audit_seal")
+    witness = generate(KEY.name, KeyKind.COSIGNATURE)
+    for command in ("audit_verify", "audit_prove"):
+        code, _, err = run(command, *(["x"] if command == "audit_prove" else []), "--key", str(witness.verifier))
+        assert code == 2
+        assert f"--key: {witness.verifier.label} is a witness's key" in err
 
 
 def test_verify_stores_nothing_when_told_so() -> None:

@@ -14,12 +14,12 @@ from django.db import connection, connections
 from audit.ledger import checkpoint as checkpoints
 from audit.ledger.canonical import LOG_V1, TASK_V1
 from audit.ledger.checkpoint import Checkpoint
-from audit.ledger.note import generate
+from audit.ledger.note import KeyKind, generate
 from audit.ledger.seal import CannotSeal, begin_epoch, seal
-from audit.ledger.verify import CannotVerify, verify
+from audit.ledger.verify import CannotVerify, leaves, verify
 from audit.ledger.verify.findings import MAX_FINDINGS, Code
 from audit.ledger.verify.unsealed import backlog
-from audit.models import LedgerCheckpoint, LedgerHead, Task
+from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification, Task
 from auditproj.embedded.server import Server
 from tests import servers
 from tests.attacked import Base, copied, fit_hash, fit_leaf, rebuild, resign
@@ -131,6 +131,31 @@ def test_progress_is_told(victim: Base) -> None:
 def test_keys_must_be_of_one_log(victim: Base, keys: list[Any]) -> None:
     with pytest.raises(CannotVerify, match="of one name"):
         verify("default", keys)
+
+
+def test_the_key_must_be_a_logs(victim: Base) -> None:
+    witness = generate(KEY.name, KeyKind.COSIGNATURE)
+    with pytest.raises(CannotVerify, match="is a witness's key"):
+        verify("default", [witness.verifier])
+
+
+def test_a_verification_that_breaks_is_no_tampering_and_hides_none(
+    victim: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> bytes:
+        raise TypeError("cannot be hashed")
+
+    monkeypatch.setattr(leaves, "wire_hash", breaks)
+    with pytest.raises(CannotVerify, match="TypeError: cannot be hashed"):
+        verified()
+    assert command() == 2
+    [stored] = LedgerVerification.objects.all()
+    assert (stored.verdict, "cannot be hashed" in stored.report["problem"]) == ("unchecked", True)
+    sql("ALTER TABLE audit_task DISABLE TRIGGER audit_task_10_guard")
+    report = verified()
+    assert codes(report) == ["guard_off"]
+    assert "TypeError: cannot be hashed" in report.not_covered[0]
+    assert command() == 1
 
 
 def test_a_migration_whose_record_is_gone_is_not_passed_over(victim: Base) -> None:

@@ -285,7 +285,7 @@ INSERTED = {
         "ALTER TABLE audit_executionlog ALTER xid DROP NOT NULL",
         FORGED_STEP.format('{"id": 90001, "xid": null}', "$step"),
         new_hashes_of := (lambda _: fit_hash(LOG_V1, 90001)),
-        found="row_inserted",
+        found="schema_changed row_inserted",
     ),
     "now, with a wrong hash": does(COPIED_NOW, COPIED_LOGS_NOW, found="row_tampered"),
     "now, with a wrong hash, and sealed": does(COPIED_NOW, COPIED_LOGS_NOW, seal_on, found="row_tampered"),
@@ -473,6 +473,21 @@ SCHEMA = {
         "ALTER TABLE audit_task DROP CONSTRAINT audit_task_services_flat",
         "ALTER TABLE audit_task ALTER services_touched DROP DEFAULT, ALTER services_touched TYPE text USING '{}'",
         found="schema_changed guard_off row_tampered",
+    ),
+    "a column that may be NULL, with NULL in it": does(
+        "ALTER TABLE audit_ledger_checkpoint ALTER note DROP NOT NULL",
+        "UPDATE audit_ledger_checkpoint SET note = NULL",
+        found="schema_changed",
+    ),
+    "a root that is NULL": does(
+        "ALTER TABLE audit_ledger_checkpoint ALTER root DROP NOT NULL",
+        "UPDATE audit_ledger_checkpoint SET root = NULL",
+        found="schema_changed",
+    ),
+    "a leaf's task that is no UUID": does(
+        "ALTER TABLE audit_ledger_leaf DROP CONSTRAINT audit_ledger_leaf_one_row",
+        "ALTER TABLE audit_ledger_leaf ALTER task_id TYPE text",
+        found="schema_changed guard_off",
     ),
     "a column of one's own": does("ALTER TABLE audit_task ADD COLUMN approved boolean", found="schema_changed"),
     "a table replaced by a view": does(

@@ -21,9 +21,10 @@ class Flaw:
     """One thing that is not as this app installed it."""
 
     kind: str
-    """`table-missing`, `table-replaced`, `row-security`, `column-missing`, `column-retyped`, `column-unknown`,
-    `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-late`, `function-missing`,
-    `function-changed`, `function-config`, `function-public`, `check-missing`, `check-unproven` or `rule`."""
+    """`table-missing`, `table-replaced`, `row-security`, `column-missing`, `column-retyped` (or NULL is allowed),
+    `column-unknown`, `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-late`,
+    `function-missing`, `function-changed`, `function-config`, `function-public`, `check-missing`, `check-unproven` or
+    `rule`."""
     table: str
     """The table concerned; empty for a function."""
     name: str

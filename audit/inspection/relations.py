@@ -23,8 +23,13 @@ WHERE c.oid IN (
     SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name))::oid FROM pg_catalog.unnest(%s::text[]) AS name)
 ORDER BY 1
 """
+# From PostgreSQL 18 on a NOT NULL may be one that older rows need not keep (NOT VALID).
 _COLUMNS = """
-SELECT c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)
+SELECT c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) || CASE
+    WHEN a.attnotnull AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_constraint n
+        WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum] AND NOT n.convalidated)
+    THEN ' NOT NULL' ELSE '' END
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid IN (
     SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name))::oid FROM pg_catalog.unnest(%s::text[]) AS name)
@@ -63,7 +68,8 @@ def inspect_relations(alias: str) -> list[Flaw]:
         return []  # an older state has its own tables, which nobody kept
     expected = {
         model._meta.db_table: {
-            str(field.column): _type(field.db_type(connection) or "") for field in model._meta.concrete_fields
+            str(field.column): _type(field.db_type(connection) or "") + ("" if field.null else " NOT NULL")
+            for field in model._meta.concrete_fields
         }
         for model in kept_models()
     }
@@ -189,8 +195,11 @@ def _columns(expected: dict[str, dict[str, str]], relations: list[Any], columns:
     found: dict[str, dict[str, str]] = {table: {} for table, *_ in relations}
     for table, column, kind in columns:
         found[table][column] = kind
+    tables = {table for table, kind, *_ in relations if kind == "r"}
     for table, has in found.items():
         wanted = expected[table]
+        if table not in tables:  # a view's columns know no NOT NULL
+            wanted = {column: kind.removesuffix(" NOT NULL") for column, kind in wanted.items()}
         for column in wanted.keys() | has.keys():
             told = _column(table, column, wanted.get(column), has.get(column))
             if told:

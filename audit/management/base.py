@@ -36,7 +36,8 @@ class AuditCommand(BaseCommand):
     """Base of the commands: `run` does the work and returns an exit code, or raises an error of this app.
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
-    with a message, or an `AuditError` or `LedgerError`, which ends with 2 (an `Unproven` with 1).
+    with a message, or an `AuditError` or `LedgerError`, which ends with 2 (an `Unproven` with 1). When what reads the
+    output leaves early (`| head`), it ends with `outcome`, or with 2 while that is not known.
     """
 
     requires_system_checks = ()
@@ -44,6 +45,9 @@ class AuditCommand(BaseCommand):
     """What follows the command's name in its usage, where listing every option would bury the error below it."""
     exits = "0 fine, 1 found a problem, 2 could not do it"
     """What the exit codes mean, for `--help`."""
+
+    outcome: int | None = None
+    """The exit code, once `run` knows it: it holds even if nobody reads the rest of what is told."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
@@ -60,11 +64,11 @@ class AuditCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and turn what can go wrong into one message and an exit code."""
         try:
-            code = self.run(**options)
+            code = self.outcome = self.run(**options)
             self.stdout.flush()
         except BrokenPipeError:
             self._reader_left()
-            return
+            raise SystemExit(UNABLE if self.outcome is None else self.outcome) from None
         except KeyboardInterrupt:
             self.stderr.write("Stopped.")
             raise SystemExit(130) from None

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from audit import conf
 from audit.ledger.errors import InvalidKey
 from audit.ledger.exported import Exports
-from audit.ledger.note import Verifier
+from audit.ledger.note import KeyKind, Verifier
 from audit.management.base import UNABLE
 
 __all__ = ["add_checkpoints", "add_keys", "exports", "read_file", "verifiers"]
@@ -56,9 +56,12 @@ def verifiers(given: Iterable[str], *, needed: bool = True) -> tuple[Verifier, .
 
 def _parsed(key: str, place: str) -> Verifier:
     try:
-        return Verifier.parse(key)
+        verifier = Verifier.parse(key)
     except InvalidKey as error:
         raise InvalidKey(f"{place}: {error}") from None
+    if verifier.kind is not KeyKind.ED25519:
+        raise InvalidKey(f"{place}: {verifier.label} is a witness's key, and a log's key is needed.")
+    return verifier
 
 
 def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) -> Exports | None:

@@ -15,7 +15,7 @@ __all__ = ["NEWEST", "named_by_verification"]
 NEWEST = r"""
 last AS MATERIALIZED (
     SELECT verdict, size, finished_at, report -> 'findings' AS findings
-    FROM audit_ledger_verification ORDER BY finished_at DESC, id DESC LIMIT 1
+    FROM audit_ledger_verification WHERE verdict <> 'unchecked' ORDER BY finished_at DESC, id DESC LIMIT 1
 ), finding AS MATERIALIZED (
     SELECT told.place,
         told.finding ->> 'code' AS code,
@@ -33,8 +33,8 @@ last AS MATERIALIZED (
     GROUP BY 1
 )
 """
-"""Common table expressions: `last`, the newest stored verification; `finding`, what it found about single rows, in its
-order; `blamed`, each task that it names, itself or by a row of its log, with the first code.
+"""Common table expressions: `last`, the newest stored verification that could check; `finding`, what it found about
+single rows, in its order; `blamed`, each task that it names, itself or by a row of its log, with the first code.
 
 A report holds at most `audit.ledger.verify.findings.MAX_FINDINGS` findings of a code, so all of this is bounded.
 """

@@ -17,7 +17,7 @@ from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
 from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
-from audit.ledger.note import Verifier
+from audit.ledger.note import KeyKind, Verifier
 from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
@@ -25,7 +25,7 @@ from audit.ledger.verify.leaves import Leaves, Progress
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
 
-__all__ = ["CannotVerify", "keep", "verify"]
+__all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
 
 
 class CannotVerify(AuditError):
@@ -56,15 +56,45 @@ def verify(
         What was found and what was not looked at. Memory does not grow with the table.
 
     Raises:
-        CannotVerify: no keys, keys of several logs, or migrations of this app that are not recorded as applied.
+        CannotVerify: no keys, keys of several logs, a witness's key, migrations of this app that are not recorded as
+            applied, or a failure of the verification itself that nothing found before explains.
+        CannotExport: a checkpoint that was kept outside cannot be read.
         django.db.Error: the database cannot be read.
     """
+    for each in verifiers:
+        if each.kind is not KeyKind.ED25519:
+            raise CannotVerify(
+                f"{each.label} is a witness's key, and a log's key is needed: audit_keygen printed it. Witnesses' "
+                "signatures are checked with python -m audit.ledger checkpoint FILE --key VKEY --witness VKEY."
+            )
     names = {each.name for each in verifiers}
     if len(names) != 1:
         told = ", ".join(sorted(names)) or "none"
         raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {told}.")
     started = timezone.now()
     findings = Findings()
+    try:
+        return _verified(using, names.pop(), verifiers, exported, progress, started, findings)
+    except AuditError:
+        raise
+    except Exception as error:
+        # Whoever can change the tables can make what reads them fail; that must not hide what was found until then.
+        if findings:
+            return _unreadable(started, findings, error)
+        if isinstance(error, Error):
+            raise
+        raise CannotVerify(f"The verification failed: {type(error).__name__}: {error}") from error
+
+
+def _verified(
+    using: str,
+    name: str,
+    verifiers: Sequence[Verifier],
+    exported: Iterable[Exported] | None,
+    progress: Progress | None,
+    started: datetime,
+    findings: Findings,
+) -> Report:
     with snapshot(using) as (raw, cursor):
         # What was not applied is not expected to be there: removing the record must not make a guard unexpected.
         if lacking := [name for name in shipped_migrations() if name not in applied_migrations(using)]:
@@ -73,21 +103,15 @@ def verify(
                 "been applied before, find out who removed the record."
             )
         findings.extend(map(_finding, inspect(using)))
-        explained = bool(findings.counts.keys() & {Code.RELATION_REPLACED, Code.SCHEMA_CHANGED})
         pin_search_path(cursor)
-        try:
-            head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
-                id=1, epoch=1, size=0, frontier=b"", low_xid=0, system_identifier=""
-            )
-            wanted = expected(using, names.pop(), verifiers, exported, findings)
-            leaves = Leaves(using, raw, wanted, findings, progress)
-            leaves.read()
-            leaves.tree.end(head)
-            left = look_for_unsealed(raw, cursor, head, findings)
-        except Error as error:
-            if not explained:
-                raise
-            return _unreadable(started, findings, error)
+        head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
+            id=1, epoch=1, size=0, frontier=b"", low_xid=0, system_identifier=""
+        )
+        wanted = expected(using, name, verifiers, exported, findings)
+        leaves = Leaves(using, raw, wanted, findings, progress)
+        leaves.read()
+        leaves.tree.end(head)
+        left = look_for_unsealed(raw, cursor, head, findings)
     return Report(
         started_at=started,
         size=leaves.tree.size,
@@ -120,6 +144,35 @@ def keep(report: Report, using: str, actor: str) -> LedgerVerification:
     )
 
 
+def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -> LedgerVerification:
+    """Store for the browser that a verification could not be made.
+
+    Args:
+        using: alias of a database that can be written to.
+        actor: who wanted to verify.
+        started_at: when.
+        problem: why it could not, in words.
+    """
+    report = {
+        "verdict": Verdict.UNCHECKED.value,
+        "started_at": started_at.isoformat(),
+        "problem": problem,
+        "findings": [],
+        "counts": {},
+        "covered": {},
+        "not_covered": [f"Everything: {problem}"],
+    }
+    return LedgerVerification.objects.using(using).create(
+        started_at=started_at,
+        verdict=Verdict.UNCHECKED,
+        size=0,
+        unsealed=0,
+        oldest_unsealed=None,
+        report=report,
+        actor=actor,
+    )
+
+
 _FLAWS = {
     "table-missing": Code.RELATION_REPLACED,
     "table-replaced": Code.RELATION_REPLACED,
@@ -138,8 +191,10 @@ def _counts(findings: Findings) -> dict[str, int]:
     return {code.value: findings.counts[code] for code in Code if findings.counts[code]}
 
 
-def _unreadable(started: datetime, findings: Findings, error: Error) -> Report:
+def _unreadable(started: datetime, findings: Findings, error: Exception) -> Report:
     told = str(error).partition("\n")[0]
+    if not isinstance(error, Error):
+        told = f"{type(error).__name__}: {told}"
     return Report(
         started_at=started,
         size=0,
@@ -149,7 +204,7 @@ def _unreadable(started: datetime, findings: Findings, error: Error) -> Report:
         covered={},
         unsealed=0,
         oldest_unsealed=None,
-        not_covered=[f"Every row: the tables cannot be read as they are now ({told})."],
+        not_covered=[f"What was not read: the tables cannot be read as they are now ({told})."],
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db import DatabaseError, router
+from django.db import Error, router
+from django.utils import timezone
 
+from audit.exceptions import AuditError
 from audit.filters import add_database
-from audit.ledger.verify import keep, verify
+from audit.ledger.note import Verifier
+from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
@@ -38,21 +42,30 @@ class Command(AuditCommand):
         self.add_format(parser, "text", "json")
 
     def run(self, **options: Any) -> int:
-        """Verify, tell, and store the result."""
-        kept = exports(options, make=False)
-        report = verify(
-            options["database"],
-            verifiers(options["key"]),
-            exported=None if kept is None else kept.read(),
-            progress=self._progress(),
-        )
+        """Verify, store the result, and tell it: a reader that leaves early must not take it away."""
+        keys, started = verifiers(options["key"]), timezone.now()
+        try:
+            report = self._verified(keys, options)
+        except (AuditError, Error) as error:
+            problem = str(error).partition("\n")[0]
+            self._store(options, lambda using: keep_unchecked(using, os_user(), started, problem))
+            raise
+        self.outcome = FINE if report.intact else FAILED
+        self._store(options, lambda using: keep(report, using, os_user()))
         if options["format"] == "json":
             self.json(report.as_json())
         else:
             self._tell(report)
-        if not options["no_store"]:
-            self._store(report, options["database"])
-        return FINE if report.intact else FAILED
+        return self.outcome
+
+    def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
+        kept = exports(options, make=False)
+        return verify(
+            options["database"],
+            keys,
+            exported=None if kept is None else kept.read(),
+            progress=self._progress(),
+        )
 
     def _progress(self) -> Any:
         if not self.stderr.isatty():
@@ -67,12 +80,14 @@ class Command(AuditCommand):
 
         return show
 
-    def _store(self, report: Report, alias: str) -> None:
+    def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
+        if options["no_store"]:
+            return
         # A replica verifies as well as its primary, and the result belongs where it can be written.
-        for using in dict.fromkeys((alias, router.db_for_write(LedgerVerification))):
+        for using in dict.fromkeys((options["database"], router.db_for_write(LedgerVerification))):
             try:
-                keep(report, using, os_user())
-            except DatabaseError as error:
+                store(using)
+            except Error as error:
                 problem = str(error).partition("\n")[0]
             else:
                 return
