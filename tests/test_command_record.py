@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from audit import record
-from audit.exceptions import InvalidValue
+from audit.exceptions import AuditError, InvalidValue
 from audit.models import Task
 from audit.recording import Recording
 from audit.recording.running import Ended, describe, run, run_recorded
@@ -383,6 +383,60 @@ def test_as_a_call_without_a_database(monkeypatch: pytest.MonkeyPatch, capfd: py
     assert capfd.readouterr().out == "ran\n"
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"REDACT_PATTERNS": ["("]},
+        {"OUTPUT_TAIL_BYTES": "many"},
+        {"RECORD_USING": "nowhere"},
+        {"RECORD_LEASE_SECONDS": 0},
+        {"NO_SUCH": 1},
+    ],
+    ids=lambda broken: next(iter(broken)),
+)
+def test_as_a_call_with_settings_that_cannot_be(
+    settings: Any, broken: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings.AUDIT = broken
+    with pytest.raises(CommandError, match=r"\(|many|nowhere|0|NO_SUCH") as caught:
+        call_command("audit_record", "--", "echo", "ran")
+    assert caught.value.returncode == 2
+    assert "ran\n" not in capfd.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        call_command("audit_record", "--best-effort", "--", "sh", "-c", "echo ran; exit 3")
+    out, err = capfd.readouterr()
+    assert (out, ended.value.code) == ("ran\n", 3)
+    assert "is run without being recorded: sh" in err
+    with pytest.raises(SystemExit) as ended:
+        call_command("audit_record", "--best-effort", "--", "/nowhere/at-all")
+    assert ended.value.code == 127
+    assert "/nowhere/at-all: No such file" in capfd.readouterr().err
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("broken", ["settings", "pipes"])
+def test_what_fails_before_the_first_look_leaves_nothing_running(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    begun: list[int] = []
+    popen = subprocess.Popen
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, **options)
+        begun.append(process.pid)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", counted)
+    if broken == "settings":
+        settings.AUDIT = {"OUTPUT_TAIL_BYTES": "many"}
+    else:
+        monkeypatch.setattr("selectors.DefaultSelector", lambda: 1 / 0)
+    with pytest.raises((AuditError, ZeroDivisionError)):
+        run(["sleep", "60"])
+    assert len(begun) == (broken == "pipes")
+    assert not [pid for pid in begun if Path(f"/proc/{pid}").exists()]
+
+
 def test_as_a_call_whose_end_cannot_be_stored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -423,7 +477,7 @@ def test_an_error_of_ours_leaves_no_command_behind(monkeypatch: pytest.MonkeyPat
         eventually((tmp_path / "pid").read_text)
         raise ZeroDivisionError
 
-    monkeypatch.setattr("audit.recording.running._Pipes.pump", broken)
+    monkeypatch.setattr("audit.recording.pipes.Pipes.pump", broken)
     (tmp_path / "pid").touch()
     with pytest.raises(ZeroDivisionError):
         run_recorded(record("x"), ["sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 60"])

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import logging
 import os
-import selectors
 import shlex
 import signal
 import subprocess
@@ -29,14 +28,25 @@ from typing import Any
 
 from django.db import Error, connections
 
-from audit import conf
+from audit import conf, redaction
 from audit.exceptions import AuditError, InvalidValue
 from audit.failures import storable
 from audit.recording.block import Recording
+from audit.recording.pipes import Pipes
 from audit.redaction import redact_text
 from audit.resources import ChildMeter
 
-__all__ = ["FORWARDED", "NOT_EXECUTABLE", "NOT_FOUND", "TIMED_OUT", "Ended", "describe", "run", "run_recorded"]
+__all__ = [
+    "FORWARDED",
+    "NOT_EXECUTABLE",
+    "NOT_FOUND",
+    "TIMED_OUT",
+    "Ended",
+    "describe",
+    "run",
+    "run_recorded",
+    "run_unrecorded",
+]
 
 logger = logging.getLogger("audit")
 
@@ -51,10 +61,6 @@ _DRAIN_SECONDS = 1.0
 _KILL_AFTER_SECONDS = 10.0
 _FIRST_LOOK_SECONDS = 0.01
 _LOOK_SECONDS = 1.0
-_UNWOKEN_SECONDS = 0.05
-_CHUNK = 65536
-# Read beyond the tail that is kept, so that a secret at its cut is still recognised.
-_MARGIN = 8192
 _STORE_AGAIN_AFTER_SECONDS = (1.0, 2.0, 4.0)
 
 
@@ -88,7 +94,7 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
         `NOT_EXECUTABLE`.
 
     Raises:
-        InvalidValue, NotDurable, django.db.Error: the record could not be begun; nothing was run.
+        AuditError, django.db.Error: the record could not be begun; nothing was run.
     """
     task = recording.begin()
     using = task._state.db or "default"
@@ -132,7 +138,55 @@ def run(
 
     Raises:
         InvalidValue: no command, or a timeout that is not positive.
+        AuditError: `AUDIT` says what cannot be, and nothing was run.
     """
+    limit = conf.settings().OUTPUT_TAIL_BYTES
+    redaction.check()
+    ran = _run(argv, timeout, environment, out, err, limit)
+    return _ended(argv, ran) if isinstance(ran, _Ran) else _not_started(argv, ran)
+
+
+def run_unrecorded(argv: Sequence[str], *, timeout: float | None = None) -> int:
+    """Run a command and pass its output through, whatever `AUDIT` says; nothing is kept.
+
+    Args:
+        argv: the program and its arguments.
+        timeout: seconds after which it is ended.
+
+    Returns:
+        The exit status, as `run_recorded` tells it.
+
+    Raises:
+        InvalidValue: no command, or a timeout that is not positive.
+    """
+    ran = _run(argv, timeout, None, 1, 2, 0)
+    return ran.status if isinstance(ran, _Ran) else _status_of(ran)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """A command that was run: its exit code, or the signal's number below zero."""
+
+    code: int
+    timed_out: bool
+    received: Sequence[str]
+    pipes: Pipes
+    resources: dict[str, Any]
+
+    @property
+    def status(self) -> int:
+        return TIMED_OUT if self.timed_out else self.code if self.code >= 0 else 128 - self.code
+
+
+def _run(
+    argv: Sequence[str],
+    timeout: float | None,
+    environment: dict[str, str] | None,
+    out: int,
+    err: int,
+    limit: int,
+) -> _Ran | OSError:
+    """Run a command and keep `limit` bytes of what it says; an error when it could not be started."""
     if not argv or not argv[0]:
         raise InvalidValue("command", list(argv), "is empty")
     if timeout is not None and not timeout > 0:
@@ -149,50 +203,56 @@ def run(
                 process_group=0 if apart else None,
             )
         except OSError as error:
-            ended = _not_started(argv, error)
             # The command cannot say it, and a cron job that stays silent looks fine.
             with contextlib.suppress(OSError):
-                os.write(err, f"{ended.outcome['output_summary']}\n".encode(errors="backslashreplace"))
-            return ended
-        meter.started()
-        forwarding.to(process.pid)
-        with _Pipes(process, out, err) as pipes:
-            try:
+                os.write(err, f"{_problem(argv, error)}\n".encode(errors="backslashreplace"))
+            return error
+        try:
+            meter.started()
+            forwarding.to(process.pid)
+            with Pipes(process, out, err, limit) as pipes:
                 resources, status, timed_out = _wait(process.pid, pipes, meter, forwarding, timeout)
-            except BaseException:
-                forwarding.send(signal.SIGKILL)
+        except BaseException:
+            forwarding.send(signal.SIGKILL)
+            with process:  # closes what it wrote to
                 process.wait()
                 raise
         # Popen would wait once more.
         process.returncode = os.waitstatus_to_exitcode(status)
-    return _ended(argv, process.returncode, timed_out, forwarding.received, pipes, resources)
+    return _Ran(
+        code=process.returncode,
+        timed_out=timed_out,
+        received=forwarding.received,
+        pipes=pipes,
+        resources=resources,
+    )
+
+
+def _status_of(error: OSError) -> int:
+    return NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+
+
+def _problem(argv: Sequence[str], error: OSError) -> str:
+    return storable(f"{argv[0]}: {error.strerror}")
 
 
 def _not_started(argv: Sequence[str], error: OSError) -> Ended:
-    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
-    status = NOT_FOUND if missing else NOT_EXECUTABLE
+    status = _status_of(error)
     outcome: dict[str, Any] = {
         "success": False,
         "command": describe(argv),
         "exit_status": status,
-        "error_type": "CommandNotFound" if missing else "CommandNotExecutable",
-        "output_summary": storable(f"{argv[0]}: {error.strerror}"),
+        "error_type": "CommandNotFound" if status == NOT_FOUND else "CommandNotExecutable",
+        "output_summary": _problem(argv, error),
     }
     return Ended(status=status, outcome=outcome, resources=None)
 
 
-def _ended(
-    argv: Sequence[str],
-    code: int,
-    timed_out: bool,
-    received: Sequence[str],
-    pipes: _Pipes,
-    resources: dict[str, Any],
-) -> Ended:
-    status = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
-    error_type = "Timeout" if timed_out else "Signal" if code < 0 else "ExitStatus" if code else None
+def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
+    code, status = ran.code, ran.status
+    error_type = "Timeout" if ran.timed_out else "Signal" if code < 0 else "ExitStatus" if code else None
     killed_by = _signal_name(-code) if code < 0 else None
-    tails = {name: pipes.tail(name) for name in ("stdout", "stderr")}
+    tails = {name: ran.pipes.tail(name) for name in ("stdout", "stderr")}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
     ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
     outcome: dict[str, Any] = {
@@ -204,16 +264,16 @@ def _ended(
     }
     if killed_by:
         outcome["signal"] = killed_by
-    if received:
-        outcome["signals_forwarded"] = list(received)
+    if ran.received:
+        outcome["signals_forwarded"] = list(ran.received)
     for name, tail in tails.items():
         outcome[name] = tail
-        outcome[f"{name}_bytes"] = pipes.seen(name)
-    return Ended(status=status, outcome=outcome, resources=resources)
+        outcome[f"{name}_bytes"] = ran.pipes.seen(name)
+    return Ended(status=status, outcome=outcome, resources=ran.resources)
 
 
 def _wait(
-    pid: int, pipes: _Pipes, meter: ChildMeter, forwarding: _Forwarding, timeout: float | None
+    pid: int, pipes: Pipes, meter: ChildMeter, forwarding: _Forwarding, timeout: float | None
 ) -> tuple[dict[str, Any], int, bool]:
     """Pump output until the child has ended and its output has come.
 
@@ -285,101 +345,6 @@ class _Forwarding:
         self.received.append(_signal_name(number))
         if self._group or number != signal.SIGINT:
             self.send(number)
-
-
-class _Pipes:
-    """Reads the child's two pipes, passes on what comes, and keeps the end of each."""
-
-    def __init__(self, process: subprocess.Popen[bytes], out: int, err: int) -> None:
-        self._limit = conf.settings().OUTPUT_TAIL_BYTES
-        self._kept: dict[str, bytearray] = {}
-        self._bytes: dict[str, int] = {}
-        self._selector = selectors.DefaultSelector()
-        for name, pipe, to in (("stdout", process.stdout, out), ("stderr", process.stderr, err)):
-            self._kept[name] = bytearray()
-            self._bytes[name] = 0
-            self._selector.register(pipe, selectors.EVENT_READ, (name, to))  # type: ignore[arg-type]
-        self._open = 2
-        # Wakes `pump` when the child ends; where there is none, `pump` returns often instead.
-        self._pidfd: int | None = None
-        with contextlib.suppress(AttributeError, OSError):
-            self._pidfd = os.pidfd_open(process.pid)
-            self._selector.register(self._pidfd, selectors.EVENT_READ)
-
-    def __enter__(self) -> _Pipes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for key in list(self._selector.get_map().values()):
-            if key.data:
-                self._close(key.fileobj)
-        self._selector.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-
-    @property
-    def open(self) -> bool:
-        """Whether more output may come."""
-        return self._open > 0
-
-    def pump(self, timeout: float) -> None:
-        """Wait so long, in seconds, for output or the child's end, and pass on what is there."""
-        if self._pidfd is None:
-            timeout = min(timeout, _UNWOKEN_SECONDS)
-        for key, _ in self._selector.select(timeout):
-            if not key.data:
-                continue
-            name, to = key.data
-            data = os.read(key.fd, _CHUNK)
-            if not data or not _written(to, data):
-                # Ended; or nobody reads any more, which the child learns as it would without us.
-                self._close(key.fileobj)
-            self._bytes[name] += len(data)
-            kept = self._kept[name]
-            kept += data
-            if len(kept) > 4 * (self._limit + _MARGIN):
-                del kept[: -(self._limit + _MARGIN)]
-
-    def ignore_end(self) -> None:
-        """Be woken by output alone from now on."""
-        if self._pidfd is not None:
-            self._selector.unregister(self._pidfd)
-
-    def seen(self, name: str) -> int:
-        """How many bytes came."""
-        return self._bytes[name]
-
-    def tail(self, name: str) -> str:
-        """The end of what came: at most OUTPUT_TAIL_BYTES of it as UTF-8, redacted; what is no text is replaced."""
-        kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
-        text = redact_text(storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
-        encoded = text.encode()
-        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
-
-    def _close(self, pipe: Any) -> None:
-        self._open -= 1
-        self._selector.unregister(pipe)
-        pipe.close()
-
-
-def _written(to: int, data: bytes) -> bool:
-    """Write all of it; false when nobody reads there, or nothing more fits."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(to, view) :]
-        except BlockingIOError:
-            time.sleep(0.01)
-        except OSError:
-            return False
-    return True
-
-
-def _decoded(data: bytes, *, cut: bool) -> str:
-    if cut:  # perhaps inside a character: what continues one without its beginning is left out
-        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
-        data = data[start:]
-    return data.decode("utf-8", "replace")
 
 
 def _last_line(text: str) -> str:

@@ -10,9 +10,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 
 from audit.exceptions import AuditError, InvalidValue, NotDurable
+from audit.failures import storable
 from audit.management.base import UNABLE, AuditCommand, os_user
-from audit.recording import record
-from audit.recording.running import describe, run, run_recorded
+from audit.recording import Recording, record
+from audit.recording.running import describe, run_recorded, run_unrecorded
 
 
 class Command(AuditCommand):
@@ -57,24 +58,40 @@ class Command(AuditCommand):
         argv = options["argv"][1:] if options["argv"][:1] == ["--"] else options["argv"]
         if not argv:
             raise CommandError("Name the command to run: audit_record [options] -- CMD …", returncode=UNABLE)
-        command = describe(argv)
-        recording = record(
+        try:
+            return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"])
+        except (AuditError, Error, ImproperlyConfigured) as error:
+            if not options["best_effort"] or _is_misuse(error, options):
+                self.note(f"The command was not run, because it could not be recorded: {_told(argv)}")
+                raise
+            self.note(f"{str(error).strip()}\nThe command is run without being recorded: {_told(argv)}")
+        return run_unrecorded(argv, timeout=options["timeout"])
+
+    def _recording(self, argv: list[str], options: dict[str, Any]) -> Recording:
+        return record(
             options["action"] or describe([Path(argv[0]).name])[:100],
-            summary=options["summary"] or command,
+            summary=options["summary"] or describe(argv),
             services=options["service"],
             actor=options["actor"] or os_user(),
             parent=options["parent"] or os.environ.get("AUDIT_TASK_ID") or None,
             correlation_id=options["correlation_id"],
             using=options["database"],
         )
-        try:
-            return run_recorded(recording, argv, timeout=options["timeout"])
-        except (AuditError, Error, ImproperlyConfigured) as error:
-            if not options["best_effort"] or isinstance(error, InvalidValue | NotDurable):
-                self.note(f"The command was not run, because it could not be recorded: {command}")
-                raise
-            self.note(f"{str(error).strip()}\nThe command is run without being recorded: {command}")
-        return run(argv, timeout=options["timeout"]).status
+
+
+def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:
+    """Whether the command line is wrong, and not the settings or the database."""
+    if isinstance(error, InvalidValue):
+        return error.field != "lease" and (error.field != "using" or bool(options["database"]))
+    return isinstance(error, NotDurable)
+
+
+def _told(argv: list[str]) -> str:
+    """The command as one may show it: without arguments when nobody knows what is secret in them."""
+    try:
+        return describe(argv)
+    except AuditError:
+        return f"{storable(Path(argv[0]).name)} …"
 
 
 def _seconds(text: str) -> float:

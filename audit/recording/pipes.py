@@ -1,0 +1,122 @@
+"""What a command writes: passed on as it comes, and its end kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import time
+from typing import Any
+
+from audit.failures import storable
+from audit.redaction import redact_text
+
+__all__ = ["Pipes"]
+
+_UNWOKEN_SECONDS = 0.05
+_CHUNK = 65536
+# Read beyond the tail that is kept, so that a secret at its cut is still recognised.
+_MARGIN = 8192
+
+
+class Pipes:
+    """Reads a child's two pipes, passes on what comes, and keeps the end of each.
+
+    Args:
+        process: the child, with both outputs piped.
+        out: the file descriptor its standard output goes to.
+        err: the file descriptor its standard error goes to.
+        limit: bytes of each that `tail` gives at most.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], out: int, err: int, limit: int) -> None:
+        self._limit = limit
+        self._kept: dict[str, bytearray] = {}
+        self._bytes: dict[str, int] = {}
+        self._selector = selectors.DefaultSelector()
+        for name, pipe, to in (("stdout", process.stdout, out), ("stderr", process.stderr, err)):
+            self._kept[name] = bytearray()
+            self._bytes[name] = 0
+            self._selector.register(pipe, selectors.EVENT_READ, (name, to))  # type: ignore[arg-type]
+        self._open = 2
+        # Wakes `pump` when the child ends; where there is none, `pump` returns often instead.
+        self._pidfd: int | None = None
+        with contextlib.suppress(AttributeError, OSError):
+            self._pidfd = os.pidfd_open(process.pid)
+            self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def __enter__(self) -> Pipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.data:
+                self._close(key.fileobj)
+        self._selector.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+    @property
+    def open(self) -> bool:
+        """Whether more output may come."""
+        return self._open > 0
+
+    def pump(self, timeout: float) -> None:
+        """Wait so long, in seconds, for output or the child's end, and pass on what is there."""
+        if self._pidfd is None:
+            timeout = min(timeout, _UNWOKEN_SECONDS)
+        for key, _ in self._selector.select(timeout):
+            if not key.data:
+                continue
+            name, to = key.data
+            data = os.read(key.fd, _CHUNK)
+            if not data or not _written(to, data):
+                # Ended; or nobody reads any more, which the child learns as it would without us.
+                self._close(key.fileobj)
+            self._bytes[name] += len(data)
+            kept = self._kept[name]
+            kept += data
+            if len(kept) > 4 * (self._limit + _MARGIN):
+                del kept[: -(self._limit + _MARGIN)]
+
+    def ignore_end(self) -> None:
+        """Be woken by output alone from now on."""
+        if self._pidfd is not None:
+            self._selector.unregister(self._pidfd)
+
+    def seen(self, name: str) -> int:
+        """How many bytes came."""
+        return self._bytes[name]
+
+    def tail(self, name: str) -> str:
+        """The end of what came: at most the limit, as UTF-8, redacted; what is no text is replaced."""
+        kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
+        text = redact_text(storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
+        encoded = text.encode()
+        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
+
+    def _close(self, pipe: Any) -> None:
+        self._open -= 1
+        self._selector.unregister(pipe)
+        pipe.close()
+
+
+def _written(to: int, data: bytes) -> bool:
+    """Write all of it; false when nobody reads there, or nothing more fits."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(to, view) :]
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return False
+    return True
+
+
+def _decoded(data: bytes, *, cut: bool) -> str:
+    if cut:  # perhaps inside a character: what continues one without its beginning is left out
+        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
+        data = data[start:]
+    return data.decode("utf-8", "replace")
