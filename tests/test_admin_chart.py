@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from audit.admin import overview, panels
 from audit.admin.histogram import BARS, step_for
+from audit.ids import uuid7
 from audit.models import Task
 from tests.factories import requested
 from tests.pages import asking, client_of, past, text_of
@@ -205,7 +206,20 @@ def test_the_ready_made_views_find_what_they_promise(viewer) -> None:
     assert "out of memory" in page
     assert "a fault" not in page
     assert "please decide" in text_of(viewer.get(TASKS + links["Awaiting approval"]))
-    assert "please decide" not in text_of(viewer.get(TASKS + links["Needs attention"]))
+    past(1, status="failed", summary="failed lately", every=timedelta(days=5))
+    past(1, status="failed", summary="failed long ago", every=timedelta(days=8))
+    for days in (2, 8):
+        at = timezone.now() - timedelta(days=days)
+        Task(id=uuid7(at), action="a", summary=f"paused {days}", status="paused", created_at=at).save()
+    attention = text_of(viewer.get(TASKS + links["Needs attention"]))
+    assert "please decide" not in attention
+    for told, expected in (
+        ("failed lately", True),
+        ("paused 2", True),
+        ("failed long ago", False),
+        ("paused 8", False),
+    ):
+        assert (told in attention) == expected, told
     assert viewer.get(links["Long pauses"]).status_code == 200
     assert 'aria-current="true">Resource failures' in viewer.get(TASKS + links["Resource failures"]).content.decode()
 

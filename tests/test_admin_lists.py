@@ -289,6 +289,7 @@ def test_failures_are_chosen_by_their_class_and_rows_tell_it(viewer) -> None:
     html = response.content.decode()
     assert 'href="?failure=resource"' in html
     page = text_of(viewer.get(f"{TASKS}?failure=resource"))
+    assert "Application error 0" not in page
     assert "lacking" in page
     assert "broken" not in page
     assert "failure Resource constraint" in page
@@ -447,7 +448,48 @@ def test_the_log_pages_forth_and_back(viewer) -> None:
 def test_an_empty_log_says_so_and_offers_more(viewer) -> None:
     text = text_of(viewer.get(f"{LOG}?kind=note&kind=zork"))
     assert "Nothing was logged" in text
-    assert "Widen to 7 days" in text
+    for since, offered in (
+        ("24h", ["Widen to 7 days", "Search all time"]),
+        ("7d", ["Search all time"]),
+        ("30d", ["Search all time"]),
+        ("2026-01-01&until=2026-01-02", ["Widen to 7 days", "Search all time"]),
+        ("all", []),
+    ):
+        response = viewer.get(f"{LOG}?kind=note&since={since}")
+        assert "Nothing was logged" in text_of(response)
+        links = dict(re.findall(r'audit-button" href="([^"]*)">([^<]*)<', response.content.decode()))
+        assert [each for each in ("Widen to 7 days", "Search all time") if each in links.values()] == offered
+        assert all("kind=note" in url for url, words in links.items() if words in offered)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["status=failed", "q=needle", "correlation=c", "id=0190", "outcome.a=1", "finished_since=1h", "seal=failed"],
+)
+def test_the_log_tells_of_filters_that_it_does_not_have(viewer, asked) -> None:
+    past(1, summary="new one")
+    past(1, summary="old one", every=timedelta(days=3))
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE audit_executionlog DISABLE TRIGGER USER")
+        cursor.execute(
+            "UPDATE audit_executionlog SET at = at - interval '3 days' WHERE task_id = (SELECT id FROM audit_task "
+            "WHERE summary = 'old one')"
+        )
+    key, _equals, value = asked.partition("=")
+    page = viewer.get(f"{LOG}?{asked}")
+    text = text_of(page)
+    assert f"The log has no filter {key}; {value} is left out." in text
+    assert "new one" in text
+    assert "old one" not in text
+    assert asked not in page.content.decode().replace("&amp;", "&")
+    assert "old one" in text_of(viewer.get(f"{LOG}?{asked}&since=7d&kind=transition"))
+    for form in ("csv", "jsonl"):
+        response = viewer.get(f"{LOG}export/?{asked}&format={form}")
+        assert response.status_code == 400
+        assert f"The log has no filter {key}" in response.content.decode()
+    assert "left out" not in text_of(
+        viewer.get(f"{LOG}?since=7d&until=1h&kind=transition&task={Task.objects.first().pk}")
+    )
 
 
 # The queue
@@ -500,6 +542,11 @@ def test_an_empty_queue_says_so(viewer) -> None:
 # When reading fails
 
 
+def _buttons(response) -> dict[str, str]:
+    found = re.findall(r'audit-button" href="([^"]*)">([^<]*)<', response.content.decode())
+    return {words: url.replace("&amp;", "&") for url, words in found}
+
+
 def _slow(monkeypatch, part: str, statement: str = "SELECT pg_sleep(5)") -> None:
     """Make the function `part` of the queue or list run a statement of its own first."""
     import importlib
@@ -519,9 +566,18 @@ def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> N
     monkeypatch.setattr(panels, "LIST_MS", 50)
     monkeypatch.setattr("audit.admin.base.reading", lambda using: panels.reading(using, 50))
     _slow(monkeypatch, "audit.admin.tasks.turn")
-    response = viewer.get(TASKS)
+    response = viewer.get(f"{TASKS}?status=failed&since=all&until=1d&q=needle&after=zork")
     assert response.status_code == 503
     assert "choose a shorter range of time" in text_of(response)
+    assert _buttons(response) == {
+        "Last hour": "?status=failed&since=1h&q=needle",
+        "Last 24 hours": "?status=failed&since=1d&q=needle",
+    }
+    _slow(monkeypatch, "audit.admin.log.turn")
+    response = viewer.get(f"{LOG}?kind=step&since=30d&status=failed")
+    assert response.status_code == 503
+    assert "an action or an actor" not in text_of(response)
+    assert _buttons(response) == {"Last hour": "?since=1h&kind=step", "Last 24 hours": "?since=1d&kind=step"}
     assert Task.objects.count() == 0
 
 
@@ -538,6 +594,23 @@ def test_a_standby_that_would_not_wait_is_slow_and_no_failure(viewer, monkeypatc
     response = viewer.get(QUEUE)
     assert "This part took too long" in text_of(response)
     assert caplog.text.count("A panel of the audit browser failed") == 0
+
+
+def test_a_slow_page_without_a_range_leads_to_its_list(viewer, monkeypatch) -> None:
+    task = requested()
+    monkeypatch.setattr("audit.admin.base.reading", lambda using: panels.reading(using, 50))
+    _slow(monkeypatch, "audit.admin.queue.turn")
+    _slow(monkeypatch, "audit.admin.tasks.detail_context")
+    _slow(monkeypatch, "audit.admin.tasks.range_name")
+    for url, home in (
+        (f"{QUEUE}?state=held", QUEUE),
+        (f"{TASKS}{task.pk}/change/", TASKS),
+        (f"{TASKS}export/?format=csv&since=all", TASKS),
+    ):
+        response = viewer.get(url)
+        assert response.status_code == 503
+        assert _buttons(response) == {"To the list": home}
+        assert "range of time" not in text_of(response)
 
 
 @pytest.mark.parametrize("statement", ["SELECT pg_sleep(5)", "SELECT 1/0"])

@@ -219,9 +219,17 @@ class ReadOnlyAdmin(_ModelAdmin):
             "title": titles[problem],
             "problem": problem,
             "told": told,
+            "narrower": self.narrower(request) if self._is_list(request) else [],
             "using": using or self.using,
         }
         return TemplateResponse(request, "audit/admin/problem.html", context, status=status, **options)
+
+    def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """What to ask for instead of a list that was too slow, as words and links; none for a list without a range."""
+        return []
+
+    def _is_list(self, request: HttpRequest) -> bool:
+        return request.path == self.url("changelist")
 
     def frame(self, request: HttpRequest) -> dict[str, Any]:
         """What every page needs around what it shows."""

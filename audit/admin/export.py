@@ -31,9 +31,10 @@ INCOMPLETE = "INCOMPLETE: the export ended early, after {rows} rows. Ask for it 
 """The last line of a file that could not be finished: no JSON, and no row of the table."""
 
 _PIECE = 64 * 1024
-_FORMATS: dict[str, tuple[str, str, Callable[[Any], Iterator[str]]]] = {
-    "csv": ("CSV", "text/csv", csv_lines),
-    "jsonl": ("JSONL", "application/x-ndjson", json_lines),
+# With how many lines come before the first row.
+_FORMATS: dict[str, tuple[str, str, Callable[[Any], Iterator[str]], int]] = {
+    "csv": ("CSV", "text/csv", csv_lines, 1),
+    "jsonl": ("JSONL", "application/x-ndjson", json_lines, 0),
 }
 
 
@@ -75,7 +76,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         url = self.url("export")
         return [
             Link(label=label, url=f"{url}?{urlencode([*query, ('format', name)])}")
-            for name, (label, _type, _lines) in _FORMATS.items()
+            for name, (label, _type, _lines, _head) in _FORMATS.items()
         ]
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
@@ -92,8 +93,8 @@ class ExportingAdmin(ReadOnlyAdmin):
         # What every page finds out by reading its rows: whether there are any tables. The rows come later, in a
         # transaction of their own, for this one may be part of the view's (ATOMIC_REQUESTS).
         self.model._default_manager.using(self.using).order_by().values("pk").first()
-        _label, content_type, lines = _FORMATS[given]
-        sent: Any = _pieces(self.using, lines(wanted.rows)) if request.method == "GET" else iter(())
+        _label, content_type, lines, head = _FORMATS[given]
+        sent: Any = _pieces(self.using, lines(wanted.rows), head) if request.method == "GET" else iter(())
         if isinstance(request, ASGIRequest):
             sent = _Threaded(sent)
         response = StreamingHttpResponse(sent, content_type=f"{content_type}; charset=utf-8")
@@ -115,26 +116,26 @@ def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _pieces(using: str, lines: Iterator[str]) -> Iterator[str]:
+def _pieces(using: str, lines: Iterator[str], head: int) -> Iterator[str]:
     """Join lines to pieces worth sending, inside one read-only transaction.
 
     Whatever ends it early is told in a last line, for not every client notices that a connection broke, and raised,
     which breaks the connection.
     """
-    rows = 0
+    sent = 0
     held: list[str] = []
     size = 0
     try:
         with reading(using, FETCH_MS), closing(lines):  # type: ignore[type-var]  # a generator
             for line in lines:
-                rows += 1
+                sent += 1
                 held.append(line)
                 size += len(line)
                 if size >= _PIECE:
                     yield "".join(held)
                     held, size = [], 0
     except Exception:
-        yield "".join([*held, INCOMPLETE.format(rows=rows)])
+        yield "".join([*held, INCOMPLETE.format(rows=max(sent - head, 0))])
         raise
     yield "".join(held)
 

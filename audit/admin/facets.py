@@ -103,7 +103,7 @@ def facets(question: Question, counts: Counts) -> list[Facet]:
             modes = _modes(question)
             if question.asked.any_services and not question.asked.services:
                 key, field = "any_service", "any_services"
-        if key == "failure":
+        if key == "failure" and not question.asked.failures:
             numbers = {each: numbers.get(each, 0) for each in FailureClass.values} if numbers else {}
         laid_out.append(
             Facet(

@@ -19,6 +19,7 @@ from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.seals import Seal, seals_of_log
 from audit.admin.tail import TailingAdmin
 from audit.admin.wording import ago, moment, shown, span
+from audit.filters import TaskFilter
 from audit.models import ExecutionLog, Task
 from audit.status import LogKind, Status
 
@@ -64,15 +65,16 @@ class _Asked:
     @classmethod
     def read(cls, request: HttpRequest) -> _Asked:
         """Read the URL; what means nothing is left out and told in `problems`."""
-        question = Question.read(request, ORDER)
-        task, problems = _task(request)
+        question, problems = _ranged(Question.read(request, ORDER))
+        task, told = _task(request)
+        problems += told
         kinds = request.GET.getlist("kind")
         problems += [
             _("There is no kind %(kind)s; it is left out.") % {"kind": shown(each, 80)}
             for each in kinds
             if each not in LogKind.values
         ]
-        if task is not None and question.asked.since is None:
+        if task is not None:
             question = replace(question, answered=question.asked)
         return cls(
             question=question,
@@ -90,7 +92,7 @@ class _Asked:
     def query(self) -> dict[str, list[str]]:
         """The URL keys, without the place in the list."""
         pairs = self.question.asked.pairs()
-        return {name: [value] for name, value in pairs if name in ("since", "until")} | self.kept
+        return {name: [value] for name, value in pairs} | self.kept
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -142,7 +144,7 @@ class ExecutionLogAdmin(TailingAdmin):
                 Link(label=LogKind(kind).label, url=url(kind=_toggled(kinds, kind)), chosen=kind in kinds, tone=kind)
                 for kind in LogKind.values
             ],
-            "ranges": [_with(each, kept) for each in question.ranges()],
+            "ranges": [replace(each, url=_kept(each.url, kept)) for each in question.ranges()],
             "task": task,
             "task_url": self.url("change", task, model="task") if task and tasks else "",
             "task_label": task.hex[-8:] if task else "",
@@ -151,11 +153,15 @@ class ExecutionLogAdmin(TailingAdmin):
             "newer": url(before=page.before) if page.before else "",
             "older": url(after=page.after) if page.after else "",
             "newest": "" if page.first else url(),
-            "widened": _with(Link(label="", url=question.url(question.over(DEFAULT_SPAN * 7))), kept).url,
-            "all_time": _with(Link(label="", url=question.url(question.everything())), kept).url,
+            "widened": _kept(question.widened(DEFAULT_SPAN * 7), kept),
+            "all_time": _kept(question.searched(), kept),
             "exports": self.export_links(asked.pairs),
             "live": self.live(asked.pairs, page, question.now) if page.first and not question.end else None,
         }
+
+    def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
+        asked = _Asked.read(request)
+        return [(words, _kept(url, asked.kept)) for words, url in asked.question.narrower()]
 
     def to_export(self, request: HttpRequest) -> Export:
         asked = _Asked.read(request)
@@ -231,6 +237,18 @@ def _kind(values: dict[str, Any]) -> str:
     return str(LogKind(values["kind"]).label)
 
 
+def _ranged(question: Question) -> tuple[Question, list[str]]:
+    """Keep of a filter of tasks what the log knows too, its range of time, and tell what of it is left out."""
+    asked = question.asked
+    kept = TaskFilter(since=asked.since, until=asked.until, all_time=asked.all_time)
+    told = [
+        _("The log has no filter %(key)s; %(value)s is left out.") % {"key": shown(key, 80), "value": shown(value, 80)}
+        for key, value in asked.pairs()
+        if (key, value) not in set(kept.pairs())
+    ]
+    return replace(question, asked=kept, answered=kept.within(DEFAULT_SPAN)), told
+
+
 def _task(request: HttpRequest) -> tuple[UUID | None, list[str]]:
     text = request.GET.get("task")
     if not text:
@@ -245,6 +263,7 @@ def _toggled(kinds: tuple[str, ...], kind: str) -> list[str]:
     return [each for each in kinds if each != kind] if kind in kinds else [*kinds, kind]
 
 
-def _with(link: Link, kept: dict[str, list[str]]) -> Link:
+def _kept(url: str, kept: dict[str, list[str]]) -> str:
+    """Add what is kept to a link to another range; empty without a link."""
     more = urlencode(kept, doseq=True)
-    return replace(link, url=f"{link.url}&{more}" if more else link.url)
+    return f"{url}&{more}" if url and more else url

@@ -149,6 +149,15 @@ class Question:
             return ""
         return self.url(self._over(since=span))
 
+    def narrower(self) -> list[tuple[str, str]]:
+        """This question over short ranges, as words and links."""
+        spans = ((_("Last hour"), SPANS["1h"]), (_("Last 24 hours"), DEFAULT_SPAN))
+        return [(str(words), self.url(self._over(since=span))) for words, span in spans]
+
+    def searched(self) -> str:
+        """Link to this question over all time; empty when it is that already."""
+        return self.url(self.everything()) if self.start or self.end else ""
+
     def over(self, since: datetime | timedelta, until: datetime | None = None) -> TaskFilter:
         """The same question over another range."""
         return self._over(since=since, until=until)

@@ -143,7 +143,7 @@ class TaskAdmin(TailingAdmin):
             "older": question.turned(after=page.after) if page.after else "",
             "newest": "" if page.first else question.turned(),
             "widened": question.widened(DEFAULT_SPAN * 7),
-            "all_time": question.url(question.everything()) if question.start or question.end else "",
+            "all_time": question.searched(),
             "exports": self.export_links(list(question.hidden())),
             "live": self.live(list(question.hidden()), page, question.now) if page.first and not question.end else None,
         }
@@ -157,6 +157,9 @@ class TaskAdmin(TailingAdmin):
             return None
         relaxed = replace(question.answered, statuses=()).apply(Task.objects.using(self.using))
         return panel(self.using, partial(by_status, self.using, relaxed, CHOICES)).value
+
+    def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
+        return Question.read(request, ORDER).narrower()
 
     def to_export(self, request: HttpRequest) -> Export:
         question = Question.read(request, ORDER)
@@ -231,7 +234,7 @@ def _grouped(count: int) -> str:
 def _views(question: Question, queue_url: str) -> list[Link]:
     """Questions people ask every day, ready to ask."""
     asked = {
-        _("Needs attention"): TaskFilter(statuses=("failed", "paused"), since=DEFAULT_SPAN),
+        _("Needs attention"): TaskFilter(statuses=("failed", "paused"), since=DEFAULT_SPAN * 7),
         _("Awaiting approval"): TaskFilter(statuses=("pending",), all_time=True),
         _("Running now"): TaskFilter(statuses=("executing",), all_time=True),
         _("Resource failures"): TaskFilter(failures=(FailureClass.RESOURCE,), since=DEFAULT_SPAN * 7),
