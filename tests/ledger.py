@@ -33,10 +33,10 @@ def sealed(*signers: Signer, **options: Any) -> Batch:
     return last
 
 
-def verified(*keys: Any, outside: Iterable[str] | None = None) -> Report:
+def verified(*keys: Any, outside: Iterable[str] | None = None, accepted: Iterable[int] = ()) -> Report:
     """Verify, with the checkpoints that were kept outside, if any."""
     kept = None if outside is None else exported(*outside)
-    return verify("default", keys or (KEY.verifier,), exported=kept)
+    return verify("default", keys or (KEY.verifier,), exported=kept, accepted_epochs=tuple(accepted))
 
 
 def exported(*texts: str) -> list[Exported]:

@@ -118,8 +118,11 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
     assert (code, err) == (0, "Epoch 2 begins at leaf 0; run audit_seal as before.\n")
     assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
     code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert code == 1
+    assert "rollback: The external checkpoint 0001-" in out
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path, "--accept-epoch", 2)
     assert code == 0
-    assert "of a past that a later epoch left behind" in out
+    assert "of a past that an accepted epoch left behind (accepted: 2)" in out
 
 
 @pytest.mark.parametrize(

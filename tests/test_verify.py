@@ -271,14 +271,55 @@ def test_an_older_backup_is_found_and_a_new_epoch_goes_on_from_it(victim: Base) 
     assert sealed(exported=batch.note).epoch == 2
     assert signed_before < set(LedgerCheckpoint.objects.values_list("note", flat=True))
 
+    # That an epoch was declared excuses nothing: the key that signed it may be stolen.
     report = verified(outside=[*kept, batch.note])
+    assert (codes(report), report.counts["rollback"]) == (["rollback"], 2)
+    assert "--accept-epoch" in report.findings[0].message
+    assert codes(verified(outside=[*kept, batch.note], accepted=[3])) == ["rollback"]
+    report = verified(outside=[*kept, batch.note], accepted=[2])
     assert codes(report) == []
+    assert report.as_json()["accepted_epochs"] == [2]
     assert report.covered["external_checkpoints"] == 4
     assert report.covered["epochs"] == 1
     assert any(said.startswith("2 external checkpoints of a past") for said in report.not_covered)
     # What nobody knew of when the epoch began is not forgiven.
     beyond = signed(KEY, KEY.name, Checkpoint.parse(newest.partition("\n\n")[0] + "\n").size + 1, bytes(32))
-    assert codes(verified(outside=[*kept, beyond])) == ["rollback"]
+    assert codes(verified(outside=[*kept, beyond], accepted=[2])) == ["rollback"]
+
+
+def test_a_whole_rewrite_under_a_declared_epoch_is_a_rollback(victim: Base) -> None:
+    """The key is stolen, one row is rewritten, all leaves are made anew, and an epoch from nothing explains it."""
+    with behind_the_guards():
+        for table in ("leaf", "tile", "checkpoint"):
+            sql(f"DELETE FROM audit_ledger_{table}")
+        sql("UPDATE audit_ledger_head SET size = 0, frontier = '', low_xid = '0'")
+        sql(victim.statement("UPDATE audit_task SET decided_by = 'eve' WHERE id = $victim"))
+        fit_hash(TASK_V1, victim.names["victim"])
+    begin_epoch("default", [KEY], left_behind=victim.notes[-1], reason="the disk broke", actor="cli:bob")
+    sealed()
+    report = verified(outside=victim.notes)
+    assert codes(report) == ["rollback"]
+    assert report.counts["rollback"] == 3
+    # Only the auditor can say that it was so.
+    assert codes(verified(outside=victim.notes, accepted=[2])) == []
+
+
+def test_what_two_restores_left_behind_is_excused_by_both(victim: Base) -> None:
+    kept = _in_second_epoch(victim)
+    second = LedgerCheckpoint.objects.order_by("-epoch", "-size")[0].note
+    with behind_the_guards():
+        size = victim.names["size1"]
+        sql("DELETE FROM audit_ledger_leaf WHERE index >= %s OR epoch IS NOT NULL", [size])
+        sql("DELETE FROM audit_ledger_checkpoint WHERE size > %s", [size])
+        sql("DELETE FROM audit_ledger_epoch")
+        rebuild()
+        sql("UPDATE audit_ledger_head SET epoch = 1, low_xid = '0'")
+    batch = begin_epoch("default", [KEY], left_behind=second, reason="again", actor="cli:bob")
+    assert batch.epoch == 3
+    sealed()
+    outside = [*kept, second]
+    assert verified(outside=outside).counts == {"rollback": 4}
+    assert codes(verified(outside=outside, accepted=[3])) == []
 
 
 def _in_second_epoch(victim: Base) -> list[str]:
@@ -318,10 +359,10 @@ EPOCHS = {
 def test_an_epoch_that_is_not_what_was_sealed(victim: Base, name: str) -> None:
     statement, found = EPOCHS[name]
     kept = _in_second_epoch(victim)
-    assert codes(verified(outside=kept)) == []
+    assert codes(verified(outside=kept, accepted=[2])) == []
     with behind_the_guards():
         sql(statement)
-    assert codes(verified(outside=kept)) == found.split()
+    assert codes(verified(outside=kept, accepted=[2])) == found.split()
 
 
 # Row security

@@ -7,7 +7,7 @@ verifier keys it is given and nothing in the database.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from django.db import Error
@@ -41,6 +41,7 @@ def verify(
     verifiers: Sequence[Verifier],
     *,
     exported: Iterable[Exported] | None = None,
+    accepted_epochs: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Verify the ledger and every row that it sealed.
@@ -50,6 +51,9 @@ def verify(
         verifiers: keys of the log, all of one name, which is the log's.
         exported: checkpoints that were kept outside the database. Without them the verification cannot tell a log
             that was rewritten whole, by whoever has the signing key, from the true one.
+        accepted_epochs: numbers of the epochs whose restore the auditor knows of. A checkpoint that was kept outside and
+            covers more than another later epoch went on from is a rollback: whoever has the signing key can declare
+            an epoch.
         progress: called now and then with the leaves read and their number.
 
     Returns:
@@ -74,7 +78,7 @@ def verify(
     started = timezone.now()
     findings = Findings()
     try:
-        return _verified(using, names.pop(), verifiers, exported, progress, started, findings)
+        return _verified(using, names.pop(), verifiers, exported, accepted_epochs, progress, started, findings)
     except AuditError:
         raise
     except Exception as error:
@@ -91,6 +95,7 @@ def _verified(
     name: str,
     verifiers: Sequence[Verifier],
     exported: Iterable[Exported] | None,
+    accepted: Collection[int],
     progress: Progress | None,
     started: datetime,
     findings: Findings,
@@ -107,7 +112,7 @@ def _verified(
         head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
             id=1, epoch=1, size=0, frontier=b"", low_xid=0, system_identifier=""
         )
-        wanted = expected(using, name, verifiers, exported, findings)
+        wanted = expected(using, name, verifiers, exported, accepted, findings)
         leaves = Leaves(using, raw, wanted, findings, progress)
         leaves.read()
         leaves.tree.end(head)
@@ -121,7 +126,8 @@ def _verified(
         covered=leaves.covered | {"checkpoints": wanted.checkpoints, "external_checkpoints": wanted.external},
         unsealed=left.count,
         oldest_unsealed=left.oldest,
-        not_covered=_not_covered(wanted, left, exported is not None),
+        not_covered=_not_covered(wanted, left, accepted, exported is not None),
+        accepted_epochs=sorted(set(accepted)),
     )
 
 
@@ -208,7 +214,7 @@ def _unreadable(started: datetime, findings: Findings, error: Exception) -> Repo
     )
 
 
-def _not_covered(wanted: Expected, left: Unsealed, outside: bool) -> list[str]:
+def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], outside: bool) -> list[str]:
     said = []
     if left.count:
         oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
@@ -226,7 +232,7 @@ def _not_covered(wanted: Expected, left: Unsealed, outside: bool) -> list[str]:
         )
     if wanted.left_behind:
         said.append(
-            f"{wanted.left_behind} external checkpoints of a past that a later epoch left behind: "
-            "what they covered beyond the restored state is gone."
+            f"{wanted.left_behind} external checkpoints of a past that an accepted epoch left behind (accepted: "
+            f"{', '.join(map(str, sorted(set(accepted))))}): what they covered beyond the restored state is gone."
         )
     return said

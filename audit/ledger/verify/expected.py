@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from audit.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -51,11 +51,16 @@ class Expected:
     began: dict[int, int] = field(default_factory=dict)
     """Leaves that later epochs began with: one less than the first checkpoint of each, which is signed at once."""
     left_behind: int = 0
-    """Valid ones of a past that a later epoch left behind."""
+    """Valid ones of a past that an accepted epoch left behind."""
 
 
 def expected(
-    using: str, name: str, verifiers: Sequence[Verifier], exported: Iterable[Exported] | None, findings: Findings
+    using: str,
+    name: str,
+    verifiers: Sequence[Verifier],
+    exported: Iterable[Exported] | None,
+    accepted: Collection[int],
+    findings: Findings,
 ) -> Expected:
     """Read every checkpoint and check who signed it.
 
@@ -64,6 +69,7 @@ def expected(
         name: the log's name.
         verifiers: its keys.
         exported: checkpoints kept outside; None when none were given.
+        accepted: numbers of the epochs that may leave some of those behind.
         findings: takes what is wrong with them.
     """
     last = LedgerLeaf.objects.using(using).order_by("-index").values_list("index", flat=True).first()
@@ -87,7 +93,7 @@ def expected(
             found.began[epoch] = min(found.began.get(epoch, checkpoint.size), checkpoint.size - 1)
     past = _Past.read(using, reader, found)
     for each in exported or ():
-        _compare(each, reader, past, kept, found)
+        _compare(each, reader, past, kept, accepted, found)
     # Those of the database first, so that others are compared with them.
     found.roots.sort(key=lambda root: (root.size, root.external))
     return found
@@ -101,14 +107,32 @@ def _outside(name: str) -> str:
     return f"the external checkpoint {name}"
 
 
-def _compare(each: Exported, reader: _Reader, past: _Past, kept: set[tuple[int, int]], found: Expected) -> None:
+def _compare(
+    each: Exported,
+    reader: _Reader,
+    past: _Past,
+    kept: set[tuple[int, int]],
+    accepted: Collection[int],
+    found: Expected,
+) -> None:
     source = _outside(each.path.name)
     read = reader.read(each.text, source)
     if read is None:
         return
     checkpoint, epoch = read
-    if past.left_behind(checkpoint, epoch):
-        found.left_behind += 1
+    if later := past.left_behind(checkpoint, epoch):
+        if not later - set(accepted):
+            found.left_behind += 1
+            return
+        # Whoever has the signing key can declare an epoch: that one was declared excuses nothing by itself.
+        found.external += 1
+        told = ", ".join(map(str, sorted(later - set(accepted))))
+        reader.findings.add(
+            Code.ROLLBACK,
+            f"{_sentence(source)} covers {checkpoint.size} leaves in epoch {epoch}, and epoch {told} went on from "
+            "fewer. Whoever has the signing key can declare an epoch: if you know of this restore, say so with "
+            "--accept-epoch.",
+        )
         return
     found.external += 1
     if epoch > found.epoch or past.is_over(checkpoint, epoch):
@@ -149,21 +173,20 @@ class _Past:
 
     def is_over(self, checkpoint: Checkpoint, epoch: int) -> bool:
         """Whether a later epoch began with less than a checkpoint covers."""
-        later = self._later(epoch)
-        return later is not None and checkpoint.size > self.began[later]
+        return bool(self._later(checkpoint, epoch))
 
-    def left_behind(self, checkpoint: Checkpoint, epoch: int) -> bool:
-        """Whether a later epoch says that it left a checkpoint behind, or one that came after it."""
-        later = self._later(epoch)
-        if later is None or checkpoint.size <= self.began[later]:
-            return False
-        if later not in self.left:
-            return True  # its row is not what it was, which is found by itself
-        left, of = self.left[later]
-        return (epoch, checkpoint.size) < (of, left.size) or (epoch, checkpoint) == (of, left)
+    def left_behind(self, checkpoint: Checkpoint, epoch: int) -> set[int]:
+        """Tell which later epochs went on from less than a checkpoint covers, if the first of them tells of it."""
+        later = self._later(checkpoint, epoch)
+        # Where an epoch's row is not what it was, that is found by itself.
+        if later and (first := min(later)) in self.left:
+            left, of = self.left[first]
+            if (epoch, checkpoint.size) >= (of, left.size) and (epoch, checkpoint) != (of, left):
+                return set()
+        return later
 
-    def _later(self, epoch: int) -> int | None:
-        return min((number for number in self.began if number > epoch), default=None)
+    def _later(self, checkpoint: Checkpoint, epoch: int) -> set[int]:
+        return {number for number, size in self.began.items() if number > epoch and size < checkpoint.size}
 
 
 class _Reader:

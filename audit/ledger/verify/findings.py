@@ -12,7 +12,8 @@ from typing import Any
 __all__ = ["MAX_FINDINGS", "Code", "Finding", "Findings", "Report"]
 
 MAX_FINDINGS = 1_000
-"""How many findings of one code a report tells in full; all are counted."""
+"""How many findings of one code a report tells in full. More are counted, except those that one query looks for, of
+which it asks for one more than these."""
 
 
 class Code(StrEnum):
@@ -126,6 +127,8 @@ class Report:
     oldest_unsealed: datetime | None
     not_covered: list[str] = field(default_factory=list)
     """What the verification says nothing about, in words."""
+    accepted_epochs: list[int] = field(default_factory=list)
+    """The epochs that were allowed to leave checkpoints behind."""
 
     @property
     def intact(self) -> bool:
@@ -145,4 +148,5 @@ class Report:
             "unsealed": self.unsealed,
             "oldest_unsealed": self.oldest_unsealed.isoformat() if self.oldest_unsealed else None,
             "not_covered": self.not_covered,
+            "accepted_epochs": self.accepted_epochs,
         }

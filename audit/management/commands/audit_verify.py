@@ -11,7 +11,7 @@ from django.db import Error, router
 from django.utils import timezone
 
 from audit.exceptions import AuditError
-from audit.filters import add_database
+from audit.filters import add_database, positive
 from audit.ledger.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
@@ -31,12 +31,21 @@ class Command(AuditCommand):
         "database."
     )
     exits = "0 intact, 1 tampering was found, 2 could not check"
-    synopsis = "[--checkpoints DIR] [--key VKEY] [--format json]  (--help names all)"
+    synopsis = "[--checkpoints DIR] [--accept-epoch N] [--key VKEY] [--format json]  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take whom to trust and what to compare with."""
         add_keys(parser)
         add_checkpoints(parser, "with which the database is compared")
+        parser.add_argument(
+            "--accept-epoch",
+            action="append",
+            type=positive,
+            default=[],
+            metavar="N",
+            help="you know of the restore with which epoch N began: it may leave external checkpoints behind; may be "
+            "repeated",
+        )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)
         self.add_format(parser, "text", "json")
@@ -64,6 +73,7 @@ class Command(AuditCommand):
             options["database"],
             keys,
             exported=None if kept is None else kept.read(),
+            accepted_epochs=options["accept_epoch"],
             progress=self._progress(),
         )
 
