@@ -40,7 +40,7 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     page.keyboard.press("j")
     page.keyboard.press("x")
     page.keyboard.press("x")
-    assert (_chosen(page), told.inner_text()) == (2, "2 chosen")
+    assert (_chosen(page), told.inner_text()) == (2, "Chosen: 2")
     assert page.locator(".audit-pick-all input").evaluate("box => box.indeterminate")
     # In a box the key is a letter.
     page.keyboard.press("/")
@@ -63,12 +63,52 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     assert Task.objects.filter(status="approved", decided_by="decider").count() == 2
 
 
+def test_after_a_click_on_a_box_the_keys_go_on(page) -> None:
+    for number in range(3):
+        requested(summary=f"number {number}")
+    page.goto(f"{page.base}{TASKS}?status=pending")
+    first = page.locator(".audit-rows .audit-pick input").first
+    first.check()
+    page.keyboard.press("x")
+    assert _chosen(page) == 0
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.textContent") == "number 2"
+    first.focus()
+    page.keyboard.press("?")
+    assert page.locator(".audit-keys dl").is_visible()
+    first.focus()
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "audit-q"
+
+
+def test_keys_are_switched_off_and_stay_so(page) -> None:
+    requested(summary="the one")
+    page.goto(page.base + TASKS)
+    page.locator(".audit-keys summary").press("Enter")
+    switch = page.get_by_label("Use these keys")
+    assert switch.is_checked()
+    switch.press("Space")
+    for address in (page.base + TASKS, page.base + QUEUE, page.base + TASKS):
+        for key in "jx/?":
+            page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.matches('.audit-title, #audit-q')") is False
+        assert _chosen(page) == 0
+        page.goto(address)
+        assert not page.locator(".audit-keys dl").is_visible()
+    page.locator(".audit-keys summary").press("Enter")
+    assert not switch.is_checked()
+    switch.press("Space")
+    page.reload()
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.textContent") == "the one"
+
+
 def test_all_of_a_page_are_chosen_at_once_and_no_longer(page) -> None:
     for _ in range(3):
         task_in("paused")
     page.goto(page.base + QUEUE)
     page.check(".audit-pick-all input")
-    assert (_chosen(page), page.locator(".audit-picked").inner_text()) == (3, "3 chosen")
+    assert (_chosen(page), page.locator(".audit-picked").inner_text()) == (3, "Chosen: 3")
     page.locator(".audit-rows .audit-pick input").first.uncheck()
     assert not page.locator(".audit-pick-all input").is_checked()
     page.locator(".audit-pick-all input").check()
@@ -115,6 +155,18 @@ def test_paused_work_is_deferred_from_its_page_to_a_time_somebody_picks(page) ->
 def test_without_script_it_all_works_too(live_server) -> None:
     task = requested()
     with browsing(live_server.url, "decider", java_script_enabled=False) as page:
+        page.goto(page.base + TASKS)
+        # A switch for keys that nobody listens to, and bars that no key reaches: the table has their links.
+        page.locator(".audit-keys summary").click()
+        assert not page.get_by_label("Use these keys").is_visible()
+        page.locator(".audit-data summary").press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.href") == page.locator(".audit-bar").first.evaluate(
+            "bar => bar.href.baseVal && new URL(bar.href.baseVal, document.baseURI).href"
+        )
+        page.keyboard.press("Enter")
+        page.wait_for_url("**until=*")
         page.goto(page.base + TASKS)
         assert not page.locator(".audit-pick-all").is_visible()
         page.locator(".audit-rows .audit-pick input").check()

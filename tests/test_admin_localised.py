@@ -1,10 +1,12 @@
 """Pages where numbers are grouped for people: what a browser or a link reads keeps its digits."""
 
 import re
+from pathlib import Path
 
 import pytest
 from django.urls import reverse
 
+import audit
 from audit.ledger.verify import keep
 from audit.models import ExecutionLog
 from tests.factories import claimed, entry_of, finished, requested, sql, task_in
@@ -13,6 +15,7 @@ from tests.pages import client_of, past
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+_STYLES = sorted((Path(audit.__file__).parent / "static/audit").glob("*.css"))
 _GROUPED = re.compile(r"\b\d{1,3}(,\d{3})+\b")
 # Words for people, where a grouped number is right.
 _WORDS = {"title", "aria-label", "placeholder", "datetime", "content"}
@@ -75,3 +78,29 @@ def test_a_link_to_a_row_of_the_log_leads_to_it(client) -> None:
     link = client.get(reverse("admin:audit_executionlog_change", args=[row.pk]))["Location"]
     path, anchor = link.split("#")
     assert f'id="{anchor}"' in client.get(path).content.decode()
+
+
+def _sided(style: str) -> list[str]:
+    """The declarations that mean left or right, whichever way people read."""
+    found = re.findall(r"\b(?:margin|padding|border)-(?:left|right)\b[^;]*|\b(?:left|right)\s*:[^;]*", style)
+    found += re.findall(r"(?:text-align|float|clear):\s*(?:left|right)\b", style)
+    for name, values in re.findall(r"\b(margin|padding|border-radius):\s*([^;}]+)", style):
+        parts = values.split()
+        if len(parts) == 4 and (
+            parts[1] != parts[3] if name != "border-radius" else (parts[0], parts[2]) != (parts[1], parts[3])
+        ):
+            found.append(f"{name}: {values}")
+    return found
+
+
+@pytest.mark.parametrize("path", _STYLES, ids=lambda path: path.name)
+def test_styles_know_the_start_and_the_end_of_a_line_and_no_left_and_right(path) -> None:
+    assert _sided(path.read_text()) == []
+
+
+def test_what_is_sided_is_found() -> None:
+    assert len(_STYLES) >= 3
+    for style in ("margin-left: 1px", "padding: 0 0 0 1rem", "border-radius: 0 4px 4px 0", "float: right", "left: 3px"):
+        assert _sided(f"a {{ {style}; }}"), style
+    for style in ("margin: 0 1px 0 1px", "border-radius: 0 0 4px 4px", "inset-inline-end: 0", "text-align: end"):
+        assert _sided(f"a {{ {style}; }}") == [], style

@@ -69,6 +69,13 @@ def test_many_are_not_counted_to_the_end(viewer, url) -> None:
     assert "LIMIT 100" in asked.data[0]
 
 
+def test_how_many_are_new_is_said_in_the_plural_of_the_language(viewer, monkeypatch) -> None:
+    monkeypatch.setattr("audit.admin.tail.ngettext", lambda one, many, count: f"plural {count}: %(count)s")
+    ask = _url(viewer.get(TASKS))
+    requested()
+    assert viewer.get(ask).json()["label"] == "plural 1: 1"
+
+
 @pytest.mark.parametrize(("url", "index"), [(TASKS, "audit_task_created"), (LOG, "audit_executionlog_at")])
 def test_the_count_reads_an_index_and_nothing_else(viewer, url, index) -> None:
     requested()

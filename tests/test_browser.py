@@ -189,6 +189,21 @@ def test_keys_go_through_the_rows_and_tell_what_they_do(page) -> None:
     assert page.locator("h1").inner_text() == "task 0"
 
 
+@pytest.mark.parametrize("address", [TASKS, LOG])
+def test_on_a_narrow_screen_a_link_leads_to_the_filter_below_the_rows(page, address) -> None:
+    past(50)
+    page.goto(page.base + address)
+    link = page.locator(".audit-jump")
+    assert not link.is_visible()
+    for width in (390, 1100):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(page.base + address)
+        assert link.bounding_box()["height"] >= 24
+        assert link.bounding_box()["y"] < 844
+        link.click()
+        assert 0 <= page.locator("#audit-filter").bounding_box()["y"] < 844
+
+
 def test_json_folds_by_mouse_and_by_key(page) -> None:
     task = requested(plan={"steps": [{"run": "pull"}, {"run": "restart"}], "risk": "low"})
     page.goto(f"{page.base}{TASKS}{task.pk}/change/")

@@ -13,7 +13,7 @@ from django.forms import Media
 from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.admin.export import ExportingAdmin
 from audit.admin.paging import BadCursor, Cursor, Order, Page, turn
@@ -71,7 +71,7 @@ class TailingAdmin(ExportingAdmin):
         if counted.value is None:
             return JsonResponse({"error": "counting took too long"}, status=503)
         count, more = len(counted.value.rows), bool(counted.value.before)
-        label = _("%(count)s new") % {"count": f"{count}+" if more else count}
+        label = ngettext("%(count)s new", "%(count)s new", count) % {"count": f"{count}+" if more else count}
         return JsonResponse({"count": count, "more": more, "label": label})
 
     @property

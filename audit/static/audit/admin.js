@@ -38,12 +38,36 @@
             }
         });
     });
+
+    // Keys of one character are in the way of people who speak to the computer: they can be switched off.
+    const stored = "audit-keys-off";
+    let off = false;
+    try {
+        off = localStorage.getItem(stored) === "1";
+    } catch {
+        // Storage may be forbidden; the choice then lasts as long as the page.
+    }
+    const toggle = help && help.querySelector(".audit-switch");
+    if (toggle) {
+        const box = toggle.querySelector("input");
+        box.checked = !off;
+        box.addEventListener("change", () => {
+            off = !box.checked;
+            try {
+                localStorage.setItem(stored, off ? "1" : "0");
+            } catch {
+                // As above.
+            }
+        });
+        toggle.hidden = false;
+    }
+    const written = "input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]";
     document.addEventListener("keydown", (event) => {
-        const typing = event.target.closest("input, textarea, select, [contenteditable]");
+        const typing = event.target.closest(written);
         if (typing && event.key === "Escape") {
             event.target.blur();
         }
-        if (typing || event.ctrlKey || event.metaKey || event.altKey) {
+        if (typing || off || event.ctrlKey || event.metaKey || event.altKey) {
             return;
         }
         const box = document.getElementById("audit-q");
@@ -55,6 +79,13 @@
             step(titles(), 1);
         } else if (event.key === "k") {
             step(titles(), -1);
+        } else if (event.key === "x") {
+            const row = document.activeElement.closest(".audit-rows tr");
+            const choice = row && row.querySelector(".audit-pick input");
+            if (choice) {
+                event.preventDefault();
+                choice.click();
+            }
         } else if (event.key === "?" && help) {
             help.open = !help.open;
             if (help.open) {

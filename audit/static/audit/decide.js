@@ -1,4 +1,4 @@
-/* Choosing rows by key, all at once, and how many are chosen; every page works without. */
+/* Choosing all rows at once, and how many are chosen; every page works without. */
 "use strict";
 (() => {
     const form = document.getElementById("audit-decide");
@@ -13,7 +13,7 @@
     const tell = () => {
         const count = boxes.filter((box) => box.checked).length;
         if (told) {
-            told.textContent = count ? `${count} ${told.dataset.chosen}` : without;
+            told.textContent = count ? told.dataset.chosen.replace("{count}", count) : without;
         }
         if (all) {
             const box = all.querySelector("input");
@@ -31,19 +31,6 @@
         });
     }
     boxes.forEach((box) => box.addEventListener("change", tell));
-    document.addEventListener("keydown", (event) => {
-        const typing = event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
-        if (event.key !== "x" || typing || event.ctrlKey || event.metaKey || event.altKey) {
-            return;
-        }
-        const row = document.activeElement.closest(".audit-rows tr");
-        const box = row && row.querySelector(".audit-pick input");
-        if (box) {
-            event.preventDefault();
-            box.checked = !box.checked;
-            tell();
-        }
-    });
     // A browser that comes back may have kept what was checked.
     window.addEventListener("pageshow", tell);
     tell();
