@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.db import connection
 
 from audit.ledger import __main__ as offline
@@ -89,7 +90,7 @@ def test_a_checkpoint_that_was_not_kept_is_kept_by_the_next_run(tmp_path: Path) 
     finish(1)
     run("audit_seal")
     note = LedgerCheckpoint.objects.get().note
-    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    assert run("audit_seal", "--checkpoints", tmp_path, "--first-export")[0] == 0
     [file] = tmp_path.iterdir()
     assert file.read_text() == note
     # Another text under that name is never overwritten, and what is kept last must be this log's.
@@ -99,6 +100,26 @@ def test_a_checkpoint_that_was_not_kept_is_kept_by_the_next_run(tmp_path: Path) 
     assert code == 1
     assert "The exported checkpoint cannot be trusted" in err
     assert file.read_text() == note[:30]
+
+
+def test_seal_refuses_a_directory_that_lost_what_it_kept(tmp_path: Path) -> None:
+    mounted = tmp_path / "kept"
+    assert run("audit_seal", "--checkpoints", mounted)[0] == 0  # nothing is signed yet, and nothing kept
+    finish(1)
+    run("audit_seal", "--checkpoints", mounted)
+    mounted.rename(tmp_path / "away")
+    finish(1)
+    size = LedgerLeaf.objects.count()
+    for _ in range(2):
+        code, _, err = run("audit_seal", "--checkpoints", mounted)
+        assert code == 1
+        assert f"has signed {size} leaves, and no checkpoint is in {mounted}" in err
+        assert LedgerLeaf.objects.count() == size
+    assert not list(mounted.iterdir())
+    mounted.rmdir()
+    (tmp_path / "away").rename(mounted)
+    assert run("audit_seal", "--checkpoints", mounted)[0] == 0
+    assert len(list(mounted.iterdir())) == 2
 
 
 def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
@@ -129,16 +150,23 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["--git"], "--git needs --checkpoints"),
+        (["--first-export"], "--first-export needs --checkpoints"),
         (["--reason", "why"], "--new-epoch FILE and --reason TEXT belong together"),
         (["--new-epoch", "/nowhere/at-all", "--reason", "why"], "/nowhere/at-all cannot be read"),
-        (["--batch", "0"], "--batch"),
-        (["--loop", "0"], "--loop"),
     ],
 )
 def test_seal_refuses_bad_arguments(arguments: list[str], told: str) -> None:
     code, _, err = run("audit_seal", *arguments)
-    assert code == 2 or "--" in err
+    assert code == 2
     assert told in err
+
+
+@pytest.mark.parametrize("option", ["--batch", "--loop"])
+def test_seal_refuses_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_command_class("audit", "audit_seal").run_from_argv(["manage.py", "audit_seal", option, "0"])
+    assert ended.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
 
 
 def test_seal_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,11 +222,62 @@ def test_checkpoints_are_committed_to_git(tmp_path: Path, monkeypatch: pytest.Mo
     code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
     assert code == 0, err
     assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
-    told = subprocess.run(
-        ["git", "-C", tmp_path, "log", "--format=%s", "--name-only"], check=True, capture_output=True, text=True
-    ).stdout.split()
     size = LedgerLeaf.objects.count()
-    assert told == ["Checkpoint", f"0001-{size:020d}", f"0001-{size:020d}.checkpoint"]
+    first = ["Checkpoint", f"0001-{size:020d}", f"0001-{size:020d}.checkpoint"]
+    assert _committed(tmp_path) == first
+    # Also those of several runs, and what else is staged there is somebody else's.
+    (tmp_path / "other").touch()
+    subprocess.run(["git", "-C", tmp_path, "add", "other"], check=True)
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
+    files = [f"0001-{number * size:020d}.checkpoint" for number in (2, 3)]
+    assert _committed(tmp_path) == ["2", "checkpoints", *files, *first]
+    # One that was taken away is not taken away there.
+    (tmp_path / files[0]).unlink()
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
+    assert _committed(tmp_path)[:3] == ["Checkpoint", f"0001-{4 * size:020d}", f"0001-{4 * size:020d}.checkpoint"]
+    tree = subprocess.run(["git", "-C", tmp_path, "ls-tree", "--name-only", "HEAD"], capture_output=True, text=True)
+    assert tree.stdout.split() == [first[2], *files, f"0001-{4 * size:020d}.checkpoint"]
+
+
+def _committed(directory: Path) -> list[str]:
+    """The words of each commit, the newest first: its message and its files."""
+    log = ["git", "-C", directory, "log", "--format=%s", "--name-only"]
+    return subprocess.run(log, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_git_runs_without_keys_and_hooks_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, beside = tmp_path / "kept", tmp_path / "beside"
+    subprocess.run(["git", "init", "-q", kept], check=True)
+    for hook in ("pre-commit", "post-commit"):
+        (kept / ".git" / "hooks" / hook).write_text(f"#!/bin/sh\ntouch {beside}\n")
+        (kept / ".git" / "hooks" / hook).chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin" / "git"
+    git.write_text(
+        f'#!/bin/sh\nenv >> {tmp_path}/seen\nexec {shutil.which("git")} -c user.name=s -c user.email=s@x "$@"\n'
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
+    assert code == 0, err
+    seen = (tmp_path / "seen").read_text()
+    assert len(_committed(kept)) == 3
+    assert not beside.exists()
+    assert "PATH=" in seen
+    assert keys.KEY_VARIABLE not in seen
+    assert "PRIVATE+KEY" not in seen
+    # What it started holds its output open, as an agent that asks for a password.
+    git.write_text("#!/bin/sh\nsleep 60\nexit 0\n")
+    monkeypatch.setattr("audit.ledger.exported._GIT_SECONDS", 0.3)
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
+    assert code == 1
+    assert "git status took longer than 0.3 s" in err
 
 
 def test_verify_makes_no_directory_and_calls_no_missing_one_empty(tmp_path: Path) -> None:

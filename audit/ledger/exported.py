@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger import files
+from audit.ledger import files, keys
 
 __all__ = ["CannotExport", "Exported", "Exports"]
 
 _SUFFIX = ".checkpoint"
+_GIT_SECONDS = 60.0
 
 
 class CannotExport(AuditError):
@@ -39,7 +42,8 @@ class Exports:
 
     Args:
         directory: where they are.
-        git: commit each new file in the git work tree that the directory is in.
+        git: commit each new file in the git work tree that the directory is in. Git runs without hooks and never sees
+            where the signing key is.
         make: make the directory if it is not there. Who only reads says no: a name that was mistyped would otherwise
             be a new, empty directory, in which nothing contradicts the database.
 
@@ -79,13 +83,13 @@ class Exports:
             except FileExistsError:
                 if _read(path).startswith(text):  # perhaps with a witness's signature at its end
                     if self._git:
-                        self._commit(path)  # an earlier run may have failed to
+                        self._commit()  # an earlier run may have failed to
                     return False
                 raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
         except OSError as error:
             raise CannotExport(path, f"cannot be written: {error.strerror}") from None
         if self._git:
-            self._commit(path)
+            self._commit()
         return True
 
     def read(self) -> Iterator[Exported]:
@@ -94,34 +98,81 @@ class Exports:
         Raises:
             CannotExport: a file cannot be read.
         """
-        for path in sorted(self.directory.glob(f"*{_SUFFIX}")):
+        for name in sorted(self._names()):
+            path = self.directory / name
             yield Exported(path=path, text=_read(path))
 
     def newest(self) -> Exported | None:
-        """Read the checkpoint that was signed last; None when there is none."""
-        names = sorted(self.directory.glob(f"*{_SUFFIX}"))
-        return Exported(path=names[-1], text=_read(names[-1])) if names else None
+        """Read the checkpoint that was signed last; None when there is none.
 
-    def _commit(self, path: Path) -> None:
-        if not self._run_git(path, "status", "--porcelain", "--", path.name):
-            return
-        self._run_git(path, "add", "--", path.name)
-        self._run_git(path, "commit", "--quiet", "--message", f"Checkpoint {path.stem}", "--", path.name)
+        Raises:
+            CannotExport: the directory or the file cannot be read.
+        """
+        name = max(self._names(), default=None)
+        if name is None:
+            return None
+        path = self.directory / name
+        return Exported(path=path, text=_read(path))
 
-    def _run_git(self, path: Path, *arguments: str) -> str:
+    def _names(self) -> Iterator[str]:
         try:
-            done = subprocess.run(  # noqa: S603 - git, with our own arguments
-                ["git", *arguments],  # noqa: S607 - whichever the sealer's account uses
+            with os.scandir(self.directory) as entries:
+                yield from (each.name for each in entries if each.name.endswith(_SUFFIX))
+        except OSError as error:
+            raise CannotExport(self.directory, f"cannot be read: {error.strerror}") from None
+
+    def _commit(self) -> None:
+        """Commit every checkpoint that is not committed as it is, those of runs that failed to included."""
+        ours = f":(glob)*{_SUFFIX}"
+        told = self._run_git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ours)
+        # Each entry is two letters, a space and the path from the work tree's root. What is gone stays in git.
+        names = [entry[3:].rpartition("/")[2] for entry in told.split("\0") if entry]
+        names = [name for name in names if (self.directory / name).exists()]
+        if not names:
+            return
+        listed = ("--pathspec-from-file=-", "--pathspec-file-nul")
+        paths = "\0".join(f":(literal){name}" for name in names)
+        self._run_git("add", *listed, given=paths)
+        what = names[0].removesuffix(_SUFFIX) if len(names) == 1 else f"{len(names)} checkpoints"
+        message = f"Checkpoint {what}" if len(names) == 1 else what
+        self._run_git("commit", "--quiet", "--message", message, *listed, given=paths)
+
+    def _run_git(self, command: str, *arguments: str, given: str = "") -> str:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - git, with our own arguments
+                # No hooks: whatever the repository brings would run as the sealer.
+                ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", command, *arguments],  # noqa: S607 - whichever the sealer's account uses
                 cwd=self.directory,
-                capture_output=True,
-                text=True,
-                check=False,
+                env=_without_keys(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="surrogateescape",
+                process_group=0,
             )
         except OSError as error:
-            raise CannotExport(path, f"git cannot be run: {error.strerror}") from None
-        if done.returncode:
-            raise CannotExport(path, f"git {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+            raise CannotExport(self.directory, f"git cannot be run: {error.strerror}") from None
+        with process:
+            try:
+                out, err = process.communicate(given, timeout=_GIT_SECONDS)
+            except BaseException as error:
+                # With what it started, which may hold its output open: a program that signs, and waits for a password.
+                os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise CannotExport(
+                        self.directory, f"git {command} took longer than {_GIT_SECONDS:g} s, and was ended"
+                    ) from None
+                raise
+        if process.returncode:
+            raise CannotExport(self.directory, f"git {command} failed: {err.strip() or out.strip()}")
+        return out
+
+
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program that is not the sealer may know of the sealer's environment."""
+    ours = (keys.KEY_VARIABLE, keys.FILE_VARIABLE)
+    return {name: value for name, value in environment.items() if name not in ours} | {"GIT_TERMINAL_PROMPT": "0"}
 
 
 def _read(path: Path) -> str:

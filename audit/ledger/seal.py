@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -79,6 +80,7 @@ def seal(
     verifiers: Iterable[Verifier] = (),
     limit: int = BATCH,
     exported: str | None = None,
+    empty: Path | None = None,
 ) -> Iterator[Batch]:
     """Seal what has finished and was not sealed yet, a batch a transaction, until nothing is left.
 
@@ -88,13 +90,14 @@ def seal(
         verifiers: further keys that may have signed the last checkpoint, such as the predecessor's.
         limit: rows of a batch, at least 1.
         exported: the newest checkpoint that is kept outside, as its text; the log must not be behind it.
+        empty: the directory that keeps checkpoints when none is in it; then the log must not have signed any yet.
 
     Yields:
         A batch after each transaction; the last one sealed fewer rows than the limit, or none.
 
     Raises:
         CannotSeal: the last signature does not cover the tree as it is, the exported checkpoint is newer or of another
-            tree, or the keys do not fit together. What earlier batches committed stays.
+            tree or missing, or the keys do not fit together. What earlier batches committed stays.
     """
     if limit < 1:
         raise CannotSeal(f"A batch of {limit} rows seals nothing; give at least 1.")
@@ -102,7 +105,14 @@ def seal(
     run = _Run()
     while True:
         with _locked(using) as (cursor, head):
+            if head is not None and head.size and empty:
+                raise CannotSeal(
+                    f"This database has signed {head.size} leaves, and no checkpoint is in {empty}. Is that the right "
+                    "directory, and is it mounted? Without them nothing tells whether the database was set back. If "
+                    "they are kept there from now on, say so once: --first-export."
+                )
             batch = _busy() if head is None else _sealed(cursor, using, head, keys, run, limit, exported)
+        empty = None
         yield batch
         if batch.busy or batch.sealed < limit:
             return

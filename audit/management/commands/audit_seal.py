@@ -37,6 +37,11 @@ class Command(AuditCommand):
         add_checkpoints(parser, "to which each new one is written")
         parser.add_argument("--git", action="store_true", help="commit each new checkpoint in that directory's git")
         parser.add_argument(
+            "--first-export",
+            action="store_true",
+            help="the directory may be empty although the log has signed checkpoints: they are kept there from now on",
+        )
+        parser.add_argument(
             "--print", action="store_true", help="write each new checkpoint to standard output, for a journal"
         )
         parser.add_argument(
@@ -52,6 +57,8 @@ class Command(AuditCommand):
         kept = exports(options, git=options["git"])
         if options["git"] and kept is None:
             raise CommandError("--git needs --checkpoints DIR.", returncode=UNABLE)
+        if options["first_export"] and kept is None:
+            raise CommandError("--first-export needs --checkpoints DIR.", returncode=UNABLE)
         if bool(options["reason"]) != bool(options["new_epoch"]):
             raise CommandError("--new-epoch FILE and --reason TEXT belong together.", returncode=UNABLE)
         try:
@@ -86,6 +93,7 @@ class Command(AuditCommand):
             verifiers=known,
             limit=options["batch"],
             exported=newest.text if newest else None,
+            empty=kept.directory if kept and not newest and not options["first_export"] else None,
         ):
             if batch.busy:
                 if not quiet:
@@ -138,6 +146,8 @@ class Command(AuditCommand):
             while not stop.is_set():
                 try:
                     self._once(options, signers, known, kept, quiet=True)
+                    if kept and kept.newest():
+                        options["first_export"] = False
                 except (CannotSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
                 except Error as error:
