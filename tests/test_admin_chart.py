@@ -145,6 +145,86 @@ def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewe
     assert "Counted among" not in text_of(page)
 
 
+def _various() -> None:
+    past(3, action="backup", actor="orch-1", services_touched=["db"])
+    past(2, action="deploy", actor="orch-2", services_touched=["web", "db"])
+    past(1, action="move", actor="orch-3", services_touched=["dns"])
+    past(2, action="fail", actor="orch-4", status="failed", services_touched=[], outcome={"error_type": "OSError"})
+    past(1, action="fail", actor="orch-4", status="failed", services_touched=[], outcome={"error_type": "MemoryError"})
+    past(1, action="fail", actor="orch-4", status="failed", services_touched=[])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "key", "expected"),
+    [
+        ("action=backup", "action", {"backup": 3, "fail": 4, "deploy": 2, "move": 1}),
+        ("action=backup", "service", {"db": 3}),
+        ("action=backup&service=db", "action", {"backup": 3, "deploy": 2}),
+        ("actor=orch-2&action=deploy", "actor", {"orch-2": 2}),
+        ("actor=orch-2&status=completed", "actor", {"orch-2": 2, "orch-1": 3, "orch-3": 1}),
+        ("any_service=web", "any_service", {"web": 2, "db": 5, "dns": 1}),
+        ("service=web", "service", {"web": 2, "db": 2}),
+        ("error_type=OSError", "error_type", {"OSError": 2, "MemoryError": 1}),
+        ("error_type=OSError", "failure", {"application": 2, "resource": 0}),
+        ("failure=resource", "failure", {"resource": 1, "application": 3}),
+        ("failure=resource&actor=orch-4&action=fail", "failure", {"resource": 1, "application": 3}),
+        ("failure=resource&status=completed", "failure", {"resource": None, "application": 0}),
+    ],
+)
+def test_what_else_could_be_chosen_stays_to_be_chosen(viewer, asked, key, expected) -> None:
+    _various()
+    response = viewer.get(f"{TASKS}?{asked}")
+    assert _choices(response, key) == expected
+    [facet] = [each for each in response.context_data["facets"] if each.key == key]
+    assert all(choice.chosen == (f"{key}={choice.value}" in asked) for choice in facet.choices)
+    for choice in facet.choices:
+        assert viewer.get(TASKS + choice.url).status_code == 200
+    if key not in ("service", "any_service", "failure") and len(facet.choices) > 1:
+        both = viewer.get(TASKS + facet.choices[1].url)
+        assert _chart(both).total == sum(each.count for each in facet.choices[:2])
+
+
+@pytest.mark.django_db
+def test_more_that_could_be_chosen_than_a_few_has_names_and_no_numbers(viewer, monkeypatch) -> None:
+    _various()
+    monkeypatch.setattr("audit.admin.facets.OTHERS", 9)
+    assert _choices(viewer.get(f"{TASKS}?action=deploy"), "action")["deploy"] == 2
+    assert set(_choices(viewer.get(f"{TASKS}?action=deploy"), "action").values()) == {2, None}
+    monkeypatch.setattr("audit.admin.facets.OTHERS", 10)
+    assert set(_choices(viewer.get(f"{TASKS}?action=deploy"), "action").values()) == {1, 2, 3, 4}
+
+
+@pytest.mark.django_db
+def test_what_else_could_be_chosen_costs_one_bounded_question_and_only_then(viewer, monkeypatch) -> None:
+    _various()
+    for asked, count in (
+        ("", 4),
+        ("service=db", 4),
+        ("action=backup", 5),
+        ("failure=application&error_type=OSError&action=fail&actor=orch-4", 5),
+        ("status=failed&failure=application&error_type=OSError&action=fail&actor=orch-4", 6),
+        ("action=backup&q=task", 5),
+        ("action=backup&plan.key=value", 3),
+    ):
+        with asking() as queries:
+            response = viewer.get(f"{TASKS}?{asked}")
+        assert response.status_code == 200
+        assert len(queries.data) == count, asked
+        assert all("LIMIT" in sql for sql in queries.data)
+
+    def slow(*args):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(5)")
+
+    monkeypatch.setattr("audit.admin.tasks.others", slow)
+    monkeypatch.setattr("audit.admin.tasks.panel", lambda using, work: panels.panel(using, work, 100))
+    response = viewer.get(f"{TASKS}?action=backup")
+    assert response.status_code == 200
+    assert _choices(response, "action") == {"backup": 3}
+    assert "task 0" in text_of(response)
+
+
 @pytest.mark.django_db
 def test_choices_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
     monkeypatch.setattr(overview, "CHOICES", 10)

@@ -61,6 +61,7 @@ FILTERS = (
     f"finished_since={DAYS}d",
     "seal=failed",
     "seal=failed&status=failed",
+    "status=failed&failure=resource&error_type=TimeoutError&action=deploy&actor=orch-1&any_service=svc-3",
 )
 # Every row has a leaf, and a verification found something about some tasks and log rows.
 _SEALED = (

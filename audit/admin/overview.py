@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit import validation
-from audit.admin.facets import Counts
+from audit.admin.facets import LONGEST, MOST, SERVICES_A_TASK, Counts
 from audit.admin.histogram import AIM, Binning, Chart, chart
 from audit.admin.question import Question
 from audit.admin.samples import newest, rows_of, sized
@@ -19,10 +19,6 @@ UNBOUNDED = 10_000
 """How many of the newest tasks a chart counts over all time."""
 CHOICES = 2_500
 """How many of those the choices of the filter are counted in."""
-
-_MOST = 10
-_LONGEST = 200
-_SERVICES_A_TASK = 50
 
 # The rows that are found once, which may be the dear part, serve both; the wide columns are read of a few of them.
 _COUNTED = """,
@@ -70,8 +66,8 @@ def overview(using: str, tasks: Any, question: Question) -> Overview:
     choices = min(CHOICES, cap)
     sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
     # A bar of centuries may begin before any moment that Python can read.
-    params = [binning.start, list(binning.steps), AIM, _LONGEST, _SERVICES_A_TASK, choices]
-    params += [binning.origin, validation.EARLIEST, *[_MOST] * 3]
+    params = [binning.start, list(binning.steps), AIM, LONGEST, SERVICES_A_TASK, choices]
+    params += [binning.origin, validation.EARLIEST, *[MOST] * 3]
     bars = []
     counts: dict[str, dict[str, int]] = {}
     for key, name, count, at, width in rows_of(using, sample, _COUNTED, params):

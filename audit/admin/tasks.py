@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
 from audit.admin.export import Export, range_name
-from audit.admin.facets import FAILURES, by_status, facets, failures
+from audit.admin.facets import FAILURES, Others, by_status, facets, failures, others
 from audit.admin.offers import ON_TASKS, offer, pick
 from audit.admin.overview import CHOICES, Overview, overview
 from audit.admin.paging import Order, turn
@@ -123,7 +123,7 @@ class TaskAdmin(TailingAdmin):
         counted = panel(self.using, partial(overview, self.using, tasks, question))
         most = sized(FAILURES, question.answered)
         errors = panel(self.using, partial(failures, self.using, tasks, most))
-        others = self._all_statuses(question)
+        all_statuses = self._all_statuses(question)
         drawn, counts = (counted.value.chart, counted.value.counts) if counted.value else (None, {})
         empty_table = not rows and not question.asked and not Task.objects.using(self.using).exists()
         return {
@@ -131,8 +131,8 @@ class TaskAdmin(TailingAdmin):
             "question": question,
             "problems": question.problems,
             "chart": Panel(value=drawn, degraded=counted.degraded),
-            "statuses": question.statuses(drawn.legend if drawn else (), others),
-            "facets": facets(question, {**counts, **(errors.value or {})}),
+            "statuses": question.statuses(drawn.legend if drawn else (), all_statuses),
+            "facets": facets(question, {**counts, **(errors.value or {})}, self._others(question)),
             "facets_note": _facets_note(counted.value, errors.value or {}, most),
             "facets_degraded": counted.degraded or errors.degraded,
             "views": _views(question, self._queue_url(request)),
@@ -157,6 +157,14 @@ class TaskAdmin(TailingAdmin):
             return None
         relaxed = replace(question.answered, statuses=()).apply(Task.objects.using(self.using))
         return panel(self.using, partial(by_status, self.using, relaxed, CHOICES)).value
+
+    def _others(self, question: Question) -> Others:
+        """Count what else could be chosen, under the same conditions."""
+        asked = question.asked
+        chosen = asked.failures or asked.error_types or asked.any_services or asked.actions or asked.actors
+        if not chosen or question.answered.words or question.answered.documents:
+            return {}
+        return panel(self.using, partial(others, self.using, Task.objects.using(self.using), question)).value or {}
 
     def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
         return Question.read(request, ORDER).narrower()
