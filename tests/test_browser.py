@@ -350,6 +350,7 @@ def _nothing(page) -> str:
 def _completed(page) -> str:
     task = _worked()
     task.complete({"ok": True, "text": "x" * 3000}, resources={"wall_s": 1.5})
+    task.suggest("look again", reason="w" * 200)
     return _address(task)
 
 
