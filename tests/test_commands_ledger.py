@@ -176,6 +176,21 @@ def test_seal_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "audit_keygen" in err
 
 
+def test_a_key_of_another_log_could_not_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    foreign = generate("example.org/other")
+    monkeypatch.setenv(keys.KEY_VARIABLE, foreign.secret())
+    code, _, err = run("audit_seal")
+    assert code == 2
+    assert f"and the key signs for {foreign.name!r}" in err
+    monkeypatch.setenv(keys.KEY_VARIABLE, f"{KEY.secret()} {foreign.secret()}")
+    for options in ([], ["--loop", 1]):
+        code, _, err = run("audit_seal", *options)
+        assert code == 2
+        assert "of one name" in err
+
+
 def test_keys_are_exchanged_by_signing_with_both(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     successor = generate(KEY.name)
     finish(1)

@@ -28,7 +28,7 @@ PUBLIC = {
     ],
     "audit.ids": ["uuid7", "uuid7_time"],
     "audit.inspection": ["Flaw", "inspect", "keeps_audit"],
-    "audit.ledger.seal": ["BATCH", "Batch", "CannotSeal", "begin_epoch", "seal"],
+    "audit.ledger.seal": ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "verify"],
     "audit.models": [
         "ExecutionLog",

@@ -12,8 +12,8 @@ from django.db import connection, transaction
 
 from audit import ids
 from audit.ledger.note import generate
-from audit.ledger.seal import CannotSeal, seal
-from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerLeaf, LedgerTile, Task
+from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile, Task
 from tests.attacked import Base, maintained, rebuild, resign
 from tests.factories import sql, task_in
 from tests.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
@@ -217,7 +217,7 @@ def test_nothing_is_signed_upon_a_tree_that_is_not_the_signed_one(name: str) -> 
     with behind_the_guards():
         sql(SPOILT[name])
     before = [list(model.objects.order_by("pk").values_list()) for model in (LedgerLeaf, LedgerTile, LedgerCheckpoint)]
-    with pytest.raises(CannotSeal):
+    with pytest.raises(CannotSeal):  # a forger may as well have made it look like another log's
         sealed()
     after = [list(model.objects.order_by("pk").values_list()) for model in (LedgerLeaf, LedgerTile, LedgerCheckpoint)]
     assert before == after
@@ -230,11 +230,11 @@ def test_nothing_is_signed_upon_a_tree_rebuilt_under_old_signatures() -> None:
     with behind_the_guards():
         sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256('x') WHERE index = 2")
         rebuild()
-    with pytest.raises(CannotSeal, match="does not cover the tree as it is"):
+    with pytest.raises(RefusesToSeal, match="does not cover the tree as it is"):
         sealed()
     with behind_the_guards():
         resign(generate(KEY.name))
-    with pytest.raises(CannotSeal, match="cannot be trusted"):
+    with pytest.raises(RefusesToSeal, match="cannot be trusted"):
         sealed()
     assert LedgerCheckpoint.objects.count() == 1
 
@@ -247,31 +247,39 @@ def test_a_kept_checkpoint_of_another_tree_stops_the_sealer() -> None:
         rebuild()
         resign(KEY)  # stolen
     finish(1)
-    with pytest.raises(CannotSeal, match="or another tree"):
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
         sealed(exported=kept)
+    # No new epoch heals that: what was kept would still be of another tree.
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
+        begin_epoch("default", [KEY], left_behind=kept, reason="restored", actor="eve")
+    assert not LedgerEpoch.objects.exists()
     with behind_the_guards():  # an epoch that nobody began forgives nothing
         sql("INSERT INTO audit_ledger_epoch VALUES (2, '', 0, '', 'restored', 'eve', now(), 1, '')")
-    with pytest.raises(CannotSeal, match="or another tree"):
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
         sealed(exported=kept)
 
 
 @pytest.mark.parametrize(
-    ("signers", "options", "told"),
+    ("signers", "options", "told", "refused"),
     [
-        ([], {}, "of one name"),
-        ([KEY, STRANGER], {}, "of one name"),
-        ([KEY], {"limit": 0}, "seals nothing"),
-        ([STRANGER], {}, "cannot be trusted"),
-        ([KEY], {"exported": "x"}, "cannot be trusted"),
+        ([], {}, "of one name", False),
+        ([KEY, STRANGER], {}, "of one name", False),
+        ([KEY], {"limit": 0}, "seals nothing", False),
+        ([STRANGER], {}, "of the log 'example.org/audit', and the key signs for 'example.org/other'", False),
+        ([generate(KEY.name)], {}, "cannot be trusted", True),
+        ([KEY], {"exported": "x"}, "cannot be trusted", True),
     ],
-    ids=["no key", "keys of two logs", "no rows", "another log's key", "no checkpoint"],
+    ids=["no key", "keys of two logs", "no rows", "another log's key", "another key", "no checkpoint"],
 )
-def test_what_cannot_seal_changes_nothing(signers: list[Any], options: dict[str, Any], told: str) -> None:
+def test_what_cannot_seal_changes_nothing(
+    signers: list[Any], options: dict[str, Any], told: str, refused: bool
+) -> None:
     finish(1)
     sealed()
     finish(1)
-    with pytest.raises(CannotSeal, match=told):
+    with pytest.raises(CannotSeal, match=told) as caught:
         list(seal("default", signers, **options))
+    assert isinstance(caught.value, RefusesToSeal) == refused
     assert LedgerCheckpoint.objects.count() == 1
 
 

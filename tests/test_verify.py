@@ -15,7 +15,7 @@ from audit.ledger import checkpoint as checkpoints
 from audit.ledger.canonical import LOG_V1, TASK_V1
 from audit.ledger.checkpoint import Checkpoint
 from audit.ledger.note import KeyKind, generate
-from audit.ledger.seal import CannotSeal, begin_epoch, seal
+from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
 from audit.ledger.verify import CannotVerify, leaves, verify
 from audit.ledger.verify.findings import MAX_FINDINGS, Code
 from audit.ledger.verify.unsealed import backlog
@@ -255,7 +255,7 @@ def test_an_older_backup_is_found_and_a_new_epoch_goes_on_from_it(victim: Base) 
 
     finish(1)
     signed_before = set(LedgerCheckpoint.objects.values_list("note", flat=True))
-    with pytest.raises(CannotSeal, match="restored from an older state, or rewritten"):
+    with pytest.raises(CannotSeal, match="restored from an older state, or its end"):
         sealed(exported=newest)
     with pytest.raises(CannotSeal, match="reason"):
         begin_epoch("default", [KEY], left_behind=newest, reason=" ", actor="cli:bob")
@@ -285,6 +285,13 @@ def test_an_older_backup_is_found_and_a_new_epoch_goes_on_from_it(victim: Base) 
     # What nobody knew of when the epoch began is not forgiven.
     beyond = signed(KEY, KEY.name, Checkpoint.parse(newest.partition("\n\n")[0] + "\n").size + 1, bytes(32))
     assert codes(verified(outside=[*kept, beyond], accepted=[2])) == ["rollback"]
+    # The sealer goes by the same rule, and one more epoch tells of that one, too.
+    with pytest.raises(RefusesToSeal, match="restored from an older state, or its end"):
+        sealed(exported=beyond)
+    batch = begin_epoch("default", [KEY], left_behind=beyond, reason="there was more", actor="cli:bob")
+    assert sealed(exported=beyond).epoch == 3
+    assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2, 3])) == []
+    assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2])) == ["rollback"]
 
 
 def test_a_whole_rewrite_under_a_declared_epoch_is_a_rollback(victim: Base) -> None:

@@ -36,11 +36,11 @@ from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint
 from audit.ledger.errors import LedgerError, Malformed
 from audit.ledger.note import Note, Signer, Verifier
 from audit.ledger.origins import epoch_of, origin_of
-from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, read_tile, write_tiles
+from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
 from audit.ledger.tiles import grow
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
 
-__all__ = ["BATCH", "Batch", "CannotSeal", "begin_epoch", "seal"]
+__all__ = ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"]
 
 BATCH = 10_000
 """How many rows a batch seals at most, unless it is told otherwise."""
@@ -51,11 +51,15 @@ _BEFORE_ALL = -(2**63)
 
 
 class CannotSeal(AuditError):
-    """Signing on would hide something, or there is nothing to sign with: `problem`. Nothing was changed."""
+    """What was given is nothing to seal with, or another sealer is in the way: `problem`. Nothing was changed."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(problem)
+
+
+class RefusesToSeal(CannotSeal):
+    """Signing on would hide something: `problem`. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +100,9 @@ def seal(
         A batch after each transaction; the last one sealed fewer rows than the limit, or none.
 
     Raises:
-        CannotSeal: the last signature does not cover the tree as it is, the exported checkpoint is newer or of another
-            tree or missing, or the keys do not fit together. What earlier batches committed stays.
+        RefusesToSeal: the last signature does not cover the tree as it is, or the exported checkpoint is newer, of
+            another tree, or missing. What earlier batches committed stays.
+        CannotSeal: the keys do not fit together or are of another log, or the limit is none.
     """
     if limit < 1:
         raise CannotSeal(f"A batch of {limit} rows seals nothing; give at least 1.")
@@ -106,7 +111,7 @@ def seal(
     while True:
         with _locked(using) as (cursor, head):
             if head is not None and head.size and empty:
-                raise CannotSeal(
+                raise RefusesToSeal(
                     f"This database has signed {head.size} leaves, and no checkpoint is in {empty}. Is that the right "
                     "directory, and is it mounted? Without them nothing tells whether the database was set back. If "
                     "they are kept there from now on, say so once: --first-export."
@@ -141,6 +146,8 @@ def begin_epoch(
         verifiers: further keys that may have signed either checkpoint.
 
     Raises:
+        RefusesToSeal: the last signature does not cover the tree as it is, or the tree is another one than that
+            checkpoint's, which no new epoch heals.
         CannotSeal: no reason is given, the log is not behind that checkpoint, or another sealer is at work.
     """
     keys = _Keys.of(signers, verifiers)
@@ -151,7 +158,7 @@ def begin_epoch(
             raise CannotSeal("Another sealer is at work; stop it first.")
         _covered(using, head, keys)
         opened, epoch = keys.open(left_behind, "checkpoint that is left behind")
-        if not _is_behind(using, head, opened.checkpoint, epoch):
+        if not _is_behind(using, head, opened.checkpoint, epoch, keys):
             raise CannotSeal(
                 f"The log holds the checkpoint of {opened.checkpoint.size} leaves: it is not behind, and can go on."
             )
@@ -196,13 +203,12 @@ class _Keys:
         """Read a checkpoint of this log, and its epoch."""
         try:
             origin = Checkpoint.parse(Note.parse(text).text).origin
-            opened = checkpoints.open_checkpoint(text, self.verifiers, origin=origin)
+            epoch = epoch_of(self.name, origin)
+            if epoch is None:
+                raise CannotSeal(f"The {what} is of the log {origin!r}, and the key signs for {self.name!r}.")
+            return checkpoints.open_checkpoint(text, self.verifiers, origin=origin), epoch
         except LedgerError as error:
-            raise CannotSeal(f"The {what} cannot be trusted: {error}") from error
-        epoch = epoch_of(self.name, origin)
-        if epoch is None:
-            raise CannotSeal(f"The {what} is of the log {origin!r}, and the key signs for {self.name!r}.")
-        return opened, epoch
+            raise RefusesToSeal(f"The {what} cannot be trusted: {error}") from error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -253,10 +259,10 @@ def _sealed(
     note = _covered(using, head, keys)
     if exported is not None:
         opened, epoch = keys.open(exported, "exported checkpoint")
-        if _is_behind(using, head, opened.checkpoint, epoch):
-            raise CannotSeal(
+        if _is_behind(using, head, opened.checkpoint, epoch, keys):
+            raise RefusesToSeal(
                 f"A checkpoint of {opened.checkpoint.size} leaves was exported (epoch {epoch}), and this database has "
-                f"{head.size} (epoch {head.epoch}) or another tree: it was restored from an older state, or rewritten. "
+                f"{head.size} (epoch {head.epoch}): it was restored from an older state, or its end was cut off. "
                 "Find out which. After a legitimate restore begin a new epoch: manage.py audit_seal --new-epoch "
                 "CHECKPOINT --reason TEXT."
             )
@@ -290,47 +296,63 @@ def _covered(using: str, head: LedgerHead, keys: _Keys) -> str:
     """Insist that the last checkpoint is signed by a known key and covers the tree as it is; its text.
 
     Raises:
-        CannotSeal: it does not.
+        RefusesToSeal: it does not.
     """
     wrong = "Nothing was signed; find out what happened with manage.py audit_verify."
     last = LedgerCheckpoint.objects.using(using).order_by("-epoch", "-size").first()
     leaf = LedgerLeaf.objects.using(using).order_by("-index").values_list("index", flat=True).first()
     leaves = 0 if leaf is None else leaf + 1
     if leaves != head.size:
-        raise CannotSeal(f"The ledger's head says {head.size} leaves and the last leaf is number {leaf}. {wrong}")
+        raise RefusesToSeal(f"The ledger's head says {head.size} leaves and the last leaf is number {leaf}. {wrong}")
     if last is None:
         if head.size:
-            raise CannotSeal(f"The ledger has {head.size} leaves and no checkpoint. {wrong}")
+            raise RefusesToSeal(f"The ledger has {head.size} leaves and no checkpoint. {wrong}")
         return ""
     opened, epoch = keys.open(last.note, "last checkpoint of this database")
     try:
         frontier = head_frontier(head)
         tiles = edge(using, head.size)
     except Malformed as error:
-        raise CannotSeal(f"{error} {wrong}") from error
+        raise RefusesToSeal(f"{error} {wrong}") from error
     signed = opened.checkpoint
     if (epoch, signed.size, signed.root) != (head.epoch, head.size, frontier.root()) or tiles != frontier:
-        raise CannotSeal(
+        raise RefusesToSeal(
             f"The last checkpoint (epoch {epoch}, {signed.size} leaves) does not cover the tree as it is "
             f"(epoch {head.epoch}, {head.size} leaves). {wrong}"
         )
     return last.note
 
 
-def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int) -> bool:
-    """Whether this database lacks what a checkpoint kept elsewhere covers."""
+def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int, keys: _Keys) -> bool:
+    """Whether this database lacks what a checkpoint kept elsewhere covers, as after a restore.
+
+    Raises:
+        RefusesToSeal: it has other leaves in their place.
+    """
     if epoch > head.epoch or (epoch == head.epoch and kept.size > head.size):
         return True
-    known = LedgerCheckpoint.objects.using(using).filter(epoch=epoch, size=kept.size)
-    return [bytes(root) for root in known.values_list("root", flat=True)] != [kept.root] and not _left_behind(
-        using, head, kept, epoch
-    )
-
-
-def _left_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int) -> bool:
-    """Whether a checkpoint is of a past that a later epoch says it left behind."""
-    began = [each.size for number, each in epochs(using).items() if epoch < number <= head.epoch]
-    return bool(began) and began[0] < kept.size
+    began = {number: each for number, each in epochs(using).items() if epoch < number <= head.epoch}
+    told = {
+        number: keys.open(each.previous, f"checkpoint that epoch {number} left behind")
+        for number, each in began.items()
+    }
+    sizes = {number: each.size for number, each in began.items()}
+    if left_behind(kept, epoch, sizes, {number: (each.checkpoint, of) for number, (each, of) in told.items()}):
+        return False
+    if kept.size > head.size:
+        return True
+    try:
+        same = edge(using, kept.size).root() == kept.root
+    except Malformed as error:
+        raise RefusesToSeal(f"{error} Nothing was signed; see manage.py audit_verify.") from error
+    if not same:
+        raise RefusesToSeal(
+            f"A checkpoint of {kept.size} leaves (epoch {epoch}) is of another tree than this database's {head.size} "
+            f"(epoch {head.epoch}). That is a fork, not a restore, and no new epoch heals it: history was rewritten "
+            "with the log's key, this is another database of the same log, or tiles were altered. Keep both; see "
+            "manage.py audit_verify."
+        )
+    return False
 
 
 _PICK = """

@@ -7,12 +7,23 @@ from typing import Any
 
 from django.db import connections
 
+from audit.ledger.checkpoint import Checkpoint
 from audit.ledger.errors import Malformed
 from audit.ledger.merkle import HASH_SIZE, Frontier
 from audit.ledger.tiles import Nodes
 from audit.models import LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile
 
-__all__ = ["edge", "epochs", "frontier_bytes", "head_frontier", "nodes", "read_tile", "read_tiles", "write_tiles"]
+__all__ = [
+    "edge",
+    "epochs",
+    "frontier_bytes",
+    "head_frontier",
+    "left_behind",
+    "nodes",
+    "read_tile",
+    "read_tiles",
+    "write_tiles",
+]
 
 _WRITE_TILES = """
 INSERT INTO audit_ledger_tile (level, index, data)
@@ -35,6 +46,32 @@ def epochs(using: str) -> dict[int, LedgerEpoch]:
     began = dict(leaves.values_list("epoch", "index"))
     found = LedgerEpoch.objects.using(using).order_by("number")
     return {each.number: each for each in found if began.get(each.number) == each.size}
+
+
+def left_behind(
+    kept: Checkpoint, epoch: int, began: Mapping[int, int], told: Mapping[int, tuple[Checkpoint, int]]
+) -> set[int]:
+    """Tell which later epochs went on from less than a checkpoint covers, if one of them tells of it.
+
+    Args:
+        kept: a checkpoint that was kept outside.
+        epoch: its epoch.
+        began: with how many leaves each epoch after the first began, by number.
+        told: which checkpoint, of which epoch, each of them says it left behind. One whose word is not there counts as
+            if it told of all: that it is missing is for the caller to find.
+
+    Returns:
+        Their numbers; none when the checkpoint is beyond all that they say they left behind, or none began with less.
+    """
+    later = {number for number, size in began.items() if number > epoch and size < kept.size}
+
+    def covers(number: int) -> bool:
+        if number not in told:
+            return True
+        left, of = told[number]
+        return (epoch, kept.size) < (of, left.size) or (epoch, kept) == (of, left)
+
+    return later if any(map(covers, later)) else set()
 
 
 def head_frontier(head: LedgerHead) -> Frontier:

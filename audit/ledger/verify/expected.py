@@ -10,7 +10,7 @@ from audit.ledger.errors import LedgerError
 from audit.ledger.exported import Exported
 from audit.ledger.note import Note, Verifier
 from audit.ledger.origins import epoch_of
-from audit.ledger.stored import epochs
+from audit.ledger.stored import epochs, left_behind
 from audit.ledger.verify.findings import Code, Findings
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerLeaf
 
@@ -173,20 +173,12 @@ class _Past:
 
     def is_over(self, checkpoint: Checkpoint, epoch: int) -> bool:
         """Whether a later epoch began with less than a checkpoint covers."""
-        return bool(self._later(checkpoint, epoch))
+        return any(number > epoch and size < checkpoint.size for number, size in self.began.items())
 
     def left_behind(self, checkpoint: Checkpoint, epoch: int) -> set[int]:
-        """Tell which later epochs went on from less than a checkpoint covers, if the first of them tells of it."""
-        later = self._later(checkpoint, epoch)
+        """Tell which later epochs went on from less than a checkpoint covers, if one of them tells of it."""
         # Where an epoch's row is not what it was, that is found by itself.
-        if later and (first := min(later)) in self.left:
-            left, of = self.left[first]
-            if (epoch, checkpoint.size) >= (of, left.size) and (epoch, checkpoint) != (of, left):
-                return set()
-        return later
-
-    def _later(self, checkpoint: Checkpoint, epoch: int) -> set[int]:
-        return {number for number, size in self.began.items() if number > epoch and size < checkpoint.size}
+        return left_behind(checkpoint, epoch, self.began, self.left)
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from audit.filters import add_database, positive
 from audit.ledger import keys
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.note import Signer, Verifier
-from audit.ledger.seal import BATCH, Batch, CannotSeal, begin_epoch, seal
+from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
 
@@ -72,7 +72,7 @@ class Command(AuditCommand):
             return self._loop(options, signers, known, kept)
         try:
             self._once(options, signers, known, kept, quiet=False)
-        except (CannotSeal, CannotExport) as error:
+        except (RefusesToSeal, CannotExport) as error:
             raise CommandError(str(error), returncode=FAILED) from error
         return FINE
 
@@ -129,7 +129,7 @@ class Command(AuditCommand):
                 actor=os_user(),
                 verifiers=known,
             )
-        except CannotSeal as error:
+        except RefusesToSeal as error:
             raise CommandError(str(error), returncode=FAILED) from error
         self._publish(batch, kept, fresh=True, printed=options["print"])
         self.note(f"Epoch {batch.epoch} begins at leaf {batch.size - 1}; run audit_seal as before.")
@@ -148,7 +148,7 @@ class Command(AuditCommand):
                     self._once(options, signers, known, kept, quiet=True)
                     if kept and kept.newest():
                         options["first_export"] = False
-                except (CannotSeal, CannotExport) as error:
+                except (RefusesToSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
                 except Error as error:
                     told = str(error).partition("\n")[0]
