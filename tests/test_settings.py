@@ -238,6 +238,7 @@ def test_the_server_for_tests_is_not_that_of_the_demo() -> None:
     assert tests["TEST"] == {"NAME": "test_mine"}
 
 
+@pytest.mark.django_db  # closing a file's response looks after connections that other tests have left
 def test_static_files_are_served_without_debug(client, settings) -> None:
     settings.ROOT_URLCONF = "auditproj.urls"
     assert settings.DEBUG is False
