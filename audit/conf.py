@@ -94,7 +94,9 @@ def problems() -> list[str]:
         if key not in known:
             found.append(f"AUDIT[{key!r}] is unknown; known keys: {', '.join(sorted(known))}.")
         elif not _is(value, known[key]):
-            found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {value!r}.")
+            # A signing key, given where a verifier key belongs, must not end in a log of checks.
+            told = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)
+            found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {told}.")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
             found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
     return found
@@ -107,6 +109,13 @@ def _is(value: object, kind: Any) -> bool:
         (inner,) = get_args(kind)
         return isinstance(value, list) and all(_is(each, inner) for each in value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _shape(value: object) -> str:
+    kind = type(value).__name__
+    return (
+        f"{kind} of {', '.join(sorted({type(each).__name__ for each in value}))}" if isinstance(value, list) else kind
+    )
 
 
 def _name(kind: Any) -> str:

@@ -8,8 +8,13 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
 from django.test import override_settings
+from django.utils import timezone
 
 from audit import checks, inspection
+from audit.inspection import installed
+from audit.inspection.flaws import kept_models
+from audit.ledger import keys
+from audit.models import LedgerHead, Task
 from audit.sql import parts
 from tests.databases import temporary_database
 
@@ -47,6 +52,9 @@ def test_the_database_is_only_asked_when_it_is_named():
 
 _GUARD = "audit_task_10_guard"
 _ALWAYS = f"ALTER TABLE audit_task ENABLE ALWAYS TRIGGER {_GUARD}"
+
+
+_LATE = ["CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"]
 
 
 def _recreated(definition: str) -> list[str]:
@@ -129,11 +137,32 @@ def _recreated(definition: str) -> list[str]:
             ],
         ),
         (
+            # After the seal: what it changes is not what was hashed.
             {"audit.E015": ["zz_late"]},
+            [*_LATE, "CREATE TRIGGER zz_late BEFORE UPDATE ON audit_task FOR EACH ROW EXECUTE FUNCTION late()"],
+        ),
+        (
+            # Between stamp and seal: it can say that somebody else was there.
+            {"audit.E015": ["audit_executionlog_30_x"]},
             [
-                "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
-                "CREATE TRIGGER zz_late BEFORE UPDATE ON audit_task FOR EACH ROW EXECUTE FUNCTION late()",
+                *_LATE,
+                (
+                    "CREATE TRIGGER audit_executionlog_30_x BEFORE INSERT ON audit_executionlog FOR EACH ROW "
+                    "EXECUTE FUNCTION late()"
+                ),
             ],
+        ),
+        (
+            # RETURN NULL swallows the row, and with it the result of a verification.
+            {"audit.E015": ["aa"]},
+            [
+                *_LATE,
+                "CREATE TRIGGER aa BEFORE INSERT ON audit_ledger_verification FOR EACH ROW EXECUTE FUNCTION late()",
+            ],
+        ),
+        (
+            {"audit.E015": ["aa"]},
+            [*_LATE, "CREATE TRIGGER aa BEFORE DELETE ON audit_pause_queue FOR EACH ROW EXECUTE FUNCTION late()"],
         ),
         (
             {"audit.E016": ["audit_log_guard_v1"], "audit.E011": ["audit_executionlog_10_guard"]},
@@ -166,9 +195,55 @@ def _recreated(definition: str) -> list[str]:
             {"audit.E021": ["audit_task_id_is_uuid7"]},
             [
                 "ALTER TABLE audit_task DROP CONSTRAINT audit_task_id_is_uuid7",
-                "ALTER TABLE audit_task ADD CONSTRAINT audit_task_id_is_uuid7 CHECK (true) NOT VALID",
+                (
+                    "ALTER TABLE audit_task ADD CONSTRAINT audit_task_id_is_uuid7 "
+                    "CHECK ((get_byte(uuid_send(id), 6) & 240) = 112) NOT VALID"
+                ),
             ],
         ),
+        (
+            {"audit.E028": ["audit_task_id_is_uuid7"]},
+            [
+                "ALTER TABLE audit_task DROP CONSTRAINT audit_task_id_is_uuid7",
+                "ALTER TABLE audit_task ADD CONSTRAINT audit_task_id_is_uuid7 CHECK (true)",
+            ],
+        ),
+        (
+            # Its moments are worded in UTC, wherever the session is.
+            {"audit.E028": ["audit_executionlog_moment_readable"]},
+            [
+                "SET LOCAL TimeZone = 'Asia/Kolkata'",
+                "ALTER TABLE audit_executionlog DROP CONSTRAINT audit_executionlog_moment_readable",
+                (
+                    "ALTER TABLE audit_executionlog ADD CONSTRAINT audit_executionlog_moment_readable CHECK "
+                    "(at >= '0001-01-02 00:00:00+00' AND at < '9999-12-30 00:00:00+00')"
+                ),
+            ],
+        ),
+        (
+            {"audit.E028": ["audit_ledger_leaf_task"]},
+            [
+                "DROP INDEX audit_ledger_leaf_task",
+                "CREATE UNIQUE INDEX audit_ledger_leaf_task ON audit_ledger_leaf (task_id) WHERE index < 0",
+            ],
+        ),
+        (
+            {"audit.E028": ["audit_ledger_tile_pkey"]},
+            [
+                "ALTER TABLE audit_ledger_tile DROP CONSTRAINT audit_ledger_tile_pkey",
+                "ALTER TABLE audit_ledger_tile ADD PRIMARY KEY (level, index) DEFERRABLE",
+            ],
+        ),
+        ({"audit.E020": ["audit_ledger_leaf_task"]}, ["DROP INDEX audit_ledger_leaf_task"]),
+        ({"audit.E023": ["audit_pause_queue"]}, ["ALTER TABLE audit_pause_queue SET UNLOGGED"]),
+        ({"audit.E024": ["audit_task"]}, ["ALTER TABLE audit_task ENABLE ROW LEVEL SECURITY"]),
+        ({"audit.E025": ["audit_task.summary"]}, ["ALTER TABLE audit_task DROP COLUMN summary CASCADE"]),
+        (
+            {"audit.E026": ["audit_task.claimed_by"]},
+            ["ALTER TABLE audit_task ALTER claimed_by TYPE varchar(500)"],
+        ),
+        ({"audit.E026": ["audit_task.summary"]}, ["ALTER TABLE audit_task ALTER summary DROP NOT NULL"]),
+        ({"audit.E027": ["audit_task.mine"]}, ["ALTER TABLE audit_task ADD COLUMN mine text"]),
         (
             {"audit.E022": ["divert"]},
             ["CREATE RULE divert AS ON UPDATE TO audit_task DO INSTEAD NOTHING"],
@@ -193,19 +268,96 @@ def test_foreign_keys_that_are_switched_off():
     assert "audit_executionlog_10_guard" in names
 
 
+def test_what_is_installed_is_written_down_and_nothing_else() -> None:
+    """A migration that adds or changes a CHECK or a unique index changes `installed.tsv` too."""
+    tables = [model._meta.db_table for model in kept_models()]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE contype = 'c' AND conrelid::regclass::text = ANY(%s)",
+            [tables],
+        )
+        found = {(table, name): installed.worded(words) for table, name, words in cursor.fetchall()}
+        cursor.execute(
+            "SELECT tablename, indexname, split_part(indexdef, ' USING ', 2) FROM pg_indexes"
+            " WHERE tablename = ANY(%s) AND indexdef LIKE 'CREATE UNIQUE %%'",
+            [tables],
+        )
+        unique = {(table, name): words for table, name, words in cursor.fetchall()}
+    assert found == installed.checks()
+    assert unique == installed.keys()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "CREATE TRIGGER zz BEFORE UPDATE ON auth_user FOR EACH ROW EXECUTE FUNCTION late()",  # another table
         "CREATE TRIGGER zz AFTER UPDATE ON audit_task FOR EACH ROW EXECUTE FUNCTION late()",  # after the row is written
-        "CREATE TRIGGER aa BEFORE UPDATE ON audit_task FOR EACH ROW EXECUTE FUNCTION late()",  # before the seal
         "CREATE TRIGGER zz BEFORE UPDATE ON audit_task FOR EACH STATEMENT EXECUTE FUNCTION late()",  # sees no row
-        "CREATE TRIGGER zz BEFORE DELETE ON audit_task FOR EACH ROW EXECUTE FUNCTION late()",  # nothing to seal
     ],
 )
 def test_triggers_of_the_project_that_harm_nothing(statement):
     _run("CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'", statement)
     assert _found() == {}
+
+
+@pytest.mark.parametrize(
+    ("expected", "statements"),
+    [
+        ("audit.E010", ["ALTER TABLE audit_ledger_leaf RENAME TO elsewhere"]),
+        ("audit.E025", ["ALTER TABLE audit_ledger_head DROP COLUMN low_xid CASCADE"]),
+    ],
+    ids=["no table of leaves", "no column of the head"],
+)
+def test_a_backlog_that_cannot_be_counted_does_not_hide_why(expected: str, statements: list[str]) -> None:
+    LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": timezone.now(), "size": 0, "low_xid": 0})
+    _run(*statements)
+    assert expected in _found()
+    assert "audit.W002" not in _found()
+
+
+def test_a_backlog_that_may_not_be_counted_is_told() -> None:
+    LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": timezone.now(), "size": 0, "low_xid": 0})
+    _run(
+        "CREATE ROLE audit_checker",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_checker",
+        "REVOKE SELECT ON audit_ledger_leaf FROM audit_checker",
+        "SET LOCAL ROLE audit_checker",
+    )
+    [message] = checks.check_database(None, databases=["default"])
+    assert message.id == "audit.W002"
+    assert "permission denied for table audit_ledger_leaf" in message.msg
+
+
+def test_a_sealer_that_is_behind(settings) -> None:
+    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 3600}
+    now = timezone.now()
+    LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": now, "size": 0, "low_xid": 0})
+    Task.objects.bulk_record([{"action": "x", "status": "completed"}])
+    assert _found() == {}
+    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 1}
+    _run("SELECT pg_sleep(1.1)")
+    [message] = checks.check_database(None, databases=["default"])
+    assert message.id == "audit.W002"
+    assert "2 finished rows of 'default' are not sealed" in message.msg
+    assert message.hint
+
+
+@pytest.mark.parametrize("variable", [keys.KEY_VARIABLE, keys.FILE_VARIABLE])
+def test_the_signing_key_belongs_to_the_sealer_alone(monkeypatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "secret")
+    [message] = checks.check_settings(None)
+    assert message.id == "audit.W003"
+    assert "secret" not in message.msg + str(message.hint)
+
+
+@pytest.mark.parametrize("given", ["PRIVATE+KEY+x", ["fine", b"PRIVATE+KEY+x"], {"PRIVATE+KEY+x": 1}])
+def test_a_key_in_the_wrong_place_is_not_shown(settings, given) -> None:
+    settings.AUDIT = {"LEDGER_VERIFIERS": given}
+    [message] = checks.check_settings(None)
+    assert message.id == "audit.E004"
+    assert "AUDIT['LEDGER_VERIFIERS'] must be list[str], not" in message.msg
+    assert "PRIVATE" not in message.msg
 
 
 def test_the_remedy_of_a_switch_can_be_run():

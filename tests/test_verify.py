@@ -434,6 +434,8 @@ REPLACED = {
     " AS $$ SELECT decode('41', 'hex') $$",
     "the sealer's horizon": "CREATE OR REPLACE FUNCTION pg_catalog.pg_snapshot_xmin(pg_snapshot) RETURNS xid8"
     " LANGUAGE sql IMMUTABLE AS $$ SELECT '9'::xid8 $$",
+    "another symbol under its name": "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea"
+    " LANGUAGE internal IMMUTABLE STRICT AS 'sha224_bytea'",
     "one more, in front of it": "CREATE FUNCTION pg_catalog.sha256(text) RETURNS bytea LANGUAGE sql"
     " AS $$ SELECT NULL::bytea $$",
 }

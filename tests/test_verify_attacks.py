@@ -466,7 +466,7 @@ SCHEMA = {
     ),
     "a moment without its zone": does("ALTER TABLE audit_task ALTER created_at TYPE timestamp", found="schema_changed"),
     "a number retyped": does(
-        "ALTER TABLE audit_executionlog ALTER duration_ms TYPE numeric", found="schema_changed row_tampered"
+        "ALTER TABLE audit_executionlog ALTER duration_ms TYPE numeric", found="schema_changed guard_off row_tampered"
     ),
     "an array retyped": does(
         "DROP INDEX audit_task_services_gin",
@@ -523,6 +523,31 @@ SCHEMA = {
         "SET search_path = evil, public, pg_catalog",
         found="relation_replaced",
         armed=True,
+    ),
+    "a partitioned table": does(
+        "ALTER TABLE audit_ledger_verification RENAME TO true_verification",
+        "ALTER INDEX audit_ledger_verification_pkey RENAME TO true_pkey",
+        "CREATE TABLE audit_ledger_verification (LIKE true_verification) PARTITION BY RANGE (id)",
+        found="relation_replaced guard_off",
+        armed=True,
+    ),
+    "a trigger between stamp and seal": does(
+        "CREATE FUNCTION other_role() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.db_role := 'bob'; RETURN NEW; END $$",
+        "CREATE TRIGGER audit_executionlog_30_x BEFORE INSERT ON audit_executionlog FOR EACH ROW"
+        " EXECUTE FUNCTION other_role()",
+        found="guard_off",
+        armed=True,
+    ),
+    "a CHECK of the same name": does(
+        "ALTER TABLE audit_task DROP CONSTRAINT audit_task_finished_sealed",
+        "ALTER TABLE audit_task ADD CONSTRAINT audit_task_finished_sealed CHECK (true)",
+        found="guard_off",
+    ),
+    "a unique index of the same name": does(
+        "DROP INDEX audit_ledger_leaf_log",
+        "CREATE UNIQUE INDEX audit_ledger_leaf_log ON audit_ledger_leaf (log_id, index)",
+        found="guard_off",
     ),
     "a child that lends its rows": does(
         "CREATE TABLE child () INHERITS (audit_executionlog)",

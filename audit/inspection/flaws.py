@@ -22,9 +22,9 @@ class Flaw:
 
     kind: str
     """`table-missing`, `table-replaced`, `row-security`, `column-missing`, `column-retyped` (or NULL is allowed),
-    `column-unknown`, `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-late`,
-    `function-missing`, `function-changed`, `function-config`, `function-public`, `check-missing`, `check-unproven` or
-    `rule`."""
+    `column-unknown`, `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-foreign`,
+    `function-missing`, `function-changed`, `function-config`, `function-public`, `check-missing`,
+    `check-changed`, `check-unproven` or `rule`."""
     table: str
     """The table concerned; empty for a function."""
     name: str

@@ -1,15 +1,17 @@
 """Whether the guards are in force: functions, triggers and CHECKs as installed, and no rule in front of them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.migrations.operations import RunSQL
 from django.db.models import CheckConstraint
 
+from audit.inspection import installed
 from audit.inspection.flaws import Flaw, applied_migrations, kept_models, shipped_migrations
 from audit.sql import parts
 
@@ -36,6 +38,8 @@ def inspect_guards(alias: str) -> list[Flaw]:
 class _Expected:
     tables: tuple[str, ...]
     installed: parts.Installed
+    newest: bool
+    """Whether every migration is applied."""
 
 
 @cache
@@ -47,17 +51,18 @@ def _expected(applied: frozenset[str]) -> _Expected:
             for operation in import_module(f"audit.migrations.{name}").Migration.operations:
                 if isinstance(operation, RunSQL):
                     statements += map(str, operation.sql if isinstance(operation.sql, list) else [operation.sql])
-    installed = parts.replay(statements)
+    left = parts.replay(statements)
+    newest = applied.issuperset(shipped)
     # The models say what the newest migration leaves; an older state has its own CHECKs, which nobody kept.
-    if applied.issuperset(shipped):
+    if newest:
         modelled = {
             (model._meta.db_table, constraint.name)
             for model in kept_models()
             for constraint in model._meta.constraints
             if isinstance(constraint, CheckConstraint)
         }
-        installed = replace(installed, checks=installed.checks | modelled)
-    return _Expected(tables=tuple(model._meta.db_table for model in kept_models()), installed=installed)
+        left = replace(left, checks=left.checks | modelled)
+    return _Expected(tables=tuple(model._meta.db_table for model in kept_models()), installed=left, newest=newest)
 
 
 _TABLES = """
@@ -79,7 +84,7 @@ FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 WHERE t.tgrelid = ANY(%s) ORDER BY c.relname, t.tgname
 """
 _CHECKS = """
-SELECT c.relname, k.conname, k.convalidated
+SELECT c.relname, k.conname, k.convalidated, pg_catalog.pg_get_constraintdef(k.oid)
 FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
 WHERE k.contype = 'c' AND k.conrelid = ANY(%s)
 """
@@ -105,7 +110,8 @@ class _Catalog:
     tables: frozenset[str]
     functions: dict[str, tuple[int, parts.Function]]
     triggers: dict[tuple[str, str], _Trigger]
-    checks: dict[tuple[str, str], bool]
+    checks: dict[tuple[str, str], tuple[bool, str]]
+    """Whether older rows keep it, and what it says."""
     rules: list[tuple[str, str]]
 
     @classmethod
@@ -116,7 +122,8 @@ class _Catalog:
             schemas = [schema for _, _, schema in tables]
             functions = _rows(cursor, _FUNCTIONS, list(expected.installed.functions), schemas)
             triggers = _rows(cursor, _TRIGGERS, oids)
-            checks = _rows(cursor, _CHECKS, oids)
+            with _plainly(connection, cursor):
+                checks = _rows(cursor, _CHECKS, oids)
             rules = _rows(cursor, _RULES, oids)
         return cls(
             tables=frozenset(name for _, name, _ in tables),
@@ -131,9 +138,28 @@ class _Catalog:
                 (table, name): _Trigger(state=state, function=function, internal=internal, kind=kind, definition=text)
                 for table, name, state, function, internal, kind, text in triggers
             },
-            checks={(table, name): valid for table, name, valid in checks},
+            checks={(table, name): (valid, installed.worded(words)) for table, name, valid, words in checks},
             rules=rules,
         )
+
+
+_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, YMD"}
+_CHANGE = """
+SELECT pg_catalog.set_config(name, value, true)
+FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) AS setting (name, value)
+"""
+
+
+@contextmanager
+def _plainly(connection: Any, cursor: Any) -> Iterator[None]:
+    """Let definitions be worded alike whatever the session's settings are, which are put back at the end."""
+    names = list(_SETTINGS)
+    # In a transaction, so that behind a pooler no setting stays with a session that others use.
+    with transaction.atomic(using=connection.alias):
+        before = [_rows(cursor, "SELECT pg_catalog.current_setting(%s)", name)[0][0] for name in names]
+        _rows(cursor, _CHANGE, names, list(_SETTINGS.values()))
+        yield
+        _rows(cursor, _CHANGE, names, before)
 
 
 def _rows(cursor: Any, query: str, *parameters: object) -> list[Any]:
@@ -217,7 +243,7 @@ def _triggers(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
                 problem=f"The foreign key trigger {name} on {table} is disabled.",
                 remedy=f"ALTER TABLE {table} ENABLE TRIGGER ALL; then ENABLE ALWAYS those that need it.",
             )
-    yield from _late(expected, found)
+    yield from _strangers(expected, found)
 
 
 def _state(trigger: parts.Trigger, actual: _Trigger) -> Iterator[Flaw]:
@@ -257,23 +283,23 @@ def _as_installed(trigger: parts.Trigger, actual: _Trigger, found: _Catalog) -> 
     )
 
 
-def _late(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
-    """Find BEFORE ROW triggers that run after a seal: what they change is not what was hashed."""
-    for seal in expected.installed.triggers.values():
-        if "_seal_" not in seal.function or (seal.table, seal.name) not in found.triggers:
-            continue
-        sealing = found.triggers[seal.table, seal.name].kind
-        for (table, name), actual in found.triggers.items():
-            # PostgreSQL fires triggers in the order of their names' bytes.
-            later = table == seal.table and name.encode() > seal.name.encode()
-            if later and actual.kind & 3 == 3 and actual.kind & sealing & ~3 and actual.state != "D":
-                yield Flaw(
-                    kind="trigger-late",
-                    table=table,
-                    name=name,
-                    problem=f"The trigger {name} on {table} fires after {seal.name} and can change what that sealed.",
-                    remedy=f"Give it a name that sorts before {seal.name}, or make it an AFTER trigger.",
-                )
+def _strangers(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
+    """Find BEFORE ROW triggers of somebody else: each can change a row after it was stamped, or keep it out."""
+    # Also those of migrations that are not recorded as applied.
+    newest = _expected(frozenset(shipped_migrations()))
+    ours = {
+        (trigger.table, trigger.name) for each in (expected, newest) for trigger in each.installed.triggers.values()
+    }
+    for (table, name), actual in found.triggers.items():
+        if (table, name) not in ours and not actual.internal and actual.kind & 3 == 3 and actual.state != "D":
+            yield Flaw(
+                kind="trigger-foreign",
+                table=table,
+                name=name,
+                problem=f"The trigger {name} on {table} is not of this app and runs before rows are written: it can "
+                "change what this app stamped or sealed, and let rows vanish.",
+                remedy="Find out who made it; drop it, or make it an AFTER trigger.",
+            )
 
 
 def _checks(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
@@ -288,7 +314,17 @@ def _checks(expected: _Expected, found: _Catalog) -> Iterator[Flaw]:
                 problem=f"The CHECK {name} of {table} is not there.",
                 remedy="Find out who dropped it, and add it again as the migrations do (manage.py sqlmigrate).",
             )
-        elif not found.checks[table, name]:
+            continue
+        valid, words = found.checks[table, name]
+        if expected.newest and words != installed.checks().get((table, name), words):
+            yield Flaw(
+                kind="check-changed",
+                table=table,
+                name=name,
+                problem=f"The CHECK {name} of {table} is another one now: {words}",
+                remedy="Find out who replaced it, and make it again as the migrations do (manage.py sqlmigrate).",
+            )
+        if not valid:
             yield Flaw(
                 kind="check-unproven",
                 table=table,

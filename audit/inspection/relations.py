@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from django.db import connections
-from django.db.models import UniqueConstraint
 
+from audit.inspection import installed
 from audit.inspection.flaws import Flaw, applied_migrations, kept_models, shipped_migrations
 
 __all__ = ["inspect_relations"]
@@ -36,7 +37,9 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid IN (
 ORDER BY 1, 2
 """
 _KEYS = """
-SELECT c.relname, CASE WHEN i.indisprimary THEN '' ELSE x.relname END
+SELECT c.relname, CASE WHEN i.indisprimary THEN c.relname || '_pkey' ELSE x.relname END,
+    pg_catalog.split_part(pg_catalog.pg_get_indexdef(x.oid), ' USING ', 2)
+        || CASE WHEN i.indimmediate THEN '' ELSE ' DEFERRABLE' END
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
     JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 WHERE i.indisunique AND i.indisvalid AND c.oid IN (
@@ -46,7 +49,8 @@ WHERE i.indisunique AND i.indisvalid AND c.oid IN (
 _FUNCTIONS = """
 SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.proname = ANY(%s)
-    AND (p.oid >= 16384 OR p.prolang <> (SELECT l.oid FROM pg_catalog.pg_language l WHERE l.lanname = 'internal'))
+    AND (p.oid >= 16384 OR p.prolang <> (SELECT l.oid FROM pg_catalog.pg_language l WHERE l.lanname = 'internal')
+        OR p.prosrc <> (%s::jsonb ->> (p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')')))
 ORDER BY 1
 """
 _RELIED_ON = (
@@ -57,7 +61,14 @@ _RELIED_ON = (
     *("pg_current_xact_id", "pg_current_snapshot", "pg_snapshot_xmin", "pg_snapshot_xmax", "pg_control_system"),
     *("pg_try_advisory_xact_lock", "xid8lt", "xid8le", "xid8gt", "xid8ge", "xid8eq", "xid8ne", "uuid_eq", "int8eq"),
 )
-_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "c": "a type",
+    "p": "a partitioned table",
+}
 
 
 def inspect_relations(alias: str) -> list[Flaw]:
@@ -79,8 +90,8 @@ def inspect_relations(alias: str) -> list[Flaw]:
         cursor.execute(_COLUMNS, [list(expected)])
         columns = cursor.fetchall()
         cursor.execute(_KEYS, [list(expected)])
-        keys = set(cursor.fetchall())
-        cursor.execute(_FUNCTIONS, [list(_RELIED_ON)])
+        keys = {(table, name): words for table, name, words in cursor.fetchall()}
+        cursor.execute(_FUNCTIONS, [list(_RELIED_ON), json.dumps(installed.builtins())])
         functions = [name for (name,) in cursor.fetchall()]
         cursor.execute("SELECT pg_catalog.current_schemas(true)::text[]")
         (path,) = cursor.fetchone()
@@ -109,7 +120,7 @@ def _tables(expected: dict[str, Any], relations: list[Any]) -> Iterator[Flaw]:
         )
     for table, kind, persistence, secured, children, _ in relations:
         what = _KINDS.get(kind) or {"t": "a temporary table", "u": "an unlogged table"}.get(persistence, "")
-        if what or (kind not in "rp"):
+        if what or kind != "r":
             yield Flaw(
                 kind="table-replaced",
                 table=table,
@@ -117,7 +128,7 @@ def _tables(expected: dict[str, Any], relations: list[Any]) -> Iterator[Flaw]:
                 problem=f"{table} is {what or 'no table'} now: what is read there need not be what was written.",
                 remedy="Find out who put it there and where the table is; look at the search_path of this connection.",
             )
-        elif kind == "r" and children:
+        elif children:
             yield Flaw(
                 kind="table-replaced",
                 table=table,
@@ -174,28 +185,29 @@ def _functions(replaced: list[str]) -> Iterator[Flaw]:
         )
 
 
-def _keys(relations: list[Any], found: set[tuple[str, str]]) -> Iterator[Flaw]:
+def _keys(relations: list[Any], found: dict[tuple[str, str], str]) -> Iterator[Flaw]:
     there = {table for table, *_ in relations}
-    for model in kept_models():
-        table = model._meta.db_table
-        unique = [each.name for each in model._meta.constraints if isinstance(each, UniqueConstraint)]
-        for name in ["", *unique]:
-            if table in there and (table, name) not in found:
-                yield Flaw(
-                    kind="check-missing",
-                    table=table,
-                    name=name or f"{table}_pkey",
-                    problem=f"{table} has no {f'unique index {name}' if name else 'primary key'} any more: rows may "
-                    "stand in it twice.",
-                    remedy="Find out who dropped it, and add it again as the migrations do (manage.py sqlmigrate).",
-                )
+    for (table, name), wanted in installed.keys().items():
+        has = found.get((table, name))
+        if table not in there or has == wanted:
+            continue
+        what = "primary key" if name == f"{table}_pkey" else f"unique index {name}"
+        yield Flaw(
+            kind="check-missing" if has is None else "check-changed",
+            table=table,
+            name=name,
+            problem=f"{table} has no {what} any more: rows may stand in it twice."
+            if has is None
+            else f"The {what} of {table} is another one now: {has}",
+            remedy="Find out who changed it, and make it again as the migrations do (manage.py sqlmigrate).",
+        )
 
 
 def _columns(expected: dict[str, dict[str, str]], relations: list[Any], columns: list[Any]) -> Iterator[Flaw]:
     found: dict[str, dict[str, str]] = {table: {} for table, *_ in relations}
     for table, column, kind in columns:
         found[table][column] = kind
-    tables = {table for table, kind, *_ in relations if kind == "r"}
+    tables = {table for table, kind, *_ in relations if kind in "rp"}
     for table, has in found.items():
         wanted = expected[table]
         if table not in tables:  # a view's columns know no NOT NULL
