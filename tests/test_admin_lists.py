@@ -414,7 +414,9 @@ def test_the_log_shows_transitions_and_steps_newest_first(viewer) -> None:
     text = text_of(response)
     assert re.search("Executing → ?became ?Completed", text).start() < text.index("Step 1 run playbook")
     assert "812 ms" in text
-    assert "role audit" in text or "role" in text
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT session_user")
+        assert text.count(f"role {cursor.fetchone()[0]}") == ExecutionLog.objects.count()
     assert re.findall(r"#log-(\d+)", response.content.decode()) == [
         str(key) for key in ExecutionLog.objects.order_by("-at", "-id").values_list("id", flat=True)
     ]
@@ -424,13 +426,13 @@ def test_the_log_shows_transitions_and_steps_newest_first(viewer) -> None:
 
 
 def test_the_log_of_one_task_is_not_bounded_in_time_unless_asked(viewer) -> None:
-    first, second = requested(summary="first"), requested(summary="second")
+    first = requested(summary="first")
+    requested(summary="second")
     text = text_of(viewer.get(f"{LOG}?task={first.pk}"))
     assert "first" in text
     assert "second" not in text
     assert "All time" in text
     assert "is no UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
-    assert second.pk
 
 
 def test_the_log_pages_forth_and_back(viewer) -> None:
@@ -534,6 +536,25 @@ def test_the_queue_pages_one_state_and_counts_nothing(viewer) -> None:
     assert _ids(viewer.get(QUEUE + _link(second, "prev"))) == _ids(first)
 
 
+def test_what_is_paused_for_long_is_paged_by_its_pause_the_longest_first(viewer) -> None:
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_pause_queue DISABLE TRIGGER USER")
+        for number in range(53):
+            pause = now - timedelta(hours=25 + number * 7 % 53)
+            resume = now + timedelta(hours=number)
+            cursor.execute(
+                "UPDATE audit_pause_queue SET paused_at = %s, resume_after = %s, due_at = %s WHERE task_id = %s",
+                [pause, resume, resume, task_in("paused").pk],
+            )
+    task_in("paused")
+    wanted = [str(key) for key in PauseQueueEntry.objects.order_by("paused_at").values_list("task_id", flat=True)][:53]
+    first = viewer.get(f"{QUEUE}?state=overdue")
+    second = viewer.get(QUEUE + _link(first, "next"))
+    assert _ids(first) + _ids(second) == wanted
+    assert _ids(viewer.get(QUEUE + _link(second, "prev"))) == _ids(first)
+
+
 def test_an_empty_queue_says_so(viewer) -> None:
     assert "Nothing is paused" in text_of(viewer.get(QUEUE))
     assert "None." in text_of(viewer.get(f"{QUEUE}?state=held"))
@@ -578,7 +599,6 @@ def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> N
     assert response.status_code == 503
     assert "an action or an actor" not in text_of(response)
     assert _buttons(response) == {"Last hour": "?since=1h&kind=step", "Last 24 hours": "?since=1d&kind=step"}
-    assert Task.objects.count() == 0
 
 
 _REPLAYED = "DO $$ BEGIN RAISE 'conflict with recovery' USING ERRCODE = '{}'; END $$"

@@ -1,11 +1,13 @@
 """The demo, as a newcomer starts it: it seals and verifies, and leaves nothing running."""
 
 import os
+import random
 import re
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 
 from audit.ledger import proof
 from audit.ledger.note import Verifier
+from audit.models import Task
+from auditproj.demo import orchestrator
 from tests.users import CHECKOUT, until, workplace
 
 pytestmark = pytest.mark.slow
@@ -81,3 +85,22 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             demo.wait(timeout=60)
         assert out.read_text().rstrip().endswith("go on with what is there.")
         assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.django_db
+def test_what_nobody_decides_stays_few_also_where_a_pile_was_left() -> None:
+    ended = threading.Event()
+    ended.set()  # what is claimed is given back, and nothing is run
+    pile = [Task.objects.request("check-disk", actor="agent-01") for _ in range(orchestrator.UNDECIDED + 5)]
+    other = Task.objects.request("deploy", actor="alice")
+    chance = random.Random(3)
+    for _ in range(5):
+        orchestrator._turn("orch-1", chance, ended)
+    decided = Task.objects.filter(decided_by="policy:demo").values_list("pk", flat=True)
+    assert sorted(decided) == [task.pk for task in pile[:5]]
+    for _ in range(60):
+        orchestrator._turn("orch-1", chance, ended)
+        assert Task.objects.filter(status="pending").count() <= orchestrator.UNDECIDED + 2
+    assert Task.objects.filter(status="pending", pk__in=[task.pk for task in pile]).count() < orchestrator.UNDECIDED
+    other.refresh_from_db()
+    assert other.status == "pending"

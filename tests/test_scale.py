@@ -29,7 +29,7 @@ ALIAS = "other"
 TASKS = "/admin/audit/task/"
 LOG = "/admin/audit/executionlog/"
 QUEUE = "/admin/audit/pausequeueentry/"
-LARGE = ("audit_task", "audit_executionlog", "audit_ledger_leaf")
+LARGE = ("audit_task", "audit_executionlog", "audit_ledger_leaf", "audit_pause_queue")
 INTEGRITY = "/admin/audit/ledgerverification/"
 SPANS = ("15m", "24h", "7d", "30d", "all")
 FILTERS = (
@@ -82,6 +82,19 @@ _SEALED = (
     """,
     "ANALYZE audit_ledger_leaf, audit_ledger_verification",
 )
+# Many entries that wait and as many that are held, for less than a day, and none in any other state.
+_QUEUED = (
+    "DELETE FROM audit_pause_queue",
+    """
+    INSERT INTO audit_pause_queue (task_id, held, paused_at, resume_after, due_at)
+    SELECT id, held, now() - interval '1 h', resume, coalesce(resume, now() - interval '1 h')
+    FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM audit_task LIMIT %s) AS task
+    CROSS JOIN LATERAL (
+        SELECT n %% 2 = 0, CASE WHEN n %% 2 > 0 THEN now() + interval '1 h' + n * interval '1 s' END
+    ) AS how (held, resume)
+    """,
+    "VACUUM (ANALYZE) audit_pause_queue",
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +110,9 @@ def filled(rows: int, django_db_setup: None, django_db_blocker: Any) -> Iterator
             fill(cursor.connection, rows)
             for statement in _SEALED:
                 cursor.execute(statement)
+            cursor.execute("ALTER TABLE audit_pause_queue DISABLE TRIGGER USER")
+            for statement in _QUEUED:
+                cursor.execute(statement, [rows // 2] if "%s" in statement else None)
         connections[ALIAS].close()
         yield
 
@@ -125,20 +141,23 @@ def asking() -> Iterator[list[Query]]:
     queries: list[Query] = []
     with CaptureQueriesContext(connections[ALIAS]) as captured:
         yield queries
+    # What was asked through a cursor that is read to its end is planned so here, too.
+    whole = any("cursor_tuple_fraction" in each["sql"] for each in captured.captured_queries)
     for each in captured.captured_queries:
         if re.search(r'FROM "?audit_', each["sql"]):
-            queries.append(Query(each["sql"], _plan(each["sql"])))
+            queries.append(Query(each["sql"], _plan(each["sql"], fraction=1 if whole else 0.1)))
 
 
-def _plan(sql: str) -> dict[str, Any]:
+def _plan(sql: str, options: str = "FORMAT JSON", fraction: float = 0.1) -> dict[str, Any]:
     # With the planner's own choice, which pages do not leave to it where they count or ask for words or documents.
     scan = "off" if re.search(r'WITH sample|#>>|@@|"id" IN \(', sql) else "on"
     with connections[ALIAS].cursor() as cursor:
         cursor.connection.execute(f"SET LOCAL enable_seqscan = {scan}")
+        cursor.connection.execute(f"SET LOCAL cursor_tuple_fraction = {fraction}")
         # As `found_few` sets it.
         few = "off" if "@@" in sql and "ORDER BY" not in sql else "on"
         cursor.connection.execute(f"SET LOCAL enable_indexscan = {few}")
-        [[[found]]] = cursor.connection.execute(f"EXPLAIN (FORMAT JSON) {sql}".encode()).fetchall()
+        [[[found]]] = cursor.connection.execute(f"EXPLAIN ({options}) {sql}".encode()).fetchall()
     return found["Plan"]
 
 
@@ -148,14 +167,40 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(inner)
 
 
-def _unbounded(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Scans of a large table that no LIMIT ends."""
+# What has to see all that is below it before it gives the first row.
+_WHOLE = ("Sort", "Aggregate", "WindowAgg", "Hash", "Materialize", "Unique")
+FEW = 1000
+"""So many rows a plan may sort, or twice as many as the query wants: a walk through an index in order is no cheaper."""
+
+# Panels that may sort all that the question means, where the planner finds that cheaper than the walk to their LIMIT.
+# What bounds them is their time (`panels.PANEL_MS`): the page stays, and says that they were left out.
+ONLY_IN_TIME = (
+    r"^WITH sample \(status\) AS",  # how many have which status, beside a choice of one
+    r"^WITH sample \(status, kind\) AS",  # the errors of those that failed
+    r"^WITH sample \(facet, names\) AS",  # what else could be chosen of a kind that is
+    r"^WITH sample \(created_at, status, id\) AS .*services_touched (@>|&&)",  # the chart of a service
+)
+
+
+def _unbounded(plan: dict[str, Any], ended: bool = False) -> Iterator[dict[str, Any]]:
+    """Scans of a large table that no LIMIT ends; one above a sort or a count ends nothing below that."""
     if plan["Node Type"] == "Limit":
-        return
-    if plan.get("Relation Name") in LARGE:
+        ended = True
+    elif plan["Node Type"] in _WHOLE:
+        ended = False
+    if plan.get("Relation Name") in LARGE and not ended:
         yield plan
     for inner in plan.get("Plans", ()):
-        yield from _unbounded(inner)
+        # What is looked up once, or beside each row, is no part of the way to the LIMIT.
+        yield from _unbounded(inner, ended and inner["Parent Relationship"] not in ("InitPlan", "SubPlan"))
+
+
+def _named(scan: dict[str, Any]) -> bool:
+    """Whether a scan reads rows that are named one by one."""
+    return bool(
+        re.match(r"\(?\(?(id|task_id|log_id|parent) (=|>=)", scan.get("Index Cond") or "")
+        or (scan["Node Type"] == "Bitmap Heap Scan" and re.match(r"\(?(id|task_id) =", scan["Recheck Cond"]))
+    )
 
 
 def bounded(queries: list[Query], most: int) -> None:
@@ -166,21 +211,27 @@ def bounded(queries: list[Query], most: int) -> None:
         assert not re.search(r"\bOFFSET\b|\bDISTINCT\b(?! unnest)", query.sql), told
         scanned = [each for each in query.nodes() if each["Node Type"] in ("Seq Scan", "Sample Scan")]
         assert not [each for each in scanned if each["Relation Name"] in LARGE], told
+        if any(re.search(each, query.sql, re.DOTALL) for each in ONLY_IN_TIME):
+            continue
+        few = max(FEW, *(2 * int(each) for each in re.findall(r"LIMIT (\d+)", query.sql)), 0)
         for each in _unbounded(query.plan):
-            # Without a LIMIT, only rows that are named one by one.
-            assert re.match(r"\(?\(?(id|task_id|log_id|parent) (=|>=)", each.get("Index Cond") or "") or (
-                each["Node Type"] == "Bitmap Heap Scan" and re.match(r"\(?(id|task_id) =", each["Recheck Cond"])
-            ), told
+            assert _named(each) or each["Plan Rows"] <= few, f"{each['Plan Rows']} rows of {few}: {told}"
 
 
 @pytest.mark.parametrize("asked", FILTERS)
-def test_the_list_in_every_range(viewer, asked):
+def test_the_list_in_every_range(viewer, asked, rows):
     for span in SPANS:
-        with asking() as queries:
-            response = viewer.get(f"{TASKS}?since={span}&{asked}")
+        for _ in range(3):  # a machine that is busy may take too long once
+            with asking() as queries:
+                response = viewer.get(f"{TASKS}?since={span}&{asked}")
+            told = response.context_data
+            if not told["chart"].degraded and not told["facets_degraded"]:
+                break
         assert response.status_code == 200
-        assert response.context_data["facets_degraded"] in (True, False)
         bounded(queries, 6)
+        if rows <= 100_000 or not asked:
+            assert not told["chart"].degraded
+            assert not told["facets_degraded"]
 
 
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "q=ticket", "actor=orch-1", "action=deploy"])
@@ -205,10 +256,16 @@ def test_what_is_new_and_what_goes_into_a_file(viewer, asked):
     with asking() as queries:
         response = viewer.get(f"{TASKS}export/?since=1d&format=csv&{asked}")
         assert sum(piece.count(b"\n") for piece in response.streaming_content) > 1
-    assert len(queries) == 2
-    for query in queries:
-        scanned = [each["Relation Name"] for each in query.nodes() if each["Node Type"] == "Seq Scan"]
-        assert not set(scanned) & set(LARGE), query
+    there, all_rows = queries
+    bounded([there], 1)
+    # Whatever finds them, it goes by the range of time, and no walk through all ids to have them in order.
+    scans = [each for each in all_rows.nodes() if each.get("Relation Name") in LARGE]
+    assert scans
+    for each in scans:
+        found_by = " ".join(str(node.get("Index Cond")) for node in _nodes(each))
+        assert "Scan" in each["Node Type"]
+        assert each["Node Type"] != "Seq Scan"
+        assert "created_at >=" in found_by, all_rows
 
 
 def test_a_task(viewer):
@@ -257,8 +314,20 @@ def test_integrity_and_the_seal_of_a_task(viewer):
 @pytest.mark.parametrize("state", ["", "due", "waiting", "held", "overdue", "leased"])
 def test_the_queue(viewer, state):
     with asking() as queries:
-        assert viewer.get(f"{QUEUE}?state={state}").status_code == 200
+        response = viewer.get(f"{QUEUE}?state={state}")
+    found = {each.state: (len(each.rows), each.degraded) for each in response.context_data["sections"]}
+    size = 50 if state else 20
+    full = {"waiting": (size, False), "held": (size, False)}
+    assert found == {
+        name: full.get(name, (0, False)) for name in ([state] if state else ["due", "waiting", "held", "leased"])
+    }
     bounded(queries, 6)
+    for query in queries:
+        # What a section shows or finds missing, it finds without reading what is in another state.
+        for each in _nodes(_plan(query.sql, "ANALYZE, TIMING OFF, FORMAT JSON")):
+            if each.get("Relation Name") == "audit_pause_queue":
+                assert each["Actual Rows"] <= 51, each
+                assert each.get("Rows Removed by Filter", 0) == 0, each
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from audit.status import PauseReason, Status
 __all__ = ["OVERDUE", "PauseQueueEntryAdmin", "QueueRow", "Section"]
 
 ORDER = Order(moment="due_at", key=int, descending=False)
+_LONGEST_FIRST = Order(moment="paused_at", key=int, descending=False)
 OVERDUE = timedelta(hours=24)
 """How long work may be paused before it stands out."""
 _SECTION_SIZE = 20
@@ -38,7 +39,7 @@ STATES = {
     "due": (gettext_lazy("Due"), gettext_lazy("Ready for a worker to resume.")),
     "waiting": (gettext_lazy("Waiting"), gettext_lazy("Not due before their resume time.")),
     "held": (gettext_lazy("Held"), gettext_lazy("Only a person or the awaited event releases them.")),
-    "overdue": (gettext_lazy("Over 24 h"), gettext_lazy("Paused for longer than a day, whatever for.")),
+    "overdue": (gettext_lazy("Over 24 h"), gettext_lazy("Paused for longer than a day; the longest first.")),
     "leased": (gettext_lazy("Leased"), gettext_lazy("A worker has claimed them and is deciding.")),
 }
 # Each entry is in exactly one of these.
@@ -93,9 +94,10 @@ class PauseQueueEntryAdmin(ExportingAdmin):
         now = timezone.now()
         state, problems = _state(request)
         cursor = None
+        order = _LONGEST_FIRST if state == "overdue" else ORDER
         if state:
             try:
-                cursor = Cursor.read(request.GET, ORDER)
+                cursor = Cursor.read(request.GET, order)
             except BadCursor as error:
                 problems.append(
                     _("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)}
@@ -104,7 +106,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
         for name in [state] if state else _WHOLE:
             rows = _columns(PauseQueueEntry.objects.using(self.using).listed().filter(_in_state(name, now)))
             if state:
-                pages[name] = turn(rows, ORDER, cursor)
+                pages[name] = turn(rows, order, cursor)
             else:
                 pages[name] = panel(self.using, partial(turn, rows, ORDER, None, _SECTION_SIZE)).value
         keys = {row["task_id"] for page in pages.values() if page for row in page.rows}

@@ -81,10 +81,15 @@ class PauseQueueEntry(PauseQueueEntryVerbs):
         ]
         indexes = [
             models.Index(fields=["priority", "due_at", "id"], name="audit_pause_queue_claim", condition=Q(held=False)),
-            # For pages that list the queue by time (`listed`). Its condition is true of every row, and keeps the claim
+            # For pages that list the queue by time (`listed`). `id > 0` is true of every row, and keeps the claim
             # from it: with statistics that know of few due rows it would look better than the claim's own index,
             # and then cost as much as all that are due.
-            models.Index(fields=["due_at", "id"], name="audit_pause_queue_listed", condition=Q(id__gt=0)),
+            models.Index(fields=["due_at", "id"], name="audit_pause_queue_free", condition=Q(held=False, id__gt=0)),
+            models.Index(fields=["due_at", "id"], name="audit_pause_queue_held", condition=Q(held=True)),
+            models.Index(
+                fields=["due_at", "id"], name="audit_pause_queue_leased", condition=Q(claim_token__isnull=False)
+            ),
+            models.Index(fields=["paused_at", "id"], name="audit_pause_queue_paused"),
         ]
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         return self.filter(held=False, due_at__lte=Now())
 
     def listed(self) -> Self:
-        """Order by due time, through an index that only says so here (see `PauseQueueEntry.Meta.indexes`)."""
+        """Order by due time; with `held` either way through an index that claims keep off (`PauseQueueEntry.Meta`)."""
         return self.filter(id__gt=0).order_by("due_at", "id")
 
     def claim(self, worker: str, limit: int = 1, lease: timedelta | None = None) -> list[PauseQueueEntry]:

@@ -178,7 +178,7 @@ def _in_order(
         if not wanted or limit <= 0:
             continue
         if wanted == ["leased"]:
-            part = part.filter(lease_expires_at__gt=now)
+            part = part.filter(claim_token__isnull=False, lease_expires_at__gt=now)
         elif "leased" not in wanted:
             part = part.exclude(lease_expires_at__gt=now)
         for entry in part[:limit]:
