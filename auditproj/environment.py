@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from environ import Env
 
 from auditproj.embedded.errors import EmbeddedError
-from auditproj.embedded.places import make_home
+from auditproj.embedded.places import keep_file, make_home
 
 __all__ = ["database", "explain", "flag", "secret_key", "text", "verifiers", "words"]
 
@@ -147,13 +146,6 @@ def _kept_key(path: Path) -> str:
     key = secrets.token_urlsafe(48)
     with contextlib.suppress(OSError, EmbeddedError):
         owner, _ = make_home(path.parent)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="secret-key.") as unfinished:
-            unfinished.write(key)
-            unfinished.flush()
-            if os.geteuid() == 0:
-                os.fchown(unfinished.fileno(), owner.uid, owner.gid)
-            # The first process wins; a link appears complete or not at all.
-            with contextlib.suppress(FileExistsError):
-                os.link(unfinished.name, path)
+        keep_file(path, key, owner)
         return path.read_text().strip() or key
     return key

@@ -10,10 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from auditproj.demo.ledger import Key
 from auditproj.embedded import places
 from auditproj.embedded.errors import EmbeddedError
 from auditproj.embedded.places import Account, Binaries, private_directory, wheel_binaries
 from auditproj.embedded.server import Server
+from auditproj.environment import secret_key
 from tests.users import ORDINARY, User, needs_root, ordinary_python, query, running, workplace
 
 FAST = {"fsync": "off"}
@@ -150,6 +152,22 @@ def test_root_in_the_checkout_of_an_ordinary_account(folder: Path) -> None:
         owner.server()
         owner.leave()
     assert running(folder / "pg") is None
+
+
+@needs_root
+def test_keys_that_root_makes_in_the_checkout_of_an_ordinary_account(folder: Path) -> None:
+    os.chown(folder, ORDINARY["user"], ORDINARY["group"])
+    home = folder / "pg"
+    key = Key(home)
+    verifier = key.made()
+    assert str(secret_key(home))
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {NOBODY}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
+    assert modes == {"ledger-signing-key": 0o600, "ledger-verifier-key": 0o644, "secret-key": 0o600}
+    assert key.made() == verifier == key.public.read_text().strip()
+    key.secret.unlink()
+    assert key.made() == key.public.read_text().strip() != verifier
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {NOBODY}
 
 
 @needs_root

@@ -40,14 +40,14 @@ class Key:
         """Make what is missing; the verifier key."""
         from audit.ledger import keys
         from audit.ledger.note import generate
-        from auditproj.embedded.places import make_home
+        from auditproj.embedded.places import keep_file, make_home
 
-        make_home(self.secret.parent)
-        with contextlib.suppress(FileExistsError):
-            keys.write(self.secret, generate(_NAME))
+        owner, _ = make_home(self.secret.parent)
+        if not self.secret.exists():
+            keep_file(self.secret, f"{generate(_NAME).secret()}\n", owner)
         (signer,) = keys.read(self.secret)
         if not self.public.exists() or self.public.read_text().strip() != str(signer.verifier):
-            self.public.write_text(f"{signer.verifier}\n")
+            keep_file(self.public, f"{signer.verifier}\n", owner, mode=0o644, exchange=True)
         return str(signer.verifier)
 
     def environment(self) -> dict[str, str]:

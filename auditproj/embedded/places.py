@@ -7,6 +7,7 @@ the checkout or read the programs, data and a copy of the programs go to a direc
 Directories we create get their owner and mode at birth; those we find are checked, and never changed.
 """
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -23,7 +24,16 @@ from pathlib import Path
 
 from auditproj.embedded.errors import WAY_OUT, BinariesMissingError, EmbeddedError
 
-__all__ = ["Account", "Binaries", "Place", "find_place", "make_home", "private_directory", "wheel_binaries"]
+__all__ = [
+    "Account",
+    "Binaries",
+    "Place",
+    "find_place",
+    "keep_file",
+    "make_home",
+    "private_directory",
+    "wheel_binaries",
+]
 
 # Bytes of a Unix socket's path on Linux, less the closing zero; BSD and macOS have four less.
 _SOCKET_PATH_BYTES = 103
@@ -178,6 +188,37 @@ def _unusable(path: Path, error: OSError) -> str:
         f"The embedded PostgreSQL needs the directory {path}, which cannot be made or entered ({error.strerror}). "
         f"Correct that, name another directory with AUDIT_HOME, or {WAY_OUT}"
     )
+
+
+def keep_file(path: Path, content: str, owner: Account, *, mode: int = 0o600, exchange: bool = False) -> None:
+    """Write a file that is never seen half-written or with another owner or mode than it will have.
+
+    Args:
+        path: the file; one that is there already stays, unless it is to be exchanged.
+        content: its text.
+        owner: whose it shall be when root writes it.
+        mode: its permissions.
+        exchange: put it in the place of one that is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    unfinished = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), owner.uid, owner.gid)
+        if exchange:
+            unfinished.replace(path)
+        else:
+            # The first process wins; a link appears complete or not at all.
+            with contextlib.suppress(FileExistsError):
+                os.link(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _make_directory(path: Path, mode: int, owner: Account) -> None:
