@@ -23,6 +23,7 @@ from audit.ledger import __main__ as offline
 from audit.ledger import keys
 from audit.ledger import publish as publishing
 from audit.ledger.checkpoint import open_checkpoint
+from audit.ledger.exported import Exports
 from audit.ledger.merkle import tree_root
 from audit.ledger.note import KeyKind, Signer, generate
 from audit.ledger.seal import begin_epoch
@@ -588,6 +589,24 @@ def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.wait()
     assert process.returncode == 0, err
     assert "Sealing every 1 s until stopped." in err
+
+
+def test_the_loop_stops_between_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Exports.write
+
+    def and_stop(self: Exports, *arguments: Any) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Exports, "write", and_stop)
+    finish(2)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = run("audit_seal", "--loop", 1, "--batch", 3, "--checkpoints", tmp_path)
+    assert code == 0
+    assert "Sealed 3 rows; the tree has 3 leaves." in err
+    assert signal.getsignal(signal.SIGTERM) is before
+    [kept] = tmp_path.iterdir()
+    assert kept.name == "0001-00000000000000000003.checkpoint"
 
 
 def _wait(until: Any) -> None:

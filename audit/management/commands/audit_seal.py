@@ -71,7 +71,7 @@ class Command(AuditCommand):
         if options["loop"]:
             return self._loop(options, signers, known, kept)
         try:
-            self._once(options, signers, known, kept, quiet=False)
+            self._once(options, signers, known, kept)
         except (RefusesToSeal, CannotExport) as error:
             raise CommandError(str(error), returncode=FAILED) from error
         return FINE
@@ -83,8 +83,9 @@ class Command(AuditCommand):
         known: tuple[Verifier, ...],
         kept: Exports | None,
         *,
-        quiet: bool,
+        stop: threading.Event | None = None,
     ) -> None:
+        quiet = stop is not None
         newest = kept.newest() if kept else None
         total, last = 0, None
         for batch in seal(
@@ -105,6 +106,8 @@ class Command(AuditCommand):
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
                 self.note(f"{total:,} rows sealed …")
+            if stop and stop.is_set():
+                break
         if total and last:
             self.note(f"Sealed {total:,} rows; the tree has {last.size:,} leaves.")
         elif not quiet:
@@ -145,7 +148,7 @@ class Command(AuditCommand):
         try:
             while not stop.is_set():
                 try:
-                    self._once(options, signers, known, kept, quiet=True)
+                    self._once(options, signers, known, kept, stop=stop)
                     if kept and kept.newest():
                         options["first_export"] = False
                 except (RefusesToSeal, CannotExport) as error:
