@@ -2,7 +2,8 @@
 
 `python -m tests.ledger_worker DATABASE NAME write SECONDS`: transactions of finished tasks and log rows, with delays,
 savepoints and rollbacks. `… seal SECONDS KEY DIRECTORY CHANCE`: seals in batches of mixed size and exports; at each
-of several points it kills itself with that chance, as SIGKILL would.
+of several points it kills itself with that chance, as SIGKILL would, and says in `DIRECTORY.deaths` whether that was
+before the commit.
 """
 
 from __future__ import annotations
@@ -53,15 +54,18 @@ def seal(chance: random.Random, until: float, secret: str, directory: Path, risk
     from audit.ledger import seal as sealer
     from audit.ledger.note import Signer
 
-    def may_die() -> None:
+    deaths = os.open(f"{directory}.deaths", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def may_die(when: str = "after") -> None:
         if chance.random() < risk:
+            os.write(deaths, f"{when}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
     def dangerous(function: Any) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            may_die()
+            may_die("before")
             result = function(*args, **kwargs)
-            may_die()
+            may_die("before")
             return result
 
         return wrapped

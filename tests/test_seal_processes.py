@@ -43,6 +43,12 @@ def _sealer(number: int, directory: Path, risk: float) -> subprocess.Popen[bytes
     return _process(f"sealer-{number}", "seal", SECONDS, KEY.secret(), directory, risk)
 
 
+def _died_before(kept: Exports) -> int:
+    """How many sealers were killed in the midst of a transaction."""
+    deaths = Path(f"{kept.directory}.deaths")
+    return deaths.read_text().split().count("before") if deaths.exists() else 0
+
+
 def _session() -> psycopg.Connection[tuple[object, ...]]:
     wanted = ("host", "port", "user", "password", "dbname")
     parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
@@ -65,7 +71,7 @@ def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
     kept = Exports(tmp_path / "kept")
     processes: list[subprocess.Popen[bytes]] = []
     chance = random.Random(5)
-    killed, doomed = 0, []
+    started, doomed = 0, []
     # Held open across many seals, in this database and in another.
     with _session() as held, maintained() as elsewhere:
         elsewhere.autocommit = False
@@ -79,23 +85,22 @@ def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
         try:
             processes += [_process(f"writer-{number}", "write", SECONDS) for number in range(WRITERS)]
             processes += [_sealer(number, kept.directory, 0) for number in range(SEALERS)]
-            while any(each.poll() is None for each in processes) or killed + len(doomed) < KILLED:
-                for each in [each for each in doomed if each.poll() is not None]:
-                    doomed.remove(each)
-                    killed += each.returncode == -signal.SIGKILL
-                while len(doomed) < 3 and killed + len(doomed) < KILLED:
+            while any(each.poll() is None for each in processes) or _died_before(kept) < KILLED:
+                doomed = [each for each in doomed if each.poll() is None]
+                while len(doomed) < 3:
+                    started += 1
+                    assert started < 20 * KILLED
                     # Some at points of their own, some whenever it happens to be.
-                    doomed.append(_sealer(100 + killed + len(doomed) * 17, kept.directory, 0.05))
-                if chance.random() < 0.2 and doomed:
+                    doomed.append(_sealer(100 + started, kept.directory, 0.05))
+                if chance.random() < 0.1:
                     os.kill(chance.choice(doomed).pid, signal.SIGKILL)
                 time.sleep(0.2)
-            killed += sum(each.wait() == -signal.SIGKILL for each in doomed)
         finally:
             for each in [*processes, *doomed]:
                 each.kill()
                 each.wait()
         assert [each.returncode for each in processes] == [0] * len(processes)
-        assert killed >= KILLED - 3
+        assert _died_before(kept) >= KILLED
         size = LedgerHead.objects.get().size
         assert size > 300
         sealed()
