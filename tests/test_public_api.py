@@ -29,7 +29,7 @@ PUBLIC = {
     "audit.ids": ["uuid7", "uuid7_time"],
     "audit.inspection": ["Flaw", "inspect", "keeps_audit"],
     "audit.ledger.seal": ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"],
-    "audit.ledger.verify": ["CannotVerify", "keep", "verify"],
+    "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
         "ExecutionLog",
         "LedgerCheckpoint",

@@ -18,6 +18,7 @@ from audit.ledger.note import KeyKind, generate
 from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
 from audit.ledger.verify import CannotVerify, leaves, verify
 from audit.ledger.verify.findings import MAX_FINDINGS, Code
+from audit.ledger.verify.tree import Tree
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification, Task
 from auditproj.embedded.server import Server
@@ -85,6 +86,7 @@ def test_rows_that_wait_are_counted_and_their_own_hash_is_checked(victim: Base) 
         )[0]
     )
     assert any("10 finished tasks and log rows that are not sealed yet" in said for said in report.not_covered)
+    assert any("believed of the sealer's mark" in said for said in report.not_covered)
     with behind_the_guards():
         sql("UPDATE audit_task SET decided_by = 'eve' WHERE id = %s", [first.pk])
     report = verified()
@@ -116,6 +118,27 @@ def test_many_findings_are_counted_and_told_in_bounds(victim: Base) -> None:
     report = verified()
     assert report.counts["row_deleted"] == sql("SELECT count(log_id) FROM audit_ledger_leaf")[0][0]
     assert len([each for each in report.findings if each.code is Code.ROW_DELETED]) == MAX_FINDINGS
+
+
+def test_leaves_that_are_not_their_tiles_are_remembered_in_bounds(
+    victim: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(MAX_FINDINGS)])
+    size = sealed().size
+    remembered = [0]
+    compare = Tree._as_stored
+
+    def watched(tree: Tree, *arguments: Any, **options: Any) -> None:
+        compare(tree, *arguments, **options)
+        remembered.append(len(tree._suspects))
+
+    monkeypatch.setattr(Tree, "_as_stored", watched)
+    with behind_the_guards():
+        sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256(leaf_hash)")
+    report = verified()
+    assert report.counts["leaf_changed"] == size > MAX_FINDINGS
+    assert len([each for each in report.findings if each.code is Code.LEAF_CHANGED]) == MAX_FINDINGS
+    assert max(remembered) <= MAX_FINDINGS
 
 
 def test_progress_is_told(victim: Base) -> None:

@@ -280,6 +280,10 @@ DELETED = {
 INSERTED = {
     "long ago, by a copied transaction": does(COPIED, COPIED_LOGS, new_hashes, found="row_inserted"),
     "long ago, and sealed on": does(COPIED, COPIED_LOGS, new_hashes, seal_on, found="row_inserted"),
+    # The mark is believed: see docs/ledger.md, "What stays a window". Its place in the log is at the end all the same.
+    "long ago, behind a mark that was set back": does(
+        "UPDATE audit_ledger_head SET low_xid = '3'", COPIED, COPIED_LOGS, new_hashes, seal_on, found=""
+    ),
     "long ago, with a wrong hash": does(COPIED, COPIED_LOGS, found="row_tampered row_inserted"),
     "without the trigger's stamps": does(
         "ALTER TABLE audit_executionlog ALTER xid DROP NOT NULL",
@@ -293,10 +297,7 @@ INSERTED = {
         COPIED_NOW, lambda _: fit_hash(TASK_V1, NEW_TASK), seal_on, found="row_inserted"
     ),
     "a step, with a wrong hash": does(
-        FORGED_STEP.format('{"id": 90001, "action": "forged"}', "$step").replace("FROM", ", FROM")
-        if False
-        else FORGED_STEP.format('{"id": 90001, "action": "forged", "xid": "99999999"}', "$step"),
-        found="row_tampered",
+        FORGED_STEP.format('{"id": 90001, "action": "forged", "xid": "99999999"}', "$step"), found="row_tampered"
     ),
     "a transition, with the right hash": does(
         "INSERT INTO audit_executionlog SELECT (jsonb_populate_record(NULL::audit_executionlog, to_jsonb(l) ||"

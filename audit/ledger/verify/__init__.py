@@ -57,7 +57,8 @@ def verify(
         progress: called now and then with the leaves read and their number.
 
     Returns:
-        What was found and what was not looked at. Memory does not grow with the table.
+        What was found and what was not looked at. Memory grows with the checkpoints (under 1 KB each), not with
+        the tables.
 
     Raises:
         CannotVerify: no keys, keys of several logs, a witness's key, migrations of this app that are not recorded as
@@ -221,6 +222,11 @@ def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], ou
         said.append(
             f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: "
             "whoever owns the database can still change them together with their hash."
+        )
+        said.append(
+            "Whether these are new: that is believed of the sealer's mark and the server's identifier in the ledger's "
+            "head, which nobody signs, and of the transaction in each row. Whoever set the mark back can have put in "
+            "rows with old dates; they can only be sealed behind everything that is signed."
         )
     said.append("Tasks that are not finished and the pause queue: they are sealed when they finish.")
     if outside and not (wanted.external or wanted.left_behind):

@@ -40,7 +40,9 @@ class Tree:
         self._strange: list[
             Root
         ] = []  # external roots that the tree does not have, while it may still be the signed one
-        self._suspects: list[int] = []  # leaves that differ from their tile since then
+        self._suspects: list[int] = []  # leaves that differ from their tile since then, the first of them
+        self._more_suspects = 0  # and how many more
+        self._last_suspect = -1  # tiles at the edge are compared more than once
 
     @property
     def size(self) -> int:
@@ -187,9 +189,17 @@ class Tree:
                 if there[at : at + HASH_SIZE] != data[at : at + HASH_SIZE]
             ]
             if level == 0 and differing:
-                self._suspects += differing
+                self._suspect(differing)
             elif not (self._suspects or self._broken):
                 self._corrupt(level, index)
+
+    def _suspect(self, leaves: list[int]) -> None:
+        """Remember leaves that differ from their tile, as many as findings are told."""
+        fresh = [each for each in leaves if each > self._last_suspect]
+        self._last_suspect = max([self._last_suspect, *fresh])
+        room = MAX_FINDINGS - len(self._suspects)
+        self._suspects += fresh[:room]
+        self._more_suspects += len(fresh[room:])
 
     def _corrupt(self, level: int, index: int) -> None:
         self._findings.add(
@@ -249,7 +259,7 @@ class Tree:
 
     def _settle(self, *, broken: bool) -> None:
         """Decide who is wrong where leaf and tile differ: the leaf, if the root is wrong too; else the tile."""
-        suspects = sorted(set(self._suspects))
+        suspects = self._suspects
         rows = self._rows(suspects) if broken else {}
         for index in suspects:
             if broken:
@@ -267,8 +277,10 @@ class Tree:
                     f"The tile {index // WIDTH} of level 0 does not hold the leaf {index}.",
                     leaf=index,
                 )
-        self._suspects = []
+        if self._more_suspects:
+            self._findings.counts[Code.LEAF_CHANGED if broken else Code.TILE_CORRUPT] += self._more_suspects
+        self._suspects, self._more_suspects = [], 0
 
     def _rows(self, leaves: Sequence[int]) -> dict[int, tuple[UUID | None, int | None]]:
-        found = LedgerLeaf.objects.using(self._using).filter(index__in=leaves[:MAX_FINDINGS])
+        found = LedgerLeaf.objects.using(self._using).filter(index__in=leaves)
         return {index: (task, log) for index, task, log in found.values_list("index", "task_id", "log_id")}
