@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -589,6 +590,24 @@ def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.wait()
     assert process.returncode == 0, err
     assert "Sealing every 1 s until stopped." in err
+
+
+def test_a_directory_that_is_lost_later_stops_the_loop(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    kept = tmp_path / "kept"
+
+    def lose() -> None:
+        _wait(lambda: kept.exists() and list(kept.iterdir()))
+        kept.rename(tmp_path / "away")
+        kept.mkdir()
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    code, _, err = run("audit_seal", "--loop", 1, "--checkpoints", kept, "--first-export")
+    losing.join()
+    assert code == 1
+    assert f"no checkpoint is in {kept}" in err
 
 
 def test_the_loop_stops_between_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ class Command(AuditCommand):
             while not stop.is_set():
                 try:
                     self._once(options, signers, known, kept, stop=stop)
-                    if kept and kept.newest():
+                    if options["first_export"] and kept and kept.newest():
                         options["first_export"] = False
                 except (RefusesToSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
