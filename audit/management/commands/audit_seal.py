@@ -103,6 +103,7 @@ class Command(AuditCommand):
             if batch.note and (batch.sealed or not total):
                 # Also the last one of an earlier run, which may have been killed before it could keep it.
                 self._publish(batch, kept, fresh=bool(batch.sealed), printed=options["print"])
+                options["first_export"] = False  # from now on something is kept there
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
                 self.note(f"{total:,} rows sealed …")
@@ -149,8 +150,6 @@ class Command(AuditCommand):
             while not stop.is_set():
                 try:
                     self._once(options, signers, known, kept, stop=stop)
-                    if options["first_export"] and kept and kept.newest():
-                        options["first_export"] = False
                 except (RefusesToSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
                 except Error as error:
