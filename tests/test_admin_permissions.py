@@ -139,7 +139,9 @@ def test_only_people_who_may_decide_see_buttons_and_check_boxes(kind: str) -> No
         html = client.get(filled(route)).content.decode()
         content = html.partition('id="content"')[2]
         for part in ("audit-decide", 'class="audit-pick"', "csrfmiddlewaretoken", "<kbd>x</kbd>", "audit/decide.js"):
-            expected = kind in DECIDERS and (part not in ('class="audit-pick"', "<kbd>x</kbd>") or "change" not in route)
+            expected = kind in DECIDERS and (
+                part not in ('class="audit-pick"', "<kbd>x</kbd>") or "change" not in route
+            )
             where = html if part.endswith("js") else content
             assert (part in where) == expected, (kind, route, part)
 

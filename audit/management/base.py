@@ -37,7 +37,7 @@ class AuditCommand(BaseCommand):
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
     with a message, or an `AuditError` or `LedgerError`, which ends with 2 (an `Unproven` with 1). When what reads the
-    output leaves early (`| head`), it ends with `outcome`, or with 2 while that is not known.
+    output leaves early (`| head`), it ends with `outcome`.
     """
 
     requires_system_checks = ()
@@ -46,8 +46,11 @@ class AuditCommand(BaseCommand):
     exits = "0 fine, 1 found a problem, 2 could not do it"
     """What the exit codes mean, for `--help`."""
 
-    outcome: int | None = None
-    """The exit code, once `run` knows it: it holds even if nobody reads the rest of what is told."""
+    outcome = FINE
+    """The exit code as far as `run` knows it: it holds even if nobody reads the rest of what is told.
+
+    A command that does more than print begins with 2.
+    """
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
@@ -68,7 +71,7 @@ class AuditCommand(BaseCommand):
             self.stdout.flush()
         except BrokenPipeError:
             self._reader_left()
-            raise SystemExit(UNABLE if self.outcome is None else self.outcome) from None
+            code = self.outcome
         except KeyboardInterrupt:
             self.stderr.write("Stopped.")
             raise SystemExit(130) from None

@@ -10,7 +10,7 @@ from audit.contrib import cloudtrail
 from audit.filters import database_alias
 from audit.interchange import Counts, Importer, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
-from audit.management.base import FAILED, FINE, AuditCommand
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import Progress, safe
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
@@ -19,6 +19,7 @@ _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.re
 class Command(AuditCommand):
     """Store tasks from files, the good ones, and say what is refused."""
 
+    outcome = UNABLE
     help = (
         "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
         "named with file, line, field and value. Importing the same again adds nothing."

@@ -17,6 +17,7 @@ from audit.models import Task
 class Command(AuditCommand):
     """Writes proofs."""
 
+    outcome = UNABLE
     help = (
         "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "
         "Django: python -m audit.ledger check FILE --key VKEY."

@@ -15,7 +15,7 @@ from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.filters.lookup import find_entry
 from audit.management import story
-from audit.management.base import FAILED, FINE, AuditCommand, os_user
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
 from audit.querysets.pause import PauseQueueQuerySet
@@ -40,6 +40,7 @@ _HELP = {
 class Command(AuditCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
+    outcome = UNABLE
     help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
     exits = "0 done, 1 some of it was refused, 2 could not do it"
 

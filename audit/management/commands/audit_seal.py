@@ -21,6 +21,7 @@ from audit.management.ledger import add_checkpoints, exports, read_file, verifie
 class Command(AuditCommand):
     """Seals finished tasks and the execution log."""
 
+    outcome = UNABLE
     help = (
         "Seal what has finished: append it to the Merkle tree and sign the tree. The signing key comes from "
         f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "

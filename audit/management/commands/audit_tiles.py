@@ -9,12 +9,13 @@ from django.core.management.base import CommandParser
 
 from audit.filters import add_database
 from audit.ledger.publish import publish
-from audit.management.base import FINE, AuditCommand
+from audit.management.base import FINE, UNABLE, AuditCommand
 
 
 class Command(AuditCommand):
     """Publishes the log's tiles."""
 
+    outcome = UNABLE
     help = (
         "Write the newest checkpoint and the tiles of its tree to a folder that a web server can serve as it is "
         "(C2SP tlog-tiles). They hold hashes of salted rows, no content. Run it again after each sealing: it writes "

@@ -15,7 +15,7 @@ from audit.filters import add_database, positive
 from audit.ledger.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
-from audit.management.base import FAILED, FINE, AuditCommand, os_user
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import safe
 from audit.models import LedgerVerification
@@ -26,6 +26,7 @@ _SHOWN = 20
 class Command(AuditCommand):
     """Verifies the ledger."""
 
+    outcome = UNABLE
     help = (
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
         "database."
