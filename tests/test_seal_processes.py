@@ -91,7 +91,7 @@ def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
                     started += 1
                     assert started < 20 * KILLED
                     # Some at points of their own, some whenever it happens to be.
-                    doomed.append(_sealer(100 + started, kept.directory, 0.05))
+                    doomed.append(_sealer(100 + started, kept.directory, 0.2))
                 if chance.random() < 0.1:
                     os.kill(chance.choice(doomed).pid, signal.SIGKILL)
                 time.sleep(0.2)
