@@ -169,7 +169,10 @@ time.sleep(60)
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_reach_the_group_of_the_command(name: str, tmp_path: Path) -> None:
-    process = start(*python(FAMILY), str(tmp_path))
+    def heard() -> None:
+        signal.signal(signal.Signals[name], signal.SIG_DFL)  # whoever runs the tests under nohup ignores some
+
+    process = start(*python(FAMILY), str(tmp_path), preexec_fn=heard)
     try:
         eventually(lambda: (tmp_path / "parent-ready").exists() and (tmp_path / "child-ready").exists())
         process.send_signal(signal.Signals[name])
@@ -181,6 +184,20 @@ def test_signals_reach_the_group_of_the_command(name: str, tmp_path: Path) -> No
     task = only()
     assert (task.status, task.outcome["exit_status"]) == ("failed", 7)
     assert task.outcome["signals_forwarded"] == [name]
+
+
+def test_what_ran_is_not_run_again_when_its_record_cannot_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise OSError("the pipes broke")
+
+    def gone(*args: object, **options: object) -> None:
+        raise OperationalError("the server is gone")
+
+    monkeypatch.setattr("audit.recording.running.run", broken)
+    monkeypatch.setattr(Recording, "end", gone)
+    # Neither of the errors that tell that nothing was run.
+    with pytest.raises(OSError, match="the pipes broke"):
+        run_recorded(record("work", durable=False), ["true"])
 
 
 def test_timeout_ends_even_a_deaf_command(monkeypatch: pytest.MonkeyPatch) -> None:

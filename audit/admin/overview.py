@@ -38,7 +38,6 @@ UNION ALL (SELECT 'service', name, count(*), NULL, NULL FROM chosen CROSS JOIN u
 UNION ALL (SELECT 'action', action, count(*), NULL, NULL FROM chosen GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
 UNION ALL (SELECT 'actor', who, count(*), NULL, NULL FROM chosen WHERE who <> '' GROUP BY 2
     ORDER BY 3 DESC, 2 LIMIT %s)
-UNION ALL (SELECT 'all', '', count(*), NULL, NULL FROM chosen)
 """
 
 

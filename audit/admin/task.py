@@ -82,9 +82,7 @@ def find(using: str, object_id: str) -> dict[str, Any]:
     rows = (
         Task.objects.using(using)
         .filter(pk=key)
-        .values(
-            *PLAIN,
-        )
+        .values(*PLAIN)
         .annotate(
             **columns,
             title=Left("summary", LIMIT),

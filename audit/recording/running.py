@@ -104,7 +104,9 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
     try:
         ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)})
     except BaseException as error:
-        recording.end(error)
+        # The lease ends what this cannot; and whoever is told of a record that failed would run the command again.
+        with contextlib.suppress(Error, AuditError):
+            recording.end(error)
         raise
     task.outcome = ended.outcome
     task.resources_used = ended.resources

@@ -37,9 +37,8 @@ class Tree:
         self._held = 0  # the size up to which a signed root was met
         self._broken = False
         self._adrift = 0  # leaves behind a gap that reaches beyond what was signed: they have no place
-        self._strange: list[
-            Root
-        ] = []  # external roots that the tree does not have, while it may still be the signed one
+        # External roots that the tree does not have, while it may still be the signed one.
+        self._strange: list[Root] = []
         self._suspects: list[int] = []  # leaves that differ from their tile since then, the first of them
         self._more_suspects = 0  # and how many more
         self._last_suspect = -1  # tiles at the edge are compared more than once
