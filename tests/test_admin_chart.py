@@ -240,13 +240,14 @@ def test_choices_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
 def test_failures_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
     monkeypatch.setattr("audit.admin.tasks.FAILURES", 5)
     past(4, status="failed", outcome={"error_type": "OSError"})
+    past(4, status="rejected")
     page = viewer.get(TASKS)
     assert _choices(page, "error_type") == {"OSError": 4}
-    assert "Failures: among" not in text_of(page)
-    past(2, status="rejected")
+    assert "Failures and rejections" not in text_of(page)
+    past(2, status="failed", outcome={"error_type": "ValueError"})
     page = viewer.get(TASKS)
-    assert sum(_choices(page, "error_type").values()) < 5
-    assert "Failures: among the newest 5 of them." in text_of(page)
+    assert sum(_choices(page, "error_type").values()) == 5
+    assert "Failures and rejections: among the newest 5 of each." in text_of(page)
 
 
 @pytest.mark.django_db

@@ -53,7 +53,7 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     page.click(".audit-reason button")
     page.wait_for_load_state()
     assert page.locator(".audit-error").inner_text() == "Give a reason; it stays in the record."
-    assert page.evaluate("document.activeElement.id") == "id_reason"
+    page.wait_for_function("document.activeElement.id === 'id_reason'")
     page.keyboard.type("both looked at")
     page.click(".audit-reason button")
     page.wait_for_url(f"**{TASKS}?status=pending")

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 FAILURES = 500
-"""How many of the newest tasks that did not end well the error types are counted in."""
+"""How many of the newest tasks that failed, and of those that were rejected, the error types are counted in."""
 OTHERS = 500
 """How many of the newest tasks what else could be chosen is counted in."""
 MOST = 10
@@ -51,7 +51,7 @@ _FAILED = """
 (SELECT 'error_type', kind, count(*) FROM sample WHERE kind <> '' GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
 UNION ALL (SELECT 'failure', CASE WHEN kind = ANY(%s) THEN 'resource' ELSE 'application' END, count(*)
  FROM sample WHERE status = 'failed' GROUP BY 2)
-UNION ALL (SELECT 'unwell', '', count(*) FROM sample)
+UNION ALL (SELECT 'unwell', status, count(*) FROM sample GROUP BY 2)
 """
 
 _STATUSES = "SELECT status, count(*) FROM sample GROUP BY 1"
@@ -111,14 +111,23 @@ def by_status(using: str, tasks: Any, sample: int) -> dict[str, int]:
 def failures(using: str, tasks: Any, sample: int = FAILURES) -> dict[str, dict[str, int]]:
     """Count classes of failures and error types among the newest tasks that did not end well, in one query.
 
+    Args:
+        using: the database alias.
+        tasks: the queryset that answers the question.
+        sample: how many tasks of each of the two statuses are counted at the most.
+
     Returns:
-        Under `failure` and `error_type` the names and their numbers; under `unwell` how many tasks were counted.
+        Under `failure` and `error_type` the names and their numbers; under `unwell` how many tasks of each status were
+        counted.
     """
-    unwell = tasks.filter(status__in=(Status.FAILED, Status.REJECTED))
-    columns = unwell.values("status", kind=Left(KeyTextTransform("error_type", "outcome"), LONGEST))
+    columns = tasks.values("status", kind=Left(KeyTextTransform("error_type", "outcome"), LONGEST))
+    # Status by status, each is a range of an index; both together would be looked for among all the others.
+    failed, rejected = (
+        newest(columns.filter(status=each), "created_at", sample) for each in (Status.FAILED, Status.REJECTED)
+    )
     found: dict[str, dict[str, int]] = {}
     params = [MOST, list(resource_errors())]
-    for key, name, count in rows_of(using, newest(columns, "created_at", sample), _FAILED, params):
+    for key, name, count in rows_of(using, failed.union(rejected, all=True), _FAILED, params):
         found.setdefault(key, {})[name] = count
     return found
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from audit import validation
 from audit.admin.question import Link, Question
-from audit.admin.wording import moment
+from audit.admin.wording import grouped, moment
 from audit.filters import span_text
 from audit.status import Status
 
@@ -195,10 +195,10 @@ def _drawn(
 
     gap = min(max(first - numbers[0], 0), len(numbers)) * width if capped else 0
     covered = _("chart and counts cover the newest %(cap)s, since %(moment)s") % {
-        "cap": number_format(cap, use_l10n=True, force_grouping=True),
+        "cap": grouped(cap),
         "moment": moment(binning.moment(first, step), question.now),
     }
-    shown = number_format(min(total, cap), use_l10n=True, force_grouping=True)
+    shown = grouped(min(total, cap))
     return Chart(
         bars=[bar(number) for number in numbers if number in bins],
         total=total,
@@ -208,7 +208,7 @@ def _drawn(
         covered=covered if capped else "",
         uncounted=f"{gap:.2f}" if gap else "",
         by_status=by_status,
-        heights=[number_format(part, force_grouping=True) for part in (top, top // 2, 0)],
+        heights=[grouped(part) for part in (top, top // 2, 0)],
         ticks=list(_ticks(binning, numbers, step)),
         legend=_legend(question, by_status),
     )
@@ -235,7 +235,7 @@ def _bar(
         parts.append(Part(status=status, y=y, path=f"M{x} {y}h{broad}v{height}h-{broad}z"))
     told = [(labels[status], count) for status, count in reversed(stacked)]
     total = sum(counts.values())
-    words = ", ".join(f"{label} {number_format(count, force_grouping=True)}" for label, count in told)
+    words = ", ".join(f"{label} {grouped(count)}" for label, count in told)
     return Bar(
         x=x,
         width=broad,

@@ -14,7 +14,6 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -22,7 +21,7 @@ from audit.admin.base import NotThere, ReadOnlyAdmin
 from audit.admin.paging import BadCursor, Cursor, Order, turn
 from audit.admin.panels import panel
 from audit.admin.reports import FINDINGS, Found, Stored, newest, read, report
-from audit.admin.wording import ago, moment, shown, span
+from audit.admin.wording import ago, grouped, moment, shown, span
 from audit.ledger.errors import LedgerError
 from audit.ledger.note import Note, to_base64
 from audit.models import (
@@ -181,7 +180,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
             iso=stored.finished_at.isoformat(),
             actor=stored.actor,
             facts=list(_facts(stored, now)),
-            counts=[Fact(label=str(label), value=_n(number), title=code) for code, label, number in stored.counts],
+            counts=[Fact(label=str(label), value=grouped(number), title=code) for code, label, number in stored.counts],
             findings=rows,
             more=max(stored.total - len(rows), 0) if len(rows) >= FINDINGS else 0,
             first=next((row for row in rows if row.found is bad), None),
@@ -199,7 +198,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
             number = _("log row %(id)s") % {"id": found.log}
             title = f"{told} ({number})" if told else number
             url = self.url("change", found.log, model="executionlog") if logs else ""
-        return FindingRow(found=found, title=title, url=url, leaf="" if found.leaf is None else _n(found.leaf))
+        return FindingRow(found=found, title=title, url=url, leaf="" if found.leaf is None else grouped(found.leaf))
 
     def _line(self, values: dict[str, Any], now: datetime) -> dict[str, Any]:
         return {
@@ -210,8 +209,8 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
             "exact": moment(values["finished_at"], now),
             "iso": values["finished_at"].isoformat(),
             "took": span(values["finished_at"] - values["started_at"]),
-            "size": _n(values["size"]),
-            "unsealed": _n(values["unsealed"]),
+            "size": grouped(values["size"]),
+            "unsealed": grouped(values["unsealed"]),
             "actor": shown(values["who"], 60),
         }
 
@@ -220,7 +219,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
         return {
             "id": values["id"],
             "epoch": values["epoch"],
-            "size": _n(values["size"]),
+            "size": grouped(values["size"]),
             "root": root,
             "short": root[:16],
             "when": ago(values["created_at"], now),
@@ -303,10 +302,6 @@ def _note(using: str, object_id: str) -> HttpResponse:
 # Telling
 
 
-def _n(number: int) -> str:
-    return number_format(number, force_grouping=True)
-
-
 def _label(verdict: str) -> str:
     return str(Verdict(verdict).label).capitalize() if verdict in Verdict.values else shown(verdict, 60)
 
@@ -318,13 +313,13 @@ def _tone(verdict: str) -> str:
 def _facts(stored: Stored, now: datetime) -> Iterator[Fact]:
     yield Fact(label=_("Took"), value=span(stored.finished_at - stored.started_at))
     yield Fact(label=_("By"), value=stored.actor or "—")
-    yield Fact(label=_("Leaves read"), value=_n(stored.size))
+    yield Fact(label=_("Leaves read"), value=grouped(stored.size))
     if stored.signed is not None:
-        yield Fact(label=_("of them signed"), value=_n(stored.signed))
+        yield Fact(label=_("of them signed"), value=grouped(stored.signed))
     for name, label in _COVERED.items():
         if name in stored.covered:
-            yield Fact(label=str(label), value=_n(stored.covered[name]))
-    yield Fact(label=_("Not sealed then"), value=_n(stored.unsealed))
+            yield Fact(label=str(label), value=grouped(stored.covered[name]))
+    yield Fact(label=_("Not sealed then"), value=grouped(stored.unsealed))
     if stored.oldest_unsealed:
         yield Fact(
             label=_("the oldest, then"),
@@ -342,7 +337,7 @@ def _grown(last: Stored, size: int | None) -> str:
         "%(count)s leaves were added since and never verified: %(then)s then, %(now)s in the newest checkpoint.",
         size - last.size,
     )
-    return told % {"count": _n(size - last.size), "then": _n(last.size), "now": _n(size)}
+    return told % {"count": grouped(size - last.size), "then": grouped(last.size), "now": grouped(size)}
 
 
 def _alarms(last: Stored, size: int | None, now: datetime) -> list[str]:
@@ -355,7 +350,7 @@ def _alarms(last: Stored, size: int | None, now: datetime) -> list[str]:
             "The newest checkpoint has %(now)s leaves, and the last verification saw %(then)s: "
             "the ledger was cut or set back. Verify it now."
         )
-        said.append(told % {"then": _n(last.size), "now": _n(size)})
+        said.append(told % {"then": grouped(last.size), "now": grouped(size)})
     return said
 
 
@@ -365,7 +360,7 @@ def _ledger(head: dict[str, Any] | None, now: datetime) -> list[Fact]:
         return []
     sealed = head["sealed_at"]
     return [
-        Fact(label=_("Leaves now"), value=_n(head["size"])),
+        Fact(label=_("Leaves now"), value=grouped(head["size"])),
         Fact(label=_("Epoch"), value=str(head["epoch"])),
         Fact(
             label=_("Last sealed"),
@@ -386,7 +381,7 @@ def _signers(text: str) -> list[str]:
 def _epoch(values: dict[str, Any], now: datetime) -> dict[str, Any]:
     return {
         "number": values["number"],
-        "size": _n(values["size"]),
+        "size": grouped(values["size"]),
         "when": ago(values["started_at"], now),
         "exact": moment(values["started_at"], now),
         "iso": values["started_at"].isoformat(),

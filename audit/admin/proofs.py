@@ -10,12 +10,11 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from audit import conf
 from audit.admin.base import NotThere
-from audit.admin.wording import shown
+from audit.admin.wording import grouped, shown
 from audit.ledger.errors import InvalidKey
 from audit.ledger.note import Verifier
 from audit.ledger.prove import CannotProve, prove
@@ -83,7 +82,7 @@ def send_proof(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) -> Htt
             raise CannotProve(_("AUDIT['LEDGER_VERIFIERS'] names no key to check a proof with."))
         if long_log[0]:
             told = _("Its log has more than %(count)s rows. On the server: manage.py audit_prove %(task)s --with-log")
-            raise CannotProve(told % {"count": number_format(MOST_LOG_ROWS, force_grouping=True), "task": key})
+            raise CannotProve(told % {"count": grouped(MOST_LOG_ROWS), "task": key})
         text = prove(page.using, key, verifiers, with_log=True)
     except (CannotProve, InvalidKey, DatabaseError) as error:
         return page.problem(request, 409, "unproven", told=shown(str(error).partition("\n")[0], 1_000))

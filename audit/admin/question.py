@@ -10,11 +10,10 @@ from urllib.parse import quote_plus, urlencode
 
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from audit.admin.paging import BadCursor, Cursor, Order
-from audit.admin.wording import moment, shown
+from audit.admin.wording import grouped, moment, shown
 from audit.exceptions import InvalidFilter
 from audit.filters import TaskFilter, when_text
 from audit.filters.values import BY_FIELD
@@ -70,7 +69,7 @@ class Link:
     @property
     def number(self) -> str:
         """The count as it is written: `4,248`; empty where nothing was counted."""
-        return "" if self.count is None else number_format(self.count, force_grouping=True)
+        return "" if self.count is None else grouped(self.count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.utils.formats import number_format
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from audit.admin.panels import panel
-from audit.admin.wording import ago, moment, shown
+from audit.admin.wording import ago, grouped, moment, shown
 from audit.models import Verdict
 from audit.querysets.seals import NEWEST
 
-__all__ = ["Seal", "seal_of_task", "seals_of_log", "seals_of_tasks"]
+__all__ = ["Seal", "badge", "seal_of_task", "seals_of_log", "seals_of_tasks"]
 
 # Of the page's rows alone, by the unique indexes of the leaves.
 _OF_TASKS = f"""
@@ -82,6 +84,12 @@ class Seal:
         return self.leaf is not None
 
 
+@lru_cache(maxsize=256)
+def badge(seal: Seal) -> SafeString:
+    """Draw a seal; a list has many that are the same."""
+    return render_to_string("audit/admin/seal.html", {"seal": seal})
+
+
 _SIGNS = {"live": "–", "unsealed": "○", "sealed": "◐", "unclear": "◐", "verified": "✓", "failed": "!", "unknown": ""}  # noqa: RUF001 - signs
 
 
@@ -131,7 +139,7 @@ def _seal(
     if covered is None or leaf is None:
         return seal
     where = _("Leaf %(leaf)s, covered by the checkpoint of %(when)s") % {
-        "leaf": number_format(leaf, force_grouping=True),
+        "leaf": grouped(leaf),
         "when": moment(covered, now),
     }
     return replace(seal, where=where)

@@ -2,106 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Case, F, IntegerField, Q, TextField, Value, When
-from django.db.models.expressions import Func
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from audit.admin.decide import receive
 from audit.admin.export import Export, range_name
 from audit.admin.facets import FAILURES, Others, by_status, facets, failures, others
-from audit.admin.offers import ON_TASKS, offer, pick
+from audit.admin.offers import ON_TASKS, offer
 from audit.admin.overview import CHOICES, Overview, overview
 from audit.admin.paging import Order, turn
 from audit.admin.panels import Panel, narrowed, panel
 from audit.admin.proofs import outside_transactions, send_proof
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.samples import sized
-from audit.admin.seals import Seal, seals_of_tasks
+from audit.admin.seals import seals_of_tasks
 from audit.admin.tail import TailingAdmin
 from audit.admin.task import detail_context, raw
-from audit.admin.wording import ago, moment, shown, span
-from audit.failures import failure_class
+from audit.admin.taskrow import list_columns, task_row
+from audit.admin.wording import grouped
 from audit.filters import TaskFilter
 from audit.models import PauseQueueEntry, Task
-from audit.status import FINISHED, FailureClass, Status
+from audit.status import FINISHED, FailureClass
 
-__all__ = ["LIST_COLUMNS", "TaskAdmin", "TaskRow", "list_columns"]
+__all__ = ["TaskAdmin"]
 
 ORDER = Order(moment="created_at")
-_SERVICES_SHOWN = 2
-_LONGEST_NAME = 200
-
-# No JSON column, no text in full: a row may hold megabytes that no list shows.
-LIST_COLUMNS = (
-    "id",
-    "action",
-    "status",
-    "priority",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "attempt",
-    "revision",
-)
-
-
-def list_columns(queryset: Any) -> Any:
-    """Read of each task what a list shows, and no more, whatever its size."""
-    failure = Left(KeyTextTransform("error_type", "outcome"), 80)
-    return queryset.values(*LIST_COLUMNS).annotate(
-        title=Left("summary", 200),
-        who=Left("actor", _LONGEST_NAME),
-        some_services=F(f"services_touched__0_{_SERVICES_SHOWN}"),
-        service_count=Func(F("services_touched"), function="cardinality", output_field=IntegerField()),
-        failure=Case(
-            When(Q(status__in=(Status.FAILED, Status.REJECTED)), then=failure),
-            default=Value(""),
-            output_field=TextField(),
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRow:
-    """One line of the list, as text."""
-
-    id: UUID
-    url: str
-    title: str
-    action: str
-    status: str
-    status_label: str
-    failure: str
-    """The class of the failure, in words."""
-    error_type: str
-    when: str
-    exact: str
-    iso: str
-    services: Sequence[Link]
-    more_services: int
-    who: Link | None
-    took: str
-    waited: str
-    seal: Seal
-    pick: str
-    """What its check box stands for; empty where nothing can be decided."""
-
-    @property
-    def short(self) -> str:
-        """The end of the id: a UUIDv7 begins with the time, so neighbours differ only there."""
-        return self.id.hex[-8:]
 
 
 class TaskAdmin(TailingAdmin):
@@ -119,7 +50,7 @@ class TaskAdmin(TailingAdmin):
         page = turn(list_columns(tasks), ORDER, question.cursor)
         seals = seals_of_tasks(self.using, {row["id"]: row["status"] in FINISHED for row in page.rows}, question.now)
         url = self.urls_of("change")
-        rows = [_row(each, question, seals[each["id"]], url(each["id"])) for each in page.rows]
+        rows = [task_row(each, question, seals[each["id"]], url(each["id"])) for each in page.rows]
         counted = panel(self.using, partial(overview, self.using, tasks, question))
         most = sized(FAILURES, question.answered)
         errors = panel(self.using, partial(failures, self.using, tasks, most))
@@ -199,44 +130,13 @@ class TaskAdmin(TailingAdmin):
         return send_proof(self, request, object_id)
 
 
-def _row(values: dict[str, Any], question: Question, seal: Seal, url: str) -> TaskRow:
-    action = shown(values["action"])
-    return TaskRow(
-        id=values["id"],
-        url=url,
-        title=shown(values["title"], 160).strip() or action,
-        action=action,
-        status=values["status"],
-        status_label=str(Status(values["status"]).label),
-        failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
-        error_type=shown(values["failure"], 60),
-        when=ago(values["created_at"], question.now),
-        exact=moment(values["created_at"], question.now),
-        iso=values["created_at"].isoformat(),
-        services=[
-            Link(label=shown(name, 30), value=shown(name, 200), url=question.with_("services", name))
-            for name in values["some_services"]
-        ],
-        more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
-        who=_who(values["who"], question),
-        took=_took(values, question.now),
-        waited=_waited(values, question.now),
-        seal=seal,
-        pick=pick(values["id"], values["revision"], values["status"]),
-    )
-
-
 def _facets_note(counted: Overview | None, errors: Mapping[str, Mapping[str, int]], most: int) -> str:
     notes = []
     if counted and counted.sample:
-        notes.append(_("Counted among the newest %(count)s.") % {"count": _grouped(counted.sample)})
-    if errors.get("unwell", {}).get("", 0) >= most:
-        notes.append(_("Failures: among the newest %(count)s of them.") % {"count": _grouped(most)})
+        notes.append(_("Counted among the newest %(count)s.") % {"count": grouped(counted.sample)})
+    if max(errors.get("unwell", {}).values(), default=0) >= most:
+        notes.append(_("Failures and rejections: among the newest %(count)s of each.") % {"count": grouped(most)})
     return " ".join(notes)
-
-
-def _grouped(count: int) -> str:
-    return number_format(count, force_grouping=True)
 
 
 def _views(question: Question, queue_url: str) -> list[Link]:
@@ -250,29 +150,3 @@ def _views(question: Question, queue_url: str) -> list[Link]:
     }
     views = [Link(label=name, url=question.url(each), chosen=question.asked == each) for name, each in asked.items()]
     return [*views, Link(label=_("Long pauses"), url=f"{queue_url}?state=overdue")] if queue_url else views
-
-
-def _who(name: str, question: Question) -> Link | None:
-    if not name:
-        return None
-    # A name that fills the column was perhaps cut, and a part of a name finds nothing.
-    url = question.with_("actors", name) if len(name) < _LONGEST_NAME else ""
-    return Link(label=shown(name, 40), value=shown(name, 200), url=url)
-
-
-def _took(values: dict[str, Any], now: datetime) -> str:
-    started, finished = values["started_at"], values["finished_at"]
-    if started and finished:
-        return span(finished - started)
-    if values["status"] == Status.EXECUTING and started:
-        return _("running %(span)s") % {"span": span(now - started)}
-    return "—"
-
-
-def _waited(values: dict[str, Any], now: datetime) -> str:
-    created, started = values["created_at"], values["started_at"]
-    if started:
-        return _("waited %(span)s") % {"span": span(started - created)}
-    if values["finished_at"] is None:
-        return _("waiting %(span)s") % {"span": span(now - created)}
-    return ""

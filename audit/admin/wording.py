@@ -11,7 +11,7 @@ from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
-__all__ = ["ago", "clock", "moment", "shown", "size", "span"]
+__all__ = ["ago", "clock", "grouped", "moment", "shown", "size", "span"]
 
 # Characters that would move, hide or end the text around them stand as their code points.
 _KEPT = {"\n", "\t"}
@@ -88,6 +88,11 @@ def moment(value: datetime, now: datetime) -> str:
     local = timezone.localtime(value)
     year = "" if local.year == timezone.localtime(now).year else f"{local.year:04d} "
     return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}"
+
+
+def grouped(count: int) -> str:
+    """Write a number with its thousands apart; most that a page tells have none."""
+    return str(count) if 0 <= count < 1000 else number_format(count, force_grouping=True)
 
 
 def clock(value: datetime) -> str:

@@ -1,12 +1,12 @@
 """What the templates of the browser need beside plain values."""
 
-from functools import lru_cache
 from typing import Any
 
 from django import template
 from django.forms import Media
-from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
+
+from audit.admin.seals import Seal, badge
 
 __all__ = ["register"]
 
@@ -31,15 +31,6 @@ def audit_media(context: Any, media: Media, kind: str) -> SafeString:
 
 
 @register.simple_tag
-def audit_seal(seal: Any) -> SafeString:
-    """Write the badge of a row's seal; a list has many that are the same.
-
-    Args:
-        seal: an `audit.admin.seals.Seal`.
-    """
-    return _drawn(seal)
-
-
-@lru_cache(maxsize=256)
-def _drawn(seal: Any) -> SafeString:
-    return render_to_string("audit/admin/seal.html", {"seal": seal})
+def audit_seal(seal: Seal) -> SafeString:
+    """Write the badge of a row's seal."""
+    return badge(seal)
