@@ -42,6 +42,18 @@ def test_a_sound_database_has_no_flaw():
     assert run_checks(databases=["default"]) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("quote_all_identifiers", "on"), ("TimeZone", "Asia/Kolkata"), ("DateStyle", "SQL, DMY")],
+)
+def test_a_sound_database_has_no_flaw_whatever_the_session_says(setting, value):
+    _run(f"SET LOCAL {setting} = '{value}'")
+    assert inspection.inspect("default") == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting(%s)", [setting])
+        assert cursor.fetchone() == (value,)
+
+
 def test_the_database_is_only_asked_when_it_is_named():
     _run("DROP TRIGGER audit_task_10_guard ON audit_task")
     assert checks.check_database(None, databases=None) == []

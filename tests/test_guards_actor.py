@@ -37,6 +37,36 @@ def test_revision_without_actor_names_the_role():
     assert log_of(task)[-1] == ("transition", "pending", "approved", _me())
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "decided_by = 'carol'",
+        "decided_by = 'carol', decided_at = '2001-01-01'",
+        "decided_by = 'carol', revision = revision + 1",
+        "decided_by = 'carol', actor = 'carol'",
+        "decided_by = 'carol', actor = 'carol', revision = NULL",
+        "decided_by = 'carol', actor = NULL, revision = revision + 1",
+        "decided_by = NULL",
+    ],
+)
+@pytest.mark.parametrize("status", ["approved", "rejected"])
+def test_raw_sql_decides_under_its_role_whomever_it_names(said, status):
+    task = requested()
+    _set(task, f"status = '{status}', {said}")
+    task.refresh_from_db()
+    assert (task.actor, task.decided_by, task.revision) == (_me(), _me(), 2)
+    assert task.decided_at > task.recorded_at
+
+
+def test_who_decided_may_be_another_than_who_acts_when_the_application_says_so():
+    task = requested()
+    Task.objects.filter(pk=task.pk).update(
+        status=Status.APPROVED, decided_by="carol", actor="bob", revision=F("revision") + 1
+    )
+    task.refresh_from_db()
+    assert (task.actor, task.decided_by) == ("bob", "carol")
+
+
 def test_entries_too_name_the_role_when_no_actor_is_named():
     task = task_in(Status.PAUSED)
     sql("UPDATE audit_pause_queue SET held = false, revision = revision + 1 WHERE task_id = %s", [task.pk])

@@ -156,7 +156,7 @@ def test_without_the_log_trigger_steps_go_untold():
 
 def test_without_the_stamps_raw_sql_appears_under_anothers_name():
     task = requested()
-    _rewrite("audit_task_stamp_v1", "BEGIN", "BEGIN IF TG_OP = 'UPDATE' THEN NEW.revision := 2; RETURN NEW; END IF;")
+    _rewrite("audit_task_stamp_v2", "BEGIN", "BEGIN IF TG_OP = 'UPDATE' THEN NEW.revision := 2; RETURN NEW; END IF;")
     sql("UPDATE audit_task SET status = 'approved' WHERE id = %s", [task.pk])
     task.refresh_from_db()
     assert (task.actor, task.revision, task.decided_at) == ("alice", 2, None)
@@ -164,11 +164,19 @@ def test_without_the_stamps_raw_sql_appears_under_anothers_name():
 
 def test_without_the_mark_of_a_named_actor_raw_sql_appears_under_anothers_name():
     task = requested()
-    named = "starts_with(NEW.actor, chr(1)) THEN"
-    _rewrite("audit_task_stamp_v1", named, "true THEN NEW.actor := chr(1) || ltrim(NEW.actor, chr(1));")
+    named = "starts_with(NEW.actor, chr(1))) IS TRUE;"
+    _rewrite("audit_task_stamp_v2", named, "true); NEW.actor := chr(1) || ltrim(NEW.actor, chr(1));")
     sql("UPDATE audit_task SET summary = 'raw', revision = revision + 1 WHERE id = %s", [task.pk])
     task.refresh_from_db()
     assert task.actor == "alice"
+
+
+def test_without_the_mark_raw_sql_decides_under_anothers_name():
+    task = requested()
+    _rewrite("audit_task_stamp_v2", "NOT named OR", "")
+    sql("UPDATE audit_task SET status = 'approved', decided_by = 'carol' WHERE id = %s", [task.pk])
+    task.refresh_from_db()
+    assert task.decided_by == "carol"
 
 
 def test_without_the_log_stamps_moment_and_role_are_the_callers():

@@ -99,10 +99,12 @@ def test_every_sql_migration_has_a_reverse():
 
 
 def test_every_file_is_run_by_one_migration():
-    run = [operation.sql for operation in _operations()]
+    run = [(operation.sql, operation.reverse_sql) for operation in _operations()]
+    # What a newer version takes the place of is removed with the statements of its own file.
+    removed = [(back, forth) for forth, back in run if (back, forth) in run]
     for name in FILES:
-        assert run.count(read(name)[0]) == 1, name
-    assert len(run) == len(FILES)
+        assert run.count(read(name)) == 1, name
+    assert len(run) == len(FILES) + len(removed) / 2
 
 
 @pytest.mark.django_db

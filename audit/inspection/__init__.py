@@ -7,6 +7,7 @@ missed. What an owner changed since is a `Flaw`.
 from audit.inspection.flaws import Flaw, keeps_audit
 from audit.inspection.guards import inspect_guards
 from audit.inspection.relations import inspect_relations
+from audit.inspection.session import plainly
 
 __all__ = ["Flaw", "inspect", "keeps_audit"]
 
@@ -24,4 +25,5 @@ def inspect(alias: str) -> list[Flaw]:
         The flaws, in the order tables, columns, functions, triggers, CHECKs, rules; empty when all is as installed or
         when nothing is installed yet.
     """
-    return [*inspect_relations(alias), *inspect_guards(alias)]
+    with plainly(alias):
+        return [*inspect_relations(alias), *inspect_guards(alias)]

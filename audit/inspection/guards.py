@@ -1,13 +1,12 @@
 """Whether the guards are in force: functions, triggers and CHECKs as installed, and no rule in front of them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.migrations.operations import RunSQL
 from django.db.models import CheckConstraint
 
@@ -122,8 +121,7 @@ class _Catalog:
             schemas = [schema for _, _, schema in tables]
             functions = _rows(cursor, _FUNCTIONS, list(expected.installed.functions), schemas)
             triggers = _rows(cursor, _TRIGGERS, oids)
-            with _plainly(connection, cursor):
-                checks = _rows(cursor, _CHECKS, oids)
+            checks = _rows(cursor, _CHECKS, oids)
             rules = _rows(cursor, _RULES, oids)
         return cls(
             tables=frozenset(name for _, name, _ in tables),
@@ -141,25 +139,6 @@ class _Catalog:
             checks={(table, name): (valid, installed.worded(words)) for table, name, valid, words in checks},
             rules=rules,
         )
-
-
-_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, YMD"}
-_CHANGE = """
-SELECT pg_catalog.set_config(name, value, true)
-FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) AS setting (name, value)
-"""
-
-
-@contextmanager
-def _plainly(connection: Any, cursor: Any) -> Iterator[None]:
-    """Let definitions be worded alike whatever the session's settings are, which are put back at the end."""
-    names = list(_SETTINGS)
-    # In a transaction, so that behind a pooler no setting stays with a session that others use.
-    with transaction.atomic(using=connection.alias):
-        before = [_rows(cursor, "SELECT pg_catalog.current_setting(%s)", name)[0][0] for name in names]
-        _rows(cursor, _CHANGE, names, list(_SETTINGS.values()))
-        yield
-        _rows(cursor, _CHANGE, names, before)
 
 
 def _rows(cursor: Any, query: str, *parameters: object) -> list[Any]:
