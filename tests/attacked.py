@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,8 +96,8 @@ def copied(name: str, template: str) -> Iterator[None]:
 @contextlib.contextmanager
 def base() -> Iterator[Base]:
     """Make the database that attacks begin with: awkward rows and plain ones, sealed in three batches."""
-    settings = connection.settings_dict
-    made = Base(name=f"{settings['TEST']['NAME'] or settings['NAME']}_attacked")
+    # The process in its name: beside this one another worker of the run makes its own.
+    made = Base(name=f"test_attacked_{os.getpid()}")
     with maintained() as session:
         session.execute(f'DROP DATABASE IF EXISTS "{made.name}" WITH (FORCE)')
         session.execute(f'CREATE DATABASE "{made.name}"')

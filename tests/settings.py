@@ -5,17 +5,20 @@ test runs can share a server.
 """
 
 import os
+import sys
 
 from auditproj.settings import *  # noqa: F403
 from auditproj.settings import AUDIT_HOME, DATABASES
+from tests import memory
 
 SECRET_KEY = "only for tests"
 AUDIT = {}  # no keys of a demo that ran here
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+_memory = memory.directory() if "pytest" in sys.modules or memory.VARIABLE in os.environ else None
 if DATABASES["default"]["ENGINE"] == "auditproj.embedded":
     DATABASES["default"]["EMBEDDED"] = {
-        "home": AUDIT_HOME,
+        "home": _memory / "pg" if _memory else AUDIT_HOME,
         "name": "tests",
         # A killed server loses nothing, a machine without power may. Commits stay synchronous: tests kill
         # servers.
@@ -23,7 +26,7 @@ if DATABASES["default"]["ENGINE"] == "auditproj.embedded":
             "fsync": "off",
             "full_page_writes": "off",
             "max_connections": "200",
-            "max_wal_size": "4GB",
+            "max_wal_size": "1GB" if _memory else "4GB",
         },
     }
 if os.environ.get("AUDIT_TEST_DB_NAME"):

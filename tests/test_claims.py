@@ -243,17 +243,31 @@ def _fill(status: str, *batches: tuple[int, int, int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         _without_triggers("audit_task")
-        for count, priority, seconds in batches:
-            cursor.execute(_TASKS, [status, priority, seconds, start, start + count - 1])
-            start += count
+        with _indexed_anew(cursor, "audit_task"):
+            for count, priority, seconds in batches:
+                cursor.execute(_TASKS, [status, priority, seconds, start, start + count - 1])
+                start += count
         if status == "paused":
             _without_triggers("audit_pause_queue")
-            cursor.execute(_ENTRIES)
-            cursor.execute("REINDEX TABLE audit_pause_queue")
-            cursor.execute("ANALYZE audit_pause_queue")
-        # What other tests rolled back would still stand in the indexes, and be counted.
-        cursor.execute("REINDEX TABLE audit_task")
-        cursor.execute("ANALYZE audit_task")
+            with _indexed_anew(cursor, "audit_pause_queue"):
+                cursor.execute(_ENTRIES)
+
+
+@contextlib.contextmanager
+def _indexed_anew(cursor: Any, table: str) -> Iterator[None]:
+    """Make a table's indexes after its rows: quicker, and what other tests rolled back does not stand in them."""
+    cursor.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+        " WHERE indrelid = %s::regclass AND NOT indisunique",
+        [table],
+    )
+    indexes = cursor.fetchall()
+    for name, _ in indexes:
+        cursor.execute(f"DROP INDEX {name}")
+    yield
+    for _, definition in indexes:
+        cursor.execute(definition)
+    cursor.execute(f"ANALYZE {table}")
 
 
 @pytest.mark.slow

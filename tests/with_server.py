@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from tests import memory
 from tests.servers import VERSIONS, binaries, throwaway
 
 
@@ -24,6 +25,7 @@ def main(name: str, *command: str) -> int:
     except pytest.skip.Exception as reason:
         print(f"skipped: {reason}")  # noqa: T201
         return 0
+    memory.directory()
     with throwaway(programs, {"max_connections": "200"}) as server:
         found = server.connection_parameters()
         query = urlencode({"host": found["host"]})
