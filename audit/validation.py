@@ -177,8 +177,11 @@ def document(field: str, value: Any) -> JSONText:
         encoded = value
     else:
         try:
-            _walk(field, value, 0)
+            if not _plain(value, 0):
+                _walk(field, value, 0)
             encoded = JSONText(_encode(value))
+            if "\\u0000" in encoded or not encoded.isascii():
+                _walk(field, value, 0)
         except (TypeError, OverflowError, RecursionError, ValueError) as error:
             if isinstance(error, InvalidValue):
                 raise
@@ -194,6 +197,21 @@ def document(field: str, value: Any) -> JSONText:
 
 
 _MAX_INTEGER = 10**4000
+_LARGE = 10**18
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Whether a document is sound but for what its encoded text would show: the quick answer that most get."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -_LARGE < value < _LARGE
+    if depth >= MAX_DEPTH:
+        return False
+    if kind is dict:
+        return all(type(key) is str and _plain(inner, depth + 1) for key, inner in value.items())
+    return kind is list and all(_plain(inner, depth + 1) for inner in value)
 
 
 def _walk(path: str, value: Any, depth: int) -> None:

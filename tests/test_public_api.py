@@ -1,6 +1,8 @@
 """The names that users rely on. A name that leaves this list breaks somebody's code."""
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 
@@ -125,3 +127,12 @@ def test_managers():
 def test_managers_have_twins_for_async_code(manager, verb):
     assert inspect.iscoroutinefunction(getattr(manager.all(), f"a{verb}"))
     assert callable(getattr(manager, f"a{verb}"))
+
+
+def test_a_command_loads_pydantic_only_to_read_files():
+    code = (
+        "import django, sys; django.setup(); import audit.admin; from audit.interchange import json_lines;"
+        " assert 'pydantic' not in sys.modules;"
+        " from audit.interchange import TaskRecord; assert 'pydantic' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

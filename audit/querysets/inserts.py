@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 Values = Mapping[str, Any]
+Check = Callable[[str, Any], Any]
 
 _CHUNK = 5000
 
@@ -68,14 +70,10 @@ TRAVELS_AS = {
     "origin": "text",
 }
 DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
-_MOMENTS = tuple(name for name, kind in TRAVELS_AS.items() if kind == "timestamptz")
-_STATUSES = frozenset(Status.values)
-_ON_EXPIRY = frozenset(OnExpiry.values)
-_LABELS = ("summary", "requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
-_LONGEST = {"summary": None}
+_LABELS = ("requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(TRAVELS_AS),
-    **dict.fromkeys(_LABELS, ""),
+    **dict.fromkeys(("summary", *_LABELS), ""),
     "status": "pending",
     "priority": 3,
     "services_touched": (),
@@ -123,31 +121,54 @@ def recorded(**given: Any) -> dict[str, Any]:
     if "action" not in given:
         raise InvalidValue("action", None, "is required")
     values = _DEFAULTS | given
-    values["action"] = validation.label("action", values["action"], max_length=100)
-    for name in _LABELS:
-        if values[name] != "":
-            values[name] = validation.text(name, values[name], max_length=_LONGEST.get(name, validation.MAX_LABEL))
-    for name in ("attempt", "expiries"):
-        validation.whole(name, values[name], lowest=0)
-    if not isinstance(values["status"], str) or values["status"] not in _STATUSES:
-        raise InvalidValue("status", values["status"], f"must be one of {', '.join(Status.values)}")
-    if not isinstance(values["on_expiry"], str) or values["on_expiry"] not in _ON_EXPIRY:
-        raise InvalidValue("on_expiry", values["on_expiry"], f"must be one of {', '.join(OnExpiry.values)}")
-    values["priority"] = validation.priority("priority", values["priority"])
-    values["services_touched"] = validation.services("services", values["services_touched"])
-    if not isinstance(values["suggestions"], list | tuple | validation.JSONText | None):
-        raise InvalidValue("suggestions", values["suggestions"], "must be a list")
-    for name in DOCUMENTS:
-        if values[name] is not None:
-            values[name] = validation.document(name, values[name])
-    for name in _MOMENTS:
-        if values[name] is not None:
-            values[name] = validation.moment(name, values[name])
-    values["id"] = ids.uuid7() if values["id"] is None else validation.identifier("id", values["id"])
-    for name in ("parent", "claim_token"):
-        if values[name] is not None:
-            values[name] = validation.uuid(name, values[name])
+    # What is not given is a default, and sound.
+    for name, value in given.items():
+        if value is not None or name not in _OPTIONAL:
+            values[name] = _CHECKS[name](name, value)
+    if values["id"] is None:
+        values["id"] = ids.uuid7()
     return values
+
+
+def _label(name: str, value: object) -> str:
+    return validation.text(name, value, max_length=validation.MAX_LABEL)
+
+
+def _one_of(choices: Sequence[str]) -> Check:
+    known = frozenset(choices)
+
+    def check(name: str, value: object) -> Any:
+        if not isinstance(value, str) or value not in known:
+            raise InvalidValue(name, value, f"must be one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _suggestions(name: str, value: object) -> str:
+    if not isinstance(value, list | tuple | validation.JSONText):
+        raise InvalidValue(name, value, "must be a list")
+    return validation.document(name, value)
+
+
+_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(DOCUMENTS, validation.document),
+    **dict.fromkeys((name for name, kind in TRAVELS_AS.items() if kind == "timestamptz"), validation.moment),
+    **dict.fromkeys(_LABELS, _label),
+    "action": partial(validation.label, max_length=100),
+    "summary": validation.text,
+    "status": _one_of(Status.values),
+    "priority": validation.priority,
+    "services_touched": lambda _, value: validation.services("services", value),
+    "suggestions": _suggestions,
+    "attempt": partial(validation.whole, lowest=0),
+    "expiries": partial(validation.whole, lowest=0),
+    "on_expiry": _one_of(OnExpiry.values),
+    "id": validation.identifier,
+    "parent": validation.uuid,
+    "claim_token": validation.uuid,
+}
+_OPTIONAL = frozenset(name for name, default in _DEFAULTS.items() if default is None) - {"action"}
 
 
 def insert(model: type[Task], using: str, rows: Sequence[Values]) -> list[Task]:
