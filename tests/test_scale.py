@@ -178,7 +178,7 @@ ONLY_IN_TIME = (
     r"^WITH sample \(status\) AS",  # how many have which status, beside a choice of one
     r"^WITH sample \(status, kind\) AS",  # the errors of those that failed
     r"^WITH sample \(facet, names\) AS",  # what else could be chosen of a kind that is
-    r"^WITH sample \(created_at, status, id\) AS .*services_touched (@>|&&)",  # the chart of a service
+    r"^WITH sample \(created_at, status, id\) AS .*(services_touched (@>|&&)|@@)",  # the chart of a service or of words
 )
 
 
