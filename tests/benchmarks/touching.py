@@ -110,5 +110,6 @@ def _seconds(connection: Any, query: str, subject: str) -> float:
             for method in ("bitmapscan", "indexscan", "indexonlyscan"):
                 connection.execute(f"SET LOCAL enable_{method} = off")
         began = time.perf_counter()
-        connection.execute(query).fetchall()
+        # Planned each time: a plan that was prepared would outlive the settings above.
+        connection.execute(query, prepare=False).fetchall()
         return time.perf_counter() - began
