@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import django
 from django.db import DatabaseError, connection
+from django.utils.text import Truncator
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -117,7 +118,7 @@ def _execute(task: Task) -> None:
         begun = time.monotonic()
         status, output = _run(command)
         task.log(
-            " ".join(command)[:80],
+            Truncator(" ".join(command)).chars(80),
             duration_ms=int(1000 * (time.monotonic() - begun)),
             output_summary=output,
             detail={"exit_status": status},
