@@ -15,6 +15,7 @@ from audit.ledger.note import generate
 from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile, Task
 from tests.attacked import Base, maintained, rebuild, resign
+from tests.databases import ended
 from tests.factories import sql, task_in
 from tests.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
 
@@ -71,6 +72,7 @@ def mark() -> int:
 
 
 def test_a_transaction_that_commits_late_is_not_missed() -> None:
+    ended()
     finish(1)
     sealed()
     with session() as first, session() as second:
@@ -85,6 +87,7 @@ def test_a_transaction_that_commits_late_is_not_missed() -> None:
         assert sealed().sealed == 0
         first.commit()
         assert sealed().sealed == 2
+        ended()
         assert sealed().sealed == 0
     assert mark() > before
     report = verified()
@@ -121,6 +124,7 @@ def test_what_was_rolled_back_has_no_leaf_and_savepoints_count_as_their_transact
 
 
 def test_a_transaction_of_another_database_holds_the_mark_and_not_the_sealing() -> None:
+    ended()
     with maintained() as elsewhere:
         elsewhere.autocommit = False
         elsewhere.execute("SELECT pg_current_xact_id()")
@@ -132,6 +136,7 @@ def test_a_transaction_of_another_database_holds_the_mark_and_not_the_sealing() 
         assert sealed().sealed == 0
         assert mark() == before
         elsewhere.rollback()
+    ended()
     sealed()
     assert mark() > before
 

@@ -13,6 +13,7 @@ from audit.ledger import seal as sealer
 from audit.ledger.verify.unsealed import _WAITING, backlog
 from audit.models import ExecutionLog, LedgerHead, Task
 from tests import filling
+from tests.databases import ended
 from tests.factories import sql
 from tests.ledger import finish, sealed
 
@@ -57,6 +58,7 @@ def test_an_import_in_one_transaction_is_walked_through_once(read: Counter[str],
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     filling.fill(connection.connection, 10_000)
+    ended()
     if not analyzed:
         for table in TABLES:
             sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")

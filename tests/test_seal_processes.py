@@ -19,6 +19,7 @@ from audit.ledger.checkpoint import open_checkpoint
 from audit.ledger.exported import Exports
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerLeaf
 from tests.attacked import maintained
+from tests.databases import ended
 from tests.factories import sql
 from tests.ledger import KEY, codes, sealed, verified
 
@@ -72,6 +73,7 @@ def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
     processes: list[subprocess.Popen[bytes]] = []
     chance = random.Random(5)
     started, doomed = 0, []
+    ended()
     # Held open across many seals, in this database and in another.
     with _session() as held, maintained() as elsewhere:
         elsewhere.autocommit = False
@@ -117,6 +119,7 @@ def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
         assert LedgerHead.objects.get().low_xid == mark
         elsewhere.rollback()
     kept.write(batch.epoch, batch.size, batch.note)
+    ended()
     sealed()
     assert LedgerHead.objects.get().low_xid > mark
 
