@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audit.admin import facets, panels, queue
-from audit.filters import search
+from audit.filters import TaskFilter, search
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, requested, task_in
 from tests.pages import HOSTILE, asking, client_of, past, text_of
@@ -696,3 +696,24 @@ def test_words_are_found_alike_whether_few_or_many_tasks_have_them(viewer, monke
     out = StringIO()
     call_command("audit_list", "--search", "needle", "--format", "json", stdout=out, stderr=out)
     assert [json.loads(line)["id"] for line in out.getvalue().splitlines()[:50]] == [str(key) for key in wanted[:50]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("given", "used"), [("64kB", "32MB"), ("4MB", "32MB"), ("48MB", "48MB")])
+def test_a_search_has_room_for_its_bitmap_and_leaves_the_setting(given, used) -> None:
+    past(1, summary="one needle")
+    seen = []
+
+    def watch(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if "@@" in sql:
+            seen.extend(context["connection"].connection.execute("SELECT current_setting('work_mem')").fetchone())
+        return result
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = %s", [given])
+        tasks = TaskFilter(words=("needle",)).apply(Task.objects.all())
+        with connection.execute_wrapper(watch):
+            assert search.found_few(tasks) == [Task.objects.get().pk]
+        cursor.execute("SELECT current_setting('work_mem')")
+        assert (seen, cursor.fetchone()) == ([used], (given,))

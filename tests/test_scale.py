@@ -150,13 +150,14 @@ def asking() -> Iterator[list[Query]]:
 
 def _plan(sql: str, options: str = "FORMAT JSON", fraction: float = 0.1) -> dict[str, Any]:
     # With the planner's own choice, which pages do not leave to it where they count or ask for words or documents.
-    scan = "off" if re.search(r'WITH sample|#>>|@@|"id" IN \(', sql) else "on"
+    scan = "off" if re.search(r'WITH sample|#>>|@@|"id" = ANY \(', sql) else "on"
     with connections[ALIAS].cursor() as cursor:
         cursor.connection.execute(f"SET LOCAL enable_seqscan = {scan}")
         cursor.connection.execute(f"SET LOCAL cursor_tuple_fraction = {fraction}")
         # As `found_few` sets it.
-        few = "off" if "@@" in sql and "ORDER BY" not in sql else "on"
-        cursor.connection.execute(f"SET LOCAL enable_indexscan = {few}")
+        if "@@" in sql and "ORDER BY" not in sql:
+            cursor.connection.execute("SET LOCAL enable_indexscan = off")
+            cursor.connection.execute("SET LOCAL work_mem = '32MB'")
         [[[found]]] = cursor.connection.execute(f"EXPLAIN ({options}) {sql}".encode()).fetchall()
     return found["Plan"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from django.db import DatabaseError, connections, transaction
 
 from audit.filters import TaskFilter
-from audit.filters.search import found_few
+from audit.filters.search import among, found_few
 from audit.models import Task
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def narrowed(using: str, tasks: TaskQuerySet, wanted: TaskFilter) -> TaskQuerySe
         return tasks
     few = panel(using, partial(found_few, tasks))
     if few.value is not None:
-        return Task.objects.using(using).filter(pk__in=few.value)
+        return among(Task.objects.using(using), few.value)
     # Many, or the index of words is slow about them, as it is about sides that are common each by itself.
     _settings(using, enable_bitmapscan="off")
     return tasks
