@@ -155,9 +155,9 @@ def _plan(sql: str, options: str = "FORMAT JSON", fraction: float = 0.1) -> dict
         cursor.connection.execute(f"SET LOCAL enable_seqscan = {scan}")
         cursor.connection.execute(f"SET LOCAL cursor_tuple_fraction = {fraction}")
         # As `found_few` sets it.
-        if "@@" in sql and "ORDER BY" not in sql:
-            cursor.connection.execute("SET LOCAL enable_indexscan = off")
-            cursor.connection.execute("SET LOCAL work_mem = '32MB'")
+        few = "@@" in sql and "ORDER BY" not in sql
+        cursor.connection.execute(f"SET LOCAL enable_indexscan = {'off' if few else 'on'}")
+        cursor.connection.execute(f"SET LOCAL work_mem = '{32 if few else 4}MB'")
         [[[found]]] = cursor.connection.execute(f"EXPLAIN ({options}) {sql}".encode()).fetchall()
     return found["Plan"]
 
