@@ -95,14 +95,14 @@ def priority(field: str, value: object) -> int:
     return value
 
 
-def whole(field: str, value: object, *, lowest: int = 1) -> int:
-    """Return `value` if it is a whole number from `lowest` to what a PostgreSQL integer holds.
+def whole(field: str, value: object, *, lowest: int = 1, highest: int = 2**31 - 1) -> int:
+    """Return `value` if it is a whole number from `lowest` to `highest`, else what a PostgreSQL integer holds.
 
     Raises:
         InvalidValue: it is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value < 2**31:
-        raise InvalidValue(field, value, f"must be a whole number from {lowest} to {2**31 - 1}")
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise InvalidValue(field, value, f"must be a whole number from {lowest} to {highest}")
     return value
 
 

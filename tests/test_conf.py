@@ -38,6 +38,8 @@ def test_every_default_is_of_its_own_type(settings):
         ({"lease_seconds": 5}, "AUDIT['lease_seconds'] is unknown"),
         ({5: 5}, "AUDIT[5] is unknown"),
         ({"LEASE_SECONDS": "60"}, "AUDIT['LEASE_SECONDS'] must be int, not '60'"),
+        ({"LEASE_SECONDS": 10**12}, "AUDIT['LEASE_SECONDS'] must be at most 315360000, ten years, not 1000000000000"),
+        ({"RECORD_LEASE_SECONDS": 10**15}, "AUDIT['RECORD_LEASE_SECONDS'] must be at most 315360000"),
         ({"LEASE_SECONDS": 60.0}, "must be int, not 60.0"),
         ({"LEASE_SECONDS": True}, "must be int, not True"),
         ({"LEASE_SECONDS": None}, "must be int, not None"),

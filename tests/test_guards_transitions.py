@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from audit.exceptions import StaleTask
+from audit.exceptions import AuditError, StaleTask
 from audit.ids import uuid7
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import FINISHED, LIVE, TRANSITIONS, Status
@@ -139,6 +139,30 @@ def test_a_stale_save_saves_nothing_and_undoes_no_claim():
     stale.save()
     assert_same(stale)
     assert (stale.summary, stale.claim_token) == ("fresh", claim.claim_token)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda tasks: tasks.only("status", "summary"), lambda tasks: tasks.defer("revision")],
+    ids=["only", "defer"],
+)
+def test_a_save_without_the_revision_that_was_read_is_refused(read):
+    task = task_in(Status.APPROVED)
+    stale = read(Task.objects).get(pk=task.pk)
+    [claim] = Task.objects.claim("orch-1")
+    stale.summary = "stale"
+    for options in ({}, {"update_fields": ["summary"]}):
+        with unchanged(claim), pytest.raises(AuditError, match="load `revision` too"):
+            stale.save(**options)
+    claim.heartbeat()
+
+
+@pytest.mark.parametrize("fields", [[], ()])
+def test_a_save_of_no_fields_writes_nothing(fields):
+    task = task_in(Status.APPROVED)
+    task.summary = "x"
+    with unchanged(Task.objects.get(pk=task.pk)):
+        task.save(update_fields=fields)
 
 
 # Stamps

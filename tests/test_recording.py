@@ -224,6 +224,40 @@ def test_outcome_and_log_are_redacted() -> None:
     assert stored(task).plan == {"token": "t0k"}
 
 
+@pytest.mark.parametrize("twin", [False, True], ids=["sync", "async"])
+def test_what_the_block_hands_to_verbs_is_redacted(twin: bool) -> None:
+    def call(task: Task, verb: str, *args: Any, **options: Any) -> None:
+        if twin:
+            async_to_sync(getattr(task, f"a{verb}"))(*args, **options)
+        else:
+            getattr(task, verb)(*args, **options)
+
+    with record("backup") as task:
+        call(task, "log", "step password=p4ss")
+        call(task, "suggest", "use password=p4ss", reason="token=t0k was old")
+        call(task, "complete", {"password": "p4ss"}, resources={"wall_s": 1})
+    row = stored(task)
+    assert (row.status, row.outcome) == ("completed", {"success": True, "password": MASK})
+    assert row.suggestions
+    assert "t0k" not in str(row.suggestions)
+
+    with record("backup") as failing:
+        call(failing, "fail", "password=p4ss", outcome={"api_key": "k3y"}, suggestions=["rotate token=t0k"])
+    row = stored(failing)
+    assert (row.status, row.outcome["api_key"], row.outcome["output_summary"]) == ("failed", MASK, f"password={MASK}")
+    assert row.suggestions == [f"rotate token={MASK}"]
+    written = str(list(ExecutionLog.objects.filter(task__in=[task, failing]).values_list("action", "detail")))
+    written += str(list(ExecutionLog.objects.filter(task__in=[task, failing]).values_list("output_summary")))
+    assert MASK in written
+    assert not [each for each in ("p4ss", "t0k", "k3y") if each in written]
+
+
+def test_a_verb_of_the_block_refuses_a_document_as_it_was_given() -> None:
+    with pytest.raises(InvalidValue, match="outcome"), record("backup") as task:
+        task.complete({"n": float("nan")})
+    assert stored(task).status == "failed"
+
+
 def test_a_broken_redaction_stops_the_work_before_it_begins(settings: Any) -> None:
     settings.AUDIT = {"REDACT_PATTERNS": ["("]}
     with pytest.raises(audit.exceptions.AuditError, match="REDACT_PATTERNS"), record("backup"):

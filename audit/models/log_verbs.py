@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LogVerbs"]
 
+_LONGEST_MS = 365_000 * 86_400_000
+"""A thousand years, as for every span of time."""
+
 
 class LogVerbs(TaskMoves):
     """Writes rows of the log under conditions on the task."""
@@ -52,9 +55,10 @@ class LogVerbs(TaskMoves):
             InvalidValue: a value that cannot be stored.
         """
         db = writes_to(self, using)
-        for name, number in (("duration_ms", duration_ms), ("step_number", step_number)):
-            if number is not None:
-                validation.whole(name, number, lowest=0)
+        if step_number is not None:
+            validation.whole("step_number", step_number, lowest=0)
+        if duration_ms is not None:
+            validation.whole("duration_ms", duration_ms, lowest=0, highest=_LONGEST_MS)
         where = f"task.{HELD if self.claim_token else starting_in(UNCLAIMED)}"
         written = self._write(
             db,

@@ -8,7 +8,7 @@ from django.db import IntegrityError, models, router, transaction
 from django.db.models.expressions import DatabaseDefault
 
 from audit.context import get_actor
-from audit.exceptions import AppendOnly, StaleTask
+from audit.exceptions import AppendOnly, AuditError, StaleTask
 
 __all__ = ["FencedSave", "Undeletable"]
 
@@ -52,6 +52,7 @@ class FencedSave(Undeletable):
 
         Raises:
             StaleTask: the row has changed since; nothing is saved.
+            AuditError: `revision` was left out when the row was read, so nobody can tell.
             django.db.IntegrityError: the database refused, with SQLSTATE 23001 for a rule of this app.
         """
         # asave() names every option, the alias as None.
@@ -61,8 +62,13 @@ class FencedSave(Undeletable):
                 self.actor = get_actor()
             super().save(**options)
             return
-        read = self.revision
         fields = options.get("update_fields")
+        if fields is not None and not fields:
+            return  # as Django: there is nothing to save
+        if "revision" in self.get_deferred_fields():
+            # Loaded now, it would be that of the row as it is.
+            raise AuditError("save() needs the revision that was read: load `revision` too, or use a verb.")
+        read = self.revision
         if fields is not None:
             options["update_fields"] = {*fields, "revision", "actor"}
         actor, self.actor = self.actor, get_actor()

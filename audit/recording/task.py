@@ -1,9 +1,11 @@
-"""The task as the block of a record sees it: its log is redacted, and what it says of its outcome is kept."""
+"""The task as the block of a record sees it: what it says is redacted, and its outcome kept until the block ends."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from audit import validation
 from audit.exceptions import IllegalTransition
 from audit.models import ExecutionLog, Task
 from audit.models.statements import async_twin
@@ -48,13 +50,27 @@ class _Recorded(_Verbs):
 
     def log(self, action: str, *, output_summary: str = "", detail: Any = None, **options: Any) -> ExecutionLog:
         written: ExecutionLog = _task(super()).log(
-            action, output_summary=_text(output_summary), detail=redact(detail), **options
+            _text(action), output_summary=_text(output_summary), detail=redact(detail), **options
         )
         return written
 
     def note(self, text: str, *, detail: Any = None, **options: Any) -> ExecutionLog:
         written: ExecutionLog = _task(super()).note(_text(text), detail=redact(detail), **options)
         return written
+
+    def suggest(self, suggestion: str, *, reason: str = "", **options: Any) -> ExecutionLog:
+        written: ExecutionLog = _task(super()).suggest(_text(suggestion), reason=_text(reason), **options)
+        return written
+
+    def complete(self, outcome: Any = None, *, suggestions: Any = None, **options: Any) -> None:
+        _task(super()).complete(_document("outcome", outcome), suggestions=redact(suggestions), **options)
+
+    def fail(
+        self, error: BaseException | str = "", *, outcome: Any = None, suggestions: Any = None, **options: Any
+    ) -> None:
+        _task(super()).fail(
+            _text(error), outcome=_document("outcome", outcome), suggestions=redact(suggestions), **options
+        )
 
     def release(self, **options: Any) -> NoReturn:
         raise IllegalTransition(self.id, self.status, Status.APPROVED, _NEVER_HANDED_ON)
@@ -66,6 +82,9 @@ class _Recorded(_Verbs):
     if not TYPE_CHECKING:
         alog = async_twin(log)
         anote = async_twin(note)
+        asuggest = async_twin(suggest)
+        acomplete = async_twin(complete)
+        afail = async_twin(fail)
         arelease = async_twin(release)
         apause = async_twin(pause)
 
@@ -78,6 +97,12 @@ def _task(task: Any) -> Any:
 def _text(value: Any) -> Any:
     """Redact a text, and leave anything else to the verb, which refuses it."""
     return redact_text(value) if isinstance(value, str) else value
+
+
+def _document(name: str, value: Any) -> Any:
+    """Redact a document; one that cannot be stored is refused as it was given."""
+    validation.document(name, value)
+    return redact(json.loads(value) if isinstance(value, validation.JSONText) else value)
 
 
 # A class of the same rows, made by `type` itself: Django's metaclass would register a model of its own.
