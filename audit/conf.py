@@ -9,10 +9,10 @@ from django.conf import settings as django_settings
 
 from audit.exceptions import AuditError
 
-__all__ = ["AuditSettings", "problems", "settings"]
+__all__ = ["LONGEST_S", "AuditSettings", "problems", "settings"]
 
-
-_LONGEST_S = 3650 * 86_400
+LONGEST_S = 3650 * 86_400
+"""The longest lease, and the most of any setting in seconds: ten years."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +102,8 @@ def problems() -> list[str]:
             found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {told}.")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
             found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
-        elif key.endswith("_SECONDS") and value > _LONGEST_S:
-            found.append(f"AUDIT[{key!r}] must be at most {_LONGEST_S}, ten years, not {value!r}.")
+        elif key.endswith("_SECONDS") and value > LONGEST_S:
+            found.append(f"AUDIT[{key!r}] must be at most {LONGEST_S}, ten years, not {value!r}.")
     return found
 
 

@@ -14,14 +14,15 @@ Every expression runs in linear time: repetitions either exclude the character t
 the one before has ended.
 """
 
+import json
 import re
 from functools import lru_cache
 from typing import Any
 
-from audit import conf
+from audit import conf, validation
 from audit.exceptions import AuditError, InvalidValue
 
-__all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_text"]
+__all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_document", "redact_text"]
 
 MASK = "[masked]"
 """What stands in place of a secret, whatever its length."""
@@ -82,6 +83,21 @@ def redact(value: Any) -> Any:
         InvalidValue: nested deeper than any task may store.
     """
     return _redact(value, _rules(), 0)
+
+
+def redact_document(field: str, value: Any) -> Any:
+    """Redact a document that is to be stored; one that cannot be is refused as it was given.
+
+    Args:
+        field: the name that an error gives it.
+        value: any JSON, or a `JSONText`.
+
+    Raises:
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        InvalidValue: see `validation.document`.
+    """
+    validation.document(field, value)
+    return redact(json.loads(value) if isinstance(value, validation.JSONText) else value)
 
 
 def redact_text(text: str) -> str:

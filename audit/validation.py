@@ -13,6 +13,7 @@ from audit.exceptions import InvalidValue
 __all__ = [
     "EARLIEST",
     "LATEST",
+    "LONGEST_SPAN",
     "MAX_DEPTH",
     "MAX_LABEL",
     "JSONText",
@@ -31,6 +32,7 @@ __all__ = [
 # A day inside Python's own range, so that no time zone moves a stored moment out of it.
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+LONGEST_SPAN = timedelta(days=365_000)
 
 # Names are indexed, and an index row holds 2 700 bytes: this many characters fit whatever they are.
 MAX_LABEL = 500
@@ -112,7 +114,7 @@ def span(field: str, value: object) -> timedelta:
     Raises:
         InvalidValue: it is not.
     """
-    if not isinstance(value, timedelta) or not timedelta(0) < value <= timedelta(days=365_000):
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= LONGEST_SPAN:
         raise InvalidValue(field, value, "must be a timedelta between zero and a thousand years")
     return value
 

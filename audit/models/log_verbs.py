@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit import validation
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from audit.models.log import ExecutionLog
 
 __all__ = ["LogVerbs"]
-
-_LONGEST_MS = 365_000 * 86_400_000
-"""A thousand years, as for every span of time."""
 
 
 class LogVerbs(TaskMoves):
@@ -58,7 +56,9 @@ class LogVerbs(TaskMoves):
         if step_number is not None:
             validation.whole("step_number", step_number, lowest=0)
         if duration_ms is not None:
-            validation.whole("duration_ms", duration_ms, lowest=0, highest=_LONGEST_MS)
+            validation.whole(
+                "duration_ms", duration_ms, lowest=0, highest=validation.LONGEST_SPAN // timedelta(milliseconds=1)
+            )
         where = f"task.{HELD if self.claim_token else starting_in(UNCLAIMED)}"
         written = self._write(
             db,

@@ -30,7 +30,7 @@ def lease_of(lease: timedelta | None) -> timedelta:
     """
     if lease is None:
         return timedelta(seconds=conf.settings().LEASE_SECONDS)
-    if not isinstance(lease, timedelta) or not timedelta(0) < lease <= timedelta(days=3650):
+    if not isinstance(lease, timedelta) or not timedelta(0) < lease <= timedelta(seconds=conf.LONGEST_S):
         raise InvalidValue("lease", lease, "must be a timedelta between zero and ten years")
     return lease
 

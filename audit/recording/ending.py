@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -62,9 +61,8 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
     if isinstance(error, SystemExit) and not error.code:
         error = None
     try:
-        validation.document("outcome", given)
+        outcome = redaction.redact_document("outcome", given)
         validation.document("resources", used)
-        outcome = redaction.redact(json.loads(given) if isinstance(given, validation.JSONText) else given)
     except InvalidValue as refused:
         told = described(error or refused) | {"outcome_refused": str(refused)}
         _store(run, Status.FAILED, told, measured, again_after)

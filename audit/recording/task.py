@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from audit import validation
 from audit.exceptions import IllegalTransition
 from audit.models import ExecutionLog, Task
 from audit.models.statements import async_twin
-from audit.redaction import redact, redact_text
+from audit.redaction import redact, redact_document, redact_text
 from audit.status import Status
 
 if TYPE_CHECKING:
@@ -63,13 +61,13 @@ class _Recorded(_Verbs):
         return written
 
     def complete(self, outcome: Any = None, *, suggestions: Any = None, **options: Any) -> None:
-        _task(super()).complete(_document("outcome", outcome), suggestions=redact(suggestions), **options)
+        _task(super()).complete(redact_document("outcome", outcome), suggestions=redact(suggestions), **options)
 
     def fail(
         self, error: BaseException | str = "", *, outcome: Any = None, suggestions: Any = None, **options: Any
     ) -> None:
         _task(super()).fail(
-            _text(error), outcome=_document("outcome", outcome), suggestions=redact(suggestions), **options
+            _text(error), outcome=redact_document("outcome", outcome), suggestions=redact(suggestions), **options
         )
 
     def release(self, **options: Any) -> NoReturn:
@@ -97,12 +95,6 @@ def _task(task: Any) -> Any:
 def _text(value: Any) -> Any:
     """Redact a text, and leave anything else to the verb, which refuses it."""
     return redact_text(value) if isinstance(value, str) else value
-
-
-def _document(name: str, value: Any) -> Any:
-    """Redact a document; one that cannot be stored is refused as it was given."""
-    validation.document(name, value)
-    return redact(json.loads(value) if isinstance(value, validation.JSONText) else value)
 
 
 # A class of the same rows, made by `type` itself: Django's metaclass would register a model of its own.
