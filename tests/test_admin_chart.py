@@ -61,6 +61,19 @@ def test_bars_statuses_and_total_add_up_in_every_range(viewer, span) -> None:
 
 
 @pytest.mark.django_db
+def test_the_first_and_the_last_bar_lead_to_as_many_tasks_as_they_count(viewer) -> None:
+    start, end = datetime(2026, 3, 1, 10, 7, tzinfo=UTC), datetime(2026, 3, 2, 10, 7, tzinfo=UTC)
+    # Each time one inside the range and one beyond it, in the stretch of the same bar.
+    for at in (start, end):
+        for minutes in (-2, 2):
+            created = at + timedelta(minutes=minutes)
+            past(1, created_at=created, started_at=created, finished_at=created)
+    bars = _chart(viewer.get(TASKS, {"since": start.isoformat(), "until": end.isoformat()})).bars
+    assert [bar.total for bar in bars] == [1, 1]
+    assert [_chart(viewer.get(TASKS + bar.url)).total for bar in bars] == [1, 1]
+
+
+@pytest.mark.django_db
 def test_a_bar_leads_to_exactly_its_own_tasks(viewer) -> None:
     past(300, every=timedelta(minutes=4), status="failed")
     past(50)

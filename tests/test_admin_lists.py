@@ -717,3 +717,30 @@ def test_a_search_has_room_for_its_bitmap_and_leaves_the_setting(given, used) ->
             assert search.found_few(tasks) == [Task.objects.get().pk]
         cursor.execute("SELECT current_setting('work_mem')")
         assert (seen, cursor.fetchone()) == ([used], (given,))
+
+
+def test_a_range_with_an_end_left_open_is_no_mistake(viewer) -> None:
+    past(1, summary="one needle")
+    for address in (TASKS, LOG):
+        response = viewer.get(f"{address}?since=2020-01-01T10:00&until=")
+        assert not response.context_data["question"].problems
+        assert viewer.get(f"{address}export/?format=jsonl&since=2020-01-01T10:00&until=").status_code == 200
+    assert len(viewer.get(f"{TASKS}?since=2020-01-01T10:00&until=").context_data["rows"]) == 1
+    assert viewer.get(f"{TASKS}?service=").context_data["question"].problems
+
+
+@pytest.mark.parametrize("asked", ["since=2026-03-02&until=2026-03-01", "since=1h&until=2h"])
+def test_a_range_that_ends_before_it_begins_is_told(viewer, asked) -> None:
+    for address in (TASKS, LOG):
+        response = viewer.get(f"{address}?{asked}")
+        [problem] = response.context_data["question"].problems
+        assert "before it begins" in problem
+        assert problem in text_of(response)
+        assert viewer.get(f"{address}export/?format=jsonl&{asked}").status_code == 400
+
+
+def test_a_search_that_means_nothing_stays_in_its_box(viewer) -> None:
+    response = viewer.get(TASKS, {"q": 'status:nope "unclosed <b>'})
+    assert response.context_data["question"].words == 'status:nope "unclosed <b>'
+    assert 'value="status:nope &quot;unclosed &lt;b&gt;"' in response.content.decode()
+    assert viewer.get(TASKS, {"q": "status:failed needle"}).context_data["question"].words == "needle"

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.admin import task as page_of_task
 from audit.admin.jsontree import LIMIT, tree
-from audit.admin.timeline import segments, timeline
+from audit.admin.timeline import segments, spent, timeline
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.models import PauseQueueEntry, Task
 from tests.factories import claimed, finished, requested, task_in
@@ -391,6 +391,13 @@ def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
         ("pending", "0.00", "200.00", "10m 00s"),
         ("approved", "200.00", "200.00", "10m 00s"),
         ("executing", "400.00", "600.00", "30m 00s"),
+    ]
+    again = [*log[:3], row(25, "paused"), row(35, "approved"), row(36, "executing"), row(50, "completed")]
+    assert [(part.status, part.span) for part in spent(segments(again, task, start))] == [
+        ("pending", "10m 00s"),
+        ("approved", "11m 00s"),
+        ("executing", "19m 00s"),
+        ("paused", "10m 00s"),
     ]
     # Recorded afterwards: one transition, and the task's own stamps.
     told = [(part.status, part.width) for part in segments([row(90, "completed")], task, start)]

@@ -492,3 +492,24 @@ def test_pages_work_under_djangos_own_policy_with_a_nonce(transactional_db, brow
         page.keyboard.press("j")
         assert "audit-title" in _focus(page, "className")
         assert page.locator(".audit-live").is_visible()
+
+
+def test_the_chosen_range_stays_readable_under_the_mouse(page) -> None:
+    page.goto(page.base + TASKS)
+    chosen = page.locator(".audit-ranges [aria-current]")
+    colours = "each => [getComputedStyle(each).color, getComputedStyle(each).backgroundColor]"
+    before = chosen.evaluate(colours)
+    chosen.hover()
+    page.wait_for_timeout(300)
+    assert chosen.evaluate(colours) == before
+    assert before[0] != before[1]
+
+
+def test_paper_shows_what_was_recorded_and_nothing_to_click(page) -> None:
+    page.goto(page.base + _list(page))
+    page.emulate_media(media="print")
+    page.set_viewport_size(WIDE)
+    assert page.locator(".audit-rows tbody tr").first.is_visible()
+    for gone in ("#nav-sidebar", ".audit-side", ".audit-search", ".audit-export"):
+        assert not page.locator(gone).first.is_visible()
+    assert page.locator("#content").bounding_box()["width"] > WIDE["width"] - 120

@@ -216,6 +216,9 @@ def _drawn(
 
     def bar(number: int) -> Bar:
         at, until = binning.moment(number, step), binning.moment(number + 1, step)
+        # A link shows the tasks that its bar counts, and the first bar counts from the beginning of the range.
+        if binning.start is not None:
+            at = max(at, binning.start)
         if question.end:
             until = min(until, binning.end)
         return _bar(question, number - numbers[0], width, at, until, bins[number], top, labels, number == shown_first)

@@ -48,7 +48,7 @@ TONES = {Verdict.INTACT: "completed", Verdict.TAMPERING: "failed", Verdict.UNCHE
 _COVERED = {
     "tasks": gettext_lazy("Tasks"),
     "log_rows": gettext_lazy("Log rows"),
-    "epochs": gettext_lazy("Epochs"),
+    "epochs": gettext_lazy("Later epochs"),
     "checkpoints": gettext_lazy("Checkpoints here"),
     "external_checkpoints": gettext_lazy("Checkpoints kept outside"),
 }

@@ -81,6 +81,8 @@ class Question:
     cursor: Cursor | None
     problems: tuple[str, ...]
     now: datetime
+    typed: str = ""
+    """The search text as it was typed, where a part of it means nothing."""
     _written: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """What was written before: a page has the same services and actors in many rows."""
 
@@ -95,13 +97,27 @@ class Question:
         except BadCursor as error:
             cursor = None
             problems.append(_("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)})
-        return cls(
+        question = cls(
             asked=asked,
             answered=asked.within(DEFAULT_SPAN),
             cursor=cursor,
             problems=tuple(problems),
             now=timezone.now(),
+            typed=shown(" ".join(request.GET.getlist("q")), 2000) if refused else "",
         )
+        return question._forwards()
+
+    def _forwards(self) -> Question:
+        """This question; without its end, and telling so, where that lies before its beginning."""
+        start, end = self.start, self.end
+        if start is None or end is None or end >= start:
+            return self
+        told = _("The range ends at %(end)s, before it begins at %(start)s; its end is left out.") % {
+            "end": moment(end, self.now),
+            "start": moment(start, self.now),
+        }
+        asked = replace(self.asked, until=None)
+        return replace(self, asked=asked, answered=asked.within(DEFAULT_SPAN), problems=(*self.problems, told))
 
     # The range of time
 
@@ -281,7 +297,7 @@ class Question:
     @property
     def words(self) -> str:
         """What stands in the search box."""
-        return " ".join(self.asked.to_query().get("q", []))
+        return self.typed or " ".join(self.asked.to_query().get("q", []))
 
     def described(self) -> str:
         """The range in words, with the time zone it is told in."""

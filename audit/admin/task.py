@@ -27,7 +27,7 @@ from audit.admin.proofs import proof_offer
 from audit.admin.question import Link, Question
 from audit.admin.seals import seal_of_task
 from audit.admin.suggestions import MOST, Suggestion, added, known
-from audit.admin.timeline import Moment, Segment, segments, timeline
+from audit.admin.timeline import Moment, Segment, segments, spent, timeline
 from audit.admin.wording import shown, size
 from audit.failures import failure_class
 from audit.filters import TaskFilter
@@ -110,7 +110,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         .values("id", "action", "status", title=Left("summary", 120))[:_RELATED_SHOWN]
     )
     moments: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now)
-    spent: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
+    parts: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
     parent_url = page.url("change", task["parent"]) if task["parent"] else ""
     seal = seal_of_task(using, key, now) if task["status"] in FINISHED else None
     summary = shown(task["title"], LIMIT)
@@ -134,7 +134,9 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "fields": list(fields(task, now, parent_url)),
         "banner": _banner(task),
         "timeline": moments,
-        "segments": spent,
+        "segments": parts,
+        "spent": spent(parts),
+        "zone": timezone.get_current_timezone_name(),
         "log_is_cut": len(log) > LOG_ROWS,
         "log_url": f"{page.url('changelist', model='executionlog')}?task={key}&since=all"
         if page.sees(request, ExecutionLog)

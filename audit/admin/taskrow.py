@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -200,7 +200,7 @@ def _took(values: dict[str, Any], now: datetime) -> str:
     if started and finished:
         return span(finished - started)
     if values["status"] == Status.EXECUTING and started:
-        return _("running %(span)s") % {"span": span(now - started)}
+        return _("running %(span)s") % {"span": span(max(now - started, timedelta(0)))}
     return "—"
 
 
@@ -209,5 +209,5 @@ def _waited(values: dict[str, Any], now: datetime) -> str:
     if started:
         return _("waited %(span)s") % {"span": span(started - created)}
     if values["finished_at"] is None:
-        return _("waiting %(span)s") % {"span": span(now - created)}
+        return _("waiting %(span)s") % {"span": span(max(now - created, timedelta(0)))}
     return ""

@@ -15,7 +15,7 @@ from audit.admin.jsontree import Tree, tree
 from audit.admin.wording import clock, moment, shown, span
 from audit.status import FINISHED, LogKind, Status
 
-__all__ = ["Moment", "Segment", "segments", "timeline"]
+__all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
 
 _GAP = timedelta(seconds=1)
 Row = Mapping[str, Any]
@@ -32,7 +32,6 @@ class Moment:
     title: str
     at: str
     """The time of day, with the date where it is another than that of the row before."""
-    exact: str
     iso: str
     since_start: str
     gap: str
@@ -53,6 +52,16 @@ class Segment:
     label: str
     start: str
     width: str
+    span: str
+    length: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """How long a task was in a status, all its stretches together."""
+
+    status: str
+    label: str
     span: str
 
 
@@ -86,7 +95,6 @@ def _moment(row: Row, since_start: timedelta, gap: timedelta, at: str, now: date
         tone=tone,
         title=title,
         at=at,
-        exact=moment(row["at"], now),
         iso=row["at"].isoformat(),
         since_start=f"+{span(since_start)}" if since_start >= timedelta(0) else span(since_start),
         gap=span(gap) if gap >= _GAP else "",
@@ -125,7 +133,18 @@ def segments(log: Sequence[Row], task: Row, now: datetime) -> list[Segment]:
             start=f"{(start - origin) / whole * 1000:.2f}",
             width=f"{(stop - start) / whole * 1000:.2f}",
             span=span(stop - start),
+            length=stop - start,
         )
         for status, start, stop in stretches
         if status not in FINISHED
+    ]
+
+
+def spent(parts: Sequence[Segment]) -> list[Spent]:
+    """Sum the stretches of a time bar, statuses in the order in which they came first."""
+    lengths: dict[str, timedelta] = {}
+    for part in parts:
+        lengths[part.status] = lengths.get(part.status, timedelta(0)) + part.length
+    return [
+        Spent(status=status, label=str(Status(status).label), span=span(length)) for status, length in lengths.items()
     ]

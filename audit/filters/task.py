@@ -131,7 +131,9 @@ class TaskFilter:
         for key, values in given.items():
             if key in BY_NAME or (key.split(".")[0] in ROOTS and "." in key):
                 for value in values:
-                    build.add(key, value)
+                    # A form of a range leaves an end open by leaving its field empty.
+                    if value or key not in {"since", "until"}:
+                        build.add(key, value)
         return cls(**build.done())
 
     @classmethod
