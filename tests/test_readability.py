@@ -102,6 +102,47 @@ def test_no_moment_of_a_new_entry_or_of_the_log_is_beyond_python(moment):
     assert 2020 < at.year < 9999
 
 
+_LEDGER = {
+    "started_at of an epoch": (
+        "audit_ledger_epoch (number, origin, size, previous, reason, actor, started_at, row_version, salt)",
+        "2, 'x', 0, '', 'x', 'x', %s, 1, ''",
+    ),
+    "created_at of a checkpoint": (
+        "audit_ledger_checkpoint (epoch, size, root, note, created_at)",
+        "1, 1, sha256(''), 'x', %s",
+    ),
+    "sealed_at of the head": ("audit_ledger_head (id, sealed_at)", "1, %s"),
+    "started_at of a verification": (
+        "audit_ledger_verification (started_at, verdict, size, unsealed, report)",
+        "%s, 'intact', 0, 0, '{}'",
+    ),
+    "oldest_unsealed of a verification": (
+        "audit_ledger_verification (started_at, oldest_unsealed, verdict, size, unsealed, report)",
+        "now(), %s, 'intact', 0, 0, '{}'",
+    ),
+    "finished_at of a verification": (
+        "audit_ledger_verification (started_at, finished_at, verdict, size, unsealed, report)",
+        "now(), %s, 'intact', 0, 0, '{}'",
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", _MOMENTS)
+@pytest.mark.parametrize("column", _LEDGER)
+@pytest.mark.parametrize("where", ["as owner", "replica role"])
+def test_no_moment_of_the_ledger_is_beyond_python(column, moment, where):
+    into, values = _LEDGER[column]
+    insert = f"INSERT INTO public.{into} VALUES ({values})"
+    with circumstance(where):
+        if column.startswith("finished_at") and where == "as owner":
+            sql(insert, [moment])
+            [[stamped]] = sql("SELECT finished_at FROM public.audit_ledger_verification")
+            assert 2020 < stamped.year < 9999
+        else:
+            with refused(CHECK, match="moments?_readable"):
+                sql(insert, [moment])
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
 @pytest.mark.parametrize("moment", ["0001-01-02 00:00+00", "9999-12-30 23:59:59.999999+00"])
 def test_the_outermost_moments_read_in_every_time_zone(moment, zone):
@@ -158,7 +199,8 @@ def test_a_json_null_is_not_a_document(column, where):
 @pytest.mark.parametrize("kind", _UNREADABLE)
 def test_a_document_python_cannot_read_is_its_text_and_is_saved_back_unchanged(kind, column):
     task = requested()
-    sql(f"UPDATE audit_task SET {column} = %s::jsonb WHERE id = %s", [_UNREADABLE[kind], task.pk])
+    document = f"[{_UNREADABLE[kind]}]" if column == "suggestions" else _UNREADABLE[kind]
+    sql(f"UPDATE audit_task SET {column} = %s::jsonb WHERE id = %s", [document, task.pk])
     [[stored]] = sql(f"SELECT {column}::text FROM audit_task WHERE id = %s", [task.pk])
     task = Task.objects.get(pk=task.pk)
     value = getattr(task, column)

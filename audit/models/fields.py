@@ -8,14 +8,14 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
-from audit.validation import MAX_DEPTH, JSONText
+from audit.validation import EARLIEST, LATEST, MAX_DEPTH, JSONText
 
 if TYPE_CHECKING:
     _Field = models.Field[int | None, int | None]
 else:
     _Field = models.Field
 
-__all__ = ["JSONField", "UnreadableJSON", "XidField"]
+__all__ = ["JSONField", "UnreadableJSON", "XidField", "readable"]
 
 
 class UnreadableJSON(JSONText):
@@ -97,3 +97,14 @@ class XidField(_Field):
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         # xid8 has a cast from text alone.
         return None if value is None else str(int(value))
+
+
+def readable(*names: str) -> models.Q:
+    """The condition of a CHECK that every moment lies where Python can read it, whatever the time zone; NULL passes.
+
+    Args:
+        names: columns of type timestamptz.
+    """
+    bounds = {f"{name}__gte": EARLIEST for name in names}
+    bounds |= {f"{name}__lt": LATEST for name in names}
+    return models.Q(**bounds)

@@ -10,7 +10,7 @@ from django.db.models.functions import Length, Now
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
-from audit.models.fields import JSONField, XidField
+from audit.models.fields import JSONField, XidField, readable
 from audit.models.saving import Undeletable
 
 __all__ = ["LedgerCheckpoint", "LedgerEpoch", "LedgerHead", "LedgerLeaf", "LedgerTile", "LedgerVerification", "Verdict"]
@@ -106,6 +106,7 @@ class LedgerHead(Undeletable):
         verbose_name_plural = _("ledger head")
         constraints = [
             models.CheckConstraint(name="audit_ledger_head_one", condition=Q(id=1, size__gte=0, epoch__gte=1)),
+            models.CheckConstraint(name="audit_ledger_head_moment_readable", condition=readable("sealed_at")),
         ]
 
     def __str__(self) -> str:
@@ -133,6 +134,7 @@ class LedgerCheckpoint(Undeletable):
             models.UniqueConstraint(fields=["epoch", "size"], name="audit_ledger_checkpoint_size"),
             models.CheckConstraint(name="audit_ledger_checkpoint_grown", condition=Q(size__gt=0, epoch__gte=1)),
             _hash_long("audit_ledger_checkpoint_root_long", "root"),
+            models.CheckConstraint(name="audit_ledger_checkpoint_moment_readable", condition=readable("created_at")),
         ]
 
     def __str__(self) -> str:
@@ -166,6 +168,7 @@ class LedgerEpoch(Undeletable):
             models.CheckConstraint(
                 name="audit_ledger_epoch_told", condition=Q(number__gte=2, size__gte=0) & ~Q(reason="")
             ),
+            models.CheckConstraint(name="audit_ledger_epoch_moment_readable", condition=readable("started_at")),
         ]
 
     def __str__(self) -> str:
@@ -202,6 +205,10 @@ class LedgerVerification(Undeletable):
         verbose_name_plural = _("integrity")
         constraints = [
             models.CheckConstraint(name="audit_ledger_verification_known", condition=Q(verdict__in=Verdict.values)),
+            models.CheckConstraint(
+                name="audit_ledger_verification_moments_readable",
+                condition=readable("started_at", "finished_at", "oldest_unsealed"),
+            ),
         ]
         indexes = [models.Index(F("finished_at").desc(), name="audit_ledger_verification_last")]
 

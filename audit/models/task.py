@@ -15,7 +15,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from audit import ids, validation
-from audit.models.fields import JSONField, XidField
+from audit.models.fields import JSONField, XidField, readable
 from audit.models.saving import FencedSave
 from audit.models.verbs import TaskVerbs
 from audit.querysets.task import TaskManager
@@ -53,13 +53,6 @@ def _document(verbose_name: Any) -> JSONField:
 
 def _words(verbose_name: Any) -> models.TextField[Any, Any]:
     return models.TextField(verbose_name, blank=True, default="", db_default="")
-
-
-def _readable(*names: str) -> Q:
-    """Every moment lies where Python can read it, whatever the time zone; NULL passes."""
-    bounds = {f"{name}__gte": validation.EARLIEST for name in names}
-    bounds |= {f"{name}__lt": validation.LATEST for name in names}
-    return Q(**bounds)
 
 
 class Task(TaskVerbs, FencedSave):
@@ -129,7 +122,7 @@ class Task(TaskVerbs, FencedSave):
             models.CheckConstraint(name="audit_task_priority_range", condition=Q(priority__range=(1, 5))),
             models.CheckConstraint(name="audit_task_on_expiry_known", condition=Q(on_expiry__in=OnExpiry.values)),
             models.CheckConstraint(name="audit_task_action_given", condition=~Q(action="")),
-            models.CheckConstraint(name="audit_task_moments_readable", condition=_readable(*_MOMENTS)),
+            models.CheckConstraint(name="audit_task_moments_readable", condition=readable(*_MOMENTS)),
             models.CheckConstraint(
                 name="audit_task_counts_positive",
                 condition=Q(attempt__gte=0, expiries__gte=0, revision__gte=1),

@@ -1,0 +1,20 @@
+-- Stamps when a verification was stored, so that none dated ahead stays the newest. Ordinary, as stamp_log_v1.sql.
+
+-- forwards
+CREATE FUNCTION audit_verification_stamp_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    NEW.finished_at := clock_timestamp();
+    RETURN NEW;
+END
+$function$
+-- next
+REVOKE ALL ON FUNCTION audit_verification_stamp_v1() FROM PUBLIC
+-- next
+CREATE TRIGGER audit_ledger_verification_20_stamp BEFORE INSERT ON audit_ledger_verification
+    FOR EACH ROW EXECUTE FUNCTION audit_verification_stamp_v1()
+
+-- backwards
+DROP TRIGGER audit_ledger_verification_20_stamp ON audit_ledger_verification
+-- next
+DROP FUNCTION audit_verification_stamp_v1()
