@@ -220,7 +220,7 @@ def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:
     if entry is None:
         raise StaleTask(task.pk, seen.entry_revision, task.revision, status=task.status, actor=task.actor)
     if entry.revision != seen.entry_revision:
-        raise StaleTask(task.pk, seen.entry_revision, entry.revision, status=task.status, actor=entry.actor)
+        raise StaleTask(task.pk, seen.entry_revision, entry.revision, status=task.status, actor=entry.actor, entry=True)
 
 
 def _locked(model: type[models.Model], db: str, *documents: str) -> Any:

@@ -82,24 +82,32 @@ class LeaseLost(AuditError):
 
 
 class IllegalTransition(AuditError):
-    """The status rules have no such step: `task_id`, `from_status`, `to_status`."""
+    """The status rules have no such step: `task_id`, `from_status`, `to_status` (empty if the verb leads to none)."""
 
     def __init__(self, task_id: UUID, from_status: str, to_status: str, hint: str = "") -> None:
         self.task_id = task_id
         self.from_status = from_status
         self.to_status = to_status
-        message = f"Task {task_id} is {from_status} and cannot become {to_status}."
+        message = f"Task {task_id} is {from_status}" + (f" and cannot become {to_status}." if to_status else ".")
         super().__init__(f"{message} {hint}" if hint else message)
 
 
 class StaleTask(AuditError):
     """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`.
 
+    Of a pause entry both revisions are the entry's.
     A decision that came too late also tells the `status` the task has now and the `actor` who changed it last.
     """
 
     def __init__(
-        self, task_id: UUID, revision: int, current_revision: int, *, status: str = "", actor: str = ""
+        self,
+        task_id: UUID,
+        revision: int,
+        current_revision: int,
+        *,
+        status: str = "",
+        actor: str = "",
+        entry: bool = False,
     ) -> None:
         self.task_id = task_id
         self.revision = revision
@@ -107,8 +115,8 @@ class StaleTask(AuditError):
         self.status = status
         self.actor = actor
         super().__init__(
-            f"Task {task_id} is at revision {current_revision}, this instance was read at {revision}. "
-            "Nothing was saved. Call refresh_from_db() and decide again."
+            f"{'The pause entry of task' if entry else 'Task'} {task_id} is at revision {current_revision}, "
+            f"this instance was read at {revision}. Nothing was saved. Read it again and decide again."
         )
 
 

@@ -64,6 +64,10 @@ class Meter:
             marks.append(children.ru_maxrss)
         return _used(wall, cpu, max(marks, default=0) * _MAXRSS_UNIT, self._sampled)
 
+    def along(self, told: Any) -> Any:
+        """Return `used()` along with what the work tells itself, which goes before; what is no object stays alone."""
+        return self.used() | (told or {}) if told is None or isinstance(told, dict) else told
+
 
 class ChildMeter:
     """Measures a child process; make the meter just before it starts, and call `started` just after."""

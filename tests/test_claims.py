@@ -300,7 +300,7 @@ def test_recovery_looks_at_executing_tasks_alone() -> None:
     )
     from audit.querysets.claims import recover_tasks_sql
 
-    found = plan_of(recover_tasks_sql(Task, 10), [3, "r"])["Plan"]
+    found = plan_of(recover_tasks_sql(Task, "", 10), [3, "r"])["Plan"]
     scans = [node for node in nodes(found) if node.get("Relation Name") == "audit_task"]
     assert any(node.get("Index Name") == "audit_task_executing" for node in scans)
     assert not any(node["Node Type"] == "Seq Scan" for node in scans)

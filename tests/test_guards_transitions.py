@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
+from audit.context import actor
 from audit.exceptions import AuditError, StaleTask
 from audit.ids import uuid7
 from audit.models import ExecutionLog, PauseQueueEntry, Task
@@ -342,6 +343,22 @@ def test_an_entry_does_not_change_hands(where):
             sql(f"UPDATE public.audit_pause_queue SET {change} WHERE id = {entry.pk}")
     with refused(match="is paused"):
         entry.delete()
+
+
+def test_an_entry_is_saved_as_it_was_read_or_not_at_all():
+    task = task_in(Status.PAUSED)
+    stale, entry = entry_of(task), entry_of(task)
+    entry.note = "after the audit"
+    entry.resume_after = LONG_AGO
+    with actor("bob"):
+        entry.save()
+    assert_same(entry)
+    assert (entry.actor, entry.revision, entry.due_at) == ("bob", stale.revision + 1, LONG_AGO)
+    stale.note = "stale"
+    with unchanged(task), pytest.raises(StaleTask, match="pause entry") as caught:
+        stale.save()
+    assert (caught.value.task_id, caught.value.revision) == (task.pk, stale.revision)
+    assert sql("SELECT 1") == [(1,)]
 
 
 def test_raw_changes_of_an_entry_are_told_in_the_log():

@@ -222,6 +222,21 @@ def test_recovery_fails_a_task_that_loses_every_worker():
     assert task.actor == "janitor"
 
 
+def test_recovery_keeps_to_the_filters_of_its_queryset(django_assert_num_queries):
+    kuma, mail = (task_in(Status.EXECUTING, services=[service]) for service in ("kuma", "mail"))
+    sql("UPDATE audit_task SET lease_expires_at = now() - interval '1 s'")
+    with django_assert_num_queries(0):
+        assert Task.objects.none().recover_expired() == []
+    assert Task.objects.touching("kuma", "mail").recover_expired() == []
+    assert Task.objects.filter(parent__isnull=False).recover_expired() == []
+    with unchanged(mail):
+        assert Task.objects.touching("kuma").filter(summary__contains="%").recover_expired() == []
+        assert Task.objects.touching("kuma").recover_expired(max_expiries=9) == [kuma]
+    with pytest.raises(AuditError, match=r"recover_expired\(\) takes a queryset with filters alone"):
+        Task.objects.all()[:1].recover_expired()
+    assert Task.objects.filter(execution_log__kind="transition", pk=mail.pk).recover_expired() == [mail]
+
+
 @pytest.mark.parametrize("options", [{"limit": 0}, {"limit": True}, {"max_expiries": 0}, {"max_expiries": "3"}])
 def test_recovery_refuses_what_makes_no_sense(options, django_assert_num_queries):
     with django_assert_num_queries(0), pytest.raises(InvalidValue):

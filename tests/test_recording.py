@@ -224,14 +224,16 @@ def test_outcome_and_log_are_redacted() -> None:
     assert stored(task).plan == {"token": "t0k"}
 
 
-@pytest.mark.parametrize("twin", [False, True], ids=["sync", "async"])
-def test_what_the_block_hands_to_verbs_is_redacted(twin: bool) -> None:
-    def call(task: Task, verb: str, *args: Any, **options: Any) -> None:
-        if twin:
-            async_to_sync(getattr(task, f"a{verb}"))(*args, **options)
-        else:
-            getattr(task, verb)(*args, **options)
+def _now(task: Task, verb: str, *args: Any, **options: Any) -> None:
+    getattr(task, verb)(*args, **options)
 
+
+def _awaited(task: Task, verb: str, *args: Any, **options: Any) -> None:
+    async_to_sync(getattr(task, f"a{verb}"))(*args, **options)
+
+
+@pytest.mark.parametrize("call", [_now, _awaited], ids=["sync", "async"])
+def test_what_the_block_hands_to_verbs_is_redacted(call: Any) -> None:
     with record("backup") as task:
         call(task, "log", "step password=p4ss")
         call(task, "suggest", "use password=p4ss", reason="token=t0k was old")
@@ -250,6 +252,33 @@ def test_what_the_block_hands_to_verbs_is_redacted(twin: bool) -> None:
     written += str(list(ExecutionLog.objects.filter(task__in=[task, failing]).values_list("output_summary")))
     assert MASK in written
     assert not [each for each in ("p4ss", "t0k", "k3y") if each in written]
+
+
+@pytest.mark.parametrize("call", [_now, _awaited], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {}),
+        ({"resources": {"gpu_s": 2, "wall_s": 5}}, {"gpu_s": 2, "wall_s": 5}),
+        ({"resources": [1]}, None),
+    ],
+    ids=["nothing given", "an object", "no object"],
+)
+def test_what_a_block_used_is_measured_when_a_verb_ends_it(call: Any, given: Any, told: Any) -> None:
+    for verb in ("complete", "fail"):
+        with record("backup") as task:
+            call(task, verb, **given)
+        used = stored(task).resources_used
+        if told is None:
+            assert used == [1]
+        else:
+            assert used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source"} | told.keys()
+            assert used["peak_rss_bytes"] > 5_000_000
+            assert used | told == used
+    with record("backup") as task:
+        task.resources_used = {"gpu_s": 3}
+        call(task, "complete", {"n": 1})
+    assert stored(task).resources_used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source", "gpu_s"}
 
 
 def test_a_verb_of_the_block_refuses_a_document_as_it_was_given() -> None:
@@ -287,6 +316,7 @@ def test_the_task_of_a_block_copies_and_pickles_as_a_task() -> None:
         for made in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
             assert made == task
             assert isinstance(made, Task)
+            assert "_meter" not in made.__dict__
         assert task.execution_log.count() == 1
 
 

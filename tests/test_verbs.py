@@ -297,7 +297,7 @@ def test_a_late_end_is_taken_while_the_token_fits():
 def test_a_request_may_be_repeated_and_a_different_one_may_not(django_assert_num_queries):
     key = uuid7()
     task = requested(id=key)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert requested(id=str(key)) == task
     for field, value in {
         "summary": "other",
@@ -318,6 +318,22 @@ def test_a_request_may_be_repeated_and_a_different_one_may_not(django_assert_num
         expected = {"services": "services_touched", "actor": "requested_by"}.get(field, field)
         assert caught.value.fields == (expected,)
         assert caught.value.task_id == key
+
+
+@pytest.mark.parametrize(
+    "plan", [{"n": 1e23}, {"n": -0.0}, {"n": 10**40}, {"n": 12.5}, {"b": 1, "a": [None]}, "x", 0], ids=str
+)
+def test_a_repeated_document_is_the_same_whatever_the_database_makes_of_its_numbers(plan):
+    task = requested(id=uuid7(), plan=plan, estimated_resources=plan)
+    assert requested(id=task.pk, plan=plan, estimated_resources=plan) == task
+
+
+@pytest.mark.parametrize(("plan", "other"), [(True, 1), ({"n": True}, {"n": 1}), ({"n": 1}, {"n": 1.0}), (0, False)])
+def test_documents_that_are_equal_to_python_alone_are_different(plan, other):
+    task = requested(id=uuid7(), plan=plan, estimated_resources=plan)
+    with unchanged(task), pytest.raises(ConflictingTask) as caught:
+        requested(id=task.pk, plan=other, estimated_resources=other)
+    assert caught.value.fields == ("plan", "estimated_resources")
 
 
 def test_a_request_may_be_repeated_when_the_task_has_moved_on():

@@ -154,17 +154,20 @@ RETURNING {columns(Task, "task")}
         return (f"AND {table}.claim_token = %s", [self.claim_token]) if self.claim_token else ("", [])
 
     def _explain(self, db: str, to: list[Status]) -> Exception:
+        from audit.models.pause import PauseQueueEntry
         from audit.models.task import Task
 
         task = Task._base_manager.using(db).get(pk=self.task_id)
         if task.status in FINISHED:
             return TaskFrozen(task.pk, task.status, task.finished_at)
-        entry = type(self)._base_manager.using(db).filter(pk=self.pk).first()
+        entry = PauseQueueEntry._base_manager.using(db).filter(task=task).first()
         if self.claim_token is not None:
-            return LeaseLost(task.pk, task.status, entry.claimed_by if entry else "", self.claim_token)
+            holder = entry.claimed_by if entry and entry.pk == self.pk else ""
+            return LeaseLost(task.pk, task.status, holder, self.claim_token)
         if task.status != Status.PAUSED:
             return IllegalTransition(task.pk, task.status, to[0] if to else Status.PAUSED, "It is not paused any more.")
-        return StaleTask(task.pk, self.revision, task.revision)
+        # Resumed and paused anew meanwhile: another entry.
+        return StaleTask(task.pk, self.revision, entry.revision if entry else 0, entry=True)
 
     aresume = async_twin(resume)
     acancel = async_twin(cancel)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from audit import validation
 from audit.models.entry_verbs import PauseQueueEntryVerbs
 from audit.models.fields import JSONField
+from audit.models.saving import FencedSave
 from audit.models.task import Task
 from audit.querysets.pause import PauseQueueManager
 from audit.status import PauseReason
@@ -17,7 +18,7 @@ from audit.status import PauseReason
 __all__ = ["PauseQueueEntry"]
 
 
-class PauseQueueEntry(PauseQueueEntryVerbs):
+class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
     """A paused task's place in the queue; it exists exactly while the task is paused.
 
     An entry is due when it is not held and `due_at` has passed. The database keeps entry and task together:

@@ -32,11 +32,11 @@ class Undeletable(models.Model):
             raise AppendOnly(self._meta.db_table, "DELETE", hint) from error.__cause__
 
 
-class FencedSave(Undeletable):
+class FencedSave(models.Model):
     """`save()` of an existing row succeeds only at the revision it was read at."""
 
     if TYPE_CHECKING:
-        # Fields of `Task`, which mixes this in.
+        # Fields of `Task` and `PauseQueueEntry`, which mix this in.
         actor: Any
         revision: Any
         _read_revision: int
@@ -93,5 +93,6 @@ class FencedSave(Undeletable):
         if not updated:
             current = base_qs.using(using).filter(pk=self.pk).values_list("revision", flat=True).first()
             if current is not None:
-                raise StaleTask(self.pk, read, current)
+                task_id = getattr(self, "task_id", None)
+                raise StaleTask(task_id or self.pk, read, current, entry=task_id is not None)
         return updated

@@ -14,9 +14,9 @@ from django.db.models.functions import Now
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
-from audit import ids, validation
+from audit import ids
 from audit.models.fields import JSONField, XidField, readable
-from audit.models.saving import FencedSave
+from audit.models.saving import FencedSave, Undeletable
 from audit.models.verbs import TaskVerbs
 from audit.querysets.task import TaskManager
 from audit.querysets.texts import ERROR_TYPE, WORDS
@@ -55,7 +55,7 @@ def _words(verbose_name: Any) -> models.TextField[Any, Any]:
     return models.TextField(verbose_name, blank=True, default="", db_default="")
 
 
-class Task(TaskVerbs, FencedSave):
+class Task(TaskVerbs, FencedSave, Undeletable):
     """One piece of work and its whole story; when finished, frozen by the database.
 
     Rows are made by `Task.objects.request`, by `audit.record` and by imports, moved by the verbs, and never

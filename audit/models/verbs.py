@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from audit import validation
-from audit.exceptions import InvalidValue
+from audit.exceptions import IllegalTransition, InvalidValue
 from audit.failures import described
 from audit.models.log_verbs import LogVerbs
 from audit.models.moves import HELD, UNCLAIMED
 from audit.models.statements import acting, adopt, async_twin, explain, jsonb, writes_to
 from audit.querysets.filters import lease_of
 from audit.querysets.rows import columns, execute
-from audit.status import PauseReason, Status
+from audit.status import FINISHED, PauseReason, Status
 
 if TYPE_CHECKING:
     from audit.models.pause import PauseQueueEntry
@@ -93,7 +93,10 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         rows = execute([type(self), ExecutionLog], db, sql, [name, self.pk, validation.text("reason", reason)])
         if not rows:
             hint = "Only executing work can be asked to stop; reject work that waits."
-            raise explain(self._current(db), to=Status.COMPLETED, revision=self.revision, hint=hint)
+            current = self._current(db)
+            if current.status in FINISHED:
+                raise explain(current)
+            raise IllegalTransition(current.pk, current.status, "", hint)
         adopt(self, rows[0][0])
 
     # What the holder of the claim does

@@ -85,7 +85,7 @@ SELECT {columns(model, "claimed")} FROM claimed ORDER BY claimed.priority, claim
 """  # noqa: S608 - as above
 
 
-def recover_tasks_sql(model: type[Model], limit: int) -> str:
+def recover_tasks_sql(model: type[Model], where: str, limit: int) -> str:
     """Write the statement that ends expired leases: back to approved, or failed.
 
     A task fails when it says so (`on_expiry`), when it has lost too many leases, or when a person had asked it
@@ -93,17 +93,18 @@ def recover_tasks_sql(model: type[Model], limit: int) -> str:
 
     Args:
         model: `Task`.
+        where: further conditions on `audit_task`, each led by AND; may be empty.
         limit: how many at most; must be a whole number, it is written into the statement.
 
     Returns:
-        SQL with the parameters max_expiries (int) and actor (text).
+        SQL with the parameters of `where`, then max_expiries (int) and actor (text).
     """
     return f"""
 WITH picked AS MATERIALIZED (
-    SELECT id FROM audit_task
-    WHERE status = 'executing' AND lease_expires_at <= statement_timestamp()
-    ORDER BY id LIMIT {limit:d}
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT audit_task.id FROM audit_task
+    WHERE audit_task.status = 'executing' AND audit_task.lease_expires_at <= statement_timestamp() {where}
+    ORDER BY audit_task.id LIMIT {limit:d}
+    FOR NO KEY UPDATE OF audit_task SKIP LOCKED
 ), judged AS (
     SELECT task.id, task.on_expiry = 'fail' OR task.expiries + 1 >= %s OR task.cancel_requested_at IS NOT NULL AS fails
     FROM audit_task AS task JOIN picked ON picked.id = task.id

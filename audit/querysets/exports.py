@@ -6,7 +6,7 @@ JSONB is put into the line as its own text. Moments are written in UTC with micr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import EmptyResultSet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from audit.querysets.pause import PauseQueueQuerySet
     from audit.querysets.task import TaskQuerySet
 
-    Exportable = TaskQuerySet | ExecutionLogQuerySet | PauseQueueQuerySet
+    Exportable: TypeAlias = TaskQuerySet | ExecutionLogQuerySet | PauseQueueQuerySet
 
 __all__ = ["ENTRY_TRAVELS_AS", "LOG", "STAMPS", "cells", "columns", "lines", "origin_here_sql"]
 

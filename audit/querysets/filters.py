@@ -35,20 +35,25 @@ def lease_of(lease: timedelta | None) -> timedelta:
     return lease
 
 
-def condition(queryset: models.QuerySet[Any], using: str) -> tuple[str, list[Any]]:
-    """Compile a queryset's own filters into `AND …` over its table, for use inside a claim.
+def condition(queryset: models.QuerySet[Any], using: str, verb: str) -> tuple[str, list[Any]]:
+    """Compile a queryset's own filters into `AND …` over its table, for use inside a claim or a recovery.
+
+    Args:
+        queryset: what the verb was called on.
+        using: the alias of the database.
+        verb: its name, for the error.
 
     Returns:
         SQL and parameters; an empty string for an unfiltered queryset.
 
     Raises:
-        AuditError: the queryset is sliced, combined, distinct or grouped; a claim has its own order and limit.
+        AuditError: the queryset is sliced, combined, distinct or grouped; the verb has its own order and limit.
         EmptyResultSet: the filters can match no row (Django knows it without asking).
     """
     query = queryset.query
     if query.is_sliced or query.combinator or query.distinct or query.group_by is not None:
         raise AuditError(
-            "claim() takes a queryset with filters alone: no slice, union, distinct or aggregate. "
+            f"{verb}() takes a queryset with filters alone: no slice, union, distinct or aggregate. "
             "Use limit=… for the number of rows."
         )
     if not query.where:

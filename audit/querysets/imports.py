@@ -1,8 +1,8 @@
-"""The INSERT of tasks that come from elsewhere, and what differs when they are here already."""
+"""The INSERT of tasks that come from elsewhere, and what differs when wanted tasks are here already."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from audit.querysets.inserts import DOCUMENTS, TRAVELS_AS, array, statement
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["differing", "insert_imported"]
+__all__ = ["asks_otherwise", "differing", "insert_imported"]
 
 Values = Mapping[str, Any]
 
@@ -108,6 +108,33 @@ JOIN audit_pause_queue AS entry ON entry.task_id = given.id
             for key, different in cursor.fetchall():
                 found[key] += [f"pause_entry.{name}" for name in different]
     return found
+
+
+# What a request alone decides.
+_ASKED = frozenset(
+    {"action", "summary", "requested_by", "parent", "correlation_id", "estimated_resources", "on_expiry"}
+)
+# What a task may lawfully gain or change once it moves.
+_ASKED_AT_FIRST = frozenset({"plan", "priority", "suggestions", "services_touched", "available_at"})
+
+
+def asks_otherwise(task: Task, values: Values, different: Iterable[str]) -> tuple[str, ...]:
+    """Name the requested columns in which an existing task says something else.
+
+    Args:
+        task: the task, read after the comparison: whether it had moved on then, its revision tells.
+        values: the values of the request.
+        different: the columns that `differing` named.
+
+    Returns:
+        The names, in the order given; a task that has moved on may have touched more services, changed priority or been
+        resumed with another plan.
+    """
+    asked = _ASKED | _ASKED_AT_FIRST if task.revision == 1 else _ASKED
+    found = [name for name in different if name in asked]
+    if not set(values["services_touched"]) <= set(task.services_touched):
+        found.append("services_touched")
+    return tuple(dict.fromkeys(found))
 
 
 def _compared(alias: str, name: str) -> str:

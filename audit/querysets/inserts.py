@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ __all__ = [
     "DOCUMENTS",
     "TRAVELS_AS",
     "array",
-    "differences",
     "insert",
     "insert_ids",
     "recorded",
@@ -230,33 +228,3 @@ def _arriving(name: str) -> str:
     if name == "created_at":
         return "coalesce(given.created_at, statement_timestamp())"
     return f"given.{name}"
-
-
-def differences(task: Task, values: Values) -> tuple[str, ...]:
-    """Name the requested columns in which an existing task says something else.
-
-    A task that has moved on since may have touched more services, changed priority or been resumed with another
-    plan; only what a request alone decides is compared then.
-    """
-    compared = [
-        "action",
-        "summary",
-        "requested_by",
-        "parent",
-        "correlation_id",
-        "estimated_resources",
-        "on_expiry",
-    ]
-    if task.revision == 1:
-        compared += ["plan", "priority", "suggestions", "services_touched"]
-        if values["available_at"] is not None:
-            compared.append("available_at")
-    found = [name for name in compared if getattr(task, name) != _read(name, values[name])]
-    if not set(values["services_touched"]) <= set(task.services_touched):
-        found.append("services_touched")
-    return tuple(dict.fromkeys(found))
-
-
-def _read(name: str, value: Any) -> Any:
-    """See a value as the task's instance shows it."""
-    return json.loads(value) if name in DOCUMENTS and value is not None else value

@@ -51,7 +51,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         worker, limit, lease, actor = claim_arguments(worker, limit, lease)
         self._for_write = True
         try:
-            where, params = condition(self, self.db)
+            where, params = condition(self, self.db, "claim")
         except EmptyResultSet:
             return []
         sql = claim_entries_sql(self.model, where, limit)

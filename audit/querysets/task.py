@@ -16,7 +16,7 @@ from django.utils import timezone
 from audit import conf, validation
 from audit.context import get_actor
 from audit.exceptions import ConflictingTask, InvalidValue
-from audit.querysets import inserts
+from audit.querysets import imports, inserts
 from audit.querysets.claims import claim_tasks_sql, recover_tasks_sql
 from audit.querysets.filters import claim_arguments, condition
 from audit.querysets.rows import fetch
@@ -148,10 +148,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         made = inserts.insert(self.model, self.db, [values])
         if made:
             return made[0]
+        # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
+        different = imports.differing(self.db, [values], {})[values["id"]]
         task = self.model._base_manager.using(self.db).get(pk=values["id"])
-        differing = inserts.differences(task, values)
-        if differing:
-            raise ConflictingTask(task.id, differing)
+        if otherwise := imports.asks_otherwise(task, values, different):
+            raise ConflictingTask(task.id, otherwise)
         return task
 
     async def arequest(self, *args: Any, **kwargs: Any) -> Task:
@@ -236,7 +237,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return []
         self._for_write = True
         try:
-            where, params = condition(self, self.db)
+            where, params = condition(self, self.db, "claim")
         except EmptyResultSet:
             return []
         prepare = not where
@@ -253,7 +254,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """End leases that ran out: the task goes back to approved, or fails.
 
         It fails when it was recorded so (`on_expiry="fail"`), when it has lost `max_expiries` leases, or when
-        somebody had asked it to stop. Run it often; several at once share the work.
+        somebody had asked it to stop. Run it often; several at once share the work. Filters of the queryset count,
+        as for a claim.
 
         Args:
             limit: how many tasks at most.
@@ -270,8 +272,13 @@ class TaskQuerySet(models.QuerySet["Task"]):
         for name, number in (("limit", limit), ("max_expiries", max_expiries)):
             validation.whole(name, number)
         self._for_write = True
+        try:
+            where, params = condition(self, self.db, "recover_expired")
+        except EmptyResultSet:
+            return []
         actor = get_actor() or "audit:recovery"
-        return fetch(self.model, self.db, recover_tasks_sql(self.model, limit), [max_expiries, actor])
+        sql = recover_tasks_sql(self.model, where, limit)
+        return fetch(self.model, self.db, sql, [*params, max_expiries, actor], prepare=not where)
 
     async def arecover_expired(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Recover from async code; see `recover_expired`."""

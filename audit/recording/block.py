@@ -259,6 +259,7 @@ class Recording:
         meter = Meter()
         task = insert_executing(Task, using, values, lease)
         task.__class__ = RecordedTask
+        task._meter = meter  # type: ignore[attr-defined]
         task.outcome = {}
         hold = Hold(task_id=task.pk, token=cast("UUID", task.claim_token), lease=lease, actor=task.actor)
         watched = Watched(task, hold, using, meter)

@@ -55,9 +55,8 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
     task.__class__ = Task
     if task.status != Status.EXECUTING:
         return  # the block has ended it by a verb
-    measured = run.watched.meter.used()
-    if used is None or isinstance(used, dict):
-        used = measured | (used or {})
+    meter = run.watched.meter
+    used = meter.along(used)
     if isinstance(error, SystemExit) and not error.code:
         error = None
     try:
@@ -65,7 +64,7 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
         validation.document("resources", used)
     except InvalidValue as refused:
         told = described(error or refused) | {"outcome_refused": str(refused)}
-        _store(run, Status.FAILED, told, measured, again_after)
+        _store(run, Status.FAILED, told, meter.used(), again_after)
         if error is None:
             raise
         return

@@ -60,14 +60,29 @@ class _Recorded(_Verbs):
         written: ExecutionLog = _task(super()).suggest(_text(suggestion), reason=_text(reason), **options)
         return written
 
-    def complete(self, outcome: Any = None, *, suggestions: Any = None, **options: Any) -> None:
-        _task(super()).complete(redact_document("outcome", outcome), suggestions=redact(suggestions), **options)
+    def complete(self, outcome: Any = None, *, resources: Any = None, suggestions: Any = None, **options: Any) -> None:
+        _task(super()).complete(
+            redact_document("outcome", outcome),
+            resources=_used(self, resources),
+            suggestions=redact(suggestions),
+            **options,
+        )
 
     def fail(
-        self, error: BaseException | str = "", *, outcome: Any = None, suggestions: Any = None, **options: Any
+        self,
+        error: BaseException | str = "",
+        *,
+        outcome: Any = None,
+        resources: Any = None,
+        suggestions: Any = None,
+        **options: Any,
     ) -> None:
         _task(super()).fail(
-            _text(error), outcome=redact_document("outcome", outcome), suggestions=redact(suggestions), **options
+            _text(error),
+            outcome=redact_document("outcome", outcome),
+            resources=_used(self, resources),
+            suggestions=redact(suggestions),
+            **options,
         )
 
     def release(self, **options: Any) -> NoReturn:
@@ -75,6 +90,11 @@ class _Recorded(_Verbs):
 
     def pause(self, **options: Any) -> NoReturn:
         raise IllegalTransition(self.id, self.status, Status.PAUSED, _NEVER_HANDED_ON)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is a plain task, and a meter is bound to its process.
+        state: dict[str, Any] = _task(super()).__getstate__()
+        return {name: value for name, value in state.items() if name != "_meter"}
 
     # The twins of the base run its own verbs, not these.
     if not TYPE_CHECKING:
@@ -85,6 +105,10 @@ class _Recorded(_Verbs):
         afail = async_twin(fail)
         arelease = async_twin(release)
         apause = async_twin(pause)
+
+
+def _used(task: Any, given: Any) -> Any:
+    return task._meter.along(task.resources_used if given is None else given)
 
 
 def _task(task: Any) -> Any:
