@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from audit.admin import overview, panels
 from audit.admin.histogram import BARS, step_for
+from audit.admin.wording import moment
 from audit.ids import uuid7
 from audit.models import Task
 from tests.factories import requested
@@ -119,7 +120,11 @@ def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypa
     assert chart.total_label == "100+"
     assert chart.capped
     assert float(chart.uncounted) > 100
-    assert "cover the newest 100" in text_of(response)
+    oldest = Task.objects.order_by("-created_at")[99].created_at
+    assert f"cover the newest 100, since {moment(oldest, timezone.now())}" in text_of(response)
+    # The one that was found beyond the cap counts nowhere.
+    assert sum(bar.total for bar in chart.bars) == sum(chart.by_status.values()) == 100
+    assert [(link.tone, link.count) for link in chart.legend if link.count] == [("completed", 100)]
     assert "audit-uncounted" in response.content.decode()
     assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "100+"
     past(0)

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from audit.admin import decide as deciding
 from audit.decisions import MAX_REASON, Decision
+from audit.ids import short
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, entry_of, log_of, requested, task_in, unchanged
 from tests.pages import HOSTILE, asking, client_of, inline_code, past, text_of
@@ -141,6 +142,17 @@ def test_a_tasks_page_offers_what_its_status_allows_and_each_of_it_works(
         )
 
 
+def test_many_are_confirmed_and_told_in_the_order_they_were_chosen_in(decider: Client) -> None:
+    tasks = [requested(summary=f"number {n}") for n in range(4)]
+    chosen = [tasks[2], tasks[0], tasks[3], tasks[1]]
+    asked = decider.post(URL, {"decision": "approve", "item": [token(each) for each in chosen]})
+    form = form_of(asked, "audit-reason")
+    assert re.findall(r"<bdi>(number \d)</bdi>", asked.content.decode()) == [each.summary for each in chosen]
+    tasks[3].reject(actor="eve")
+    done = decider.post(URL, form | {"reason": "so"}).content.decode()
+    assert re.findall(r"<bdi>(number \d)</bdi>", done) == ["number 3", "number 2", "number 0", "number 1"]
+
+
 def test_held_work_is_released_and_free_work_held_from_the_queue(decider: Client) -> None:
     held, free = task_in("paused", summary="is held"), task_in("approved", summary="is free")
     free.pause(reason="insufficient_capacity", actor="w")
@@ -165,7 +177,11 @@ def test_the_confirmation_of_paused_work_shows_what_remains_and_who_is_at_it(dec
     for expected in ("Resume this task?", "Work plan", "step nine", "no room", "Insufficient capacity", "by orch-3"):
         assert expected in text, expected
     assert "The worker orch-9 has claimed it" in text
-    assert "step nine" not in text_of(decider.post(URL, {"decision": "cancel", "item": token(task)}))
+    for decision in ("hold", "defer", "cancel"):
+        response = decider.post(URL, {"decision": decision, "item": token(task)})
+        assert "step nine" in text_of(response)
+        # Open to be read where it would run.
+        assert ('<details class="audit-more" open>' in response.content.decode()) == (decision == "defer")
     [plain] = [task_in("paused")]
     text = text_of(decider.post(URL, {"decision": "resume", "item": token(plain)}))
     assert '"pull"' in text
@@ -694,7 +710,7 @@ def test_what_is_slow_to_name_is_decided_all_the_same(decider: Client, monkeypat
     response = decider.post(URL, sent("approve", token(task)), follow=True)
     task.refresh_from_db()
     assert task.status == "approved"
-    assert f"“{task.pk.hex[-8:]}”: approved." in text_of(response)
+    assert f"“{short(task.pk)}”: approved." in text_of(response)
 
 
 def test_an_address_for_decisions_that_is_looked_at_says_so(decider: Client) -> None:

@@ -182,7 +182,7 @@ def test_large_rows_are_fetched_few_at_a_time(viewer, monkeypatch) -> None:
 def test_one_statement_reads_them_in_a_read_only_transaction_that_ends(viewer, url) -> None:
     task_in("paused")
     with asking() as asked:
-        response = viewer.get(f"{url}export/?since=all&format=csv")
+        response = viewer.get(f"{url}export/?format=csv{'' if url == QUEUE else '&since=all'}")
         assert len(asked.data) == 1
         assert "LIMIT 1" in asked.data[0]
         assert _body(response).count("\n") > 1
@@ -286,6 +286,10 @@ def test_whoever_may_see_the_list_may_have_the_file(kind, url) -> None:
         (f"{LOG}export/?format=csv&task=zork", "is no UUID"),
         (f"{LOG}export/?format=csv&kind=zork", "zork"),
         (f"{QUEUE}export/?format=csv&state=zork", "There is no state zork"),
+        (f"{TASKS}export/?format=csv&stauts=failed", "“stauts” is no filter; did you mean “status”?"),
+        (f"{TASKS}export/?format=csv&kind=note", "“kind” is no filter."),
+        (f"{LOG}export/?format=csv&sicne=1h", "“sicne” is no filter; did you mean “since”?"),
+        (f"{QUEUE}export/?format=csv&service=kuma", "“service” is no filter."),
     ],
 )
 def test_a_filter_that_means_nothing_gets_no_file_instead_of_too_much(viewer, url, told) -> None:

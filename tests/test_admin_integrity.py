@@ -394,7 +394,9 @@ def test_only_what_the_report_names_failed(viewer: Client) -> None:
     rows = {row.id: row.seal.state for row in viewer.get(LOG).context_data["rows"]}
     assert {key for key, state in rows.items() if state == "failed"} == {step.pk}
     text = text_of(viewer.get(page_of(logged)))
-    assert "Verification failed: row_tampered" in text
+    assert "Verification failed: Row changed." in text
+    assert "perhaps not what was recorded" in text
+    assert "perhaps not what was recorded" not in text_of(viewer.get(page_of(fine)))
     # The view of them, and its words in the search box.
     links = {str(link.label): link.url for link in viewer.get(TASKS).context_data["views"]}
     for url in (links["Integrity problems"], "?q=seal:failed"):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from urllib.parse import urlencode
 
@@ -87,6 +87,66 @@ def test_the_empty_table_costs_one_question_more_and_an_empty_page_of_a_full_tab
         assert [each for each in ("Widen to 7 days", "Search all time") if each in page] == offered
         assert "Clear filters" in page
     assert "task 0" in text_of(viewer.get(f"{TASKS}?since=all"))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"{TASKS}?stauts=failed", "“stauts” is no filter; did you mean “status”?"),
+        (f"{TASKS}?<b>=1", "“<b>” is no filter."),
+        (f"{TASKS}?task=0190", "“task” is no filter"),
+        (f"{LOG}?knid=note", "“knid” is no filter"),
+        (f"{QUEUE}?stat=held", "“stat” is no filter; did you mean “state”?"),
+    ],
+)
+def test_a_mistyped_filter_is_told_of(viewer, url, told) -> None:
+    task_in("paused")
+    text = text_of(viewer.get(url))
+    assert told in text
+    assert "Deploy Uptime Kuma" in text
+
+
+def test_every_key_that_pages_write_is_known_to_them(viewer) -> None:
+    past(60, outcome={"a": {"b": 1}})
+    task = task_in("paused")
+    keys = "status=failed&service=a&any_service=b&action=c&actor=d&until=1h&finished_since=1d&finished_until=1h"
+    keys += "&correlation=c&id=01&failure=resource&seal=failed&error_type=e&outcome.a.b=1&q=word&_popup=1"
+    for url in (
+        f"{TASKS}?{keys}",
+        f"{TASKS}?parent={task.pk}&since=all",
+        f"{LOG}?kind=note&task={task.pk}&since=all",
+        f"{QUEUE}?state=held",
+    ):
+        assert "is no filter" not in text_of(viewer.get(url))
+    response = viewer.get(TASKS)
+    written = re.findall(r'href="(\?[^"]*|[^"]*/export/\?[^"]*)"', response.content.decode())
+    assert any("after=" in each for each in written)
+    assert any("format=" in each for each in written)
+    for url in dict.fromkeys(each.replace("&amp;", "&") for each in written):
+        answer = viewer.get(TASKS + url if url.startswith("?") else url)
+        assert answer.status_code == 200
+        assert b"is no filter" not in answer.getvalue()
+
+
+def test_the_id_that_a_list_shows_is_found_by_its_search(viewer) -> None:
+    past(3)
+    task = requested(summary="the one")
+    found = re.search(r">([0-9a-f]{8}-[0-9a-f-]{5,9})</code>", viewer.get(f"{TASKS}?status=pending").content.decode())
+    assert str(task.pk).startswith(found[1])
+    text = text_of(viewer.get(f"{TASKS}?q={found[1]}"))
+    assert "the one" in text
+    assert "task 1" not in text
+
+
+def test_a_window_of_the_past_is_widened_around_itself(viewer) -> None:
+    past(1)
+    html = viewer.get(f"{TASKS}?since=2026-01-01&until=2026-01-02").content.decode()
+    [url] = re.findall(r'href="([^"]*)">Widen to 7 days<', html)
+    asked = viewer.get(TASKS + url.replace("&amp;", "&")).context_data["question"]
+    assert (asked.start, asked.end) == (datetime(2025, 12, 26, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+    assert asked.widened(timedelta(days=7)) == ""
+    first = viewer.get(f"{TASKS}?since=0001-01-02&until=0001-01-03").context_data["question"]
+    assert "since=0001-01-02" in first.widened(timedelta(days=7))
 
 
 # Pages

@@ -15,7 +15,7 @@ from audit.admin.jsontree import LIMIT, tree
 from audit.admin.timeline import segments, spent, timeline
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.models import PauseQueueEntry, Task
-from tests.factories import claimed, finished, requested, task_in
+from tests.factories import claimed, finished, requested, sql, task_in
 from tests.pages import HOSTILE, asking, client_of, past, text_of
 
 
@@ -40,8 +40,8 @@ def test_the_page_costs_four_questions_at_the_most_however_long_the_log_is(viewe
     assert len(asked.data) == 4
     assert "step 29" in text
     assert "waits" in text
-    for sql in asked.data:
-        assert not re.search(r"\bDISTINCT\b|\bOFFSET\b|COUNT\(\*\)", sql), sql
+    for each in asked.data:
+        assert not re.search(r"\bDISTINCT\b|\bOFFSET\b|COUNT\(\*\)", each), each
 
 
 @pytest.mark.django_db
@@ -144,7 +144,7 @@ def test_documents_that_python_cannot_read_are_shown_as_text(viewer) -> None:
         cursor.execute(
             "UPDATE audit_task SET plan = ('[' || repeat('9', 5000) || ']')::jsonb,"
             " estimated_resources = (repeat('[', 3000) || repeat(']', 3000))::jsonb,"
-            " origin = NULL, suggestions = '\"just a string\"', actor = 'x', revision = revision + 1 WHERE id = %s",
+            " origin = NULL, suggestions = '[\"just a string\"]', actor = 'x', revision = revision + 1 WHERE id = %s",
             [task.pk],
         )
     response = viewer.get(_url(task))
@@ -308,6 +308,53 @@ def test_suggestions_of_another_form_are_a_document(viewer, document) -> None:
 
 
 @pytest.mark.django_db
+def test_why_it_was_paused_and_why_it_failed_stand_in_the_timeline(viewer) -> None:
+    task = claimed(task_in("approved"))
+    task.pause(reason="insufficient_capacity", note="no room on n1", actor="orch-1")
+    task.fail(TimeoutError("no answer"), actor="maria")
+    said = {each.title: each.action for each in viewer.get(_url(task)).context_data["timeline"]}
+    assert said["Paused"] == "Insufficient capacity: no room on n1"
+    assert said["Failed"] == "TimeoutError"
+
+
+@pytest.mark.django_db
+def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -> None:
+    created = timezone.now() - timedelta(days=3)
+    stamps = {"created_at": created, "started_at": created + timedelta(minutes=1), "status": "failed"}
+    [key] = past(1, **stamps, finished_at=created + timedelta(minutes=3))
+    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [(each.title, each.since_start, each.gap) for each in told[:3]] == [
+        ("Pending", "", ""), ("Executing", "+1m 00s", "1m 00s"), ("Failed", "+3m 00s", "2m 00s"),
+    ]  # fmt: skip
+    assert {(each.anchor, each.who, each.told) for each in told[:3]} == {("", "", "as told when it was recorded")}
+    [recorded] = told[3:]
+    assert (recorded.title, recorded.who, recorded.since_start) == ("Recorded as failed", "orch-1", "")
+    assert recorded.anchor
+    assert recorded.gap.startswith("2d 23h")
+    html = viewer.get(_url(Task(pk=key))).content.decode()
+    assert 'id=""' not in html
+    # What took no time is told once.
+    [key] = past(1, created_at=created, started_at=None, finished_at=created)
+    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [each.title for each in told] == ["Completed", "Recorded as completed"]
+
+
+@pytest.mark.django_db
+def test_a_rejected_task_says_so_once(viewer) -> None:
+    task = requested()
+    task.reject(reason="not now", actor="bob")
+    assert viewer.get(_url(task)).context_data["banner"]["kind"] == ""
+    listed = viewer.get("/admin/audit/task/").content.decode()
+    assert "audit-type" not in listed
+    requested()
+    sql(
+        "UPDATE audit_task SET status = 'rejected', outcome = %s WHERE id = %s",
+        ['{"error_type": "Policy"}', requested().pk],
+    )
+    assert "Policy" in viewer.get("/admin/audit/task/").content.decode()
+
+
+@pytest.mark.django_db
 def test_many_and_long_suggestions_make_a_bounded_page(viewer) -> None:
     task = requested(suggestions=[{"suggestion": f"{n} " + "s" * 500} for n in range(110)])
     response = viewer.get(_url(task))
@@ -436,7 +483,10 @@ def test_spans(value, told) -> None:
         (200_000, "2d ago"),
         (-1, "just now"),
         (-8, "in 8s"),
-        (-7300, "in 2h"),
+        (-125, "in 2m"),
+        (-7300, "in 2h 01m"),
+        (-10_720, "in 2h 58m"),
+        (-200_000, "in 2d 07h"),
     ],
 )
 def test_distances_from_now(seconds, told) -> None:

@@ -19,6 +19,7 @@ from audit.admin.jsontree import LIMIT, Tree, tree
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.decisions import Decision, Seen
 from audit.exceptions import AuditError, IllegalTransition, OwnRequest, StaleTask, TaskFrozen
+from audit.ids import short as short_id
 from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason, Status
 
@@ -75,15 +76,11 @@ def items(page: ReadOnlyAdmin, using: str, decision: Decision, seen: Sequence[Se
         username: who decides.
     """
     now = timezone.now()
-    shows_plan = decision.lets_run
-    limit = min(max(_PLANS // len(seen), _SMALLEST_PLAN), LIMIT) if shows_plan else 1
+    limit = min(max(_PLANS // len(seen), _SMALLEST_PLAN), LIMIT)
     tasks = {row["id"]: row for row in _tasks(using, [each.task for each in seen], limit)}
     keys = [each.entry for each in seen if each.entry is not None]
     entries = {row["id"]: row for row in _entries(using, keys, limit)} if keys else {}
-    return [
-        _item(page, decision, each, tasks.get(each.task), entries.get(each.entry), username, now, shows_plan)
-        for each in seen
-    ]
+    return [_item(page, decision, each, tasks.get(each.task), entries.get(each.entry), username, now) for each in seen]
 
 
 def why_not(decision: Decision, error: AuditError, username: str) -> str:
@@ -135,18 +132,17 @@ def _item(
     entry: Row | None,
     username: str,
     now: datetime,
-    shows_plan: bool,
 ) -> Item:
     task = task or {"id": seen.task, "status": "", "created_at": now, "service_count": 0, "some_services": []}
     entry = entry if entry and entry["task_id"] == seen.task else None
     document = entry if entry and entry["document_length"] else task
-    has_plan = shows_plan and bool(document.get("document_length"))
+    has_plan = bool(document.get("document_length"))
     action = shown(task.get("action"))
     return Item(
         token=str(seen),
-        title=shown(task.get("title"), 160).strip() or action or seen.task.hex[-8:],
+        title=shown(task.get("title"), 160).strip() or action or short_id(seen.task),
         url=page.url("change", seen.task, model="task"),
-        short=seen.task.hex[-8:],
+        short=short_id(seen.task),
         action=action,
         status=task["status"],
         status_label=str(Status(task["status"]).label) if task["status"] else "",

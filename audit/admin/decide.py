@@ -32,6 +32,7 @@ from audit.admin.panels import panel, sqlstate
 from audit.admin.wording import moment, shown
 from audit.decisions import MAX_REASON, Decision, Seen, decide
 from audit.exceptions import AuditError, InvalidValue
+from audit.ids import short as short_id
 from audit.models import Task
 
 if TYPE_CHECKING:
@@ -146,8 +147,7 @@ class Ballot:
         if any((each.entry is not None) != decision.on_entry for each in seen):
             wrong = _("%(decision)s is about paused work.") if decision.on_entry else _("%(decision)s is about tasks.")
             raise Unusable(wrong % {"decision": decision.label})
-        # In one order for everybody, so that two people who decide the same tasks cannot block each other.
-        return cls(decision=decision, seen=sorted(seen, key=lambda each: each.task), back=back)
+        return cls(decision=decision, seen=seen, back=back)
 
 
 class ReasonForm(forms.Form):
@@ -274,8 +274,7 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
             "effect": str(_EFFECTS[ballot.decision] % count) if fit else "",
             "ends": ballot.decision in (Decision.REJECT, Decision.CANCEL),
             "fit": fit,
-            "few": len(fit) <= _FEW,
-            "shows_plan": ballot.decision.lets_run,
+            "open": ballot.decision.lets_run and len(fit) <= _FEW,
             "unfit": [each for each in asked if each.problem],
             "form": form,
             "most": MAX_REASON,
@@ -289,12 +288,13 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
 
 def _carry_out(
     page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, given: Mapping[str, Any], found: Mapping[UUID, str]
-) -> list[tuple[Seen, Told]]:
+) -> list[Told]:
     """Decide item by item; what cannot be done is told and leaves the others alone."""
     primary, me, now = router.db_for_write(Task), request.user.get_username(), timezone.now()
     patience = max(_PATIENCE / len(ballot.seen), _SHORTEST_PATIENCE)
-    told = []
-    for seen in ballot.seen:
+    told = {}
+    # In one order for everybody, so that two people who decide the same tasks cannot block each other.
+    for seen in sorted(ballot.seen, key=lambda each: each.task):
         level = messages.WARNING
         try:
             decide(
@@ -326,17 +326,15 @@ def _carry_out(
             text = str(ballot.decision.label)
             if ballot.decision == Decision.DEFER:
                 text = _("Due %(moment)s") % {"moment": moment(given["until"], now)}
-        title = found.get(seen.task, "") or seen.task.hex[-8:]
-        told.append((seen, Told(title=title, url=page.url("change", seen.task, model="task"), level=level, text=text)))
-    return told
+        title = found.get(seen.task, "") or short_id(seen.task)
+        told[seen] = Told(title=title, url=page.url("change", seen.task, model="task"), level=level, text=text)
+    return [told[seen] for seen in ballot.seen]
 
 
-def _answer(
-    page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, results: Sequence[tuple[Seen, Told]]
-) -> HttpResponse:
+def _answer(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, results: Sequence[Told]) -> HttpResponse:
     """Go back with a message; where something of several was not done, list what was and what was not."""
-    done = [told for _seen, told in results if told.level == messages.SUCCESS]
-    undone = [told for _seen, told in results if told.level != messages.SUCCESS]
+    done = [told for told in results if told.level == messages.SUCCESS]
+    undone = [told for told in results if told.level != messages.SUCCESS]
     summary = ""
     if done:
         words = {"count": len(done), "title": done[0].title}

@@ -170,7 +170,10 @@ class Binning:
 
 
 def chart(
-    question: Question, binning: Binning, found: Sequence[tuple[datetime, str, int, timedelta]], cap: int
+    question: Question,
+    binning: Binning,
+    found: Sequence[tuple[datetime, str, int, timedelta]],
+    oldest: Sequence[tuple[datetime, str]],
 ) -> Chart:
     """Draw what was counted.
 
@@ -178,7 +181,8 @@ def chart(
         question: gives the links of bars and legend.
         binning: how its range was cut.
         found: of each bar and status the beginning, the status, the number of tasks, and the width of all bars.
-        cap: how many tasks were counted at the most; one more was looked for.
+        oldest: where there are more tasks than are counted, the one too many that was found, and the oldest that
+            counts: the moments and statuses.
     """
     start = binning.start
     step = found[0][3] if found else binning.steps[0] if start is not None else timedelta(days=1)
@@ -187,13 +191,20 @@ def chart(
     for at, status, count, _width in found:
         bins.setdefault(binning.number(at, step), {})[status] = count
         by_status[status] = by_status.get(status, 0) + count
+    if oldest:
+        (at, status), _counted = oldest
+        by_status[status] -= 1
+        left = bins[binning.number(at, step)]
+        left[status] -= 1
+        if not any(left.values()):
+            del bins[binning.number(at, step)]
     first = min(bins, default=0)
     begin = binning.number(start, step) if start is not None else first
     beyond = -((binning.origin - binning.end) // step)
     if bins and question.end is None:
         beyond = max(bins) + 1 if start is None else max(beyond, max(bins) + 1)
     numbers = range(begin, begin + min(max(beyond - begin, 1), BARS))
-    return _drawn(question, binning, step, bins, numbers, cap, by_status)
+    return _drawn(question, binning, step, bins, numbers, oldest[-1][0] if oldest else None, by_status)
 
 
 def _drawn(
@@ -202,11 +213,10 @@ def _drawn(
     step: timedelta,
     bins: dict[int, dict[str, int]],
     numbers: range,
-    cap: int,
+    since: datetime | None,
     by_status: Mapping[str, int],
 ) -> Chart:
     total = sum(by_status.values())
-    capped = total > cap
     first = min(bins, default=0)
     width = WIDTH / len(numbers)
     top = _round_up(max((sum(each.values()) for each in bins.values()), default=0))
@@ -223,19 +233,20 @@ def _drawn(
             until = min(until, binning.end)
         return _bar(question, number - numbers[0], width, at, until, bins[number], top, labels, number == shown_first)
 
-    gap = min(max(first - numbers[0], 0), len(numbers)) * width if capped else 0
-    covered = _("chart and counts cover the newest %(cap)s, since %(moment)s") % {
-        "cap": grouped(cap),
-        "moment": moment(binning.moment(first, step), question.now),
-    }
-    shown = grouped(min(total, cap))
+    gap = min(max(first - numbers[0], 0), len(numbers)) * width if since else 0
+    covered = ""
+    if since:
+        covered = _("chart and counts cover the newest %(count)s, since %(moment)s") % {
+            "count": grouped(total),
+            "moment": moment(since, question.now),
+        }
     return Chart(
         bars=[bar(number) for number in numbers if number in bins],
         total=total,
-        total_label=f"{shown}+" if capped else shown,
+        total_label=f"{grouped(total)}+" if since else grouped(total),
         step=span_text(step),
-        capped=capped,
-        covered=covered if capped else "",
+        capped=since is not None,
+        covered=covered,
         uncounted=f"{gap:.2f}" if gap else "",
         by_status=by_status,
         heights=[grouped(part) for part in (top, top // 2, 0)],

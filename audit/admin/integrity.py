@@ -22,6 +22,7 @@ from audit.admin.paging import BadCursor, Cursor, Order, turn
 from audit.admin.panels import panel
 from audit.admin.reports import FINDINGS, Found, Stored, newest, read, report
 from audit.admin.wording import ago, grouped, moment, shown, span
+from audit.ids import short as short_id
 from audit.ledger.errors import LedgerError
 from audit.ledger.note import Note, to_base64
 from audit.models import (
@@ -191,7 +192,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
     def _finding(self, found: Found, names: dict[UUID | int, str], tasks: bool, logs: bool) -> FindingRow:
         title = url = ""
         if found.task:
-            title = names.get(found.task) or _("task %(id)s") % {"id": found.task.hex[-8:]}
+            title = names.get(found.task) or _("task %(id)s") % {"id": short_id(found.task)}
             url = self.url("change", found.task, model="task") if tasks else ""
         elif found.log is not None:
             told = names.get(found.log, "")

@@ -20,6 +20,7 @@ from audit.admin.seals import Seal, seals_of_log
 from audit.admin.tail import TailingAdmin
 from audit.admin.wording import ago, moment, shown, span
 from audit.filters import TaskFilter
+from audit.ids import short as short_id
 from audit.models import ExecutionLog, Task
 from audit.status import LogKind, Status
 
@@ -65,7 +66,7 @@ class _Asked:
     @classmethod
     def read(cls, request: HttpRequest) -> _Asked:
         """Read the URL; what means nothing is left out and told in `problems`."""
-        question, problems = _ranged(Question.read(request, ORDER))
+        question, problems = _ranged(Question.read(request, ORDER, ("kind", "task")))
         task, told = _task(request)
         problems += told
         kinds = request.GET.getlist("kind")
@@ -147,7 +148,7 @@ class ExecutionLogAdmin(TailingAdmin):
             "ranges": [replace(each, url=_kept(each.url, kept)) for each in question.ranges()],
             "task": task,
             "task_url": self.url("change", task, model="task") if task and tasks else "",
-            "task_label": task.hex[-8:] if task else "",
+            "task_label": short_id(task) if task else "",
             "without_task": url(task=[]),
             "hidden": [(key, value) for key, values in kept.items() for value in values],
             "newer": url(before=page.before) if page.before else "",
@@ -195,7 +196,7 @@ def _row(values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: dateti
         exact=moment(values["at"], now),
         iso=values["at"].isoformat(),
         title=found.get(task, ""),
-        short=task.hex[-8:],
+        short=short_id(task),
         url=f"{task_page}#log-{values['id']}" if task_page else "",
         who=shown(values["who"], 60),
         role=shown(values["role"], 60),

@@ -39,6 +39,8 @@ UNION ALL (SELECT 'service', name, count(*), NULL, NULL FROM chosen CROSS JOIN u
 UNION ALL (SELECT 'action', action, count(*), NULL, NULL FROM chosen GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
 UNION ALL (SELECT 'actor', who, count(*), NULL, NULL FROM chosen WHERE who <> '' GROUP BY 2
     ORDER BY 3 DESC, 2 LIMIT %s)
+UNION ALL (SELECT 'oldest', status, 1, created_at, NULL FROM sample WHERE (SELECT count(*) FROM sample) > %s
+    ORDER BY created_at LIMIT 2)
 """
 
 
@@ -67,13 +69,16 @@ def overview(using: str, tasks: Any, question: Question) -> Overview:
     sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
     # A bar of centuries may begin before any moment that Python can read.
     params = [binning.start, list(binning.steps), AIM, LONGEST, SERVICES_A_TASK, choices]
-    params += [binning.origin, validation.EARLIEST, *[MOST] * 3]
+    params += [binning.origin, validation.EARLIEST, *[MOST] * 3, cap]
     bars = []
+    oldest = []
     counts: dict[str, dict[str, int]] = {}
     for key, name, count, at, width in rows_of(using, sample, _COUNTED, params):
         if key == "bar":
             bars.append((at, name, count, width))
+        elif key == "oldest":
+            oldest.append((at, name))
         else:
             counts.setdefault(key, {})[name] = count
-    drawn = chart(question, binning, bars, cap)
-    return Overview(chart=drawn, counts=counts, sample=choices if drawn.total > choices else None)
+    drawn = chart(question, binning, bars, oldest)
+    return Overview(chart=drawn, counts=counts, sample=choices if drawn.capped or drawn.total > choices else None)

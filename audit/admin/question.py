@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -12,14 +13,15 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from audit import validation
 from audit.admin.paging import BadCursor, Cursor, Order
 from audit.admin.wording import grouped, moment, shown
 from audit.exceptions import InvalidFilter
 from audit.filters import TaskFilter, when_text
-from audit.filters.values import BY_FIELD
+from audit.filters.values import BY_FIELD, BY_NAME, ROOTS
 from audit.status import FailureClass, Status
 
-__all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question"]
+__all__ = ["DEFAULT_SPAN", "SPANS", "Link", "Question", "strangers"]
 
 DEFAULT_SPAN = timedelta(hours=24)
 SPANS = {
@@ -50,8 +52,25 @@ _LABELS = {
 }
 _CHOICES: dict[str, type[Status] | type[FailureClass]] = {"status": Status, "failure": FailureClass}
 _RANGE = ("since", "until")
+_PLACES = ("after", "before", "format")
 # Stands in a link for a value that comes later; whoever filters by this very text is served the slow way.
 _PLACE = "a-value-of-many-rows"
+
+
+def strangers(query: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Tell which URL keys are no filter: mistyped, one would find more than was asked for.
+
+    Args:
+        query: the keys; Django's own begin with an underscore.
+        known: those that are filters of the page, beside its place and paths into documents.
+    """
+    return [
+        _("“%(key)s” is no filter; did you mean “%(close)s”?") % {"key": shown(key, 80), "close": close[0]}
+        if (close := get_close_matches(key, known, n=1, cutoff=0.75))
+        else _("“%(key)s” is no filter.") % {"key": shown(key, 80)}
+        for key in query
+        if not (key in known or key in _PLACES or key.startswith("_") or key.split(".")[0] in ROOTS)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +106,18 @@ class Question:
     """What was written before: a page has the same services and actors in many rows."""
 
     @classmethod
-    def read(cls, request: HttpRequest, order: Order) -> Question:
-        """Read the URL; what means nothing is left out and told in `problems`."""
+    def read(cls, request: HttpRequest, order: Order, own: Sequence[str] = ()) -> Question:
+        """Read the URL; what means nothing is left out and told in `problems`.
+
+        Args:
+            request: whose URL.
+            order: how the list is sorted.
+            own: URL keys that the page reads itself.
+        """
         refused: list[InvalidFilter] = []
         asked = TaskFilter.from_query(request.GET, refused)
         problems = [shown(error, 500) for error in refused]
+        problems += strangers(request.GET, (*BY_NAME, "q", *own))
         try:
             cursor = Cursor.read(request.GET, order)
         except BadCursor as error:
@@ -159,10 +185,13 @@ class Question:
         return self._over(all_time=True)
 
     def widened(self, span: timedelta) -> str:
-        """Link to this question over the last such span of time; empty when it looks as far back already."""
-        if self.start is None or (self.end is None and self.now - self.start >= span):
+        """Link to this question over such a span of time up to its end; empty when it looks as far back already."""
+        start, end = self.start, self.end
+        if start is None or (end or self.now) - start >= span:
             return ""
-        return self.url(self._over(since=span))
+        if end is None or end > self.now:
+            return self.url(self._over(since=span))
+        return self.url(self.over(end - min(span, end - validation.EARLIEST), end))
 
     def narrower(self) -> list[tuple[str, str]]:
         """This question over short ranges, as words and links."""
@@ -252,6 +281,17 @@ class Question:
             for each in map(str, Status)
         ]
 
+    def seals(self) -> list[Link]:
+        """What a seal may be looked for."""
+        return [
+            Link(
+                label=_("Does not verify"),
+                url=self.toggled("seal", "seals", "failed"),
+                chosen="failed" in self.asked.seals,
+                value="failed",
+            )
+        ]
+
     def chips(self) -> list[Link]:
         """What is asked beside the range, each with a link that takes it away."""
         return [
@@ -299,9 +339,14 @@ class Question:
         """What stands in the search box."""
         return self.typed or " ".join(self.asked.to_query().get("q", []))
 
+    @property
+    def zone(self) -> str:
+        """The time zone that moments are told and taken in."""
+        return timezone.get_current_timezone_name()
+
     def described(self) -> str:
         """The range in words, with the time zone it is told in."""
-        name = timezone.get_current_timezone_name()
+        name = self.zone
         start, end = self.start, self.end
         if start is None:
             if end is None:

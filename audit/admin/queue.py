@@ -22,8 +22,9 @@ from audit.admin.log import titles
 from audit.admin.offers import ON_ENTRIES, offer, pick
 from audit.admin.paging import BadCursor, Cursor, Order, Page, turn
 from audit.admin.panels import panel
-from audit.admin.question import Link
+from audit.admin.question import Link, strangers
 from audit.admin.wording import ago, moment, shown, span
+from audit.ids import short as short_id
 from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason, Status
 
@@ -179,7 +180,7 @@ def _row(values: dict[str, Any], title: str, task_page: str, now: datetime) -> Q
     return QueueRow(
         id=values["id"],
         title=title,
-        short=task.hex[-8:],
+        short=short_id(task),
         url=f"{task_page}#pause" if task_page else "",
         reason=values["reason"],
         reason_label=str(PauseReason(values["reason"]).label),
@@ -202,9 +203,10 @@ def _row(values: dict[str, Any], title: str, task_page: str, now: datetime) -> Q
 
 def _state(request: HttpRequest) -> tuple[str, list[str]]:
     state = request.GET.get("state", "")
+    problems = strangers(request.GET, ("state",))
     if not state or state in STATES:
-        return state, []
-    return "", [_("There is no state %(state)s; this is the whole queue.") % {"state": shown(state, 80)}]
+        return state, problems
+    return "", [*problems, _("There is no state %(state)s; this is the whole queue.") % {"state": shown(state, 80)}]
 
 
 def _in_state(state: str, now: datetime) -> Q:

@@ -17,7 +17,7 @@ from audit.admin.base import NotThere, json_file
 from audit.admin.wording import shown
 from audit.ledger.verify.findings import Code
 
-__all__ = ["FINDINGS", "LABELS", "Found", "Stored", "newest", "read", "report"]
+__all__ = ["FINDINGS", "LABELS", "Found", "Stored", "code_label", "newest", "read", "report"]
 
 FINDINGS = 100
 """How many findings a page shows; the report has them all."""
@@ -160,7 +160,7 @@ def _one(using: str, query: str, parameters: list[Any]) -> Stored | None:
             oldest_unsealed=oldest,
             actor=shown(actor, 100),
             findings=[_found(each) for each in _list(found) if isinstance(each, dict)],
-            counts=[(shown(code, 60), _label(code), number) for code, number in _numbers(counts).items()],
+            counts=[(shown(code, 60), code_label(code), number) for code, number in _numbers(counts).items()],
             covered=_numbers(covered),
             not_covered=[shown(each, 1_000) for each in _list(left)[:_SAID]],
         )
@@ -175,7 +175,7 @@ def _found(told: dict[str, Any]) -> Found:
     code = str(told.get("code"))
     return Found(
         code=shown(code, 60),
-        label=_label(code),
+        label=code_label(code),
         message=shown(told.get("message"), 1_000),
         task=task,
         log=_number(told.get("log")),
@@ -183,7 +183,8 @@ def _found(told: dict[str, Any]) -> Found:
     )
 
 
-def _label(code: str) -> Any:
+def code_label(code: str) -> Any:
+    """Say to people what a code means; one that this version does not know stands for itself."""
     return _LABELS.get(code) or shown(code, 60)
 
 

@@ -15,7 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from audit.admin.panels import panel
-from audit.admin.wording import ago, grouped, moment, shown
+from audit.admin.reports import code_label
+from audit.admin.wording import ago, grouped, moment
 from audit.models import Verdict
 from audit.querysets.seals import NEWEST
 
@@ -149,7 +150,7 @@ def _judged(
     now: datetime, leaf: int | None, code: str | None, verdict: str | None, size: int | None, at: datetime | None
 ) -> Seal:
     if code is not None:
-        failed = _("Verification failed: %(code)s") % {"code": shown(code, 60)}
+        failed = _("Verification failed: %(found)s") % {"found": code_label(code)}
         return Seal(state="failed", text=failed, leaf=leaf, words=_("failed"))
     if leaf is None:
         return Seal(state="unsealed", text=_("Not sealed yet"), words=_("not sealed yet"))

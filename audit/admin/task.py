@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import F, IntegerField, TextField
 from django.db.models.expressions import Func
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Left, Length
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -29,8 +30,9 @@ from audit.admin.seals import seal_of_task
 from audit.admin.suggestions import MOST, Suggestion, added, known
 from audit.admin.timeline import Moment, Segment, segments, spent, timeline
 from audit.admin.wording import shown, size
-from audit.failures import failure_class
+from audit.failures import REJECTION, failure_class
 from audit.filters import TaskFilter
+from audit.ids import short as short_id
 from audit.models import ExecutionLog, Task
 from audit.status import FINISHED, Status
 
@@ -109,7 +111,8 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         .order_by("id")
         .values("id", "action", "status", title=Left("summary", 120))[:_RELATED_SHOWN]
     )
-    moments: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now)
+    banner = _banner(task)
+    moments: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now, banner.get("kind", ""))
     parts: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
     parent_url = page.url("change", task["parent"]) if task["parent"] else ""
     seal = seal_of_task(using, key, now) if task["status"] in FINISHED else None
@@ -119,7 +122,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "title": shown(task["title"], 120).strip() or shown(task["action"]),
         "task": task,
         "now": now,
-        "short": key.hex[-8:],
+        "short": short_id(key),
         "status_label": Status(task["status"]).label,
         "finished": task["status"] in FINISHED,
         "action": shown(task["action"]),
@@ -132,7 +135,7 @@ def detail_context(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) ->
         "proof": proof_offer(page, key) if seal and seal.is_sealed else None,
         "facts": list(facts(task, now, list_url)),
         "fields": list(fields(task, now, parent_url)),
-        "banner": _banner(task),
+        "banner": banner,
         "timeline": moments,
         "segments": parts,
         "spent": spent(parts),
@@ -201,6 +204,8 @@ def _log(using: str, key: UUID) -> Any:
             output_length=Length("output_summary"),
             detail_text=Left(Cast(F("detail"), TextField()), 4000),
             detail_length=Length(Cast(F("detail"), TextField())),
+            why=Left(KeyTextTransform("reason", "detail"), 100),
+            noted=Left(KeyTextTransform("note", "detail"), 300),
         )
     )
 
@@ -238,6 +243,8 @@ def _banner(task: dict[str, Any]) -> dict[str, str]:
     if task["status"] not in (Status.FAILED, Status.REJECTED):
         return {}
     said = {"kind": "", "text": ""} | _said(task)
+    if task["status"] == Status.REJECTED and said["kind"] == REJECTION:
+        said["kind"] = ""
     reason = failure_class(task["status"], said["kind"])
     return said | {"reason": str(reason.label) if reason else ""}
 

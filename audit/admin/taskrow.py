@@ -25,7 +25,8 @@ from audit.admin.offers import pick
 from audit.admin.question import Link, Question
 from audit.admin.seals import Seal, badge
 from audit.admin.wording import ago, moment, shown, span
-from audit.failures import failure_class
+from audit.failures import REJECTION, failure_class
+from audit.ids import short as short_id
 from audit.status import Status
 
 __all__ = ["LIST_COLUMNS", "TaskRow", "list_columns", "task_row"]
@@ -90,8 +91,8 @@ class TaskRow:
 
     @property
     def short(self) -> str:
-        """The end of the id: a UUIDv7 begins with the time, so neighbours differ only there."""
-        return self.id.hex[-8:]
+        """The beginning of the id, as a search finds it."""
+        return short_id(self.id)
 
     @property
     def cells(self) -> SafeString:
@@ -170,7 +171,7 @@ def task_row(values: dict[str, Any], question: Question, seal: Seal, url: str) -
         status=values["status"],
         status_label=str(Status(values["status"]).label),
         failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
-        error_type=shown(values["failure"], 60),
+        error_type="" if values["failure"] == REJECTION else shown(values["failure"], 60),
         when=ago(values["created_at"], question.now),
         exact=moment(values["created_at"], question.now),
         iso=values["created_at"].isoformat(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,10 +13,11 @@ from django.utils.translation import gettext as _
 
 from audit.admin.jsontree import Tree, tree
 from audit.admin.wording import clock, moment, shown, span
-from audit.status import FINISHED, LogKind, Status
+from audit.status import FINISHED, LogKind, PauseReason, Status
 
 __all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
 
+_ZERO = timedelta(0)
 _GAP = timedelta(seconds=1)
 Row = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ class Moment:
     """One row of the log, as text."""
 
     anchor: str
-    """Its place on the page, which links name."""
+    """Its place on the page, which links name; empty for what no row of the log tells."""
     kind: str
     tone: str
     title: str
@@ -42,6 +43,8 @@ class Moment:
     output: str
     took: str
     detail: Tree | None
+    told: str = ""
+    """Who says so, where it is not the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,24 +68,81 @@ class Spent:
     span: str
 
 
-def timeline(log: Sequence[Row], task: Row, now: datetime) -> list[Moment]:
-    """Tell the rows of a task's log, which come in order."""
+def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") -> list[Moment]:
+    """Tell the rows of a task's log, which come in order.
+
+    A task recorded after the fact has a log that begins when it was recorded; what its own stamps tell goes before.
+
+    Args:
+        log: the rows.
+        task: the task.
+        now: when the page is read.
+        failure: the error type of a task that failed.
+    """
+    afterwards = bool(log) and _recorded_afterwards(log[0])
+    story: list[tuple[datetime, Row | str]] = [(row["at"], row) for row in log]
+    if afterwards:
+        stamps = {Status.PENDING: "created_at", Status.EXECUTING: "started_at", task["status"]: "finished_at"}
+        stamped = [(task[name], str(status)) for status, name in stamps.items() if task[name] is not None]
+        # What took no time is told once, as it ended.
+        story = [*(each for each in stamped if each[0] < stamped[-1][0]), stamped[-1], *story]
     told = []
     before: datetime | None = None
-    for row in log:
-        at = row["at"]
+    for at, row in story:
         gap = at - before if before is not None else timedelta(0)
         same_day = before is not None and timezone.localdate(before) == timezone.localdate(at)
-        told.append(_moment(row, at - task["created_at"], gap, clock(at) if same_day else moment(at, now), now))
+        since = at - task["created_at"]
+        when = {
+            "at": clock(at) if same_day else moment(at, now),
+            "iso": at.isoformat(),
+            "gap": span(gap) if gap >= _GAP else "",
+            # The first moment is the beginning, and when it was recorded is no part of the story.
+            "since_start": ""
+            if before is None and since < _GAP
+            else span(since)
+            if since < _ZERO
+            else f"+{span(since)}",
+        }
+        if isinstance(row, str):
+            told.append(_stamp(row, when))
+        elif afterwards and row is log[0]:
+            title = _("Recorded as %(status)s") % {"status": str(Status(row["to_status"]).label).lower()}
+            told.append(replace(_moment(row, when), title=title, since_start=""))
+        else:
+            told.append(_moment(row, when | ({"since_start": ""} if afterwards else {}), failure))
         before = at
     return told
 
 
-def _moment(row: Row, since_start: timedelta, gap: timedelta, at: str, now: datetime) -> Moment:
+def _recorded_afterwards(row: Row) -> bool:
+    return row["kind"] == LogKind.TRANSITION and row["from_status"] is None and row["to_status"] in FINISHED
+
+
+def _stamp(status: str, when: Mapping[str, str]) -> Moment:
+    return Moment(
+        anchor="",
+        kind=LogKind.TRANSITION,
+        tone=status,
+        title=str(Status(status).label),
+        who="",
+        role="",
+        action="",
+        output="",
+        took="",
+        detail=None,
+        told=_("as told when it was recorded"),
+        **when,
+    )
+
+
+def _moment(row: Row, when: Mapping[str, str], failure: str = "") -> Moment:
     kind = row["kind"]
+    action = row["action"]
     if kind == LogKind.TRANSITION:
         tone = row["to_status"]
         title = str(Status(tone).label)
+        # The log has why work was put aside, its outcome why it failed.
+        action = action or (_why(row) if tone == Status.PAUSED else failure if tone == Status.FAILED else "")
     else:
         tone = kind
         title = str(LogKind(kind).label)
@@ -94,17 +154,21 @@ def _moment(row: Row, since_start: timedelta, gap: timedelta, at: str, now: date
         kind=kind,
         tone=tone,
         title=title,
-        at=at,
-        iso=row["at"].isoformat(),
-        since_start=f"+{span(since_start)}" if since_start >= timedelta(0) else span(since_start),
-        gap=span(gap) if gap >= _GAP else "",
         who=shown(row["who"], 100),
         role=shown(row["role"], 100),
-        action=shown(row["action"], 300),
+        action=shown(action, 300),
         output=f"{output}…" if row["output_length"] > 2000 else output,
         took=span(timedelta(milliseconds=row["duration_ms"])) if row["duration_ms"] is not None else "",
         detail=tree(row["detail_text"], row["detail_length"]) if row["detail_text"] is not None else None,
+        **when,
     )
+
+
+def _why(row: Row) -> str:
+    """Why a task was paused: the reason in words, and what was noted."""
+    reason = row["why"] or ""
+    label = str(PauseReason(reason).label) if reason in PauseReason.values else reason
+    return ": ".join(each for each in (label, row["noted"]) if each)
 
 
 def segments(log: Sequence[Row], task: Row, now: datetime) -> list[Segment]:

@@ -61,7 +61,8 @@ def span(value: timedelta | None) -> str:
 
 
 def ago(value: datetime, now: datetime) -> str:
-    """Write how far a moment is from now, in its largest unit: `just now`, `39m ago`, `in 2h`.
+    """Write how far a moment is from now: the past in its largest unit, `just now`, `39m ago`; the future, which one
+    waits for, in two: `in 2h 58m`.
 
     What is some seconds ahead is not `just now`: an entry of the pause queue that waits is told to be due `in 8s`.
     """
@@ -73,6 +74,8 @@ def ago(value: datetime, now: datetime) -> str:
         length = _("%(count)ds") % {"count": distance}
     elif distance < 3600:
         length = _("%(count)dm") % {"count": distance // 60}
+    elif seconds < 0:
+        length = span(timedelta(seconds=distance))
     elif distance < 86400:
         length = _("%(count)dh") % {"count": distance // 3600}
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from audit import validation
 from audit.exceptions import IllegalTransition, InvalidValue
-from audit.failures import described
+from audit.failures import REJECTION, described
 from audit.models.log_verbs import LogVerbs
 from audit.models.moves import HELD, UNCLAIMED
 from audit.models.statements import acting, adopt, async_twin, explain, jsonb, writes_to
@@ -58,7 +58,7 @@ class TaskVerbs(LogVerbs):
         """
         outcome = {
             "success": False,
-            "error_type": "Rejected",
+            "error_type": REJECTION,
             "output_summary": validation.text("reason", reason),
         }
         self._move(Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], UNCLAIMED, actor, using)

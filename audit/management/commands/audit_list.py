@@ -12,14 +12,13 @@ from django.utils import timezone
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.filters.lookup import find_task
 from audit.filters.search import found
+from audit.ids import short
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, moment, terminal_width
 from audit.models import Task
 from audit.status import Status
 
-# Milliseconds and the twelve bits below them: enough of an id to name a task with, short enough for a terminal.
-_SHORT_ID = 18
 _WIDE = 150
 
 
@@ -79,7 +78,7 @@ class Command(AuditCommand):
             return (
                 _created(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
-                str(task.pk)[: _SHORT_ID if narrow else None],
+                short(task.pk) if narrow else str(task.pk),
                 task.action,
                 task.summary,
                 ", ".join(task.services_touched),

@@ -64,8 +64,14 @@
     const written = "input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]";
     document.addEventListener("keydown", (event) => {
         const typing = event.target.closest(written);
-        if (typing && event.key === "Escape") {
-            event.target.blur();
+        if (event.key === "Escape") {
+            const shut = [...page.querySelectorAll(".audit-custom[open], .audit-keys[open]")].pop();
+            if (shut) {
+                shut.open = false;
+                shut.querySelector("summary").focus();
+            } else if (typing) {
+                event.target.blur();
+            }
         }
         if (typing || off || event.ctrlKey || event.metaKey || event.altKey) {
             return;
