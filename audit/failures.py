@@ -6,7 +6,7 @@ from typing import Any
 from audit import conf, redaction, validation
 from audit.status import FailureClass, Status
 
-__all__ = ["REJECTION", "RESOURCE_ERRORS", "described", "failure_class", "resource_errors", "storable"]
+__all__ = ["LEASE_EXPIRED", "REJECTION", "RESOURCE_ERRORS", "described", "failure_class", "resource_errors", "storable"]
 
 RESOURCE_ERRORS = (
     "DiskFull",
@@ -28,6 +28,8 @@ RESOURCE_ERRORS = (
 """The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
 
 
+LEASE_EXPIRED = "LeaseExpired"
+"""The `outcome.error_type` of a task that recovery failed."""
 REJECTION = "Rejected"
 """The `outcome.error_type` of a task that was rejected, which its status says already."""
 

@@ -7,7 +7,7 @@ from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from audit.context import actor
-from audit.exceptions import AuditError, InvalidValue
+from audit.exceptions import AuditError, InvalidValue, TaskFrozen
 from audit.ids import uuid7
 from audit.models import ExecutionLog, Task
 from audit.status import FINISHED, LIVE, Status
@@ -220,6 +220,18 @@ def test_recovery_fails_a_task_that_loses_every_worker():
             [task] = Task.objects.recover_expired(max_expiries=3)
         assert (task.expiries, task.status) == (expiry, "failed" if expiry == 3 else "approved")
     assert task.actor == "janitor"
+
+
+def test_what_recovery_failed_nobody_else_has_failed():
+    """The token is still on the row; whoever presents it, read before or after, is told that it is too late."""
+    before = task_in(Status.EXECUTING, on_expiry="fail")
+    sql("UPDATE audit_task SET lease_expires_at = now() - interval '1 s' WHERE id = %s", [before.pk])
+    [recovered] = Task.objects.recover_expired()
+    after = Task.objects.get(pk=before.pk)
+    for task in (before, after, recovered):
+        assert task.claim_token == before.claim_token
+        with unchanged(after), pytest.raises(TaskFrozen):
+            task.fail("mine")
 
 
 def test_recovery_keeps_to_the_filters_of_its_queryset(django_assert_num_queries):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 
+from audit.failures import LEASE_EXPIRED
 from audit.models.statements import acting, adopt, explain, writes_to
 from audit.querysets.rows import columns, fetch
 from audit.status import Status
@@ -33,7 +34,7 @@ class TaskMoves(models.Model):
         claim_token: Any
         claimed_by: Any
         cancel_requested_at: Any
-        expiries: Any
+        outcome: Any
         priority: Any
         revision: Any
         status: Any
@@ -80,13 +81,13 @@ class TaskMoves(models.Model):
             return
         current = self._current(db)
         # Recovery leaves the token on the row too; what it ended this caller has not.
-        same_lease = current.expiries == self.expiries
+        recovered = isinstance(current.outcome, dict) and current.outcome.get("error_type") == LEASE_EXPIRED
         if (
             to
             and fenced
             and current.status == to
             and current.claim_token == self.claim_token is not None
-            and same_lease
+            and not recovered
         ):
             adopt(self, current)
             return

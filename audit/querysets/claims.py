@@ -15,6 +15,7 @@ Note [Shape of a claim]
 
 from django.db.models import Model
 
+from audit.failures import LEASE_EXPIRED
 from audit.querysets.rows import columns
 
 __all__ = ["claim_entries_sql", "claim_tasks_sql", "recover_tasks_sql"]
@@ -113,7 +114,7 @@ WITH picked AS MATERIALIZED (
     SET status = CASE WHEN judged.fails THEN 'failed' ELSE 'approved' END,
         outcome = CASE WHEN judged.fails THEN jsonb_build_object(
             'success', false,
-            'error_type', 'LeaseExpired',
+            'error_type', '{LEASE_EXPIRED}',
             'output_summary', format(
                 'The lease of %%s ran out at attempt %%s without a sign of life.', task.claimed_by, task.attempt)
         ) ELSE task.outcome END,
