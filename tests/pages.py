@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from audit.models import Task
 
-__all__ = ["HOSTILE", "Asked", "asking", "client_of", "inline_code", "past", "text_of"]
+__all__ = ["HOSTILE", "Asked", "asking", "client_of", "ids_in", "inline_code", "link_in", "past", "text_of"]
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -131,3 +131,14 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
+
+
+def ids_in(response: HttpResponse, pattern: str = r"/admin/audit/task/([0-9a-f-]{36})/change/") -> list[str]:
+    """Which rows a page links to, in order."""
+    return list(dict.fromkeys(re.findall(pattern, response.content.decode())))
+
+
+def link_in(response: HttpResponse, rel: str) -> str | None:
+    """Where the link of a page to its `next` or `prev` leads."""
+    found = re.search(rf'rel="{rel}" href="([^"]*)"', response.content.decode())
+    return found[1].replace("&amp;", "&") if found else None
