@@ -320,14 +320,16 @@ def test_why_it_was_paused_and_why_it_failed_stand_in_the_timeline(viewer) -> No
 @pytest.mark.django_db
 def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -> None:
     created = timezone.now() - timedelta(days=3)
-    stamps = {"created_at": created, "started_at": created + timedelta(minutes=1), "status": "failed"}
-    [key] = past(1, **stamps, finished_at=created + timedelta(minutes=3))
+    minutes = {"decided_at": 1, "started_at": 2, "finished_at": 3}
+    stamps = {name: created + timedelta(minutes=count) for name, count in minutes.items()}
+    [key] = past(1, created_at=created, status="failed", **stamps)
     told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
-    assert [(each.title, each.since_start, each.gap) for each in told[:3]] == [
-        ("Pending", "", ""), ("Executing", "+1m 00s", "1m 00s"), ("Failed", "+3m 00s", "2m 00s"),
+    assert [(each.title, each.since_start, each.gap) for each in told[:4]] == [
+        ("Pending", "", ""), ("Approved", "+1m 00s", "1m 00s"), ("Executing", "+2m 00s", "1m 00s"),
+        ("Failed", "+3m 00s", "1m 00s"),
     ]  # fmt: skip
-    assert {(each.anchor, each.who, each.told) for each in told[:3]} == {("", "", "as told when it was recorded")}
-    [recorded] = told[3:]
+    assert {(each.anchor, each.who, each.told) for each in told[:4]} == {("", "", "as told when it was recorded")}
+    [recorded] = told[4:]
     assert (recorded.title, recorded.who, recorded.since_start) == ("Recorded as failed", "orch-1", "")
     assert recorded.anchor
     assert recorded.gap.startswith("2d 23h")
@@ -337,6 +339,10 @@ def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -
     [key] = past(1, created_at=created, started_at=None, finished_at=created)
     told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
     assert [each.title for each in told] == ["Completed", "Recorded as completed"]
+    # Who rejects decides, and that is its end.
+    [key] = past(1, created_at=created, started_at=None, status="rejected", decided_at=stamps["decided_at"])
+    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [each.title for each in told] == ["Pending", "Rejected", "Recorded as rejected"]
 
 
 @pytest.mark.django_db
@@ -447,9 +453,16 @@ def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
         ("paused", "10m 00s"),
     ]
     # Recorded afterwards: one transition, and the task's own stamps.
-    told = [(part.status, part.width) for part in segments([row(90, "completed")], task, start)]
-    assert told == [("pending", "400.00"), ("executing", "600.00")]
-    assert segments([], {**task, "started_at": None, "finished_at": start}, start) == []
+    for decided, expected in (
+        (None, [("pending", "400.00"), ("executing", "600.00")]),
+        (5, [("pending", "100.00"), ("approved", "300.00"), ("executing", "600.00")]),
+        (30, [("pending", "400.00"), ("executing", "600.00")]),  # reviewed while it ran
+    ):
+        stamped = {**task, "decided_at": None if decided is None else start + timedelta(minutes=decided)}
+        told = [(part.status, part.width) for part in segments([row(90, "completed")], stamped, start)]
+        assert told == expected
+    bare = {**task, "decided_at": None, "started_at": None, "finished_at": start}
+    assert segments([], bare, start) == []
 
 
 @pytest.mark.parametrize(

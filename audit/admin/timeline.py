@@ -82,10 +82,9 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
     afterwards = bool(log) and _recorded_afterwards(log[0])
     story: list[tuple[datetime, Row | str]] = [(row["at"], row) for row in log]
     if afterwards:
-        stamps = {Status.PENDING: "created_at", Status.EXECUTING: "started_at", task["status"]: "finished_at"}
-        stamped = [(task[name], str(status)) for status, name in stamps.items() if task[name] is not None]
+        end = (task["finished_at"], task["status"])
         # What took no time is told once, as it ended.
-        story = [*(each for each in stamped if each[0] < stamped[-1][0]), stamped[-1], *story]
+        story = [*(each for each in _stamps(task) if each[0] < end[0]), end, *story]
     told = []
     before: datetime | None = None
     for at, row in story:
@@ -116,6 +115,16 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
 
 def _recorded_afterwards(row: Row) -> bool:
     return row["kind"] == LogKind.TRANSITION and row["from_status"] is None and row["to_status"] in FINISHED
+
+
+def _stamps(task: Row) -> list[tuple[datetime, str]]:
+    """When a task recorded after the fact came into each status before its last, as it was told."""
+    created, decided, started = task["created_at"], task["decided_at"], task["started_at"]
+    # Who rejects decides too, and work that was reviewed after it ran was not approved before.
+    if task["status"] == Status.REJECTED or (decided and decided > (started or task["finished_at"])):
+        decided = None
+    told = [(created, Status.PENDING), (decided, Status.APPROVED), (started, Status.EXECUTING)]
+    return [(at, str(status)) for at, status in told if at is not None]
 
 
 def _stamp(status: str, when: Mapping[str, str]) -> Moment:
@@ -179,8 +188,7 @@ def segments(log: Sequence[Row], task: Row, now: datetime) -> list[Segment]:
     end = task["finished_at"] or now
     changes = [(row["at"], row["to_status"]) for row in log if row["kind"] == LogKind.TRANSITION]
     if len(changes) < 2 and task["status"] in FINISHED:
-        changes = [(task["created_at"], str(Status.PENDING)), (task["started_at"], str(Status.EXECUTING))]
-        changes = [change for change in changes if change[0] is not None]
+        changes = _stamps(task)
     elif changes:
         changes[0] = (task["created_at"], changes[0][1])
     stretches = [
