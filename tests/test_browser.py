@@ -443,6 +443,29 @@ def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind, 
         assert violations(page) == []
 
 
+@pytest.mark.parametrize("sidebar", ["true", "false"], ids=["beside the sidebar", "alone"])
+def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar) -> None:
+    _long()
+    past(2, status="failed", outcome={"error_type": "InsufficientResources"}, services_touched=["gateway", "payments"])
+    past(2, started_at=None, status="rejected", requested_by="policy:low-risk", actor="policy:low-risk")
+    task_in("paused")
+    _worked()
+    page.goto(page.base + TASKS)
+    page.evaluate(f"localStorage.setItem('django.admin.navSidebarIsOpen', '{sidebar}')")
+    for address in (TASKS, LOG, QUEUE):
+        page.goto(page.base + address)
+        cards = []
+        for width in range(320, 1920, 40):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+            assert page.evaluate(TOO_WIDE) == [], width
+            cards.append(page.evaluate("getComputedStyle(document.querySelector('.audit-rows')).display == 'block'"))
+        # From some width on it is a table, and cards no more.
+        assert cards == sorted(cards, reverse=True)
+        assert cards[0]
+        assert not cards[-1]
+
+
 def test_a_page_that_took_too_long_is_accessible_too(page, monkeypatch) -> None:
     past(1)
 
