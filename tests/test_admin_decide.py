@@ -160,6 +160,13 @@ def test_two_hundred_large_plans_make_a_bounded_page(decider: Client) -> None:
     assert "Only the beginning is shown" in text_of(page)
 
 
+def test_a_list_without_anything_to_decide_offers_nothing(decider: Client) -> None:
+    past(1)
+    assert "audit-decide" not in decider.get(TASKS).content.decode()
+    requested()
+    assert 'id="audit-decide"' in decider.get(TASKS).content.decode()
+
+
 # Many at once
 
 

@@ -68,7 +68,7 @@ class TaskAdmin(TailingAdmin):
             "facets_degraded": counted.degraded or errors.degraded,
             "views": _views(question, self._queue_url(request)),
             "rows": rows,
-            "decide": offer(self, request, ON_TASKS),
+            "decide": offer(self, request, ON_TASKS) if any(row.pick for row in rows) else None,
             "empty_table": empty_table,
             "newer": question.turned(before=page.before) if page.before else "",
             "older": question.turned(after=page.after) if page.after else "",
