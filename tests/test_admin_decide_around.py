@@ -8,7 +8,7 @@ from django.db import connection, connections
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext, override_script_prefix
 
-from audit.ids import short
+from audit.filters.values import short_id
 from audit.models import PauseQueueEntry, Task
 from tests.deciding import QUEUE, TASKS, URL, form_of, sent, token, told
 from tests.factories import claimed, requested, task_in
@@ -173,7 +173,7 @@ def test_what_is_slow_to_name_is_decided_all_the_same(decider: Client, monkeypat
     response = decider.post(URL, sent("approve", token(task)), follow=True)
     task.refresh_from_db()
     assert task.status == "approved"
-    assert f"“{short(task.pk)}”: approved." in text_of(response)
+    assert f"“{short_id(task.pk)}”: approved." in text_of(response)
 
 
 def test_an_address_for_decisions_that_is_looked_at_says_so(decider: Client) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 from django.test import Client, override_settings
 from django.urls import path, reverse
 from django.utils import timezone
@@ -49,7 +49,7 @@ def viewer() -> Client:
 
 
 def stored(**given: Any) -> LedgerVerification:
-    """A verification as a hand could have stored it; in a replica session, where its moment is not stamped."""
+    """A verification as a hand could have stored it."""
     now = timezone.now()
     values = {
         "started_at": now,
@@ -61,11 +61,7 @@ def stored(**given: Any) -> LedgerVerification:
         "report": {},
         "actor": "cli:ops",
     }
-    with transaction.atomic():
-        sql("SET LOCAL session_replication_role = replica")
-        verification = LedgerVerification.objects.create(**{**values, **given})
-        sql("SET LOCAL session_replication_role = origin")
-    return verification
+    return LedgerVerification.objects.create(**{**values, **given})
 
 
 def kept() -> LedgerVerification:

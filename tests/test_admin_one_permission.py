@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 from django.urls import path
 from django.utils import timezone
 
-from audit.ids import short
+from audit.filters.values import short_id
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from tests.factories import task_in
 from tests.pages import client_of, past, text_of
@@ -81,7 +81,7 @@ def test_findings_about_rows_of_the_log_lead_there_for_who_may_see_both() -> Non
     html = _allowed("ledgerverification", "task", "executionlog").get("/admin/audit/ledgerverification/")
     assert _led(html.content.decode()) == {"ledgerverification", "task", "executionlog"}
     page = text_of(_allowed_again("ledgerverification").get("/admin/audit/ledgerverification/"))
-    assert f"task {short(Task.objects.get().pk)}" in page
+    assert f"task {short_id(Task.objects.get().pk)}" in page
     assert "log row" in page
 
 

@@ -144,7 +144,7 @@ def test_documents_that_python_cannot_read_are_shown_as_text(viewer) -> None:
         cursor.execute(
             "UPDATE audit_task SET plan = ('[' || repeat('9', 5000) || ']')::jsonb,"
             " estimated_resources = (repeat('[', 3000) || repeat(']', 3000))::jsonb,"
-            " origin = NULL, suggestions = '[\"just a string\"]', actor = 'x', revision = revision + 1 WHERE id = %s",
+            " origin = NULL, suggestions = '\"just a string\"', actor = 'x', revision = revision + 1 WHERE id = %s",
             [task.pk],
         )
     response = viewer.get(_url(task))

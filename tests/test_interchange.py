@@ -112,6 +112,13 @@ def everything() -> None:
         "INSERT INTO audit_executionlog (task_id, kind, detail) VALUES (%s, 'note', %s)",
         [key, f"[{'8' * 5000}, 2.50]"],
     )
+    # What no verb writes, and raw SQL may: another variant of UUIDs, suggestions in another form, counts below zero.
+    sql(
+        "INSERT INTO audit_task (id, action, status, available_at, suggestions)"
+        " VALUES ('01900000-0000-7000-c000-000000000000', 'x', 'failed', now(), '{\"a\": 1}')"
+    )
+    sql("INSERT INTO audit_executionlog (task_id, kind, revision, attempt) VALUES (%s, 'note', -2, -1)", [key])
+    sql("UPDATE audit_pause_queue SET attempt = -1 WHERE task_id = %s", [worker.pk])
 
 
 @both

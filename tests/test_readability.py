@@ -22,6 +22,7 @@ _MOMENTS = [
     "0001-01-01 00:00+00",
     "9999-12-31 00:00+00",
 ]
+_LATE = ["infinity", "20000-01-01 00:00+00", "9999-12-31 00:00+00"]
 _TASK_MOMENTS = [
     "created_at", "recorded_at", "available_at", "decided_at", "started_at", "finished_at", "lease_expires_at",
     "cancel_requested_at",
@@ -134,7 +135,7 @@ def test_no_moment_of_the_ledger_is_beyond_python(column, moment, where):
     into, values = _LEDGER[column]
     insert = f"INSERT INTO public.{into} VALUES ({values})"
     with circumstance(where):
-        if column.startswith("finished_at") and where == "as owner":
+        if column.startswith("finished_at") and where == "as owner" and moment in _LATE:
             sql(insert, [moment])
             [[stamped]] = sql("SELECT finished_at FROM public.audit_ledger_verification")
             assert 2020 < stamped.year < 9999
@@ -199,8 +200,7 @@ def test_a_json_null_is_not_a_document(column, where):
 @pytest.mark.parametrize("kind", _UNREADABLE)
 def test_a_document_python_cannot_read_is_its_text_and_is_saved_back_unchanged(kind, column):
     task = requested()
-    document = f"[{_UNREADABLE[kind]}]" if column == "suggestions" else _UNREADABLE[kind]
-    sql(f"UPDATE audit_task SET {column} = %s::jsonb WHERE id = %s", [document, task.pk])
+    sql(f"UPDATE audit_task SET {column} = %s::jsonb WHERE id = %s", [_UNREADABLE[kind], task.pk])
     [[stored]] = sql(f"SELECT {column}::text FROM audit_task WHERE id = %s", [task.pk])
     task = Task.objects.get(pk=task.pk)
     value = getattr(task, column)

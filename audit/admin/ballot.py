@@ -19,7 +19,7 @@ from audit.admin.jsontree import LIMIT, Tree, tree
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.decisions import Decision, Seen
 from audit.exceptions import AuditError, IllegalTransition, OwnRequest, StaleTask, TaskFrozen
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason, Status
 

@@ -32,7 +32,7 @@ from audit.admin.panels import panel, sqlstate
 from audit.admin.wording import moment, shown
 from audit.decisions import MAX_REASON, Decision, Seen, decide
 from audit.exceptions import AuditError, InvalidValue
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.models import Task
 
 if TYPE_CHECKING:

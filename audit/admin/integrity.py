@@ -22,7 +22,7 @@ from audit.admin.paging import BadCursor, Cursor, Order, turn
 from audit.admin.panels import panel
 from audit.admin.reports import FINDINGS, Found, Stored, newest, read, report
 from audit.admin.wording import ago, grouped, moment, shown, span
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.ledger.errors import LedgerError
 from audit.ledger.note import Note, to_base64
 from audit.models import (

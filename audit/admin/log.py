@@ -20,7 +20,7 @@ from audit.admin.seals import Seal, seals_of_log
 from audit.admin.tail import TailingAdmin
 from audit.admin.wording import ago, moment, shown, span
 from audit.filters import TaskFilter
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.models import ExecutionLog, Task
 from audit.status import LogKind, Status
 

@@ -24,7 +24,7 @@ from audit.admin.paging import BadCursor, Cursor, Order, Page, turn
 from audit.admin.panels import panel
 from audit.admin.question import Link, strangers
 from audit.admin.wording import ago, moment, shown, span
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason, Status
 

@@ -32,7 +32,7 @@ from audit.admin.timeline import Moment, Segment, segments, spent, timeline
 from audit.admin.wording import shown, size
 from audit.failures import REJECTION, failure_class
 from audit.filters import TaskFilter
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.models import ExecutionLog, Task
 from audit.status import FINISHED, Status
 

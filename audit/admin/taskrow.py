@@ -26,7 +26,7 @@ from audit.admin.question import Link, Question
 from audit.admin.seals import Seal, badge
 from audit.admin.wording import ago, moment, shown, span
 from audit.failures import REJECTION, failure_class
-from audit.ids import short as short_id
+from audit.filters.values import short_id
 from audit.status import Status
 
 __all__ = ["LIST_COLUMNS", "TaskRow", "list_columns", "task_row"]

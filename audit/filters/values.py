@@ -27,6 +27,7 @@ __all__ = [
     "label",
     "parse_when",
     "search_word",
+    "short_id",
     "span_text",
     "when_text",
 ]
@@ -152,6 +153,12 @@ def _id(field: str, value: object) -> tuple[str, ...]:
 
 def _id_text(digits: str) -> str:
     return str(UUID(digits)) if len(digits) == 32 else digits
+
+
+def short_id(value: UUID) -> str:
+    """Write the beginning of an id that pages and lists show and searches find: its milliseconds and the twelve bits
+    below them, as in `019c2f3a-1b2c-7d4e`."""
+    return str(value)[:18]
 
 
 def _uuid(field: str, value: object) -> tuple[UUID, ...]:

@@ -73,12 +73,6 @@ def _document(field: str, value: Any) -> JSONText:
     return checked
 
 
-def _suggestions(field: str, value: Any) -> JSONText:
-    if not (value.startswith("[") if isinstance(value, JSONText) else isinstance(value, list | tuple)):
-        raise InvalidValue(field, value, "must be a list")
-    return _document(field, value)
-
-
 def _services(field: str, value: Any) -> list[str]:
     # As the database has them: what a caller would not be allowed to write may be there all the same.
     if isinstance(value, str) or not isinstance(value, list | tuple):
@@ -116,6 +110,8 @@ _Uuid = Annotated[UUID, PlainValidator(_named(_uuid))]
 _Document = Annotated[JSONText, PlainValidator(_named(_document))]
 _Priority = Annotated[int, PlainValidator(_named(validation.priority))]
 _Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_INTEGER)]
+# Raw SQL may have counted below zero where no CHECK forbids it; what is exported comes back.
+_Integer = Annotated[int, Field(strict=True, ge=-_LARGEST_INTEGER - 1, le=_LARGEST_INTEGER)]
 _Whole = Annotated[int, Field(strict=True)]
 _Hex = Annotated[str, PlainValidator(_named(_hexadecimal))]
 _Status = Annotated[str, _one_of(Status.values)]
@@ -140,7 +136,7 @@ class PauseQueueEntryRecord(_Record):
     claimed_by: _Text = ""
     claim_token: _Uuid | None = None
     lease_expires_at: _Moment | None = None
-    attempt: _Count = 0
+    attempt: _Integer = 0
     actor: _Text = ""
 
     def values(self) -> dict[str, Any]:
@@ -158,10 +154,10 @@ class LogRecord(_Record):
     id: _Whole | None = None
     from_status: _Status | None = None
     to_status: _Status | None = None
-    revision: _Count | None = None
+    revision: _Integer | None = None
     actor: _Text = ""
     db_role: _Text = ""
-    attempt: _Count | None = None
+    attempt: _Integer | None = None
     step_number: _Whole | None = None
     action: _Text = ""
     duration_ms: _Whole | None = None
@@ -187,7 +183,7 @@ class OriginRecord(_Record):
     salt: _Hex | None = None
     row_hash: _Hex | None = None
     finished_xid: _Whole | None = None
-    pause_revision: _Count | None = None
+    pause_revision: _Integer | None = None
     log: list[LogRecord] = []
     origin: Any = None
 
@@ -227,7 +223,7 @@ class TaskRecord(_Record):
     estimated_resources: _Document | None = None
     resources_used: _Document | None = None
     outcome: _Document | None = None
-    suggestions: Annotated[JSONText, PlainValidator(_named(_suggestions))] | None = None
+    suggestions: _Document | None = None
     requested_by: _Text = ""
     decided_by: _Text = ""
     parent: _Uuid | None = None
@@ -281,6 +277,9 @@ class TaskRecord(_Record):
             raise InvalidValue("finished_at", self.finished_at.isoformat(), f"is given, and the task is {self.status}")
         if self.pause_entry is not None and self.status != Status.PAUSED:
             raise InvalidValue("pause_entry", "an entry", f"is given, and the task is {self.status}")
+        # An export says where a task came from; raw SQL may have stored there what nobody should write by hand.
+        if self.suggestions is not None and self.origin is None and not self.suggestions.startswith("["):
+            raise InvalidValue("suggestions", self.suggestions, "must be a list")
         return self
 
     def values(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every page, command and import can read, on every table; what never changes of a pause entry, in every role."""
+"""Moments that Python can read in the ledger, too; what never changes of a pause entry, in every role."""
 
 from datetime import UTC, datetime
 
@@ -30,19 +30,6 @@ class Migration(migrations.Migration):
             "finished_at",
             "oldest_unsealed",
         ),
-        migrations.AddConstraint(
-            "executionlog",
-            models.CheckConstraint(
-                name="audit_executionlog_counts_positive", condition=Q(attempt__gte=0, revision__gte=0)
-            ),
-        ),
-        migrations.AddConstraint(
-            "pausequeueentry",
-            models.CheckConstraint(
-                name="audit_pause_queue_counts_positive", condition=Q(attempt__gte=0, revision__gte=1)
-            ),
-        ),
-        migrations.RunSQL(*read("invariants_v2")),
         migrations.RunSQL(*read("stamp_verification_v1")),
         migrations.RunSQL(*reversed(read("stamp_entry_v1"))),
         migrations.RunSQL(*read("guard_entry_v1")),

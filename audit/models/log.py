@@ -76,9 +76,6 @@ class ExecutionLog(Undeletable):
                 condition=Q(duration_ms__isnull=True) | Q(duration_ms__gte=0),
             ),
             models.CheckConstraint(
-                name="audit_executionlog_counts_positive", condition=Q(revision__gte=0, attempt__gte=0)
-            ),
-            models.CheckConstraint(
                 name="audit_executionlog_no_json_null",
                 condition=~Q(detail=models.Value(None, models.JSONField())),
             ),

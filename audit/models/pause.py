@@ -59,9 +59,6 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
             models.CheckConstraint(name="audit_pause_queue_reason_known", condition=Q(reason__in=PauseReason.values)),
             models.CheckConstraint(name="audit_pause_queue_priority_range", condition=Q(priority__range=(1, 5))),
             models.CheckConstraint(
-                name="audit_pause_queue_counts_positive", condition=Q(attempt__gte=0, revision__gte=1)
-            ),
-            models.CheckConstraint(
                 name="audit_pause_queue_due_follows",
                 condition=Q(due_at=Coalesce("resume_after", "paused_at")),
             ),

@@ -178,4 +178,4 @@ class Task(TaskVerbs, FencedSave, Undeletable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} {ids.short(self.id)} ({self.status})"
+        return f"{self.action} {str(self.id)[:8]} ({self.status})"

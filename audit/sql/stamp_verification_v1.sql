@@ -1,10 +1,11 @@
--- Stamps when a verification was stored, so that none dated ahead stays the newest. Ordinary, as stamp_log_v1.sql.
+-- Dates a verification no later than it is stored, so that none dated ahead stays the newest. Ordinary: a restore keeps
+-- what its source says.
 
 -- forwards
 CREATE FUNCTION audit_verification_stamp_v1() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    NEW.finished_at := clock_timestamp();
+    NEW.finished_at := least(NEW.finished_at, clock_timestamp());
     RETURN NEW;
 END
 $function$

@@ -12,7 +12,7 @@ from django.utils import timezone
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.filters.lookup import find_task
 from audit.filters.search import found
-from audit.ids import short
+from audit.filters.values import short_id
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, moment, terminal_width
@@ -78,7 +78,7 @@ class Command(AuditCommand):
             return (
                 _created(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
-                short(task.pk) if narrow else str(task.pk),
+                short_id(task.pk) if narrow else str(task.pk),
                 task.action,
                 task.summary,
                 ", ".join(task.services_touched),
