@@ -346,6 +346,16 @@ def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("change", ["finished_at = NULL", "finished_at = NULL, started_at = NULL", "status = 'paused'"])
+def test_a_task_that_its_owner_has_forged_is_a_page_all_the_same(viewer, change) -> None:
+    past(1, decided_at=timezone.now(), status="failed")
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("ALTER TABLE audit_task DISABLE TRIGGER USER, DROP CONSTRAINT audit_task_finished_sealed")
+    sql(f"UPDATE audit_task SET {change}")
+    assert viewer.get(_url(Task.objects.get())).status_code == 200
+
+
+@pytest.mark.django_db
 def test_a_rejected_task_says_so_once(viewer) -> None:
     task = requested()
     task.reject(reason="not now", actor="bob")

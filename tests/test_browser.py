@@ -455,7 +455,7 @@ def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar
     for address in (TASKS, LOG, QUEUE):
         page.goto(page.base + address)
         cards = []
-        for width in range(320, 1920, 40):
+        for width in range(320, 1920, 60):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, width
             assert page.evaluate(TOO_WIDE) == [], width

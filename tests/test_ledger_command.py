@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -223,7 +224,7 @@ def test_documents_are_broken_into_lines_and_nothing_else(document: str) -> None
 
 
 def test_a_pipe_that_closes(files: Path) -> None:
-    check = f"{sys.executable} -m audit.ledger check {files}/all --key {KEY}"
+    check = f"{shlex.quote(sys.executable)} -m audit.ledger check {files}/all --key {KEY}"
     command = f"{check} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (ended.stdout.strip(), ended.stderr) in [("0", ""), ("2", "")]

@@ -17,7 +17,6 @@ from audit.status import FINISHED, LogKind, PauseReason, Status
 
 __all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
 
-_ZERO = timedelta(0)
 _GAP = timedelta(seconds=1)
 Row = Mapping[str, Any]
 
@@ -82,7 +81,7 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
     afterwards = bool(log) and _recorded_afterwards(log[0])
     story: list[tuple[datetime, Row | str]] = [(row["at"], row) for row in log]
     if afterwards:
-        end = (task["finished_at"], task["status"])
+        end = (task["finished_at"] or log[0]["at"], task["status"])
         # What took no time is told once, as it ended.
         story = [*(each for each in _stamps(task) if each[0] < end[0]), end, *story]
     told = []
@@ -95,20 +94,17 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
             "at": clock(at) if same_day else moment(at, now),
             "iso": at.isoformat(),
             "gap": span(gap) if gap >= _GAP else "",
-            # The first moment is the beginning, and when it was recorded is no part of the story.
-            "since_start": ""
-            if before is None and since < _GAP
-            else span(since)
-            if since < _ZERO
-            else f"+{span(since)}",
+            # The first moment is the beginning.
+            "since_start": "" if before is None and since < _GAP else _signed(since),
         }
         if isinstance(row, str):
             told.append(_stamp(row, when))
-        elif afterwards and row is log[0]:
-            title = _("Recorded as %(status)s") % {"status": str(Status(row["to_status"]).label).lower()}
-            told.append(replace(_moment(row, when), title=title, since_start=""))
+        elif afterwards:
+            # When something was recorded or noted afterwards is no part of the story.
+            when["since_start"] = ""
+            told.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
         else:
-            told.append(_moment(row, when | ({"since_start": ""} if afterwards else {}), failure))
+            told.append(_moment(row, when, failure))
         before = at
     return told
 
@@ -117,11 +113,19 @@ def _recorded_afterwards(row: Row) -> bool:
     return row["kind"] == LogKind.TRANSITION and row["from_status"] is None and row["to_status"] in FINISHED
 
 
+def _recorded(row: Row) -> str:
+    return _("Recorded as %(status)s") % {"status": str(Status(row["to_status"]).label).lower()}
+
+
+def _signed(since: timedelta) -> str:
+    return f"+{span(since)}" if since >= timedelta(0) else span(since)
+
+
 def _stamps(task: Row) -> list[tuple[datetime, str]]:
     """When a task recorded after the fact came into each status before its last, as it was told."""
     created, decided, started = task["created_at"], task["decided_at"], task["started_at"]
     # Who rejects decides too, and work that was reviewed after it ran was not approved before.
-    if task["status"] == Status.REJECTED or (decided and decided > (started or task["finished_at"])):
+    if task["status"] == Status.REJECTED or (decided and decided > (started or task["finished_at"] or decided)):
         decided = None
     told = [(created, Status.PENDING), (decided, Status.APPROVED), (started, Status.EXECUTING)]
     return [(at, str(status)) for at, status in told if at is not None]
