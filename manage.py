@@ -22,6 +22,8 @@ def main() -> int:
             raise
         print(f"Error: {message}", file=sys.stderr)  # noqa: T201 - the terminal is meant
         return 2
+    except KeyboardInterrupt:  # before any command could take it
+        return 130
     return 0
 
 

@@ -104,6 +104,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
+# How any value of JSON begins.
+_IS_JSON = re.compile(r'["\[{\-0-9]|(?:true|false|null)\b|\Z')
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
 
 
@@ -111,7 +113,8 @@ def _parts(text: str, field: str, opening: str, closing: str) -> Iterator[tuple[
     position = _after_space(text, 0)
     if text[position : position + 1] != opening:
         kind = "an object" if opening == "{" else "a list"
-        raise InvalidValue(field, text[position : position + 200], f"must be {kind}")
+        problem = f"must be {kind}" if _IS_JSON.match(text, position) else f"is no JSON; it must be {kind}"
+        raise InvalidValue(field, text[position : position + 200], problem)
     position = _after_space(text, position + 1)
     seen = set()
     key = ""

@@ -16,13 +16,15 @@ the one before has ended.
 
 import json
 import re
+import shlex
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from audit import conf, validation
 from audit.exceptions import AuditError, InvalidValue
 
-__all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_document", "redact_text"]
+__all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_command", "redact_document", "redact_text"]
 
 MASK = "[masked]"
 """What stands in place of a secret, whatever its length."""
@@ -107,6 +109,30 @@ def redact_text(text: str) -> str:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
     """
     return _redact_text(text, _rules())
+
+
+def redact_command(argv: Sequence[str]) -> str:
+    """Write a command as one would type it, with its secrets masked.
+
+    Each argument is masked before it is quoted, for where a secret ends is not seen between a shell's quotes; an option
+    that names a secret (`--db-password`) takes the whole of what it is given.
+
+    Raises:
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+    """
+    rules = _rules()
+    told, secret = [], False
+    for each in argv:
+        name, given, value = each.partition("=")
+        named = name.startswith("--") and not name.startswith("--no-") and _is_secret(name[2:], rules)
+        if secret and not each.startswith("-"):
+            told.append(MASK)
+        elif named and value:
+            told.append(f"{name}={MASK}")
+        else:
+            told.append(shlex.quote(_redact_text(each, rules)))
+        secret = named and not given
+    return _redact_custom(" ".join(told), rules)
 
 
 def check() -> None:
@@ -271,6 +297,10 @@ def _redact_text(text: str, rules: _Rules) -> str:
             text = expression.sub(_mask_assigned, text)
         for expression, replacement in _PATTERNS:
             text = expression.sub(replacement, text)
+    return _redact_custom(text, rules)
+
+
+def _redact_custom(text: str, rules: _Rules) -> str:
     for expression in rules.patterns:
         text = expression.sub(lambda _: MASK, text)
     return text

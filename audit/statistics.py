@@ -86,7 +86,7 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         "started_at",
         "finished_at",
         # Only where it counts: an outcome may be large, and stored apart from its row.
-        Case(When(status__in=(Status.FAILED, Status.REJECTED), then=KeyTextTransform("error_type", "outcome"))),
+        Case(When(status=Status.FAILED, then=KeyTextTransform("error_type", "outcome"))),
     )[: most_rows + 1]
     try:
         inner, params = picked.query.get_compiler(queryset.db).as_sql()

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.db import connection, transaction
 
+from audit.ledger import keys
 from audit.ledger.exported import Exported
 from audit.ledger.note import Signer, generate
 from audit.ledger.seal import Batch, seal
@@ -17,7 +19,7 @@ from audit.ledger.verify.findings import Report
 from audit.models import Task
 from tests.factories import sql, task_in
 
-__all__ = ["KEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "verified"]
+__all__ = ["KEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "verified"]
 
 KEY: Signer = generate("example.org/audit")
 
@@ -68,3 +70,9 @@ def behind_the_guards() -> Iterator[None]:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # ALTER TABLE waits for no pending foreign key
         for table, trigger, state in triggers:
             cursor.execute(f"ALTER TABLE {table} ENABLE {'ALWAYS ' if state == 'A' else ''}TRIGGER {trigger}")
+
+
+def sealer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process have the key in its environment, as the sealer's has."""
+    monkeypatch.delenv(keys.FILE_VARIABLE, raising=False)
+    monkeypatch.setenv(keys.KEY_VARIABLE, KEY.secret())

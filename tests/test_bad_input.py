@@ -301,4 +301,8 @@ def test_the_error_shows_a_long_value_shortened_and_any_value_somehow():
     assert "10002 characters" in str(error)
     assert error.value == "x" * 10_000
     assert str(InvalidValue("plan", _Unshowable(), "is odd")) == "plan: is odd (got a _Unshowable that cannot be shown)"
+    moment = datetime(2026, 11, 24, 5, 48, tzinfo=UTC)
+    assert str(InvalidValue("at", moment, "is odd")) == "at: is odd (got 2026-11-24 05:48:00+00:00)"
+    key = uuid7()
+    assert str(InvalidValue("id", key, "is odd")) == f"id: is odd (got {key})"
     assert "int that cannot be shown" in str(InvalidValue("n", 10**5000, "is large"))

@@ -322,17 +322,46 @@ def test_best_effort_runs_it_all_the_same() -> None:
     [
         ([], "Name the command"),
         (["--"], "Name the command"),
-        (["--parent", "zzz", "--", "true"], "parent: is not a UUID"),
-        (["--database", "nope", "--", "true"], "no alias in DATABASES"),
+        (["--parent", "zzz", "--", "true"], "--parent: is no id; write a UUID or its first"),
+        (["--database", "nope", "--", "true"], "'nope' is no database of this project"),
         (["--action", "x" * 101, "--", "true"], "action: has 101 characters"),
         (["--service", "", "--best-effort", "--", "true"], "services.*must not be empty"),
-        (["--timeout", "0", "--", "true"], "must be a positive number of seconds, not '0'"),
+        (["--timeout", "0", "--", "true"], "must be a number of seconds above 0 and below 100000000, not '0'"),
     ],
 )
 def test_bad_input_is_named(words: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("audit_record", *words)
     assert not Task.objects.exists()
+
+
+def test_a_parent_may_be_named_by_its_beginning() -> None:
+    parent = Task.objects.request("outer", actor="a")
+    call_command("audit_record", "--parent", str(parent.pk)[:18], "--", "true")
+    call_command("audit_record", "--parent", parent.pk.hex, "--", "true")
+    assert list(Task.objects.filter(action="true").values_list("parent", flat=True)) == [parent.pk] * 2
+
+
+def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
+    """Between a shell's quotes nobody sees where a secret ends: the rest of it was stored, and frozen."""
+    for argv, told in (
+        (["sh", "-c", "psql --password='abc def' next"], f"sh -c 'psql --password='\"'\"'{MASK}'\"'\"' next'"),
+        (["x", "--password=a b", "y"], f"x --password={MASK} y"),
+        (["x", "--db-password", "a b'c", "y"], f"x --db-password {MASK} y"),
+        (["x", "--no-password", "db"], "x --no-password db"),
+        (["x", "--token", "--verbose"], "x --token --verbose"),
+        (["x", "--password="], "x --password="),
+        (["curl", "-H", "Authorization: Bearer abc'def", "u"], f"curl -H 'Authorization: {MASK}' u"),
+        (["env", "PGPASSWORD=s3cret", "psql"], f"env 'PGPASSWORD={MASK}' psql"),
+        (["x", "https://u:p'w@host/"], f"x 'https://u:{MASK}@host/'"),
+    ):
+        assert describe(argv) == told
+
+
+def test_patterns_of_a_project_see_the_whole_command(settings: Any) -> None:
+    settings.AUDIT = {"REDACT_PATTERNS": [r"(?<=-p )\S+"], "REDACT_KEYS": ["tax_id"]}
+    assert describe(["mysql", "-p", "s3cret"]) == f"mysql -p {MASK}"
+    assert describe(["x", "--tax-id", "12 34", "y"]) == f"x --tax-id {MASK} y"
 
 
 def test_bad_arguments_of_the_function() -> None:

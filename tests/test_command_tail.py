@@ -74,6 +74,17 @@ def test_text_that_a_terminal_would_obey_is_escaped(monkeypatch: pytest.MonkeyPa
     assert r"x\x1b[31m\u202e\r\nTotal: 0" in run()[0]
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("width", ["60", "100", "200"])
+def test_an_id_is_shown_as_far_as_commands_take_it(monkeypatch: pytest.MonkeyPatch, width: str) -> None:
+    [key] = past(1)
+    monkeypatch.setenv("COLUMNS", width)
+    [shown] = re.findall(r"\b[0-9a-f]{8}-\S*", run()[0])
+    assert str(key).startswith(shown)
+    assert "\u2026" not in shown
+    call_command("audit_show", shown, stdout=io.StringIO())
+
+
 @pytest.mark.parametrize(
     "argv",
     [("--lines", "-1"), ("--lines", "x"), ("--interval", "0"), ("--interval", "nan"), ("--interval", "x")],

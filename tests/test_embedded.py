@@ -200,6 +200,22 @@ def test_an_immediate_stop_loses_nothing_that_was_committed(server: Server, home
     assert query(server, "SELECT count(*) FROM kept") == [(1000,)]
 
 
+def test_a_server_that_waits_for_its_sessions_to_end_is_waited_for_aloud_and_not_for_ever(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("auditproj.embedded.server._SILENT_S", 0.1)
+    monkeypatch.setattr("auditproj.embedded.server._START_TIMEOUT_S", 1.0)
+    pid = server.postmaster_pid()
+    with psycopg.connect(dbname="audit", **server.connection_parameters()) as connection:
+        os.kill(pid, signal.SIGTERM)  # smart: no new sessions, and those that are there go on
+        with pytest.raises(EmbeddedError, match=rf"\(process {pid}\) is shutting down .* kill -INT {pid}$"):
+            server.ensure()
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert capfd.readouterr().err.count("shuts down, and waits for its sessions to end") == 1
+    assert until(lambda: running(home) is None)
+    server.ensure()
+
+
 def test_data_survives_and_is_initialised_once(home: Path) -> None:
     with User(home, "connection.execute('CREATE TABLE kept ()')") as user:
         user.server()

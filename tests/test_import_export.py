@@ -90,6 +90,22 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("hello", "line: is no JSON; it must be an object (got 'hello\\n')"),
+        ("[1]", "line: must be an object (got '[1]\\n')"),
+        ('{"Records": []}', "line: is of AWS CloudTrail, it seems; --format cloudtrail reads that"),
+        ('{"eventVersion": "1.08", "eventName": "x"}', "--format cloudtrail reads that"),
+    ],
+)
+def test_what_is_of_another_format_is_told(monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{text}\n".encode())))
+    result = run("audit_import", "-")
+    assert (result.code, told in result.err) == (1, True), result.err
+
+
+@pytest.mark.django_db
 def test_secrets_are_masked_on_request_alone(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text(line(outcome={"password": "hush"}))

@@ -230,6 +230,22 @@ def test_a_pipe_that_closes(files: Path) -> None:
     assert (ended.stdout.strip(), ended.stderr) in [("0", ""), ("2", "")]
 
 
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">/dev/full 2>/dev/full", ">&- 2>&-"])
+@pytest.mark.parametrize(("name", "code"), [("task", 2), ("forged", 1), ("missing", 2)])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_with_nowhere_to_tell_it_the_exit_code_does(
+    files: Path, redirect: str, name: str, code: int, form: str
+) -> None:
+    command = [sys.executable, "-m", "audit.ledger", "check", str(files / name), "--key", KEY, "--format", form]
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {redirect}', "sh", *command], capture_output=True, text=True)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_empty_path_is_not_this_directory(run) -> None:
+    assert "the path is empty; is a variable not set?" in run("check", "", "--key", KEY)[2]
+
+
 # Alone
 
 

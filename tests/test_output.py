@@ -196,3 +196,21 @@ class TestProgress:
                 clock[0] += 1
                 progress.advance()
         assert out.getvalue() == "Read 10 files, 1 a second\nRead 20 files, 1 a second\n"
+
+    def test_it_is_no_error_and_not_in_the_colour_of_one(self, clock):
+        out = Terminal()
+        stream = OutputWrapper(out)
+        stream.style_func = lambda text: f"<red>{text}</red>"
+        with Progress(stream, "Read") as progress:
+            clock[0] += 1
+            progress.advance()
+        assert out.getvalue().startswith("\rRead 1 ")
+        assert "red>" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "told"),
+    [(0, "task", "0 tasks"), (1, "task", "1 task"), (20_000, "task", "20\u00a0000 tasks"), (12_345, "", "12\u00a0345")],
+)
+def test_counts(number, what, told):
+    assert output.count(number, what) == told

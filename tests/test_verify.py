@@ -191,11 +191,18 @@ def test_a_migration_whose_record_is_gone_is_not_passed_over(victim: Base) -> No
 
 def test_exit_codes_tell_intact_from_tampered_from_unchecked(victim: Base, tmp_path: Path) -> None:
     assert command() == 0
+    # Nothing to compare with where something should be: whoever emptied it must not make it pass.
+    assert command("--checkpoints", str(tmp_path)) == 2
+    (tmp_path / "0001.checkpoint").write_text(victim.notes[0])
     assert command("--checkpoints", str(tmp_path)) == 0
+    assert command("--accept-epoch", "7") == 2
+    (tmp_path / "0001.checkpoint").unlink()
     (tmp_path / "0001.checkpoint").mkdir()
     assert command("--checkpoints", str(tmp_path)) == 2
     sql("ALTER TABLE audit_task DISABLE TRIGGER audit_task_10_guard")
     assert command() == 1
+    (tmp_path / "0001.checkpoint").rmdir()
+    assert command("--checkpoints", str(tmp_path), "--accept-epoch", "7") == 1
 
 
 def test_another_reader_of_the_log_finds_every_checkpoint_foreign(victim: Base) -> None:

@@ -17,8 +17,7 @@ from django.utils.translation import gettext as _
 from audit.admin.panels import panel
 from audit.admin.reports import code_label
 from audit.admin.wording import ago, grouped, moment
-from audit.models import Verdict
-from audit.querysets.seals import NEWEST
+from audit.querysets.seals import NEWEST, OF_TASK, Standing, standing
 
 __all__ = ["Seal", "badge", "seal_of_task", "seals_of_log", "seals_of_tasks"]
 
@@ -41,21 +40,6 @@ LEFT JOIN audit_ledger_leaf AS leaf ON leaf.log_id = wanted.id
 LEFT JOIN named ON named.log = wanted.id
 LEFT JOIN last ON true
 """  # noqa: S608 - our own text
-# Which epoch a leaf belongs to says in which run of sizes its checkpoint is looked for.
-_OF_TASK = f"""
-WITH {NEWEST}
-SELECT wanted.id, leaf.index, blamed.code, last.verdict, last.size, last.finished_at, sealed.created_at
-FROM unnest(%s::uuid[]) AS wanted (id)
-LEFT JOIN audit_ledger_leaf AS leaf ON leaf.task_id = wanted.id
-LEFT JOIN blamed ON blamed.task = wanted.id
-LEFT JOIN last ON true
-LEFT JOIN LATERAL (
-    SELECT created_at FROM audit_ledger_checkpoint
-    WHERE size > leaf.index
-        AND epoch = coalesce((SELECT max(number) FROM audit_ledger_epoch WHERE size <= leaf.index), 1)
-    ORDER BY size LIMIT 1
-) AS sealed ON true
-"""  # noqa: S608 - our own text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +47,7 @@ class Seal:
     """How a row stands in the ledger, as far as it is known."""
 
     state: str
-    """`live`, `unsealed`, `sealed` (nothing verified it yet), `unclear` (the newest verification found tampering, not
-    with this row), `verified`, `failed`, or `unknown` (it could not be read in time)."""
+    """A `Standing`, `live`, or `unknown` (it could not be read in time)."""
     text: str
     """In a sentence."""
     words: str
@@ -114,7 +97,7 @@ def seals_of_log(using: str, ids: Sequence[int], now: datetime) -> dict[int, Sea
 
 def seal_of_task(using: str, key: UUID, now: datetime) -> Seal:
     """Read the seal of one finished task, with the checkpoint that was the first to cover it; as `seals_of_tasks`."""
-    return _seals(using, _OF_TASK, [key], now)[key]
+    return _seals(using, OF_TASK, [key], now)[key]
 
 
 def _seals(using: str, query: str, keys: list[Any], now: datetime) -> dict[Any, Seal]:
@@ -149,19 +132,20 @@ def _seal(
 def _judged(
     now: datetime, leaf: int | None, code: str | None, verdict: str | None, size: int | None, at: datetime | None
 ) -> Seal:
-    if code is not None:
-        failed = _("Verification failed: %(found)s") % {"found": code_label(code)}
-        return Seal(state="failed", text=failed, leaf=leaf, words=_("failed"))
-    if leaf is None:
-        return Seal(state="unsealed", text=_("Not sealed yet"), words=_("not sealed yet"))
-    if verdict is not None and at is not None and size is not None:
-        when = {"when": ago(at, now)}
-        if verdict == Verdict.INTACT and leaf < size:
-            return Seal(state="verified", text=_("Sealed and verified %(when)s") % when, leaf=leaf, words=_("verified"))
-        if verdict == Verdict.TAMPERING:
-            unclear = _("Sealed; the verification %(when)s found tampering, see Integrity") % when
-            return Seal(state="unclear", text=unclear, leaf=leaf, words=_("sealed, see Integrity"))
-    return Seal(state="sealed", text=_("Sealed, not verified yet"), leaf=leaf, words=_("sealed"))
+    state = standing(leaf, code, verdict, size)
+    when = {"when": ago(at, now) if at else ""}
+    if state == Standing.FAILED:
+        text, words = _("Verification failed: %(found)s") % {"found": code_label(code or "")}, _("failed")
+    elif state == Standing.UNSEALED:
+        text, words = _("Not sealed yet"), _("not sealed yet")
+    elif state == Standing.VERIFIED:
+        text, words = _("Sealed and verified %(when)s") % when, _("verified")
+    elif state == Standing.UNCLEAR:
+        text = _("Sealed; the verification %(when)s found tampering, see Integrity") % when
+        words = _("sealed, see Integrity")
+    else:
+        text, words = _("Sealed, not verified yet"), _("sealed")
+    return Seal(state=state.value, text=text, leaf=leaf, words=words)
 
 
 def _rows(using: str, query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:

@@ -16,12 +16,13 @@ __all__ = ["find_entry", "find_task", "is_entry_number"]
 _NAMED = 5
 
 
-def find_task(text: str, queryset: TaskQuerySet) -> Task:
+def find_task(text: str, queryset: TaskQuerySet, field: str = "id") -> Task:
     """Return the one task whose id is `text` or begins with it (hexadecimal digits, dashes as you like).
 
     Args:
         text: what somebody typed.
         queryset: where to look; its database, its deferred columns.
+        field: what to call the text in errors.
 
     Raises:
         InvalidFilter: no id at all, the beginning of none, or of several; a few of those are named.
@@ -29,15 +30,15 @@ def find_task(text: str, queryset: TaskQuerySet) -> Task:
     try:
         wanted = TaskFilter(ids=(text,))
     except InvalidFilter as error:
-        raise InvalidFilter("id", text, error.problem) from None
+        raise InvalidFilter(field, text, error.problem) from None
     found = list(wanted.apply(queryset).order_by("id")[: _NAMED + 1])
     if len(found) == 1:
         return found[0]
     if not found:
-        raise InvalidFilter("id", text, f"begins no task of database {queryset.db!r}; audit_list shows their ids")
+        raise InvalidFilter(field, text, f"begins no task of database {queryset.db!r}; audit_list shows their ids")
     named = ", ".join(str(each.pk) for each in found[:_NAMED])
     more = ", …" if len(found) > _NAMED else ""
-    raise InvalidFilter("id", text, f"begins several tasks, write more of it: {named}{more}")
+    raise InvalidFilter(field, text, f"begins several tasks, write more of it: {named}{more}")
 
 
 def find_entry(text: str, using: str) -> PauseQueueEntry:

@@ -58,22 +58,40 @@ def _row(cells: list[str]) -> str:
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a file that takes its name when it is complete; on any exception it is gone, and what was there stays.
 
-    What is no regular file (a pipe, /dev/stdout) is written as it comes.
+    A file that is replaced keeps its permissions, and its owner and group where this process may give them. What is no
+    regular file (a pipe, /dev/stdout) is written as it comes.
 
     Raises:
         OSError: it cannot be written.
     """
     path = path.resolve()
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+    before = path.stat() if path.exists() else None
+    if before and not stat.S_ISREG(before.st_mode):
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
+        # Never readable by more than the file that it replaces, not even while it is written.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if before else 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             yield file
+            if before:
+                _give(descriptor, before)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give(descriptor: int, before: os.stat_result) -> None:
+    """Give a file the owner, group and permissions of another; without its group, nobody gets what the group had."""
+    mode = stat.S_IMODE(before.st_mode)
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        try:
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        except PermissionError:
+            mode &= 0o707 if now.st_gid != before.st_gid else 0o777
+    os.fchmod(descriptor, mode)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ __all__ = ["JSON_LINES", "Source", "find_sources", "read_json_lines"]
 JSON_LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 """The names that are looked for in a directory."""
 
+_OF_CLOUDTRAIL = ("Records", "eventVersion")
 # What one JSONB value can hold, and so the largest origin.
 _LONGEST_LINE = 256 * 1024 * 1024
 
@@ -37,15 +39,23 @@ class Source:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Open it, decompressed if its name ends in `.gz`."""
-        if self.path is None:
-            yield sys.stdin.buffer
-        elif self.path.suffix == ".gz":
-            with gzip.open(self.path) as file:
-                yield file  # type: ignore[misc]  # a GzipFile is read like any binary file
-        else:
+        """Open it, decompressed if its name ends in `.gz` or it begins as gzip does."""
+        with self._bytes() as file:
+            if (self.path and self.path.suffix == ".gz") or file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.open(file) as inside:
+                    yield inside  # type: ignore[misc]  # a GzipFile is read like any binary file
+            else:
+                yield file
+
+    @contextmanager
+    def _bytes(self) -> Iterator[BufferedReader]:
+        if self.path:
             with self.path.open("rb") as file:
                 yield file
+        elif sys.stdin:
+            yield sys.stdin.buffer if isinstance(sys.stdin.buffer, BufferedReader) else BufferedReader(sys.stdin.buffer)  # type: ignore[arg-type]
+        else:
+            raise AuditError("Standard input is closed; there is nothing to read.")
 
 
 UNREADABLE = (OSError, EOFError, zlib.error)
@@ -108,4 +118,8 @@ def _read(place: str, line: bytes) -> Read:
     except InvalidValue as error:
         return Read.bad(place, error)
     except ValidationError as error:
-        return Read.bad(place, *problems(error))
+        found = problems(error)
+        if any(each.field in _OF_CLOUDTRAIL for each in found):
+            problem = "is of AWS CloudTrail, it seems; --format cloudtrail reads that"
+            return Read.bad(place, InvalidValue("line", line[:80], problem))
+        return Read.bad(place, *found)

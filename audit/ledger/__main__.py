@@ -6,6 +6,9 @@ It needs Python and `cryptography`, and runs from the wheel as it is: `PYTHONPAT
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -38,12 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        for line in options.run(options):
-            print(line)  # noqa: T201
-        sys.stdout.flush()
+        _put(*options.run(options))
     except Unproven as error:
         if options.format == "json":
-            print(report.failure_as_json(error))  # noqa: T201
+            with contextlib.suppress(OSError):
+                _put(report.failure_as_json(error))
         return _fail(f"NOT PROVEN. {error}", UNPROVEN)
     except LedgerError as error:
         return _fail(str(error), UNABLE)
@@ -132,13 +134,32 @@ def _read(path: Path) -> str:
         raise LedgerError(f"{path} is no proof: byte {error.start} is not UTF-8.") from None
 
 
+def _put(*lines: str) -> None:
+    """Print the output proper.
+
+    Raises:
+        OSError: it cannot be written, or standard output is closed.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    for line in lines:
+        print(line)  # noqa: T201
+    sys.stdout.flush()
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    return Path(text)
+
+
 def _note(line: str) -> None:
-    """Print for the person, beside the output proper."""
-    print(safe(line), file=sys.stderr)  # noqa: T201
+    """Print for the person, beside the output proper; the exit code tells as well where that cannot be written."""
+    with contextlib.suppress(OSError):
+        print(safe(line), file=sys.stderr)  # noqa: T201
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stdout.flush()
     _note(message)
     return code
 
@@ -198,8 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[trust], help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.set_defaults(run=run)
         if name == "consistency":
-            command.add_argument("old", type=Path, metavar="OLD_CHECKPOINT", help="the older signed checkpoint")
-        command.add_argument("file", type=Path, metavar="FILE", help="what to check; - reads standard input")
+            command.add_argument("old", type=_path, metavar="OLD_CHECKPOINT", help="the older signed checkpoint")
+        command.add_argument("file", type=_path, metavar="FILE", help="what to check; - reads standard input")
     _add_witness(commands)
     return parser
 
@@ -209,9 +230,9 @@ def _add_witness(commands: Any) -> None:
     text = "cosign a checkpoint that grew from the one remembered, and print the signature line"
     command = commands.add_parser("witness", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_witness, format="text")
-    command.add_argument("file", type=Path, metavar="FILE", help="a consistency file; - reads standard input")
-    command.add_argument("--state", type=Path, required=True, metavar="FILE", help="where the witness remembers")
-    command.add_argument("--signing-key", type=Path, required=True, metavar="FILE", help="the witness's own key")
+    command.add_argument("file", type=_path, metavar="FILE", help="a consistency file; - reads standard input")
+    command.add_argument("--state", type=_path, required=True, metavar="FILE", help="where the witness remembers")
+    command.add_argument("--signing-key", type=_path, required=True, metavar="FILE", help="the witness's own key")
     command.add_argument(
         "--key",
         action="append",
@@ -226,14 +247,14 @@ def _add_witness(commands: Any) -> None:
     text = "list what a witness remembers: size, root and name of each log"
     command = commands.add_parser("remembered", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_remembered, format="text")
-    command.add_argument("--state", type=Path, required=True, metavar="FILE", help="where the witness remembers")
+    command.add_argument("--state", type=_path, required=True, metavar="FILE", help="where the witness remembers")
 
     text = "make a signing key; prints it, or with --out its verifier key"
     command = commands.add_parser("keygen", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_keygen, format="text")
     command.add_argument("name", metavar="NAME", help="the log's or the witness's name, such as example.com/audit")
     command.add_argument("--witness", action="store_true", help="a witness's key instead of a log's")
-    command.add_argument("--out", type=Path, metavar="FILE", help="a new file to write it to, for your eyes only")
+    command.add_argument("--out", type=_path, metavar="FILE", help="a new file to write it to, for your eyes only")
 
 
 if __name__ == "__main__":

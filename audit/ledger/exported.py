@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,14 +55,22 @@ class Exports:
     def __init__(self, directory: Path, *, git: bool = False, make: bool = True) -> None:
         self.directory = directory
         self._git = git
+        self._made: list[Path] = []
         if not make:
             if not directory.is_dir():
                 raise CannotExport(directory, "there is no such directory; audit_seal --checkpoints DIR makes it")
             return
+        self._made = [each for each in (directory, *directory.parents) if not each.exists()]
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotExport(directory, f"no directory for checkpoints: {error.strerror}") from None
+
+    def unmake(self) -> None:
+        """Remove the directory if it was made here and nothing was kept in it."""
+        with contextlib.suppress(OSError):
+            for each in self._made:
+                each.rmdir()
 
     def path(self, epoch: int, size: int) -> Path:
         """Name the file of a checkpoint."""

@@ -98,6 +98,8 @@ def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) ->
         except LedgerError as error:
             raise CannotProve(f"The older checkpoint cannot be used: {error}") from error
         if size > new.size:
+            if isinstance(older, int):
+                raise CannotProve(f"The log has {new.size} leaves, fewer than {size}.")
             raise CannotProve(f"That checkpoint has {size} leaves, and the log has {new.size}: it was set back.")
         try:
             hashes = consistency_proof(size, new.size, nodes(using))

@@ -5,16 +5,16 @@ Tiles hold hashes alone, of salted rows: what a task said cannot be guessed from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from audit.exceptions import AuditError
 from audit.ledger import files
-from audit.ledger.checkpoint import Checkpoint
-from audit.ledger.errors import Malformed
+from audit.ledger.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.errors import LedgerError, Malformed
 from audit.ledger.merkle import HASH_SIZE
-from audit.ledger.note import Note
+from audit.ledger.note import Note, Verifier
 from audit.ledger.rows import snapshot
 from audit.ledger.stored import edge, read_tiles
 from audit.ledger.tiles import HEIGHT, WIDTH, path, width_at
@@ -34,7 +34,7 @@ class CannotPublish(AuditError):
         super().__init__(problem)
 
 
-def publish(using: str, directory: Path) -> tuple[int, int]:
+def publish(using: str, directory: Path, verifiers: Iterable[Verifier] = ()) -> tuple[int, int]:
     """Write the newest checkpoint and the tiles that its tree has more than the one that is published.
 
     The checkpoint is exchanged last, so that whoever reads it finds its tiles. What is published only grows.
@@ -43,14 +43,16 @@ def publish(using: str, directory: Path) -> tuple[int, int]:
         using: alias of the database; a replica will do.
         directory: served as it is, of one log alone; made if it is not there. Without a checkpoint in it every tile is
             written.
+        verifiers: keys of the log, if known: what none of them has signed is not published.
 
     Returns:
         Leaves of the tree, and how many tiles were written.
 
     Raises:
-        CannotPublish: nothing is sealed yet; the directory holds another log, or a tree that the database's does not
-            go on from; a tile is missing in the database; or a file cannot be read or written.
+        CannotPublish: nothing is sealed yet, or not signed by the log; the directory holds another log, or a tree that
+            the database's does not go on from; a tile is missing in the database; or a file cannot be read or written.
     """
+    verifiers = tuple(verifiers)
     with snapshot(using):
         signed = (
             LedgerCheckpoint.objects.using(using).order_by("-epoch", "-size").values_list("note", flat=True).first()
@@ -59,6 +61,8 @@ def publish(using: str, directory: Path) -> tuple[int, int]:
             raise CannotPublish("Nothing is sealed yet. Run manage.py audit_seal.")
         try:
             newest = Checkpoint.parse(Note.parse(signed).text)
+            if verifiers:
+                open_checkpoint(signed, verifiers)
             _insist(using, newest, "The newest checkpoint of the database is not of its tree.")
             published = _published(directory)
             if published:
@@ -67,7 +71,7 @@ def publish(using: str, directory: Path) -> tuple[int, int]:
             if _published(directory) != published:
                 raise CannotPublish(f"{directory}: another audit_tiles wrote here meanwhile. Run it again.")
             files.replace(directory / _CHECKPOINT, signed, mode=0o644)
-        except Malformed as error:
+        except LedgerError as error:
             raise CannotPublish(f"{error} See manage.py audit_verify.") from error
         except OSError as error:
             raise CannotPublish(f"{error.filename or directory}: {error.strerror}") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,10 +20,11 @@ from django.db import (
 
 from audit.exceptions import AuditError
 from audit.ledger.errors import LedgerError, Unproven
-from audit.management import output
+from audit.management import output, streams
+from audit.management.terminating import Terminated, terminable
 from audit.status import Status
 
-__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user"]
+__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
 
 FINE = 0
 """It was done."""
@@ -37,7 +39,8 @@ class AuditCommand(BaseCommand):
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
     with a message, or an `AuditError` or `LedgerError`, which ends with 2 (an `Unproven` with 1). When what reads the
-    output leaves early (`| head`), it ends with `outcome`.
+    output leaves early (`| head`), it ends with `outcome`; when the output cannot be written, with 2, unless `outcome`
+    is known to be 1.
     """
 
     requires_system_checks = ()
@@ -66,12 +69,24 @@ class AuditCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and turn what can go wrong into one message and an exit code."""
+        self._open_streams()
+        with terminable():
+            code = self._ended(options)
+        if code:
+            raise SystemExit(code)
+
+    def _ended(self, options: dict[str, Any]) -> int:
         try:
-            code = self.outcome = self.run(**options)
-            self.stdout.flush()
+            self.outcome = self.run(**options)
+            self.flush()
         except BrokenPipeError:
-            self._reader_left()
-            code = self.outcome
+            streams.discard(self.stdout)  # it has seen enough (`| head`)
+        except streams.OutputLost as error:
+            streams.discard(self.stdout)
+            told = f"Standard output could not be written: {error.problem}."
+            raise CommandError(told, returncode=FAILED if self.outcome == FAILED else UNABLE) from error
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             self.stderr.write("Stopped.")
             raise SystemExit(130) from None
@@ -81,8 +96,7 @@ class AuditCommand(BaseCommand):
             raise CommandError(output.safe(error), returncode=UNABLE) from error
         except Error as error:
             raise CommandError(_told(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE) from error
-        if code:
-            raise SystemExit(code)
+        return self.outcome
 
     def add_format(self, parser: CommandParser, *formats: str) -> None:
         """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
@@ -101,15 +115,37 @@ class AuditCommand(BaseCommand):
 
     def line(self, text: str = "") -> None:
         """Print a line; what the output's encoding cannot write is escaped."""
-        self.stdout.write(_encodable(text, getattr(self.stdout, "encoding", None)))
+        self._put(f"{streams.encodable(text, self.stdout)}\n")
 
     def note(self, text: str) -> None:
         """Print a line for the person, beside the output proper."""
-        self.stderr.write(_encodable(text, getattr(self.stderr, "encoding", None)), lambda told: told)
+        self.stderr.write(text, lambda told: told)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON document on one line."""
-        self.line(output.json_line(value))
+        self._put(f"{streams.json_for(output.json_line(value), self.stdout)}\n")
+
+    def data(self, pieces: Iterable[str]) -> None:
+        """Print a file that other programs read, in UTF-8 whatever the locale; its lines end as they are."""
+        streams.in_utf8(self.stdout)
+        for each in pieces:
+            self._put(each)
+
+    def flush(self) -> None:
+        """Print now what is kept in memory."""
+        with streams.printing():
+            self.stdout.flush()
+
+    def _put(self, text: str) -> None:
+        with streams.printing():
+            self.stdout.write(text, ending="")
+
+    def _open_streams(self) -> None:
+        streams.open_missing()
+        self.stdout = streams.standard(self.stdout, 1)
+        style = self.stderr.style_func
+        self.stderr = streams.Notes(streams.standard(self.stderr, 2)._out)  # type: ignore[arg-type]
+        self.stderr.style_func = style
 
     def table(self, columns: Iterable[output.Column], rows: Iterable[Any]) -> bool:
         """Print a table that fits the terminal; returns whether there were any rows."""
@@ -140,16 +176,16 @@ class AuditCommand(BaseCommand):
         """Make a heading stand out, on a terminal that may be coloured."""
         return str(self.style.MIGRATE_HEADING(text)) if self.colourful else text
 
-    def _reader_left(self) -> None:
-        """End quietly when what reads the output has seen enough (`| head`)."""
-        try:
-            fileno = self.stdout.fileno()
-        except (AttributeError, OSError, ValueError):
-            return
-        # The interpreter flushes stdout once more at its end; that must not raise.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, fileno)
-        os.close(nowhere)
+
+def path(text: str) -> Path:
+    """Take a path of the command line; an empty one, as of a variable that is not set, would be this directory.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise ArgumentTypeError("the path is empty; is a variable not set? (. names this directory)")
+    return Path(text)
 
 
 def os_user() -> str:
@@ -159,17 +195,6 @@ def os_user() -> str:
     except KeyError:
         return f"cli:uid-{os.getuid()}"
 
-
-def _encodable(text: str, encoding: str | None) -> str:
-    encoding = encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_PLAINER).encode(encoding, "backslashreplace").decode(encoding)
-    return text
-
-
-_PLAINER = str.maketrans({"─": "-", "█": "#", "▏": "#", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "})
 
 # SQLSTATE classes and codes, and what they mean to whoever runs a command.
 _MIGRATE = "its tables are missing or older than this code. Run: manage.py migrate --database {alias}"

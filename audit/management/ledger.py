@@ -12,7 +12,7 @@ from audit import conf
 from audit.ledger.errors import InvalidKey
 from audit.ledger.exported import Exports
 from audit.ledger.note import KeyKind, Verifier
-from audit.management.base import UNABLE
+from audit.management.base import UNABLE, path
 
 __all__ = ["add_checkpoints", "add_keys", "exports", "read_file", "verifiers"]
 
@@ -32,6 +32,7 @@ def add_checkpoints(parser: CommandParser, use: str) -> None:
     """Add `--checkpoints`."""
     parser.add_argument(
         "--checkpoints",
+        type=path,
         metavar="DIR",
         help=f"the directory of exported checkpoints, {use} (default AUDIT['LEDGER_CHECKPOINTS'])",
     )
@@ -74,14 +75,14 @@ def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) ->
     return Exports(Path(directory), git=git, make=make) if directory else None
 
 
-def read_file(path: str) -> str:
+def read_file(file: Path) -> str:
     """Read a text file that the command line names.
 
     Raises:
         CommandError: it cannot be read.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"{path} cannot be read: {told}", returncode=UNABLE) from None
+        raise CommandError(f"{file} cannot be read: {told}", returncode=UNABLE) from None

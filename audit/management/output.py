@@ -24,7 +24,9 @@ __all__ = [
     "Progress",
     "Table",
     "age",
+    "count",
     "duration",
+    "is_narrow",
     "json_line",
     "moment",
     "safe",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _MEASURED_ROWS = 500
+_WIDE = 150
 _GAP = "  "
 
 
@@ -131,6 +134,12 @@ class Column:
 def terminal_width() -> int | None:
     """Tell how many columns there are (`COLUMNS`, else the terminal's); none when output goes elsewhere."""
     return shutil.get_terminal_size(fallback=(0, 0)).columns or None
+
+
+def is_narrow() -> bool:
+    """Whether a listing writes short ids and moments: on a terminal of less than 150 columns."""
+    width = terminal_width()
+    return width is not None and width < _WIDE
 
 
 class Table:
@@ -253,7 +262,7 @@ class Progress:
 
     def __exit__(self, *exc: object) -> None:
         if self._tty and self._shown:
-            self._stream.write("\r" + " " * self._shown + "\r", ending="")
+            self._write("\r" + " " * self._shown + "\r", ending="")
             self._stream.flush()
 
     def advance(self, by: int = 1, note: str = "") -> None:
@@ -268,18 +277,24 @@ class Progress:
         if now - self._told < self._every:
             return
         self._told = now
-        of = f" of {_count(self._total)}" if self._total else ""
+        of = f" of {count(self._total)}" if self._total else ""
         share = f" ({min(self.done / self._total, 1):.0%})" if self._total else ""
-        rate = f", {_count(int(self.done / max(now - self._began, 0.001)))} a second"
-        line = f"{self._what} {_count(self.done)}{of} {self._unit}{share}{rate}{f'  {safe(note)}' if note else ''}"
+        rate = f", {count(int(self.done / max(now - self._began, 0.001)))} a second"
+        line = f"{self._what} {count(self.done)}{of} {self._unit}{share}{rate}{f'  {safe(note)}' if note else ''}"
         if not self._tty:
-            self._stream.write(line)
+            self._write(line)
         else:
             line = shorten(line, (terminal_width() or 80) - 1)
-            self._stream.write("\r" + line + " " * (self._shown - width_of(line)), ending="")
+            self._write("\r" + line + " " * (self._shown - width_of(line)), ending="")
             self._shown = width_of(line)
         self._stream.flush()
 
+    def _write(self, text: str, ending: str | None = None) -> None:
+        self._stream.write(text, lambda told: told, ending)  # in no colour: stderr of a command is red
 
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+def count(number: int, what: str = "") -> str:
+    """Write a number with its thousands apart, and what is counted behind it: `1 task`, `20 000 tasks`."""
+    plural = "s" if number != 1 and not what.endswith("s") else ""
+    told = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+    return f"{told} {what}{plural}" if what else told

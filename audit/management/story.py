@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
-from audit.management.output import Column, age, duration, moment, safe, table
+from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.querysets.seals import OF_TASK, Standing, standing
 from audit.status import LIVE, PauseReason, Status
 
-__all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
+__all__ = ["Seal", "durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
 
 _MOST_LINES = 60
+_MOST_TOLD = 20
 
 
 def zone() -> str:
@@ -61,10 +66,61 @@ def durations(task: Task) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """How a task stands in the ledger."""
+
+    state: Standing
+    leaf: int | None
+    """Number of its leaf."""
+    covered_at: datetime | None
+    """When the first checkpoint that covers it was signed."""
+    finding: str | None
+    """Code of what the newest verification found about the task or its log."""
+    verified_at: datetime | None
+    """When that verification ended."""
+
+    @classmethod
+    def of(cls, task: Task, using: str) -> Seal:
+        """Read it."""
+        with connections[using].cursor() as cursor:
+            cursor.execute(OF_TASK, [[task.pk]])
+            _, leaf, code, verdict, size, at, covered = cursor.fetchone()
+        state = standing(leaf, code, verdict, size)
+        return cls(state=state, leaf=leaf, covered_at=covered, finding=code, verified_at=at)
+
+    def values(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "state": self.state.value,
+            "leaf": self.leaf,
+            "covered_at": self.covered_at,
+            "finding": self.finding,
+            "verified_at": self.verified_at,
+        }
+
+    def told(self, now: datetime) -> str:
+        """Tell it in a sentence."""
+        where = "not sealed" if self.leaf is None else f"leaf {self.leaf}"
+        if self.covered_at:
+            where += f", covered by the checkpoint of {moment(self.covered_at, precise=True)}"
+        if self.state == Standing.FAILED:
+            return f"TAMPERING: {safe(self.finding)}, as a verification found {self._when(now)}; {where}"
+        if self.state == Standing.VERIFIED:
+            return f"{where}; verified {self._when(now)}"
+        if self.state == Standing.UNCLEAR:
+            return f"{where}; the verification of {self._when(now)} found tampering, not here; see audit_verify"
+        return f"{where} yet" if self.leaf is None else f"{where}; not verified yet"
+
+    def _when(self, now: datetime) -> str:
+        return f"{age(self.verified_at, now)} ago"
+
+
 def story(
     task: Task,
     log: Sequence[ExecutionLog],
     entry: PauseQueueEntry | None,
+    seal: Seal,
     *,
     more_log: bool,
     heading: Any,
@@ -77,6 +133,7 @@ def story(
         task: whose story it is.
         log: its rows in order, perhaps not all.
         entry: its place in the pause queue, if it has one.
+        seal: how it stands in the ledger.
         more_log: whether the log goes on.
         heading: makes a heading stand out.
         paint: colours a text after a status.
@@ -86,7 +143,7 @@ def story(
     yield f"{heading(safe(task.action))}  {safe(task.summary)}".rstrip()
     yield f"{task.pk}  {paint(task.status, task.status)}"
     yield ""
-    yield from _facts(_task_facts(task, now))
+    yield from _facts([*_task_facts(task, now), *_seal_facts(task, seal, now)])
     if entry is not None:
         yield from ("", heading("Pause queue"), *_facts(_entry_facts(entry, now)))
     for title, value in (
@@ -162,6 +219,11 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Row hash", f"{bytes(task.row_hash).hex()} (version {task.row_version})"
 
 
+def _seal_facts(task: Task, seal: Seal, now: datetime) -> Iterator[tuple[str, str]]:
+    if task.status not in LIVE or seal.state == Standing.FAILED:
+        yield "Seal", seal.told(now)
+
+
 def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Entry", str(entry.pk)
     yield "State", entry_state(entry, now)
@@ -202,7 +264,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         Column(title="Took", right=True, rank=3),
         Column(title="Actor", least=8),
         Column(title="Role", least=6, rank=1),
-        Column(title="Told", least=16, rank=2),
+        Column(title="Told"),
     )
     previous = None
     rows = []
@@ -214,10 +276,27 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         told = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
         rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, told))
         previous = row.at
-    for line in table(columns, rows, width=width and max(width - 2, 20)):
-        yield f"  {line}"
     if not rows:
         yield "  none"
+        return
+    whole = list(table(columns, rows))
+    width = width and max(width - 2, 20)
+    if width is None or max(map(width_of, whole)) <= width:
+        yield from (f"  {line}" for line in whole)
+        return
+    narrow = Table(columns[:-1], [row[:-1] for row in rows], width)
+    yield from (f"  {line}" for line in narrow.head())
+    for values in rows:
+        yield f"  {narrow.line(values[:-1])}"
+        yield from _wrapped(values[-1], width)
+
+
+def _wrapped(told: str, width: int) -> Iterator[str]:
+    """Yield what a row tells, below it; what takes more than 20 lines is cut, with the number of those left out."""
+    lines = textwrap.wrap(safe(told), max(width - 4, 16))
+    yield from (f"      {line}" for line in lines[:_MOST_TOLD])
+    if len(lines) > _MOST_TOLD:
+        yield f"      … {len(lines) - _MOST_TOLD} more lines; --format json shows all"
 
 
 def _what(row: ExecutionLog, finished_at: datetime | None) -> str:

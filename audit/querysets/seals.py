@@ -5,12 +5,13 @@ A report is JSON that somebody stored; what does not read as an id in it is pass
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-__all__ = ["NEWEST", "named_by_verification"]
+__all__ = ["NEWEST", "OF_TASK", "Standing", "named_by_verification", "standing"]
 
 NEWEST = r"""
 last AS MATERIALIZED (
@@ -46,3 +47,55 @@ def named_by_verification() -> Q:
     """The condition that the newest stored verification found something about a task or a row of its log."""
     named: Any = RawSQL(_NAMED, ())  # noqa: S611 - our own text
     return Q(id__in=named)
+
+
+# Which epoch a leaf belongs to says in which run of sizes its checkpoint is looked for.
+OF_TASK = f"""
+WITH {NEWEST}
+SELECT wanted.id, leaf.index, blamed.code, last.verdict, last.size, last.finished_at, sealed.created_at
+FROM unnest(%s::uuid[]) AS wanted (id)
+LEFT JOIN audit_ledger_leaf AS leaf ON leaf.task_id = wanted.id
+LEFT JOIN blamed ON blamed.task = wanted.id
+LEFT JOIN last ON true
+LEFT JOIN LATERAL (
+    SELECT created_at FROM audit_ledger_checkpoint
+    WHERE size > leaf.index
+        AND epoch = coalesce((SELECT max(number) FROM audit_ledger_epoch WHERE size <= leaf.index), 1)
+    ORDER BY size LIMIT 1
+) AS sealed ON true
+"""  # noqa: S608 - our own text
+"""Of each task: its id, its leaf, what was found about it; of the newest verification its verdict, size and end; and
+when the first checkpoint that covers the leaf was signed."""
+
+
+class Standing(Enum):
+    """How a finished row stands in the ledger, as far as the newest stored verification tells."""
+
+    FAILED = "failed"
+    """It was found to be tampered with."""
+    UNSEALED = "unsealed"
+    VERIFIED = "verified"
+    UNCLEAR = "unclear"
+    """The verification found tampering, not with this row."""
+    SEALED = "sealed"
+    """Nothing has verified it yet."""
+
+
+def standing(leaf: int | None, code: str | None, verdict: str | None, size: int | None) -> Standing:
+    """Judge a row.
+
+    Args:
+        leaf: the number of its leaf, if it is sealed.
+        code: what the newest verification found about it, if anything.
+        verdict: what that verification came to, if there is one.
+        size: how many leaves it covered.
+    """
+    if code is not None:
+        return Standing.FAILED
+    if leaf is None:
+        return Standing.UNSEALED
+    if verdict == "tampering":
+        return Standing.UNCLEAR
+    if verdict == "intact" and size is not None and leaf < size:
+        return Standing.VERIFIED
+    return Standing.SEALED

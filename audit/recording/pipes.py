@@ -34,6 +34,8 @@ class Pipes:
         self._limit = limit
         self._kept: dict[str, bytearray] = {}
         self._bytes: dict[str, int] = {}
+        self.lost: dict[str, str] = {}
+        """Which output could not be passed on, and why (the disk is full, it is closed)."""
         self._selector = selectors.DefaultSelector()
         for name, pipe, to in (("stdout", process.stdout, out), ("stderr", process.stderr, err)):
             self._kept[name] = bytearray()
@@ -71,7 +73,7 @@ class Pipes:
                 continue
             name, to = key.data
             data = os.read(key.fd, _CHUNK)
-            if not data or not _written(to, data):
+            if not data or not self._passed_on(name, to, data):
                 # Ended; or nobody reads any more, which the child learns as it would without us.
                 self._close(key.fileobj)
             self._bytes[name] += len(data)
@@ -96,23 +98,32 @@ class Pipes:
         encoded = text.encode()
         return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
 
+    def _passed_on(self, name: str, to: int, data: bytes) -> bool:
+        """Write what came; false when nobody reads there any more."""
+        if name in self.lost:
+            return True
+        try:
+            _write(to, data)
+        except BrokenPipeError:
+            return False
+        except OSError as error:
+            # As tee has it: the work goes on and its end is kept, for ending it here would leave it half done.
+            self.lost[name] = error.strerror or str(error)
+        return True
+
     def _close(self, pipe: Any) -> None:
         self._open -= 1
         self._selector.unregister(pipe)
         pipe.close()
 
 
-def _written(to: int, data: bytes) -> bool:
-    """Write all of it; false when nobody reads there, or nothing more fits."""
+def _write(to: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(to, view) :]
         except BlockingIOError:
             time.sleep(0.01)
-        except OSError:
-            return False
-    return True
 
 
 def _decoded(data: bytes, *, cut: bool) -> str:

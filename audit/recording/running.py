@@ -8,6 +8,11 @@ Note [Whose signals]
 Note [End of the output]
     The command has ended when its process has. What it started in the background may hold the pipes open; their
     output is waited for `_DRAIN_SECONDS`, and then they are left alone.
+
+Note [Lost output]
+    Output that cannot be passed on (a full disk, a descriptor that is closed) ends no work: reading goes on, the end
+    of it is kept, and success becomes `OUTPUT_LOST`. Only where nobody reads any more (`| head`) the pipe is closed,
+    and the command gets SIGPIPE as it would without us.
 """
 
 from __future__ import annotations
@@ -16,7 +21,6 @@ import contextlib
 import errno
 import logging
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -33,13 +37,14 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.failures import storable
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
-from audit.redaction import redact_text
+from audit.redaction import redact_command
 from audit.resources import ChildMeter
 
 __all__ = [
     "FORWARDED",
     "NOT_EXECUTABLE",
     "NOT_FOUND",
+    "OUTPUT_LOST",
     "TIMED_OUT",
     "Ended",
     "describe",
@@ -52,11 +57,14 @@ logger = logging.getLogger("audit")
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+# As programs have it whose own writing fails.
+OUTPUT_LOST = 1
 # As shells and coreutils' timeout have them.
 TIMED_OUT = 124
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
+_OUTPUTS = {"stdout": "Standard output", "stderr": "Standard error"}
 _DRAIN_SECONDS = 1.0
 _KILL_AFTER_SECONDS = 10.0
 _FIRST_LOOK_SECONDS = 0.01
@@ -75,7 +83,7 @@ class Ended:
 
 def describe(argv: Sequence[str]) -> str:
     """Write a command as one would type it, storable and redacted."""
-    return redact_text(storable(shlex.join(argv)))
+    return redact_command([storable(each) for each in argv])
 
 
 def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | None = None) -> int:
@@ -90,8 +98,8 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
         timeout: seconds after which the command is ended, first by SIGTERM.
 
     Returns:
-        The exit status: the command's own, 128 + n when signal n ended it, `TIMED_OUT`, `NOT_FOUND` or
-        `NOT_EXECUTABLE`.
+        The exit status: the command's own, 128 + n when signal n ended it, `TIMED_OUT`, `NOT_FOUND`,
+        `NOT_EXECUTABLE`, or `OUTPUT_LOST` when all went well but for output that could not be passed on.
 
     Raises:
         AuditError, django.db.Error: the record could not be begun; nothing was run.
@@ -177,7 +185,11 @@ class _Ran:
 
     @property
     def status(self) -> int:
-        return TIMED_OUT if self.timed_out else self.code if self.code >= 0 else 128 - self.code
+        if self.timed_out:
+            return TIMED_OUT
+        if not self.code and self.pipes.lost:
+            return OUTPUT_LOST
+        return self.code if self.code >= 0 else 128 - self.code
 
 
 def _run(
@@ -206,8 +218,7 @@ def _run(
             )
         except OSError as error:
             # The command cannot say it, and a cron job that stays silent looks fine.
-            with contextlib.suppress(OSError):
-                os.write(err, f"{_problem(argv, error)}\n".encode(errors="backslashreplace"))
+            _say(err, _problem(argv, error))
             return error
         try:
             meter.started()
@@ -221,6 +232,8 @@ def _run(
                 raise
         # Popen would wait once more.
         process.returncode = os.waitstatus_to_exitcode(status)
+    for name, problem in pipes.lost.items():
+        _say(err, f"{_OUTPUTS[name]} of the command could not be passed on: {problem}")
     return _Ran(
         code=process.returncode,
         timed_out=timed_out,
@@ -228,6 +241,11 @@ def _run(
         pipes=pipes,
         resources=resources,
     )
+
+
+def _say(to: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(to, f"{text}\n".encode(errors="backslashreplace"))
 
 
 def _status_of(error: OSError) -> int:
@@ -253,6 +271,9 @@ def _not_started(argv: Sequence[str], error: OSError) -> Ended:
 def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     code, status = ran.code, ran.status
     error_type = "Timeout" if ran.timed_out else "Signal" if code < 0 else "ExitStatus" if code else None
+    lost = {name: f"could not be passed on: {problem}" for name, problem in ran.pipes.lost.items()}
+    if lost and not error_type:
+        error_type = "OutputLost"
     killed_by = _signal_name(-code) if code < 0 else None
     tails = {name: ran.pipes.tail(name) for name in ("stdout", "stderr")}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
@@ -264,6 +285,10 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
         "error_type": error_type,
         "output_summary": said or ended,
     }
+    if error_type == "OutputLost":
+        outcome["output_summary"] = "; ".join(f"{_OUTPUTS[name]} {told}" for name, told in lost.items())
+    if lost:
+        outcome["output_lost"] = lost
     if killed_by:
         outcome["signal"] = killed_by
     if ran.received:

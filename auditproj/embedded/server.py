@@ -33,6 +33,7 @@ PORT = 5432  # only part of the socket's name
 
 _START_TIMEOUT_S = 60.0
 _RECOVERY_TIMEOUT_S = 600.0
+_SILENT_S = 3.0
 _RETRY_S = 30.0
 _LOG_TAIL_LINES = 15
 _LOG_LIMIT_BYTES = 10_000_000
@@ -174,6 +175,7 @@ class Server:
             pid: of a server just started, which may not have recorded itself yet.
         """
         began = time.monotonic()
+        told = False
         while True:
             # Looked at before the question, so that a server that ended in between is asked once more.
             alive = watcher.postmaster_pid(place.data) is not None or (
@@ -182,9 +184,21 @@ class Server:
             answer = self._ping(place)
             if answer == pq.Ping.OK:
                 return True
-            limit = _RECOVERY_TIMEOUT_S if answer == pq.Ping.REJECT else _START_TIMEOUT_S
-            if (not alive and answer != pq.Ping.REJECT) or time.monotonic() - began > limit:
+            stopping = answer == pq.Ping.REJECT and watcher.is_stopping(place.data)
+            limit = _RECOVERY_TIMEOUT_S if answer == pq.Ping.REJECT and not stopping else _START_TIMEOUT_S
+            waited = time.monotonic() - began
+            if stopping and waited > limit:
+                pid = watcher.postmaster_pid(place.data)
+                raise EmbeddedError(
+                    f"The embedded PostgreSQL (process {pid}) is shutting down and waits for its sessions to end. End "
+                    f"them, or let it end them: kill -INT {pid}"
+                )
+            if (not alive and answer != pq.Ping.REJECT) or waited > limit:
                 return False
+            if answer == pq.Ping.REJECT and waited > _SILENT_S and not told:
+                told = True
+                what = "shuts down, and waits for its sessions to end" if stopping else "starts or recovers"
+                print(f"Waiting for the embedded PostgreSQL, which {what} ({place.log}) …", file=sys.stderr)  # noqa: T201
             time.sleep(0.02)
 
     def _launch(self, place: Place, locks: watcher.Locks, *, start: bool) -> int | None:

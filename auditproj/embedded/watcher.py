@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Locks", "main", "postmaster_pid", "recorded_pid", "runs", "stop"]
+__all__ = ["Locks", "is_stopping", "main", "postmaster_pid", "recorded_pid", "runs", "stop"]
 
 _STOP_TIMEOUT_S = 120.0
 
@@ -139,6 +139,14 @@ def postmaster_pid(data: Path) -> int | None:
     """The pid of the server that runs in ``data``, or None."""
     pid = recorded_pid(data)
     return pid if pid is not None and runs(pid, data) else None
+
+
+def is_stopping(data: Path) -> bool:
+    """Whether the server in ``data`` was told to end, and lets its sessions go on until they do (``smart``)."""
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()[7].strip() == "stopping"
+    except (OSError, IndexError):
+        return False
 
 
 def stop(data: Path, mode: str = "fast") -> bool:

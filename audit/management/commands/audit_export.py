@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from audit.filters import TaskFilter, add_arguments
 from audit.interchange import csv_lines, json_lines, whole_file
-from audit.management.base import FINE, UNABLE, AuditCommand
-from audit.management.output import Progress
+from audit.management.base import FINE, UNABLE, AuditCommand, path
+from audit.management.output import Progress, count
 from audit.models import Task
 
 _FORMATS = {"jsonl": json_lines, "csv": csv_lines}
@@ -30,21 +29,25 @@ class Command(AuditCommand):
         """Take the filters, the format and where to write."""
         add_arguments(parser)
         self.add_format(parser, *_FORMATS)
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of standard output")
+        parser.add_argument(
+            "--output", type=path, metavar="FILE", help="write here; - is standard output, as without it"
+        )
 
     def run(self, **options: Any) -> int:
         """Write every task that the filters leave."""
         tasks = TaskFilter.from_options(options).apply(Task.objects.using(options["database"]))
         lines = _FORMATS[options["format"]](tasks)
-        if options["output"] is None:
-            for line in lines:
-                self.stdout.write(line, ending="")
+        if str(options["output"] or "-") == "-":
+            self.data(lines)
             return FINE
         try:
             with whole_file(options["output"]) as file, Progress(self.stderr, "Wrote") as progress:
                 for line in lines:
                     file.write(line)
                     progress.advance()
+            if self.stderr.isatty():
+                rows = progress.done - (options["format"] == "csv")  # whose first line is a header
+                self.note(f"{count(rows, 'task')} in {options['output']}.")
         except OSError as error:
             raise CommandError(
                 f"{options['output']} cannot be written: {error.strerror}.", returncode=UNABLE

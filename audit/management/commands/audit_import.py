@@ -10,8 +10,8 @@ from audit.contrib import cloudtrail
 from audit.filters import database_alias
 from audit.interchange import Counts, Importer, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
-from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
-from audit.management.output import Progress, safe
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
+from audit.management.output import Progress, count, safe
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
 
@@ -30,7 +30,9 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take files, their format, and what to do with them."""
-        parser.add_argument("paths", nargs="+", metavar="PATH", help="file, directory (all below it), or - for stdin")
+        parser.add_argument(
+            "paths", nargs="+", type=path, metavar="PATH", help="file, directory (all below it), or - for stdin"
+        )
         parser.add_argument("--format", choices=_FORMATS, default="jsonl", help="what the files hold (default jsonl)")
         parser.add_argument("--strict", action="store_true", help="store all, or nothing if anything is refused")
         parser.add_argument(
@@ -45,7 +47,7 @@ class Command(AuditCommand):
     def run(self, **options: Any) -> int:
         """Import, tell what came of it, and return 1 if anything was refused."""
         read, suffixes = _FORMATS[options["format"]]
-        sources = find_sources(options["paths"], suffixes)
+        sources = find_sources(map(str, options["paths"]), suffixes)
         with Progress(self.stderr, "Read") as progress:
             importer = Importer(
                 using=options["database"],
@@ -59,7 +61,8 @@ class Command(AuditCommand):
             try:
                 importer.run(each for source in sources for each in read(source))
             except BaseException:
-                self.note(f"Interrupted: {_told(importer.counts, options)}")
+                if importer.counts.seen:
+                    self.note(f"Interrupted: {_told(importer.counts, options)}")
                 raise
         self.line(_told(importer.counts, options))
         return FAILED if importer.counts.refused else FINE
@@ -70,6 +73,7 @@ class Command(AuditCommand):
 
 def _told(counts: Counts, options: dict[str, Any]) -> str:
     stored = "would be stored" if options["dry_run"] else "stored"
-    parts = [f"{counts.stored} {stored}", f"{counts.present} already present", f"{counts.refused} refused"]
+    parts = [f"{count(counts.stored)} {stored}", f"{count(counts.present)} already present"]
+    parts.append(f"{count(counts.refused)} refused")
     nothing = "; --strict stores nothing then" if options["strict"] and counts.refused else ""
     return f"{', '.join(parts)}{nothing}."

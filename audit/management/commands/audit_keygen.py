@@ -1,13 +1,12 @@
 """`manage.py audit_keygen NAME`: a key to sign the log with."""
 
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from audit.ledger import keys
 from audit.ledger.note import generate
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, UNABLE, AuditCommand, path
 
 
 class Command(AuditCommand):
@@ -21,17 +20,18 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the log's name and a file."""
         parser.add_argument("name", metavar="NAME", help="the log's name, such as example.com/audit")
-        parser.add_argument("--out", type=Path, metavar="FILE", help="a new file to write it to, for your eyes only")
+        parser.add_argument("--out", type=path, metavar="FILE", help="a new file to write it to, for your eyes only")
 
     def run(self, **options: Any) -> int:
         """Make it and print one key; the rest goes to stderr."""
-        signer, path = generate(options["name"]), options["out"]
-        if path:
+        signer, out = generate(options["name"]), options["out"]
+        if out:
             try:
-                keys.write(path, signer)
+                keys.write(out, signer)
             except OSError as error:
-                raise CommandError(f"{path}: {error.strerror}. No key was kept.", returncode=UNABLE) from error
-        for line in keys.advice(signer, path):
+                left = "; it is left as it is" if isinstance(error, FileExistsError) else ""
+                raise CommandError(f"{out}: {error.strerror}{left}. No key was made.", returncode=UNABLE) from error
+        for line in keys.advice(signer, out):
             self.note(line)
-        self.line(str(signer.verifier) if path else signer.secret())
+        self.line(str(signer.verifier) if out else signer.secret())
         return FINE

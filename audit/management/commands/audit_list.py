@@ -15,11 +15,9 @@ from audit.filters.search import found
 from audit.filters.values import short_id
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, duration, moment, terminal_width
+from audit.management.output import Column, duration, is_narrow, moment
 from audit.models import Task
 from audit.status import Status
-
-_WIDE = 150
 
 
 class Command(AuditCommand):
@@ -45,7 +43,7 @@ class Command(AuditCommand):
         tasks = Task.objects.using(options["database"])
         rows = found(wanted, tasks)
         if options["before"]:
-            last = find_task(options["before"], tasks.only("id", "created_at"))
+            last = find_task(options["before"], tasks.only("id", "created_at"), "--before")
             # The first condition alone would do by meaning; the index is entered by it.
             rows = rows.filter(Q(created_at__lt=last.created_at) | Q(id__lt=last.pk), created_at__lte=last.created_at)
         rows = rows.order_by("-created_at", "-id")[: options["limit"] + 1]
@@ -66,8 +64,7 @@ class Command(AuditCommand):
         return FINE
 
     def _table(self, tasks: Iterator[Task]) -> bool:
-        width = terminal_width()
-        narrow = width is not None and width < _WIDE
+        narrow = is_narrow()
         now = timezone.now()
 
         def row(task: Task) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from audit.filters import add_database
 from audit.filters.lookup import find_task
 from audit.ledger.prove import CannotProve, prove, prove_growth
-from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
 from audit.management.ledger import add_keys, read_file, verifiers
 from audit.models import Task
 
@@ -30,30 +30,37 @@ class Command(AuditCommand):
         parser.add_argument("--with-log", action="store_true", help="prove the rows of its execution log as well")
         parser.add_argument(
             "--since",
+            type=path,
             metavar="FILE",
             help="prove instead that the log only grew since the checkpoint in FILE (python -m audit.ledger "
             "consistency FILE PROOF); a number of leaves makes the same for a witness",
         )
         parser.add_argument(
-            "--checkpoint", metavar="FILE", help="prove the task under this checkpoint, such as one that is cosigned"
+            "--checkpoint",
+            type=path,
+            metavar="FILE",
+            help="prove the task under this checkpoint, such as one that is cosigned",
         )
         add_keys(parser)
         add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Write the proof."""
-        if bool(options["task"]) == bool(options["since"]):
+        if options["task"] and options["since"]:
+            raise CommandError("Name a task or --since FILE, not both.", returncode=UNABLE)
+        if not options["task"] and not options["since"]:
             raise CommandError("Name a task, or --since FILE.", returncode=UNABLE)
         using, known = options["database"], verifiers(options["key"])
         try:
             if options["since"]:
-                since = options["since"]
-                text = prove_growth(using, int(since) if since.isdecimal() else read_file(since), known)
+                since = str(options["since"])
+                older = int(since) if since.isascii() and since.isdecimal() else read_file(options["since"])
+                text = prove_growth(using, older, known)
             else:
                 task = find_task(options["task"], Task.objects.using(using).only("id"))
                 under = read_file(options["checkpoint"]) if options["checkpoint"] else None
                 text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
         except CannotProve as error:
             raise CommandError(str(error), returncode=FAILED) from error
-        self.stdout.write(text, ending="")
+        self.data([text])
         return FINE

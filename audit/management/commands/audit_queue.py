@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import validation
 from audit.decisions import Decision, carry_out
-from audit.exceptions import AuditError, InvalidFilter, InvalidValue
+from audit.exceptions import AuditError, InvalidFilter, InvalidValue, shown
 from audit.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.filters.lookup import find_entry
 from audit.management import story
@@ -210,7 +210,7 @@ def _label(value: str) -> str:
     try:
         return validation.label("it", value, max_length=1000)
     except InvalidValue as error:
-        raise ArgumentTypeError(f"{error.value!r} {error.problem}") from None
+        raise ArgumentTypeError(f"{shown(error.value)} {error.problem}") from None
 
 
 def _ahead(value: str) -> datetime | timedelta:

@@ -1,17 +1,23 @@
 """`manage.py audit_record -- CMD …`: any command as a recorded task."""
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
-from django.db import Error
+from django.db import Error, router
 
+from audit import conf
 from audit.exceptions import AuditError, InvalidValue, NotDurable
 from audit.failures import storable
+from audit.filters import database_alias
+from audit.filters.lookup import find_task
 from audit.management.base import UNABLE, AuditCommand, os_user
+from audit.models import Task
 from audit.recording import Recording, record
 from audit.recording.running import describe, run_recorded, run_unrecorded
 
@@ -36,7 +42,9 @@ class Command(AuditCommand):
         )
         parser.add_argument("--actor", metavar="NAME", help="who does it; by default cli:USER")
         parser.add_argument(
-            "--parent", metavar="ID", help="the task it belongs to; by default that of an audit_record around it"
+            "--parent",
+            metavar="ID",
+            help="the task it belongs to, its id or the beginning of it; by default that of an audit_record around it",
         )
         parser.add_argument("--correlation-id", default="", metavar="TEXT", help="a request, trace or batch id")
         parser.add_argument(
@@ -45,7 +53,9 @@ class Command(AuditCommand):
             metavar="SECONDS",
             help="end it after so long: SIGTERM, ten seconds later SIGKILL; exit status 124",
         )
-        parser.add_argument("--database", metavar="ALIAS", help="the database alias to record through")
+        parser.add_argument(
+            "--database", type=database_alias, metavar="ALIAS", help="the database alias to record through"
+        )
         parser.add_argument(
             "--best-effort",
             action="store_true",
@@ -73,10 +83,20 @@ class Command(AuditCommand):
             summary=options["summary"] or describe(argv),
             services=options["service"],
             actor=options["actor"] or os_user(),
-            parent=options["parent"] or os.environ.get("AUDIT_TASK_ID") or None,
+            parent=_parent(options),
             correlation_id=options["correlation_id"],
             using=options["database"],
         )
+
+
+def _parent(options: dict[str, Any]) -> UUID | str | None:
+    text = options["parent"]
+    if not text:
+        return os.environ.get("AUDIT_TASK_ID") or None
+    with contextlib.suppress(ValueError):
+        return UUID(text)
+    using = options["database"] or conf.settings().RECORD_USING or router.db_for_write(Task)
+    return find_task(text, Task.objects.using(using).only("id"), "--parent").pk
 
 
 def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:
@@ -100,5 +120,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 10**8:
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0 and below 100000000, not {text!r}")
     return seconds

@@ -14,8 +14,9 @@ from audit.ledger import keys
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.note import Signer, Verifier
 from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
-from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
+from audit.management.output import count
 
 
 class Command(AuditCommand):
@@ -43,10 +44,13 @@ class Command(AuditCommand):
             help="the directory may be empty although the log has signed checkpoints: they are kept there from now on",
         )
         parser.add_argument(
-            "--print", action="store_true", help="write each new checkpoint to standard output, for a journal"
+            "--print",
+            action="store_true",
+            help="write the newest checkpoint, and each new one, to standard output, for a journal",
         )
         parser.add_argument(
             "--new-epoch",
+            type=path,
             metavar="FILE",
             help="go on from a restored backup: FILE is the newest checkpoint that was signed before",
         )
@@ -56,6 +60,14 @@ class Command(AuditCommand):
     def run(self, **options: Any) -> int:
         """Seal."""
         kept = exports(options, git=options["git"])
+        try:
+            return self._seal(options, kept)
+        except BaseException:
+            if kept:
+                kept.unmake()
+            raise
+
+    def _seal(self, options: dict[str, Any], kept: Exports | None) -> int:
         if options["git"] and kept is None:
             raise CommandError("--git needs --checkpoints DIR.", returncode=UNABLE)
         if options["first_export"] and kept is None:
@@ -65,7 +77,8 @@ class Command(AuditCommand):
         try:
             signers = keys.load()
         except OSError as error:
-            raise CommandError(f"{error.filename}: {error.strerror}", returncode=UNABLE) from error
+            told = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
+            raise CommandError(told, returncode=UNABLE) from error
         known = verifiers((), needed=False)
         if options["new_epoch"]:
             return self._begin(options, signers, known, kept)
@@ -107,20 +120,23 @@ class Command(AuditCommand):
                 options["first_export"] = False  # from now on something is kept there
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
-                self.note(f"{total:,} rows sealed …")
+                self.note(f"{count(total, 'row')} sealed …")
             if stop and stop.is_set():
                 break
         if total and last:
-            self.note(f"Sealed {total:,} rows; the tree has {last.size:,} leaves.")
+            self.note(f"Sealed {count(total, 'row')}; the tree has {_leaves(last.size)}.")
         elif not quiet:
-            self.note(f"Nothing new to seal; the tree has {last.size if last else 0:,} leaves.")
+            self.note(f"Nothing new to seal; the tree has {_leaves(last.size if last else 0)}.")
 
     def _publish(self, batch: Batch, kept: Exports | None, *, fresh: bool, printed: bool) -> None:
         if kept:
             kept.write(batch.epoch, batch.size, batch.note)
-        if printed and fresh:
-            self.line(batch.note)
-            self.stdout.flush()
+        if printed and (fresh or not self._printed):
+            self.data([batch.note])
+            self.flush()
+            self._printed = True
+
+    _printed = False
 
     def _begin(
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
@@ -162,3 +178,7 @@ class Command(AuditCommand):
             for each, handler in before.items():
                 signal.signal(each, handler)
         return FINE
+
+
+def _leaves(size: int) -> str:
+    return "1 leaf" if size == 1 else f"{count(size)} leaves"

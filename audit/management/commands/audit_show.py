@@ -5,17 +5,19 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
+from audit.exceptions import InvalidFilter
 from audit.filters import add_database, positive
 from audit.filters.lookup import find_task
 from audit.management import story
-from audit.management.base import FINE, AuditCommand
-from audit.management.output import terminal_width
+from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
+from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 
 
 class Command(AuditCommand):
     """Shows tasks."""
 
+    exits = "0 fine, 1 some of several are not there, 2 could not do it"
     help = "Show everything about a task: facts, durations, outcome, plan, suggestions and the execution log in order."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,28 +31,41 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Print each task's story."""
-        using = options["database"]
-        for number, text in enumerate(options["ids"]):
-            task = find_task(text, Task.objects.using(using))
+        using, several, shown = options["database"], len(options["ids"]) > 1, 0
+        for text in options["ids"]:
+            try:
+                task = find_task(text, Task.objects.using(using))
+            except InvalidFilter as error:
+                if not several:
+                    raise
+                self.note(safe(error))
+                continue
             log = list(ExecutionLog.objects.using(using).of(task)[: options["log"] + 1])
             more, log = len(log) > options["log"], log[: options["log"]]
             entry = PauseQueueEntry.objects.using(using).filter(task_id=task.pk).first()
+            seal = story.Seal.of(task, using)
+            shown += 1
             if options["format"] == "json":
-                self._json(task, log, entry, more)
+                self._json(task, log, entry, seal, more)
                 continue
-            if number:
+            if shown > 1:
                 self.line()
             for line in story.story(
-                task, log, entry, more_log=more, heading=self.heading, paint=self.paint, width=terminal_width()
+                task, log, entry, seal, more_log=more, heading=self.heading, paint=self.paint, width=terminal_width()
             ):
                 self.line(line)
+        if shown < len(options["ids"]):
+            return FAILED if shown else UNABLE
         return FINE
 
-    def _json(self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, more: bool) -> None:
+    def _json(
+        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: story.Seal, more: bool
+    ) -> None:
         self.json(
             story.task_values(task)
             | {
                 "pause_entry": story.entry_values(entry, timezone.now()) if entry else None,
+                "seal": seal.values(),
                 "log": [story.log_values(row) for row in log],
                 "log_complete": not more,
             }

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from audit.filters import TaskFilter, add_arguments, positive
 from audit.filters.search import found
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, duration, moment, safe
+from audit.management.output import Column, count, duration, moment, safe
 from audit.management.story import zone
 from audit.models import Task
 from audit.statistics import MOST_ROWS, Group, Statistics, statistics
@@ -58,7 +58,7 @@ class Command(AuditCommand):
 
     def _page(self, wanted: TaskFilter, found: Statistics) -> None:
         total = found.total
-        self.line(self.heading(f"{_number(total.tasks)} {'task' if total.tasks == 1 else 'tasks'}") + _scope(found))
+        self.line(self.heading(count(total.tasks, "task")) + _scope(found))
         self.line(safe(f"Filter: {wanted.to_text() or 'none'}"))
         if not total.tasks:
             return
@@ -75,8 +75,8 @@ class Command(AuditCommand):
                 Column(title="", rank=1),
             ),
             (
-                (status, _number(count), _percent(count / total.tasks), "█" * round(_BAR * count / most) or "▏")
-                for status, count in total.statuses.items()
+                (status, count(tasks), _percent(tasks / total.tasks), "█" * round(_BAR * tasks / most) or "▏")
+                for status, tasks in total.statuses.items()
             ),
         )
         self.line()
@@ -93,7 +93,7 @@ class Command(AuditCommand):
             self.line()
             self.table(
                 (Column(title="Error type", least=16), Column(title="Tasks", right=True)),
-                ((name, _number(count)) for name, count in found.error_types),
+                ((name, count(tasks)) for name, tasks in found.error_types),
             )
 
     def _groups(self, title: str, groups: Sequence[Group]) -> None:
@@ -113,8 +113,8 @@ class Command(AuditCommand):
             (
                 (
                     group.name,
-                    _number(group.tasks),
-                    _number(group.statuses.get(Status.FAILED, 0)),
+                    count(group.tasks),
+                    count(group.statuses.get(Status.FAILED, 0)),
                     None if group.failure_rate is None else _percent(group.failure_rate),
                     duration(group.took.p50),
                     duration(group.took.p90),
@@ -134,7 +134,7 @@ def _values(found: Statistics) -> dict[str, Any]:
         **_group_values(found.total),
         "actions": [{"action": group.name, **_group_values(group)} for group in found.actions],
         "services": [{"service": group.name, **_group_values(group)} for group in found.services],
-        "error_types": [{"error_type": name, "tasks": count} for name, count in found.error_types],
+        "error_types": [{"error_type": name, "tasks": tasks} for name, tasks in found.error_types],
     }
 
 
@@ -150,10 +150,6 @@ def _group_values(group: Group) -> dict[str, Any]:
 
 def _scope(found: Statistics) -> str:
     return "" if found.complete else " (the newest; --limit looks at more)"
-
-
-def _number(count: int) -> str:
-    return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def _percent(share: float) -> str:

@@ -13,10 +13,11 @@ from django.db import InterfaceError, OperationalError, connections
 
 from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.filters.search import found
+from audit.filters.values import short_id
 from audit.following import Change, Follower
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, Table, moment, safe, terminal_width
+from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
 from audit.management.waiting import Waiting
 from audit.models import Task
 
@@ -68,7 +69,7 @@ class Command(AuditCommand):
             follower = Follower(options["database"], lambda tasks: self._columns(narrow(tasks)), wanted.statuses)
             follower.start()
             known = self._begin(wanted, options)
-            self.stdout.flush()
+            self.flush()
             self._follow(follower, known, waiting, options)
         return FINE
 
@@ -103,7 +104,7 @@ class Command(AuditCommand):
                     self._tell(change.task, change)
                     if waiting.ended:
                         break
-                self.stdout.flush()
+                self.flush()
             except (OperationalError, InterfaceError) as error:
                 if getattr(error.__cause__, "sqlstate", None) == _CANCELLED:
                     raise
@@ -132,7 +133,7 @@ class Command(AuditCommand):
             Column(title=f"At ({story.zone()})"),
             Column(title="Was", rank=5),
             Column(title="Status", paint=self.paint),
-            Column(title="Id", least=18),
+            Column(title="Id"),
             Column(title="Action", least=8, rank=1),
             Column(title="Summary", least=20),
             Column(title="Services", least=8, rank=3),
@@ -154,12 +155,13 @@ def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]
 
 
 def _row(task: Task, change: Change | None = None) -> tuple[object, ...]:
+    key = short_id(task.pk) if is_narrow() else task.pk
     at = change.row.at if change else task.created_at
     was = (change.row.from_status or "new") if change else ""
     status = change.row.to_status if change else task.status
     by = change.row.actor if change else task.requested_by or task.actor
     services = ", ".join(task.services_touched)
-    return (moment(at), was, status, task.pk, task.action, task.summary, services, by)
+    return (moment(at), was, status, key, task.action, task.summary, services, by)
 
 
 def _lines(text: str) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from audit.filters import add_database
 from audit.ledger.publish import publish
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, UNABLE, AuditCommand, path
+from audit.management.ledger import add_keys, verifiers
+from audit.management.output import count
 
 
 class Command(AuditCommand):
@@ -24,11 +25,13 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take where to."""
-        parser.add_argument("directory", type=Path, metavar="DIR", help="made if it is not there")
+        parser.add_argument("directory", type=path, metavar="DIR", help="made if it is not there")
+        add_keys(parser)
         add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Write them."""
-        size, written = publish(options["database"], options["directory"])
-        self.note(f"{options['directory']} holds the log of {size} leaves; {written} tiles are new.")
+        size, written = publish(options["database"], options["directory"], verifiers(options["key"], needed=False))
+        new = f"{count(written, 'tile')} {'is' if written == 1 else 'are'}"
+        self.note(f"{options['directory']} holds the log of {count(size)} leaves; {new} new.")
         return FINE

@@ -12,13 +12,14 @@ from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.filters import add_database, positive
+from audit.ledger.exported import Exports
 from audit.ledger.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
-from audit.management.output import safe
-from audit.models import LedgerVerification
+from audit.management.output import count, safe
+from audit.models import LedgerCheckpoint, LedgerVerification
 
 _SHOWN = 20
 
@@ -69,14 +70,17 @@ class Command(AuditCommand):
         return self.outcome
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
-        kept = exports(options, make=False)
-        return verify(
-            options["database"],
+        using, kept = options["database"], exports(options, make=False)
+        report = verify(
+            using,
             keys,
             exported=None if kept is None else kept.read(),
             accepted_epochs=options["accept_epoch"],
             progress=self._progress(),
         )
+        if report.intact:  # else what was found counts for more
+            _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, options["accept_epoch"])
+        return report
 
     def _progress(self) -> Any:
         if not self.stderr.isatty():
@@ -87,7 +91,7 @@ class Command(AuditCommand):
             now = time.monotonic()
             if now - last[0] >= 1:
                 last[0] = now
-                self.note(f"{done:,} of {total:,} leaves …")
+                self.note(f"{count(done)} of {count(total)} leaves …")
 
         return show
 
@@ -110,7 +114,7 @@ class Command(AuditCommand):
             self.line(self.heading("INTACT"))
         else:
             total = sum(report.counts.values())
-            self.line(self.heading(f"TAMPERING: {total} {'finding' if total == 1 else 'findings'}"))
+            self.line(self.heading(f"TAMPERING: {count(total, 'finding')}"))
         for each in report.findings[:_SHOWN]:
             self.line(f"  {each.code.value}: {safe(each.message)}")
         if sum(report.counts.values()) > _SHOWN:
@@ -119,10 +123,26 @@ class Command(AuditCommand):
         self.line()
         if covered:
             self.line(
-                f"Covered: {covered['tasks']} tasks, {covered['log_rows']} log rows, {report.size} leaves of which "
-                f"{report.signed} are signed, {covered['checkpoints']} checkpoints in the database, "
-                f"{covered['external_checkpoints']} outside."
+                f"Covered: {count(covered['tasks'], 'task')}, {count(covered['log_rows'], 'log row')}, "
+                f"{count(report.size)} leaves of which {count(report.signed)} are signed, "
+                f"{count(covered['checkpoints'], 'checkpoint')} in the database, "
+                f"{count(covered['external_checkpoints'])} outside."
             )
         self.line("Not covered:")
         for told in report.not_covered:
             self.line(f"  - {safe(told)}")
+
+
+def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:
+    """Refuse to call intact what was to be compared with something that is not there."""
+    if unknown := [each for each in accepted if not signed.filter(epoch=each).exists()]:
+        newest = signed.order_by("-epoch").values_list("epoch", flat=True).first()
+        raise AuditError(
+            f"--accept-epoch {unknown[0]}: the log has no such epoch"
+            + (f"; it is in epoch {newest}." if newest else "; nothing is sealed yet.")
+        )
+    if kept and kept.newest() is None and signed.exists():
+        raise AuditError(
+            f"{kept.directory} holds no checkpoint to compare with, and the log has signed ones. Name the directory "
+            "that audit_seal --checkpoints keeps, and find out who emptied it if this is the one."
+        )
