@@ -218,7 +218,7 @@ def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:
     if seen.entry is None:
         return
     if entry is None:
-        raise StaleTask(task.pk, seen.entry_revision, task.revision, status=task.status, actor=task.actor)
+        raise StaleTask(task.pk, seen.entry_revision, None, status=task.status, actor=task.actor, entry=True)
     if entry.revision != seen.entry_revision:
         raise StaleTask(task.pk, seen.entry_revision, entry.revision, status=task.status, actor=entry.actor, entry=True)
 

@@ -99,7 +99,8 @@ class IllegalTransition(AuditError):
 class StaleTask(AuditError):
     """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`.
 
-    Of a pause entry both revisions are the entry's.
+    Of a pause entry both revisions are the entry's; there is no current one when the entry is gone, and perhaps another
+    one there.
     A decision that came too late also tells the `status` the task has now and the `actor` who changed it last.
     """
 
@@ -107,7 +108,7 @@ class StaleTask(AuditError):
         self,
         task_id: UUID,
         revision: int,
-        current_revision: int,
+        current_revision: int | None,
         *,
         status: str = "",
         actor: str = "",
@@ -118,8 +119,9 @@ class StaleTask(AuditError):
         self.current_revision = current_revision
         self.status = status
         self.actor = actor
+        now = "is gone" if current_revision is None else f"is at revision {current_revision}"
         super().__init__(
-            f"{'The pause entry of task' if entry else 'Task'} {task_id} is at revision {current_revision}, "
+            f"{'The pause entry of task' if entry else 'Task'} {task_id} {now}, "
             f"this instance was read at {revision}. Nothing was saved. Read it again and decide again."
         )
 

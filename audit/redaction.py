@@ -121,17 +121,21 @@ def redact_command(argv: Sequence[str]) -> str:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
     """
     rules = _rules()
-    told, secret = [], False
+    told: list[str] = []
+    previous, secret, header = "", False, False
     for each in argv:
-        name, given, value = each.partition("=")
+        name, equals, value = each.partition("=")
         named = name.startswith("--") and not name.startswith("--no-") and _is_secret(name[2:], rules)
-        if secret and not each.startswith("-"):
+        header = header and not each.startswith("-")
+        if header or (secret and not each.startswith("-")) or _is_bearer(previous, each, rules):
             told.append(MASK)
         elif named and value:
             told.append(f"{name}={MASK}")
         else:
             told.append(shlex.quote(_redact_text(each, rules)))
-        secret = named and not given
+        header = header or bool(_BARE_HEADER.fullmatch(each))
+        secret = (named and not equals) or _announces(previous, each, rules)
+        previous = each
     return _redact_custom(" ".join(told), rules)
 
 
@@ -233,6 +237,8 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.VERBOSE)
 
 
+# A header's name as an argument of its own: all that follows is its value, as in a text to the end of the line.
+_BARE_HEADER = _expression(rf"{_HEADER}[:=]")
 _ASSIGNMENTS = (
     # password=…, "db_password": "…", apiKey: …; but not "/etc/passwd: …"
     _expression(rf"(?P<head>(?<!/)(?:{_spelled(ENDING)})\d?(?:{_KEY_QUOTE})?[ \t]{{0,4}}[:=]>?[ \t]{{0,4}}){_VALUE}"),
@@ -327,3 +333,15 @@ def _mask_private_keys(text: str) -> str:
             return "".join(kept)
         position = end.end()
     return "".join([*kept, text[position:]])
+
+
+def _announces(previous: str, word: str, rules: _Rules) -> bool:
+    """Whether an argument is all that stands before a secret: `password:`, `PASSWORD=`, or the sign of it alone."""
+    if word in {"=", ":"}:
+        previous, word = "", f"{previous}{word}"
+    key, sign = word[:-1], word[-1:]
+    return (sign == "=" and _is_secret(key, rules)) or (sign == ":" and _is_known(key))
+
+
+def _is_bearer(previous: str, word: str, rules: _Rules) -> bool:
+    return previous.lower() == "bearer" and MASK in _redact_text(f"{previous} {word}", rules)

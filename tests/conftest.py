@@ -12,6 +12,8 @@ from auditproj.embedded.server import Server
 from tests import servers
 
 if TYPE_CHECKING:
+    from django.test import Client
+
     from tests.attacked import Base
 
 
@@ -31,6 +33,22 @@ def throwaway_server() -> Iterator[Callable[..., Server]]:
     arguments."""
     with servers.several() as make:
         yield make
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """A browser of somebody who may look at everything."""
+    from tests.pages import client_of
+
+    return client_of("viewer")
+
+
+@pytest.fixture
+def decider(db: None) -> Client:
+    """A browser of somebody who may look and decide."""
+    from tests.pages import client_of
+
+    return client_of("decider")
 
 
 @pytest.fixture(scope="session")

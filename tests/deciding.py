@@ -9,12 +9,11 @@ from django.test import Client
 
 from audit.models import Task
 from tests.factories import entry_of
+from tests.pages import QUEUE, TASKS
 
 __all__ = ["QUEUE", "TASKS", "URL", "form_of", "sent", "token", "told"]
 
 URL = "/admin/audit/task/decide/"
-TASKS = "/admin/audit/task/"
-QUEUE = "/admin/audit/pausequeueentry/"
 
 
 def token(task: Task) -> str:

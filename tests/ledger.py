@@ -19,9 +19,10 @@ from audit.ledger.verify.findings import Report
 from audit.models import Task
 from tests.factories import sql, task_in
 
-__all__ = ["KEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "verified"]
+__all__ = ["KEY", "VKEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "verified"]
 
 KEY: Signer = generate("example.org/audit")
+VKEY = str(KEY.verifier)
 
 
 def finish(count: int, **values: Any) -> list[Task]:

@@ -16,7 +16,24 @@ from django.utils import timezone
 
 from audit.models import Task
 
-__all__ = ["HOSTILE", "Asked", "asking", "client_of", "ids_in", "inline_code", "link_in", "past", "text_of"]
+__all__ = [
+    "HOSTILE",
+    "LOG",
+    "QUEUE",
+    "TASKS",
+    "Asked",
+    "asking",
+    "client_of",
+    "ids_in",
+    "inline_code",
+    "link_in",
+    "past",
+    "text_of",
+]
+
+TASKS = "/admin/audit/task/"
+LOG = "/admin/audit/executionlog/"
+QUEUE = "/admin/audit/pausequeueentry/"
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",

@@ -14,14 +14,7 @@ from audit.admin.wording import moment
 from audit.ids import uuid7
 from audit.models import Task
 from tests.factories import requested
-from tests.pages import asking, client_of, past, text_of
-
-TASKS = "/admin/audit/task/"
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
+from tests.pages import TASKS, asking, past, text_of
 
 
 def _chart(response):

@@ -15,14 +15,9 @@ from audit.decisions import MAX_REASON
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.deciding import QUEUE, TASKS, URL, form_of, sent, token, told
 from tests.factories import entry_of, log_of, requested, task_in, unchanged
-from tests.pages import HOSTILE, asking, client_of, inline_code, past, text_of
+from tests.pages import HOSTILE, asking, inline_code, past, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def decider() -> Client:
-    return client_of("decider")
 
 
 # The whole way, as a person goes it

@@ -12,14 +12,9 @@ from audit.filters.values import short_id
 from audit.models import PauseQueueEntry, Task
 from tests.deciding import QUEUE, TASKS, URL, form_of, sent, token, told
 from tests.factories import claimed, requested, task_in
-from tests.pages import client_of, inline_code, text_of
+from tests.pages import inline_code, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def decider() -> Client:
-    return client_of("decider")
 
 
 # The way back

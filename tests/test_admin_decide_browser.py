@@ -7,11 +7,10 @@ import pytest
 from audit.models import ExecutionLog, Task
 from tests.browser import browsing
 from tests.factories import entry_of, requested, task_in
+from tests.pages import QUEUE, TASKS
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-TASKS = "/admin/audit/task/"
-QUEUE = "/admin/audit/pausequeueentry/"
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 

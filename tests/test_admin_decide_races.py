@@ -22,11 +22,6 @@ from tests.pages import client_of, text_of
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def decider() -> Client:
-    return client_of("decider")
-
-
 @pytest.mark.parametrize("decision", Decision.values)
 def test_a_stale_page_is_told_so_and_changes_nothing(decider: Client, decision: str) -> None:
     task = task_in("paused" if Decision(decision).on_entry else "pending")

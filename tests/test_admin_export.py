@@ -12,24 +12,16 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, override_settings
 
 from audit.admin.export import INCOMPLETE
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, requested, task_in
-from tests.pages import HOSTILE, asking, client_of, past, text_of
+from tests.pages import HOSTILE, LOG, QUEUE, TASKS, asking, client_of, past, text_of
 
 pytestmark = pytest.mark.django_db
 
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
 LISTS = (TASKS, LOG, QUEUE)
-
-
-@pytest.fixture
-def viewer() -> Client:
-    return client_of("viewer")
 
 
 def _body(response) -> str:

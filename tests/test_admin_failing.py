@@ -1,5 +1,6 @@
 """Pages when reading is slow or fails: the list or what to do is always shown, and never a 500 without a reason."""
 
+import pkgutil
 import re
 
 import pytest
@@ -7,18 +8,9 @@ from django.db import DatabaseError, connection
 
 from audit.admin import panels
 from tests.factories import requested, task_in
-from tests.pages import client_of, text_of
+from tests.pages import LOG, QUEUE, TASKS, text_of
 
 pytestmark = pytest.mark.django_db
-
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
 
 
 def _buttons(response) -> dict[str, str]:
@@ -27,22 +19,18 @@ def _buttons(response) -> dict[str, str]:
 
 
 def _slow(monkeypatch, part: str, statement: str = "SELECT pg_sleep(5)") -> None:
-    """Make the function `part` of the queue or list run a statement of its own first."""
-    import importlib
-
-    module = importlib.import_module(part.rpartition(".")[0])
-    original = getattr(module, part.rpartition(".")[2])
+    """Make the function that is named run a statement of its own first."""
+    original = pkgutil.resolve_name(part)
 
     def slow(*args, **kwargs):
         with connection.cursor() as cursor:
             cursor.execute(statement)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(module, part.rpartition(".")[2], slow)
+    monkeypatch.setattr(part, slow)
 
 
 def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(panels, "LIST_MS", 50)
     monkeypatch.setattr("audit.admin.base.reading", lambda using: panels.reading(using, 50))
     _slow(monkeypatch, "audit.admin.tasks.turn")
     response = viewer.get(f"{TASKS}?status=failed&since=all&until=1d&q=needle&after=zork")

@@ -16,18 +16,9 @@ from audit.admin import facets
 from audit.filters import TaskFilter, search
 from audit.models import Task
 from tests.factories import requested, task_in
-from tests.pages import asking, client_of, ids_in, past, text_of
+from tests.pages import LOG, QUEUE, TASKS, asking, ids_in, past, text_of
 
 pytestmark = pytest.mark.django_db
-
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
 
 
 @pytest.mark.parametrize(

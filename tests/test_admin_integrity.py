@@ -24,15 +24,13 @@ from audit.ledger.verify.findings import Code
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, LedgerVerification, PauseQueueEntry, Task
 from tests.factories import sql, task_in
 from tests.ledger import KEY, behind_the_guards, finish, sealed, verified
-from tests.pages import HOSTILE, asking, client_of, inline_code, text_of
+from tests.pages import HOSTILE, LOG, TASKS, asking, client_of, inline_code, text_of
 
 pytestmark = pytest.mark.django_db
 # What reads from a snapshot of its own, verifications and proofs, needs a connection without a transaction.
 apart = pytest.mark.django_db(transaction=True)
 
 PAGE = "/admin/audit/ledgerverification/"
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
 TRUSTED = {"LEDGER_VERIFIERS": [str(KEY.verifier)]}
 
 ops = admin.AdminSite(name="ops")
@@ -41,11 +39,6 @@ bare = admin.AdminSite(name="bare")
 for model in (Task, ExecutionLog, PauseQueueEntry):
     bare.register(model, type(admin.site.get_model_admin(model)))
 urlpatterns = [path("admin/", admin.site.urls), path("ops/", ops.urls), path("bare/", bare.urls)]
-
-
-@pytest.fixture
-def viewer() -> Client:
-    return client_of("viewer")
 
 
 def stored(**given: Any) -> LedgerVerification:

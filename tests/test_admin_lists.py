@@ -12,18 +12,9 @@ from django.utils import timezone
 
 from audit.models import Task
 from tests.factories import claimed, requested, task_in
-from tests.pages import HOSTILE, asking, client_of, ids_in, link_in, past, text_of
+from tests.pages import HOSTILE, LOG, QUEUE, TASKS, asking, ids_in, link_in, past, text_of
 
 pytestmark = pytest.mark.django_db
-
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
 
 
 # What they ask

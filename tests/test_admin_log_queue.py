@@ -10,18 +10,9 @@ from django.utils import timezone
 from audit.admin import queue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.factories import claimed, requested, task_in
-from tests.pages import client_of, ids_in, link_in, past, text_of
+from tests.pages import LOG, QUEUE, ids_in, link_in, past, text_of
 
 pytestmark = pytest.mark.django_db
-
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
 
 
 # The log

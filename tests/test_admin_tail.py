@@ -11,15 +11,7 @@ from audit.admin import panels
 from audit.models import ExecutionLog, Task
 from tests.browser import browsing
 from tests.factories import requested
-from tests.pages import asking, client_of, past, text_of
-
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-
-
-@pytest.fixture
-def viewer(db):
-    return client_of("viewer")
+from tests.pages import LOG, TASKS, asking, client_of, past, text_of
 
 
 def _url(response) -> str:

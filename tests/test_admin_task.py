@@ -16,12 +16,7 @@ from audit.admin.timeline import segments, spent, timeline
 from audit.admin.wording import ago, moment, shown, size, span
 from audit.models import PauseQueueEntry, Task
 from tests.factories import claimed, finished, requested, sql, task_in
-from tests.pages import HOSTILE, asking, client_of, past, text_of
-
-
-@pytest.fixture
-def viewer():
-    return client_of("viewer")
+from tests.pages import HOSTILE, asking, past, text_of
 
 
 def _url(task) -> str:
@@ -362,7 +357,6 @@ def test_a_rejected_task_says_so_once(viewer) -> None:
     assert viewer.get(_url(task)).context_data["banner"]["kind"] == ""
     listed = viewer.get("/admin/audit/task/").content.decode()
     assert "audit-type" not in listed
-    requested()
     sql(
         "UPDATE audit_task SET status = 'rejected', outcome = %s WHERE id = %s",
         ['{"error_type": "Policy"}', requested().pk],

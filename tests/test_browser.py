@@ -16,14 +16,11 @@ from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.browser import chromium, serving, violations, visiting
 from tests.factories import claimed, requested, sql, task_in
 from tests.ledger import behind_the_guards, finish, sealed, verified
-from tests.pages import HOSTILE, client_of, past
+from tests.pages import HOSTILE, LOG, QUEUE, TASKS, client_of, past
 from tests.settings import MIDDLEWARE
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
 INTEGRITY = "/admin/audit/ledgerverification/"
 
 WIDE = {"width": 1440, "height": 1000}

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import pwd
-import shutil
 from datetime import timedelta
 
 import pytest
@@ -12,34 +11,26 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from tests import commands
+from tests.commands import ESCAPED, HOSTILE, any_width
 
 pytestmark = pytest.mark.django_db
 
 
+HOUR = timedelta(hours=1)
+
+
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
-    # Wherever the tests themselves run: no width unless a test gives one.
-    monkeypatch.setenv("COLUMNS", "0")
-    monkeypatch.setattr(
-        shutil,
-        "get_terminal_size",
-        lambda fallback=(80, 24): os.terminal_size((int(os.environ["COLUMNS"]) or fallback[0], 24)),
-    )
-
-
-HOUR = timedelta(hours=1)
-HOSTILE = "x\x1b[31m\u202e\r\nTotal: 0"
-ESCAPED = r"x\x1b[31m\u202e\r\nTotal: 0"
+    any_width(monkeypatch)
 
 
 def run(*argv):
-    out, err = io.StringIO(), io.StringIO()
-    call_command("audit_queue", *argv, stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
+    return commands.run("audit_queue", *argv)
 
 
 def lines_of(*argv):
-    return [json.loads(line) for line in run(*argv, "--format", "json")[0].splitlines()]
+    return commands.lines_of("audit_queue", *argv)
 
 
 def paused(summary="", *, services=(), asked_by="alice", **given):

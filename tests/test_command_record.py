@@ -353,6 +353,15 @@ def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
         (["x", "--password="], "x --password="),
         (["curl", "-H", "Authorization: Bearer abc'def", "u"], f"curl -H 'Authorization: {MASK}' u"),
         (["env", "PGPASSWORD=s3cret", "psql"], f"env 'PGPASSWORD={MASK}' psql"),
+        (["x", "--auth", "Bearer", "abc123def456", "y"], f"x --auth Bearer {MASK} y"),
+        (["send", "bearer", "Letters"], "send bearer Letters"),
+        (["x", "Authorization:", "Basic", "dXNlcjpw", "-v"], f"x Authorization: {MASK} {MASK} -v"),
+        (["x", "--header", "Cookie:", "sid=99"], f"x --header Cookie: {MASK}"),
+        (["x", "password:", "hunter2"], f"x password: {MASK}"),
+        (["x", "password", "=", "hunter2", "y"], f"x password = {MASK} y"),
+        (["x", "PASSWORD=", "hunter2"], f"x PASSWORD= {MASK}"),
+        (["x", "token=", "q"], f"x token= {MASK}"),
+        (["echo", "Unexpected", "token:", "x"], "echo Unexpected token: x"),
         (["x", "https://u:p'w@host/"], f"x 'https://u:{MASK}@host/'"),
     ):
         assert describe(argv) == told

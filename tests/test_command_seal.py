@@ -23,11 +23,9 @@ from audit.ledger.note import generate
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf
 from tests.commands import outcome as run
 from tests.factories import sql
-from tests.ledger import KEY, behind_the_guards, finish, sealer
+from tests.ledger import KEY, VKEY, behind_the_guards, finish, sealer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-VKEY = str(KEY.verifier)
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ from django.utils import timezone
 
 from audit.ids import uuid7
 from audit.management import story
+from audit.management.output import width_of
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
+from audit.querysets.seals import seal_of
 from tests.commands import HOSTILE, any_width, lines_of, record, run
-from tests.ledger import KEY, sealer
+from tests.ledger import VKEY, sealer
 
 pytestmark = pytest.mark.django_db
 
@@ -81,7 +83,7 @@ class TestShow:
         assert told["log_complete"] is True
 
     def test_what_the_log_tells_stands_below_where_there_is_no_room(self, failed, monkeypatch):
-        failed.note("y" * 3000, actor="carol")
+        failed.note("y" * 3000 + " 漢字" * 99, actor="carol")
         wide = run("audit_show", str(failed.pk))[0]
         monkeypatch.setenv("COLUMNS", "80")
         narrow = run("audit_show", str(failed.pk))[0]
@@ -89,7 +91,7 @@ class TestShow:
             assert told in narrow[narrow.index("Execution log") :]
         assert "more lines; --format json shows all" in narrow
         assert "y" * 3000 in wide
-        assert max(map(len, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
+        assert max(map(width_of, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
 
     @pytest.mark.django_db(transaction=True)
     def test_the_seal_is_told_as_far_as_it_is_known(self, failed, monkeypatch):
@@ -105,7 +107,7 @@ class TestShow:
         text, seal = told()
         assert re.fullmatch(r"leaf \d+, covered by the checkpoint of 20.* UTC; not verified yet", text)
         assert (seal["state"], type(seal["leaf"])) == ("sealed", int)
-        run("audit_verify", "--key", str(KEY.verifier))
+        run("audit_verify", "--key", VKEY)
         text, seal = told()
         assert re.search("; verified .* ago$", text)
         assert (seal["state"], seal["finding"]) == ("verified", None)
@@ -178,7 +180,7 @@ class TestShow:
         out, _ = run("audit_show", str(task.pk))
         assert "orch-9, until " in out
         kept = {"heading": str, "paint": lambda text, status: text, "width": None, "more_log": False}
-        seal = story.Seal.of(entry.task, "default")
+        seal = seal_of(entry.task_id, "default")
         assert list(story.story(entry.task, [], None, seal, **kept))[-1] == "  none"
 
     def test_hostile_text_is_shown_and_not_obeyed(self):

@@ -16,11 +16,9 @@ from audit.ledger.note import KeyKind, generate
 from audit.models import ExecutionLog, LedgerLeaf, LedgerVerification
 from tests.commands import outcome as run
 from tests.factories import sql
-from tests.ledger import KEY, behind_the_guards, finish, sealer
+from tests.ledger import KEY, VKEY, behind_the_guards, finish, sealer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-VKEY = str(KEY.verifier)
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def test_text_that_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((line() + "{\n").encode())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO((line() + "{\n").encode()))))
     result = run("audit_import", "-")
     assert result.code == 1
     assert result.out == "1 stored, 0 already present, 1 refused.\n"
@@ -100,7 +100,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_of_another_format_is_told(monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{text}\n".encode())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(f"{text}\n".encode()))))
     result = run("audit_import", "-")
     assert (result.code, told in result.err) == (1, True), result.err
 

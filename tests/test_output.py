@@ -118,6 +118,13 @@ COLUMNS = (
 ROWS = [("a1", "x" * 30, "kuma, dns, mail", 3), ("b22", "日本語", None, 1000)]
 
 
+@given(st.text("a漢 \n\u0301", max_size=80), st.integers(2, 12))
+def test_wrapped_text_fits_and_is_all_there(text, width):
+    lines = list(output.wrapped(text, width))
+    assert all(0 < width_of(line) <= width or line.strip("\u0301") == "" for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
 def test_a_table_without_a_width_cuts_nothing():
     assert list(table(COLUMNS, ROWS)) == [
         "Id   Summary                         Services            N",

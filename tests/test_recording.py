@@ -313,11 +313,16 @@ def test_a_block_may_end_its_task_itself(verb: str) -> None:
 
 def test_the_task_of_a_block_copies_and_pickles_as_a_task() -> None:
     with record("backup") as task:
-        for made in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
-            assert made == task
-            assert isinstance(made, Task)
-            assert "_meter" not in made.__dict__
+        _assert_copies(task)
         assert task.execution_log.count() == 1
+    _assert_copies(task)
+
+
+def _assert_copies(task: Task) -> None:
+    for made in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
+        assert made == task
+        assert isinstance(made, Task)
+        assert "_meter" not in made.__dict__
 
 
 @pytest.mark.parametrize(

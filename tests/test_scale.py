@@ -21,14 +21,11 @@ from django.test.utils import CaptureQueriesContext
 from audit.models import Task
 from tests.databases import temporary_database
 from tests.filling import DAYS, RARE_WORD, fill
-from tests.pages import client_of
+from tests.pages import LOG, QUEUE, TASKS, client_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(databases=["default", "other"])]
 
 ALIAS = "other"
-TASKS = "/admin/audit/task/"
-LOG = "/admin/audit/executionlog/"
-QUEUE = "/admin/audit/pausequeueentry/"
 LARGE = ("audit_task", "audit_executionlog", "audit_ledger_leaf", "audit_pause_queue")
 INTEGRITY = "/admin/audit/ledgerverification/"
 SPANS = ("15m", "24h", "7d", "30d", "all")

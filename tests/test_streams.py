@@ -14,7 +14,7 @@ from django.db import connection
 
 from audit.models import LedgerVerification, Task
 from tests.factories import sql
-from tests.ledger import KEY, behind_the_guards, finish, sealed
+from tests.ledger import VKEY, behind_the_guards, finish, sealed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -106,7 +106,7 @@ def test_best_effort_tells_lost_output_too() -> None:
 def test_lost_output_does_not_look_like_tampering_nor_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     finish(1)
     sealed()
-    words = ("audit_verify", "--key", str(KEY.verifier))
+    words = ("audit_verify", "--key", VKEY)
     assert run(">/dev/full", *words)[0] == 2
     with behind_the_guards():
         sql("UPDATE audit_task SET decided_by = 'eve'")

@@ -191,20 +191,21 @@ def chart(
     for at, status, count, _width in found:
         bins.setdefault(binning.number(at, step), {})[status] = count
         by_status[status] = by_status.get(status, 0) + count
+    since = None
     if oldest:
-        (at, status), _counted = oldest
+        (at, status), (since, _status) = oldest
+        number = binning.number(at, step)
         by_status[status] -= 1
-        left = bins[binning.number(at, step)]
-        left[status] -= 1
-        if not any(left.values()):
-            del bins[binning.number(at, step)]
+        bins[number][status] -= 1
+        if not any(bins[number].values()):
+            del bins[number]
     first = min(bins, default=0)
     begin = binning.number(start, step) if start is not None else first
     beyond = -((binning.origin - binning.end) // step)
     if bins and question.end is None:
         beyond = max(bins) + 1 if start is None else max(beyond, max(bins) + 1)
     numbers = range(begin, begin + min(max(beyond - begin, 1), BARS))
-    return _drawn(question, binning, step, bins, numbers, oldest[-1][0] if oldest else None, by_status)
+    return _drawn(question, binning, step, bins, numbers, since, by_status)
 
 
 def _drawn(

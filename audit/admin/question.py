@@ -69,7 +69,7 @@ def strangers(query: Iterable[str], known: Sequence[str]) -> list[str]:
         if (close := get_close_matches(key, known, n=1, cutoff=0.75))
         else _("“%(key)s” is no filter.") % {"key": shown(key, 80)}
         for key in query
-        if not (key in known or key in _PLACES or key.startswith("_") or key.split(".")[0] in ROOTS)
+        if not (key in known or key in _PLACES or key.startswith("_") or ("." in key and key.split(".")[0] in ROOTS))
     ]
 
 

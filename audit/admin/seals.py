@@ -145,7 +145,7 @@ def _judged(
         words = _("sealed, see Integrity")
     else:
         text, words = _("Sealed, not verified yet"), _("sealed")
-    return Seal(state=state.value, text=text, leaf=leaf, words=words)
+    return Seal(state=state, text=text, leaf=leaf, words=words)
 
 
 def _rows(using: str, query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 
-from audit.exceptions import InvalidFilter
+from audit.exceptions import InvalidFilter, shown
 from audit.filters.build import Build
 from audit.filters.values import BY_NAME
 
@@ -107,7 +107,7 @@ def _checked(name: str | None) -> Callable[[str], Any]:
             else:
                 build.add(name, value)
         except InvalidFilter as error:
-            raise ArgumentTypeError(f"{error.value!r} {error.problem}") from None
+            raise ArgumentTypeError(f"{shown(error.value)} {error.problem}") from None
         return value
 
     return check

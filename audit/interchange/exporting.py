@@ -7,7 +7,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -87,11 +87,10 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 def _give(descriptor: int, before: os.stat_result) -> None:
     """Give a file the owner, group and permissions of another; without its group, nobody gets what the group had."""
-    mode = stat.S_IMODE(before.st_mode)
-    now = os.fstat(descriptor)
-    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
-        try:
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-        except PermissionError:
-            mode &= 0o707 if now.st_gid != before.st_gid else 0o777
+    mode = stat.S_IMODE(before.st_mode) & 0o777
+    for uid, gid in ((-1, before.st_gid), (before.st_uid, -1)):  # one by one: either may be refused
+        with suppress(PermissionError):
+            os.fchown(descriptor, uid, gid)
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        mode &= 0o707
     os.fchmod(descriptor, mode)

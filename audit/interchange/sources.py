@@ -53,7 +53,7 @@ class Source:
             with self.path.open("rb") as file:
                 yield file
         elif sys.stdin:
-            yield sys.stdin.buffer if isinstance(sys.stdin.buffer, BufferedReader) else BufferedReader(sys.stdin.buffer)  # type: ignore[arg-type]
+            yield sys.stdin.buffer  # type: ignore[misc]  # a BufferedReader, in truth
         else:
             raise AuditError("Standard input is closed; there is nothing to read.")
 

@@ -149,7 +149,7 @@ def _put(*lines: str) -> None:
 
 def _path(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+        raise argparse.ArgumentTypeError("the path is empty; is a variable not set? (. names this directory)")
     return Path(text)
 
 

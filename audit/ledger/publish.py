@@ -52,7 +52,7 @@ def publish(using: str, directory: Path, verifiers: Iterable[Verifier] = ()) -> 
         CannotPublish: nothing is sealed yet, or not signed by the log; the directory holds another log, or a tree that
             the database's does not go on from; a tile is missing in the database; or a file cannot be read or written.
     """
-    verifiers = tuple(verifiers)
+    known = tuple(verifiers)
     with snapshot(using):
         signed = (
             LedgerCheckpoint.objects.using(using).order_by("-epoch", "-size").values_list("note", flat=True).first()
@@ -60,9 +60,7 @@ def publish(using: str, directory: Path, verifiers: Iterable[Verifier] = ()) -> 
         if signed is None:
             raise CannotPublish("Nothing is sealed yet. Run manage.py audit_seal.")
         try:
-            newest = Checkpoint.parse(Note.parse(signed).text)
-            if verifiers:
-                open_checkpoint(signed, verifiers)
+            newest = open_checkpoint(signed, known).checkpoint if known else Checkpoint.parse(Note.parse(signed).text)
             _insist(using, newest, "The newest checkpoint of the database is not of its tree.")
             published = _published(directory)
             if published:

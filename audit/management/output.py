@@ -33,6 +33,7 @@ __all__ = [
     "shorten",
     "table",
     "width_of",
+    "wrapped",
 ]
 
 _MEASURED_ROWS = 500
@@ -97,6 +98,14 @@ def age(since: datetime | None, now: datetime) -> str:
     return f"in {duration(since - now)}" if since > now else duration(now - since)
 
 
+def count(number: int, one: str = "", many: str = "") -> str:
+    """Write a number with its thousands apart, and what is counted behind it: `1 task`, `20 000 tasks`, `2 leaves`."""
+    told = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+    if not one:
+        return told
+    return f"{told} {one if number == 1 else many or f'{one}s'}"
+
+
 def width_of(text: str) -> int:
     """Count the columns a text takes on a terminal: wide characters take two, combining ones none."""
     if text.isascii():
@@ -113,6 +122,24 @@ def shorten(text: str, width: int) -> str:
     ends = accumulate(map(width_of, text))
     kept = sum(1 for _ in takewhile(lambda end: end < width, ends))
     return f"{text[:kept]}…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """Break a text at its blanks into lines of at most so many columns; a longer word is broken, too."""
+    line = ""
+    for word in text.split():
+        if line and width_of(line) + 1 + width_of(word) <= width:
+            line = f"{line} {word}"
+            continue
+        if line:
+            yield line
+        while width_of(word) > width:
+            kept = max(1, sum(1 for _ in takewhile(lambda end: end <= width, accumulate(map(width_of, word)))))
+            yield word[:kept]
+            word = word[kept:]
+        line = word
+    if line:
+        yield line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,10 +318,3 @@ class Progress:
 
     def _write(self, text: str, ending: str | None = None) -> None:
         self._stream.write(text, lambda told: told, ending)  # in no colour: stderr of a command is red
-
-
-def count(number: int, what: str = "") -> str:
-    """Write a number with its thousands apart, and what is counted behind it: `1 task`, `20 000 tasks`."""
-    plural = "s" if number != 1 and not what.endswith("s") else ""
-    told = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
-    return f"{told} {what}{plural}" if what else told

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connections
 from django.utils import timezone
 
-from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of
+from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.querysets.seals import OF_TASK, Standing, standing
+from audit.querysets.seals import Sealed, Standing
 from audit.status import LIVE, PauseReason, Status
 
-__all__ = ["Seal", "durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
+__all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
 
 _MOST_LINES = 60
 _MOST_TOLD = 20
@@ -66,61 +63,11 @@ def durations(task: Task) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """How a task stands in the ledger."""
-
-    state: Standing
-    leaf: int | None
-    """Number of its leaf."""
-    covered_at: datetime | None
-    """When the first checkpoint that covers it was signed."""
-    finding: str | None
-    """Code of what the newest verification found about the task or its log."""
-    verified_at: datetime | None
-    """When that verification ended."""
-
-    @classmethod
-    def of(cls, task: Task, using: str) -> Seal:
-        """Read it."""
-        with connections[using].cursor() as cursor:
-            cursor.execute(OF_TASK, [[task.pk]])
-            _, leaf, code, verdict, size, at, covered = cursor.fetchone()
-        state = standing(leaf, code, verdict, size)
-        return cls(state=state, leaf=leaf, covered_at=covered, finding=code, verified_at=at)
-
-    def values(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "state": self.state.value,
-            "leaf": self.leaf,
-            "covered_at": self.covered_at,
-            "finding": self.finding,
-            "verified_at": self.verified_at,
-        }
-
-    def told(self, now: datetime) -> str:
-        """Tell it in a sentence."""
-        where = "not sealed" if self.leaf is None else f"leaf {self.leaf}"
-        if self.covered_at:
-            where += f", covered by the checkpoint of {moment(self.covered_at, precise=True)}"
-        if self.state == Standing.FAILED:
-            return f"TAMPERING: {safe(self.finding)}, as a verification found {self._when(now)}; {where}"
-        if self.state == Standing.VERIFIED:
-            return f"{where}; verified {self._when(now)}"
-        if self.state == Standing.UNCLEAR:
-            return f"{where}; the verification of {self._when(now)} found tampering, not here; see audit_verify"
-        return f"{where} yet" if self.leaf is None else f"{where}; not verified yet"
-
-    def _when(self, now: datetime) -> str:
-        return f"{age(self.verified_at, now)} ago"
-
-
 def story(
     task: Task,
     log: Sequence[ExecutionLog],
     entry: PauseQueueEntry | None,
-    seal: Seal,
+    seal: Sealed,
     *,
     more_log: bool,
     heading: Any,
@@ -219,9 +166,23 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Row hash", f"{bytes(task.row_hash).hex()} (version {task.row_version})"
 
 
-def _seal_facts(task: Task, seal: Seal, now: datetime) -> Iterator[tuple[str, str]]:
+def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:
     if task.status not in LIVE or seal.state == Standing.FAILED:
-        yield "Seal", seal.told(now)
+        yield "Seal", _seal_told(seal, now)
+
+
+def _seal_told(seal: Sealed, now: datetime) -> str:
+    when = f"{age(seal.verified_at, now)} ago"
+    where = "not sealed" if seal.leaf is None else f"leaf {seal.leaf}"
+    if seal.covered_at:
+        where += f", covered by the checkpoint of {moment(seal.covered_at, precise=True)}"
+    if seal.state == Standing.FAILED:
+        return f"TAMPERING: {safe(seal.finding)}, as a verification found {when}; {where}"
+    if seal.state == Standing.VERIFIED:
+        return f"{where}; verified {when}"
+    if seal.state == Standing.UNCLEAR:
+        return f"{where}; the verification of {when} found tampering, not here; see audit_verify"
+    return f"{where} yet" if seal.leaf is None else f"{where}; not verified yet"
 
 
 def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, str]]:
@@ -293,7 +254,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
 
 def _wrapped(told: str, width: int) -> Iterator[str]:
     """Yield what a row tells, below it; what takes more than 20 lines is cut, with the number of those left out."""
-    lines = textwrap.wrap(safe(told), max(width - 4, 16))
+    lines = list(wrapped(safe(told), max(width - 4, 16)))
     yield from (f"      {line}" for line in lines[:_MOST_TOLD])
     if len(lines) > _MOST_TOLD:
         yield f"      … {len(lines) - _MOST_TOLD} more lines; --format json shows all"

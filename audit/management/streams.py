@@ -23,6 +23,8 @@ __all__ = [
     "standard",
 ]
 
+_PLAINER = str.maketrans({"─": "-", "█": "#", "▏": "#", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "})
+
 
 class OutputLost(Exception):
     """What was to be printed cannot be: `problem` says why (the disk is full, the stream is closed)."""
@@ -88,7 +90,7 @@ def in_utf8(stream: OutputWrapper) -> None:
 
 def encodable(text: str, stream: OutputWrapper) -> str:
     """Escape what the stream's encoding cannot write."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
+    encoding = _encoding(stream)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -98,10 +100,13 @@ def encodable(text: str, stream: OutputWrapper) -> str:
 
 def json_for(text: str, stream: OutputWrapper) -> str:
     """Escape in JSON what is not ASCII where the stream does not write UTF-8, which JSON is read as."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    if text.isascii() or lookup(encoding).name == "utf-8":
+    if text.isascii() or lookup(_encoding(stream)).name == "utf-8":
         return text
     return "".join(each if each.isascii() else json.dumps(each)[1:-1] for each in text)
+
+
+def _encoding(stream: OutputWrapper) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
 
 
 def discard(stream: OutputWrapper) -> None:
@@ -113,6 +118,3 @@ def discard(stream: OutputWrapper) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, fileno)
     os.close(nowhere)
-
-
-_PLAINER = str.maketrans({"─": "-", "█": "#", "▏": "#", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "})

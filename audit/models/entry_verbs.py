@@ -167,7 +167,7 @@ RETURNING {columns(Task, "task")}
         if task.status != Status.PAUSED:
             return IllegalTransition(task.pk, task.status, to[0] if to else Status.PAUSED, "It is not paused any more.")
         # Resumed and paused anew meanwhile: another entry.
-        return StaleTask(task.pk, self.revision, entry.revision if entry else 0, entry=True)
+        return StaleTask(task.pk, self.revision, None, entry=True)
 
     aresume = async_twin(resume)
     acancel = async_twin(cancel)

@@ -5,13 +5,17 @@ A report is JSON that somebody stored; what does not read as an id in it is pass
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
+from django.db import connections
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-__all__ = ["NEWEST", "OF_TASK", "Standing", "named_by_verification", "standing"]
+__all__ = ["NEWEST", "OF_TASK", "Sealed", "Standing", "named_by_verification", "seal_of", "standing"]
 
 NEWEST = r"""
 last AS MATERIALIZED (
@@ -68,7 +72,7 @@ LEFT JOIN LATERAL (
 when the first checkpoint that covers the leaf was signed."""
 
 
-class Standing(Enum):
+class Standing(StrEnum):
     """How a finished row stands in the ledger, as far as the newest stored verification tells."""
 
     FAILED = "failed"
@@ -99,3 +103,32 @@ def standing(leaf: int | None, code: str | None, verdict: str | None, size: int 
     if verdict == "intact" and size is not None and leaf < size:
         return Standing.VERIFIED
     return Standing.SEALED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """How a task stands in the ledger, and since when."""
+
+    state: Standing
+    leaf: int | None
+    """Number of its leaf."""
+    covered_at: datetime | None
+    """When the first checkpoint that covers it was signed."""
+    finding: str | None
+    """Code of what the newest verification found about the task or its log."""
+    verified_at: datetime | None
+    """When that verification ended."""
+
+
+def seal_of(task_id: UUID, using: str) -> Sealed:
+    """Read how a task stands in the ledger.
+
+    Args:
+        task_id: which task.
+        using: alias of the database.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute(OF_TASK, [[task_id]])
+        _, leaf, code, verdict, size, verified_at, covered_at = cursor.fetchone()
+    state = standing(leaf, code, verdict, size)
+    return Sealed(state=state, leaf=leaf, covered_at=covered_at, finding=code, verified_at=verified_at)

@@ -44,7 +44,7 @@ from audit.resources import Meter
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["Recording", "current_task", "record"]
+__all__ = ["Recording", "alias_of", "current_task", "record"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +52,13 @@ R = TypeVar("R")
 logger = logging.getLogger("audit")
 
 _current: ContextVar[Task | None] = ContextVar("audit_record", default=None)
+
+
+def alias_of(using: str | None) -> str:
+    """Return the alias that a record is written through: the given one, `AUDIT["RECORD_USING"]`, or the router's."""
+    from audit.models import Task
+
+    return using or conf.settings().RECORD_USING or router.db_for_write(Task)
 
 
 def current_task() -> Task | None:
@@ -252,7 +259,7 @@ class Recording:
         redaction.check()
         lease = lease_of(timedelta(seconds=settings.RECORD_LEASE_SECONDS) if self.lease is None else self.lease)
         values = self._values()
-        using = self.using or settings.RECORD_USING or router.db_for_write(Task)
+        using = alias_of(self.using)
         if using not in connections:
             raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
         joined = self._joins(using)

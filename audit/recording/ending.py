@@ -53,6 +53,7 @@ def finish(run: Run, error: BaseException | None, failed: bool, again_after: Seq
     task = run.task
     given, used = task.outcome, task.resources_used
     task.__class__ = Task
+    task.__dict__.pop("_meter", None)  # which no copy and no pickle could take along
     if task.status != Status.EXECUTING:
         return  # the block has ended it by a verb
     meter = run.watched.meter

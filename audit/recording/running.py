@@ -270,13 +270,14 @@ def _not_started(argv: Sequence[str], error: OSError) -> Ended:
 
 def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     code, status = ran.code, ran.status
-    error_type = "Timeout" if ran.timed_out else "Signal" if code < 0 else "ExitStatus" if code else None
     lost = {name: f"could not be passed on: {problem}" for name, problem in ran.pipes.lost.items()}
-    if lost and not error_type:
-        error_type = "OutputLost"
+    failed = "Signal" if code < 0 else "ExitStatus" if code else "OutputLost" if lost else None
+    error_type = "Timeout" if ran.timed_out else failed
     killed_by = _signal_name(-code) if code < 0 else None
     tails = {name: ran.pipes.tail(name) for name in ("stdout", "stderr")}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
+    if error_type == "OutputLost":
+        said = "; ".join(f"{_OUTPUTS[name]} {told}" for name, told in lost.items())
     ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
     outcome: dict[str, Any] = {
         "success": status == 0,
@@ -285,8 +286,6 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
         "error_type": error_type,
         "output_summary": said or ended,
     }
-    if error_type == "OutputLost":
-        outcome["output_summary"] = "; ".join(f"{_OUTPUTS[name]} {told}" for name, told in lost.items())
     if lost:
         outcome["output_lost"] = lost
     if killed_by:

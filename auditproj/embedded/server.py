@@ -173,6 +173,9 @@ class Server:
         Args:
             place: where it lives.
             pid: of a server just started, which may not have recorded itself yet.
+
+        Raises:
+            EmbeddedError: it is shutting down, and does not come to its end.
         """
         began = time.monotonic()
         told = False
@@ -184,20 +187,19 @@ class Server:
             answer = self._ping(place)
             if answer == pq.Ping.OK:
                 return True
-            stopping = answer == pq.Ping.REJECT and watcher.is_stopping(place.data)
-            limit = _RECOVERY_TIMEOUT_S if answer == pq.Ping.REJECT and not stopping else _START_TIMEOUT_S
+            rejects = answer == pq.Ping.REJECT
+            stopping = rejects and watcher.is_stopping(place.data)
             waited = time.monotonic() - began
-            if stopping and waited > limit:
-                pid = watcher.postmaster_pid(place.data)
+            if stopping and waited > _START_TIMEOUT_S and (server := watcher.postmaster_pid(place.data)):
                 raise EmbeddedError(
-                    f"The embedded PostgreSQL (process {pid}) is shutting down and waits for its sessions to end. End "
-                    f"them, or let it end them: kill -INT {pid}"
+                    f"The embedded PostgreSQL (process {server}) has been shutting down for {_START_TIMEOUT_S:g} s, "
+                    f"perhaps until its sessions end. End them, or let it end them: kill -INT {server}"
                 )
-            if (not alive and answer != pq.Ping.REJECT) or waited > limit:
+            if (not alive and not rejects) or waited > (_RECOVERY_TIMEOUT_S if rejects else _START_TIMEOUT_S):
                 return False
-            if answer == pq.Ping.REJECT and waited > _SILENT_S and not told:
+            if rejects and waited > _SILENT_S and not told:
                 told = True
-                what = "shuts down, and waits for its sessions to end" if stopping else "starts or recovers"
+                what = "shuts down, perhaps until its sessions end" if stopping else "starts or recovers"
                 print(f"Waiting for the embedded PostgreSQL, which {what} ({place.log}) …", file=sys.stderr)  # noqa: T201
             time.sleep(0.02)
 

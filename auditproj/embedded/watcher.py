@@ -142,7 +142,7 @@ def postmaster_pid(data: Path) -> int | None:
 
 
 def is_stopping(data: Path) -> bool:
-    """Whether the server in ``data`` was told to end, and lets its sessions go on until they do (``smart``)."""
+    """Whether the server in ``data`` was told to end; after ``smart`` it waits until its sessions do."""
     try:
         return (data / "postmaster.pid").read_text().splitlines()[7].strip() == "stopping"
     except (OSError, IndexError):

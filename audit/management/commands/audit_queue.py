@@ -217,7 +217,7 @@ def _ahead(value: str) -> datetime | timedelta:
     try:
         when = parse_when("until", value)
     except InvalidFilter as error:
-        raise ArgumentTypeError(f"{error.value!r} {error.problem.replace('back from', 'from')}") from None
+        raise ArgumentTypeError(f"{shown(error.value)} {error.problem.replace('back from', 'from')}") from None
     if isinstance(when, datetime) and validation.is_past(when):
         raise ArgumentTypeError(f"{value!r} is past; to let it go on now: audit_queue resume")
     return when

@@ -9,9 +9,8 @@ from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
-from django.db import Error, router
+from django.db import Error
 
-from audit import conf
 from audit.exceptions import AuditError, InvalidValue, NotDurable
 from audit.failures import storable
 from audit.filters import database_alias
@@ -19,6 +18,7 @@ from audit.filters.lookup import find_task
 from audit.management.base import UNABLE, AuditCommand, os_user
 from audit.models import Task
 from audit.recording import Recording, record
+from audit.recording.block import alias_of
 from audit.recording.running import describe, run_recorded, run_unrecorded
 
 
@@ -95,8 +95,7 @@ def _parent(options: dict[str, Any]) -> UUID | str | None:
         return os.environ.get("AUDIT_TASK_ID") or None
     with contextlib.suppress(ValueError):
         return UUID(text)
-    using = options["database"] or conf.settings().RECORD_USING or router.db_for_write(Task)
-    return find_task(text, Task.objects.using(using).only("id"), "--parent").pk
+    return find_task(text, Task.objects.using(alias_of(options["database"])).only("id"), "--parent").pk
 
 
 def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:

@@ -23,6 +23,8 @@ class Command(AuditCommand):
     """Seals finished tasks and the execution log."""
 
     outcome = UNABLE
+    _printed = False
+    """Whether this run has printed a checkpoint."""
     help = (
         "Seal what has finished: append it to the Merkle tree and sign the tree. The signing key comes from "
         f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "
@@ -124,9 +126,9 @@ class Command(AuditCommand):
             if stop and stop.is_set():
                 break
         if total and last:
-            self.note(f"Sealed {count(total, 'row')}; the tree has {_leaves(last.size)}.")
+            self.note(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
         elif not quiet:
-            self.note(f"Nothing new to seal; the tree has {_leaves(last.size if last else 0)}.")
+            self.note(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
 
     def _publish(self, batch: Batch, kept: Exports | None, *, fresh: bool, printed: bool) -> None:
         if kept:
@@ -135,8 +137,6 @@ class Command(AuditCommand):
             self.data([batch.note])
             self.flush()
             self._printed = True
-
-    _printed = False
 
     def _begin(
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
@@ -178,7 +178,3 @@ class Command(AuditCommand):
             for each, handler in before.items():
                 signal.signal(each, handler)
         return FINE
-
-
-def _leaves(size: int) -> str:
-    return "1 leaf" if size == 1 else f"{count(size)} leaves"

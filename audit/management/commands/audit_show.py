@@ -1,5 +1,6 @@
 """`manage.py audit_show ID`: one task's whole story."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -12,6 +13,7 @@ from audit.management import story
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.querysets.seals import Sealed, seal_of
 
 
 class Command(AuditCommand):
@@ -43,7 +45,7 @@ class Command(AuditCommand):
             log = list(ExecutionLog.objects.using(using).of(task)[: options["log"] + 1])
             more, log = len(log) > options["log"], log[: options["log"]]
             entry = PauseQueueEntry.objects.using(using).filter(task_id=task.pk).first()
-            seal = story.Seal.of(task, using)
+            seal = seal_of(task.pk, using)
             shown += 1
             if options["format"] == "json":
                 self._json(task, log, entry, seal, more)
@@ -59,13 +61,13 @@ class Command(AuditCommand):
         return FINE
 
     def _json(
-        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: story.Seal, more: bool
+        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: Sealed, more: bool
     ) -> None:
         self.json(
             story.task_values(task)
             | {
                 "pause_entry": story.entry_values(entry, timezone.now()) if entry else None,
-                "seal": seal.values(),
+                "seal": asdict(seal),
                 "log": [story.log_values(row) for row in log],
                 "log_complete": not more,
             }

@@ -78,8 +78,8 @@ class Command(AuditCommand):
         self._json = options["format"] == "json"
         tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
         if not self._json:
-            self._following = options["follow"]
-            sample = [*map(_row, tasks), *([_TYPICAL] if self._following else [])]
+            self._following, self._narrow = options["follow"], is_narrow()
+            sample = [*(_row(task, self._narrow) for task in tasks), *([_TYPICAL] if self._following else [])]
             if sample:
                 self._table = Table(self._titles(), map(self._cells, sample), terminal_width())
                 for text in self._table.head():
@@ -126,7 +126,7 @@ class Command(AuditCommand):
         if self._json:
             self.json(story.task_values(task) | {"change": story.log_values(change.row) if change else None})
         else:
-            self.line(self._table.line(self._cells(_row(task, change))))
+            self.line(self._table.line(self._cells(_row(task, self._narrow, change))))
 
     def _titles(self) -> tuple[Column, ...]:
         titles = (
@@ -145,7 +145,7 @@ class Command(AuditCommand):
         """Leave out what a task was before, unless changes are told."""
         return row if self._following else (row[0], *row[2:])
 
-    _json = _following = False
+    _json = _following = _narrow = False
     _table: Table
 
 
@@ -154,8 +154,8 @@ def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]
     return (each for each in changes if each.row.revision is None or each.row.revision > known.get(each.task.pk, 0))
 
 
-def _row(task: Task, change: Change | None = None) -> tuple[object, ...]:
-    key = short_id(task.pk) if is_narrow() else task.pk
+def _row(task: Task, narrow: bool, change: Change | None = None) -> tuple[object, ...]:
+    key = short_id(task.pk) if narrow else task.pk
     at = change.row.at if change else task.created_at
     was = (change.row.from_status or "new") if change else ""
     status = change.row.to_status if change else task.status

@@ -124,7 +124,7 @@ class Command(AuditCommand):
         if covered:
             self.line(
                 f"Covered: {count(covered['tasks'], 'task')}, {count(covered['log_rows'], 'log row')}, "
-                f"{count(report.size)} leaves of which {count(report.signed)} are signed, "
+                f"{count(report.size, 'leaf', 'leaves')} of which {count(report.signed)} are signed, "
                 f"{count(covered['checkpoints'], 'checkpoint')} in the database, "
                 f"{count(covered['external_checkpoints'])} outside."
             )
