@@ -124,17 +124,20 @@ def redact_command(argv: Sequence[str]) -> str:
     told: list[str] = []
     previous, secret, header = "", False, False
     for each in argv:
-        name, equals, value = each.partition("=")
-        named = name.startswith("--") and not name.startswith("--no-") and _is_secret(name[2:], rules)
-        header = header and not each.startswith("-")
-        if header or (secret and not each.startswith("-")) or _is_bearer(previous, each, rules):
+        option = each.startswith("-")
+        header = header and not option
+        names = "" if _SCRIPT.fullmatch(previous) else _NAMES.match(each)[0]  # type: ignore[index]  # it matches nothing, too
+        name = names.rstrip("=").rpartition("=")[2]
+        if header or (secret and not each.startswith("--")) or _is_bearer(previous, each, rules):
             told.append(MASK)
-        elif named and value:
-            told.append(f"{name}={MASK}")
+        elif len(names) < len(each) and _is_secret(name, rules):
+            told.append(f"{names}{MASK}")
         else:
-            told.append(shlex.quote(_redact_text(each, rules)))
+            glued = "-H" if each.startswith("-H") else ""  # curl's
+            told.append(shlex.quote(glued + _redact_text(each.removeprefix(glued), rules)))
         header = header or bool(_BARE_HEADER.fullmatch(each))
-        secret = (named and not equals) or _announces(previous, each, rules)
+        named = each.startswith("--") and not each.startswith("--no-") and _is_secret(each, rules)
+        secret = named or _announces(previous, each, rules)
         previous = each
     return _redact_custom(" ".join(told), rules)
 
@@ -237,6 +240,9 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.VERBOSE)
 
 
+# What gives a script to a shell, and an argument's names: `--env=DB_PASSWORD=`.
+_SCRIPT = re.compile(r"-[A-Za-z]*c")
+_NAMES = re.compile(r"(?:[\w.-]+=)*")
 # A header's name as an argument of its own: all that follows is its value, as in a text to the end of the line.
 _BARE_HEADER = _expression(rf"{_HEADER}[:=]")
 _ASSIGNMENTS = (

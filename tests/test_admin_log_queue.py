@@ -1,18 +1,37 @@
 """The pages of the execution log and of the pause queue."""
 
+import io
 import re
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
 from audit.admin import queue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from tests.factories import claimed, requested, task_in
-from tests.pages import LOG, QUEUE, ids_in, link_in, past, text_of
+from tests.factories import claimed, requested, sql, task_in
+from tests.pages import LOG, QUEUE, TASKS, ids_in, link_in, past, text_of
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("most", [86_399_999_999_999_999, 2**63 - 1])
+def test_a_duration_beyond_what_python_counts_is_shown(viewer, most) -> None:
+    """Raw SQL may have written it, and no row of the log can be removed."""
+    task = requested()
+    sql(
+        "INSERT INTO audit_executionlog (task_id, kind, action, duration_ms) VALUES (%s, 'step', 'long', %s)",
+        [task.pk, most],
+    )
+    for url in (f"{LOG}?task={task.pk}", LOG, f"{TASKS}{task.pk}/change/", f"{TASKS}{task.pk}/change/?log=all"):
+        response = viewer.get(url)
+        assert response.status_code == 200
+        assert "1000000000d 00h" in text_of(response)
+    out = io.StringIO()
+    call_command("audit_show", str(task.pk), stdout=out)
+    assert "step" in out.getvalue()
 
 
 # The log

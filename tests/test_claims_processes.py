@@ -87,7 +87,7 @@ def test_killed_workers_lose_and_double_nothing() -> None:
 def test_recovery_against_completion() -> None:
     """A worker that finishes and a recovery that ends its lease race: exactly one of them wins."""
     won = {"completed": 0, "recovered": 0}
-    for _ in range(40):
+    for turn in range(40):
         Task.objects.request("race", actor="alice").approve(actor="bob")
         (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
         time.sleep(0.005)
@@ -95,6 +95,7 @@ def test_recovery_against_completion() -> None:
         start = threading.Barrier(2)
 
         def finish(task: Task = task, lost: list[AuditError] = lost, start: threading.Barrier = start) -> None:
+            connection.ensure_connection()  # which takes longer than the race
             start.wait()
             try:
                 task.complete()
@@ -106,6 +107,7 @@ def test_recovery_against_completion() -> None:
         thread = threading.Thread(target=finish)
         thread.start()
         start.wait()
+        time.sleep(turn * 0.0002)  # now before the other, now after it
         recovered = Task.objects.recover_expired(max_expiries=1)
         thread.join()
         task = Task.objects.get(pk=task.pk)
@@ -114,7 +116,7 @@ def test_recovery_against_completion() -> None:
         ends = ExecutionLog.objects.of(task).filter(kind="transition", from_status="executing")
         assert ends.count() == 1
         won["recovered" if recovered else "completed"] += 1
-    assert sum(won.values()) == 40
+    assert min(won.values()) > 0, won
 
 
 @pytest.fixture

@@ -325,7 +325,7 @@ def test_best_effort_runs_it_all_the_same() -> None:
         (["--parent", "zzz", "--", "true"], "--parent: is no id; write a UUID or its first"),
         (["--database", "nope", "--", "true"], "'nope' is no database of this project"),
         (["--action", "x" * 101, "--", "true"], "action: has 101 characters"),
-        (["--service", "", "--best-effort", "--", "true"], "services.*must not be empty"),
+        (["--service", "", "--best-effort", "--", "true"], "--service: must not be empty"),
         (["--timeout", "0", "--", "true"], "must be a number of seconds above 0 and below 100000000, not '0'"),
     ],
 )
@@ -333,6 +333,17 @@ def test_bad_input_is_named(words: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("audit_record", *words)
     assert not Task.objects.exists()
+
+
+def test_a_stray_parent_of_the_environment_is_named_and_stops_no_best_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_TASK_ID", "zz")
+    with pytest.raises(CommandError, match="AUDIT_TASK_ID: is not a UUID"):
+        call_command("audit_record", "--", "true")
+    assert recorded("--best-effort", "--", "echo", "ran", environment={"AUDIT_TASK_ID": "zz"})[:2] == (0, b"ran\n")
+
+
+def test_what_a_terminal_would_obey_is_not_said_to_it() -> None:
+    assert b"\x1b" not in recorded("--", "a\x1b[31m\nb")[2]
 
 
 def test_a_parent_may_be_named_by_its_beginning() -> None:
@@ -352,7 +363,7 @@ def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
         (["x", "--token", "--verbose"], "x --token --verbose"),
         (["x", "--password="], "x --password="),
         (["curl", "-H", "Authorization: Bearer abc'def", "u"], f"curl -H 'Authorization: {MASK}' u"),
-        (["env", "PGPASSWORD=s3cret", "psql"], f"env 'PGPASSWORD={MASK}' psql"),
+        (["env", "PGPASSWORD=s3cret", "psql"], f"env PGPASSWORD={MASK} psql"),
         (["x", "--auth", "Bearer", "abc123def456", "y"], f"x --auth Bearer {MASK} y"),
         (["send", "bearer", "Letters"], "send bearer Letters"),
         (["x", "Authorization:", "Basic", "dXNlcjpw", "-v"], f"x Authorization: {MASK} {MASK} -v"),
@@ -362,6 +373,16 @@ def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
         (["x", "PASSWORD=", "hunter2"], f"x PASSWORD= {MASK}"),
         (["x", "token=", "q"], f"x token= {MASK}"),
         (["echo", "Unexpected", "token:", "x"], "echo Unexpected token: x"),
+        (["env", "PGPASSWORD=a correct horse", "psql"], f"env PGPASSWORD={MASK} psql"),
+        (["PGPASSWORD=hun ter2 x", "psql"], f"PGPASSWORD={MASK} psql"),
+        (["docker", "run", "-e", "DB_PASSWORD=a b,c;d"], f"docker run -e DB_PASSWORD={MASK}"),
+        (["docker", "--env=DB_PASSWORD=a b c d", "x"], f"docker --env=DB_PASSWORD={MASK} x"),
+        (["java", "-password=abc def"], f"java -password={MASK}"),
+        (["sh", "-c", "PGPASSWORD=x pg_dump mydb"], f"sh -c 'PGPASSWORD={MASK} pg_dump mydb'"),
+        (["bash", "-lc", "PGPASSWORD=x pg_dump mydb"], f"bash -lc 'PGPASSWORD={MASK} pg_dump mydb'"),
+        (["x", "--password", "-hunter2", "y"], f"x --password {MASK} y"),
+        (["curl", "-HAuthorization: Basic dXNlcjpw", "u"], f"curl '-HAuthorization: {MASK}' u"),
+        (["x", "a=b=c d"], "x 'a=b=c d'"),
         (["x", "https://u:p'w@host/"], f"x 'https://u:{MASK}@host/'"),
     ):
         assert describe(argv) == told
@@ -381,7 +402,11 @@ def test_bad_arguments_of_the_function() -> None:
         run(["true"], timeout=0)
     with pytest.raises(InvalidValue, match="timeout"):
         run_recorded(record("x"), ["true"], timeout=-1)
-    assert only().outcome["error_type"] == "InvalidValue"
+    # An empty variable where the program should stand: what follows it may be secret, and is neither told nor stored.
+    with pytest.raises(InvalidValue, match="command: is empty") as caught:
+        run_recorded(record("x"), ["", "--db-password", "hunter2"])
+    assert "hunter2" not in str(caught.value)
+    assert not Task.objects.exists()
 
 
 def test_the_exit_status_counts_when_the_end_cannot_be_stored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -16,10 +17,11 @@ import pytest
 from django.core.management import load_command_class
 from django.db import connection
 
-from audit.ledger import keys
+from audit.ledger import files, keys
 from audit.ledger.checkpoint import open_checkpoint
 from audit.ledger.exported import Exports
 from audit.ledger.note import generate
+from audit.management.commands.audit_seal import Command
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf
 from tests.commands import outcome as run
 from tests.factories import sql
@@ -262,6 +264,58 @@ def test_git_runs_without_keys_and_hooks_and_not_for_ever(tmp_path: Path, monkey
     code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
     assert code == 1
     assert "git status took longer than 0.3 s" in err
+
+
+def test_every_checkpoint_that_was_missed_is_kept_by_a_later_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    for _ in range(2):
+        finish(1)
+        with monkeypatch.context() as full:
+            full.setattr(files, "create", _full)
+            code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+        assert code == 1
+        assert "It is signed; when this is mended, the next run keeps it." in err
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    kept = [each.read_text() for each in sorted(tmp_path.iterdir())]
+    assert kept == list(LedgerCheckpoint.objects.order_by("size").values_list("note", flat=True))
+    assert len(kept) == 4
+
+
+def test_the_first_one_that_cannot_be_kept_says_how_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    with monkeypatch.context() as full:
+        full.setattr(files, "create", _full)
+        code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert "No space left on device. It is signed; when this is mended, --first-export keeps it then." in err
+    assert run("audit_seal", "--checkpoints", tmp_path, "--first-export")[0] == 0
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_could_not_be_printed_is_printed_before_more_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    with monkeypatch.context() as full:
+        full.setattr(Command, "data", _full)
+        with pytest.raises(OSError, match="No space left"):
+            run("audit_seal", "--print")
+        size = LedgerLeaf.objects.count()
+        assert size
+        finish(1)
+        with pytest.raises(OSError, match="No space left"):
+            run("audit_seal", "--print")
+        assert LedgerLeaf.objects.count() == size
+    _, out, _ = run("audit_seal", "--print")
+    notes = LedgerCheckpoint.objects.order_by("size").values_list("note", flat=True)
+    assert out == "".join(notes)
+    assert len(notes) == 2
 
 
 def test_a_refused_seal_leaves_no_directory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

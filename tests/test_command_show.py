@@ -105,7 +105,8 @@ class TestShow:
         sealer(monkeypatch)
         run("audit_seal")
         text, seal = told()
-        assert re.fullmatch(r"leaf \d+, covered by the checkpoint of 20.* UTC; not verified yet", text)
+        assert re.fullmatch(r"leaf \d+; not verified yet", text)
+        assert re.search(r"  Sealed +20.* UTC \(.* ago\)", run("audit_show", str(failed.pk))[0])
         assert (seal["state"], type(seal["leaf"])) == ("sealed", int)
         run("audit_verify", "--key", VKEY)
         text, seal = told()
@@ -113,8 +114,8 @@ class TestShow:
         assert (seal["state"], seal["finding"]) == ("verified", None)
         row = ExecutionLog.objects.of(failed).first()
         for changed, says in (
-            (row.pk, "TAMPERING: row_tampered, as a verification found "),
-            (0, "found tampering, not here"),
+            (row.pk, "TAMPERING: row_tampered, found "),
+            (0, "tampering was found "),
         ):
             LedgerVerification.objects.create(
                 started_at=timezone.now(),

@@ -136,6 +136,35 @@ def test_a_witness_key_is_not_taken_for_the_logs() -> None:
         assert f"--key: {witness.verifier.label} is a witness's key" in err
 
 
+@pytest.mark.parametrize("tampered", [True, False])
+def test_a_file_whose_name_is_no_text_does_not_keep_the_result_from_the_browser(tmp_path: Path, tampered: bool) -> None:
+    finish(1)
+    run("audit_seal")
+    run("audit_verify", "--key", VKEY)
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    if tampered:
+        directory.mkdir()
+        (directory / os.fsdecode(b"\xff.checkpoint")).write_text("junk")
+    code, out, err = run("audit_verify", "--key", VKEY, "--checkpoints", directory)
+    assert code == (1 if tampered else 2), out + err
+    assert "could not be stored" not in err
+    newest = LedgerVerification.objects.latest("id")
+    assert newest.verdict == ("tampering" if tampered else "unchecked")
+    assert r"\udc" in str(newest.report)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.write_bytes(b"x" * 2**21)):
+        path = tmp_path / "z.checkpoint"
+        make(path)
+        code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+        assert code == 2
+        assert "is no regular file" in err or "is no checkpoint: it has more than" in err
+        path.unlink()
+
+
 def test_verify_stores_nothing_when_told_so() -> None:
     finish(1)
     run("audit_seal")

@@ -1,5 +1,6 @@
 """The demo, as a newcomer starts it: it seals and verifies, and leaves nothing running."""
 
+import json
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -42,6 +44,29 @@ def _children(pid: int) -> list[tuple[int, str, str]]:
     return found
 
 
+def _output(argv: list[str], home: Path) -> bytes:
+    return subprocess.run(argv, cwd=CHECKOUT, env=_environment(home), capture_output=True, check=True).stdout
+
+
+def _count(home: Path) -> int:
+    """How many tasks there are."""
+    stats = _output([sys.executable, "manage.py", "audit_stats", "--since", "all", "--format", "json"], home)
+    return int(json.loads(stats)["tasks"])
+
+
+def _log_in(address: str, user: str, password: str) -> None:
+    """Log in by the form, as a browser does, and expect the page that was asked for."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(address) as answer:
+        [token] = re.findall(r'csrfmiddlewaretoken" value="([^"]+)"', answer.read().decode())
+        form = {"csrfmiddlewaretoken": token, "username": user, "password": password}
+        login = answer.url
+    asked = urllib.request.Request(login, urllib.parse.urlencode(form).encode(), {"Referer": login})
+    with browser.open(asked) as answer:
+        assert answer.url == address
+        assert "Log out" in answer.read().decode()
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
 def test_it_seals_verifies_serves_and_ends() -> None:
     with workplace() as place:
@@ -54,6 +79,9 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             assert until(lambda: "Ctrl-C" in out.read_text() or demo.poll() is not None, seconds=120)
             told = out.read_text()
             assert demo.poll() is None, told
+            refused = re.findall(r"SQL> (.+?)\n\s*ERROR 23001", told, re.DOTALL)
+            assert len(refused) == 5, told
+            assert {each.split()[0] for each in refused} == {"UPDATE", "DELETE", "TRUNCATE", "SET"}
             assert re.search(r"Sealed [\d,]+ rows; the tree has [\d,]+ leaves\.\nINTACT\. Covered: 40 tasks", told), (
                 told
             )
@@ -78,12 +106,21 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             checked = proof.check(proven.stdout, [Verifier.parse(key)])
             assert str(checked.task_id) == task
             [address] = re.findall(r"integrity +(\S+)", told)
-            with urllib.request.urlopen(address) as answer:  # the login
-                assert answer.status == 200
+            _log_in(address, *re.findall(r"(?:user|password) +(\S+)", told)[:2])
+            # The pages move.
+            listed = [sys.executable, "manage.py", "audit_list", "--status", "completed", "--format", "json"]
+            assert until(lambda: b'"claimed_by": "orch-' in _output(listed, home), seconds=60)
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(timeout=60)
         assert out.read_text().rstrip().endswith("go on with what is there.")
+        before = _count(home)
+        assert before > 40
+        again = subprocess.run(
+            [*command, "--no-serve"], cwd=CHECKOUT, env=_environment(home), capture_output=True, text=True, timeout=120
+        )
+        assert again.returncode == 0, again.stderr
+        assert before <= _count(home) < before + 40  # nothing was filled in again
         assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 

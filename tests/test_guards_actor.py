@@ -58,6 +58,17 @@ def test_raw_sql_decides_under_its_role_whomever_it_names(said, status):
     assert task.decided_at > task.recorded_at
 
 
+def test_raw_sql_pauses_under_its_role_whomever_it_names():
+    task = task_in(Status.APPROVED)
+    sql(
+        "WITH paused AS (UPDATE audit_task SET status = 'paused' WHERE id = %s RETURNING id)"
+        " INSERT INTO audit_pause_queue (task_id, paused_by) SELECT id, 'alice' FROM paused",
+        [task.pk],
+    )
+    entry = entry_of(task)
+    assert (entry.actor, entry.paused_by) == (_me(), _me())
+
+
 def test_who_decided_may_be_another_than_who_acts_when_the_application_says_so():
     task = requested()
     Task.objects.filter(pk=task.pk).update(

@@ -226,6 +226,20 @@ def test_the_row_of_a_true_step_says_nothing_but_the_truth_whoever_writes_it(sta
         sql(attack)
 
 
+def test_a_step_is_not_told_at_the_revision_before_it():
+    """Where the row before has that revision already, the true row would be taken for a repetition."""
+    task = task_in(Status.EXECUTING)
+    task.heartbeat()
+    task.refresh_from_db()
+    sql(
+        "CREATE FUNCTION pg_temp.first(task uuid) RETURNS void LANGUAGE sql AS $$ INSERT INTO audit_executionlog"
+        " (task_id, kind, from_status, to_status, revision, actor, attempt)"
+        f" VALUES (task, 'transition', 'executing', 'approved', {task.revision}, 'alice', 1) $$"
+    )
+    with unchanged(task), _refused_somehow():
+        sql(f"UPDATE audit_task SET status = 'approved' WHERE id = '{task.pk}' RETURNING pg_temp.first(id)")
+
+
 @contextlib.contextmanager
 def _refused_somehow():
     with pytest.raises(IntegrityError), transaction.atomic():

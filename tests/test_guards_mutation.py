@@ -216,6 +216,56 @@ def test_without_its_check_the_row_is_taken(constraint, assignment):
     _update(assignment)(task)
 
 
+@pytest.mark.parametrize(
+    ("constraint", "assignment"),
+    [
+        ("reason_known", "reason = 'x'"),
+        ("priority_range", "priority = 0"),
+        ("priority_range", "priority = 6"),
+        ("no_json_null", "work_plan = 'null'"),
+        ("moments_readable", "resume_after = 'infinity'"),
+        ("due_follows", "due_at = now() + interval '1 day'"),  # an ordinary session's is stamped
+    ],
+)
+def test_without_its_check_the_entry_is_taken(constraint, assignment):
+    task = task_in(Status.PAUSED)
+    attack = f"UPDATE public.audit_pause_queue SET {assignment} WHERE task_id = '{task.pk}'"
+    where = "replica role" if constraint == "due_follows" else "as owner"
+    with circumstance(where), refused("23514"):
+        sql(attack)
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql(f"ALTER TABLE audit_pause_queue DROP CONSTRAINT audit_pause_queue_{constraint}")
+    if constraint == "moments_readable":
+        sql("ALTER TABLE audit_pause_queue DROP CONSTRAINT audit_pause_queue_due_follows")
+    with circumstance(where):
+        sql(attack)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "values"),
+    [
+        ("row_version_known", {"row_version": 2}),
+        ("moment_readable", {"at": "infinity"}),
+        ("seal_form", {"salt": b""}),
+    ],
+)
+def test_without_its_check_a_row_of_the_log_is_taken_in_the_replica_role(constraint, values):
+    """Its stamps do not fire there: beside the hash, which whoever writes the row can make, the CHECK alone stands."""
+    task = requested()
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("ALTER TABLE audit_executionlog DISABLE TRIGGER audit_executionlog_90_seal")
+    row = {"task_id": task.pk, "kind": "note", "at": "2026-01-01", "db_role": "x", "xid": "1"}
+    row |= {"salt": b"1" * 16, "row_hash": b"1" * 32, "row_version": 1} | values
+    statement = (
+        f"INSERT INTO public.audit_executionlog ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))}) RETURNING id"
+    )
+    with circumstance("replica role"), refused("23514", match=f"audit_executionlog_{constraint}"):
+        sql(statement, list(row.values()))
+    sql(f"ALTER TABLE audit_executionlog DROP CONSTRAINT audit_executionlog_{constraint}")
+    with circumstance("replica role"):
+        assert sql(statement, list(row.values()))
+
+
 def test_without_the_version_check_an_id_tells_no_time():
     statement = "INSERT INTO audit_task (id, action, available_at) VALUES (gen_random_uuid(), 'x', now())"
     with refused("23514"):

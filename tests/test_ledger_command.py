@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -240,6 +242,28 @@ def test_with_nowhere_to_tell_it_the_exit_code_does(
     ended = subprocess.run(["sh", "-c", f'exec "$@" {redirect}', "sh", *command], capture_output=True, text=True)
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("redirect", ["<&-", "<&- >&- 2>&-"])
+def test_closed_input_could_not_be_judged(redirect: str) -> None:
+    command = [sys.executable, "-m", "audit.ledger", "check", "-", "--key", KEY]
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {redirect}', "sh", *command], capture_output=True, text=True)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
+
+
+def test_notes_never_stand_in_the_output() -> None:
+    """A key whose file begins with advice is none."""
+    command = [sys.executable, "-m", "audit.ledger", "keygen", "example.org/log"]
+    ended = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"PRIVATE\+KEY\+\S+\n", ended.stdout)
+
+
+def test_ctrl_c_ends_it_quietly() -> None:
+    command = [sys.executable, "-m", "audit.ledger", "check", "-", "--key", KEY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(1)  # until it waits for input
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(timeout=20), process.stderr.read()) == (130, "")
 
 
 def test_an_empty_path_is_not_this_directory(run) -> None:

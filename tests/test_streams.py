@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from audit.interchange import whole_file
 from audit.models import LedgerVerification, Task
 from tests.factories import sql
 from tests.ledger import VKEY, behind_the_guards, finish, sealed
@@ -19,11 +20,13 @@ from tests.ledger import VKEY, behind_the_guards, finish, sealed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def run(redirect: str, *words: str, given: bytes = b"", **environment: str) -> tuple[int, bytes, bytes]:
+def run(
+    redirect: str, *words: str, given: bytes = b"", shell: str = "sh", **environment: str
+) -> tuple[int, bytes, bytes]:
     """Run a command of `manage.py` with its streams redirected as the shell says."""
     command = [sys.executable, "-m", "tests.recorder", connection.settings_dict["NAME"], "manage", *words]
     process = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirect}', "sh", *command],
+        [shell, "-c", f'{"" if "|" in redirect else "exec"} "$@" {redirect}', shell, *command],
         input=given,
         env=os.environ | environment,
         capture_output=True,
@@ -140,7 +143,8 @@ def test_compressed_input_is_recognised() -> None:
     assert (status, out) == (0, b"0 stored, 1 already present, 0 refused.\n")
 
 
-def test_sigterm_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path, number: int) -> None:
     """The export waits for a table that another transaction has locked."""
     record()
     target = tmp_path / "out.jsonl"
@@ -153,14 +157,46 @@ def test_sigterm_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path) -
             while len(list(tmp_path.iterdir())) < 2:
                 assert time.monotonic() < deadline, process.poll()
                 time.sleep(0.02)
-            process.terminate()
-            assert process.wait(timeout=20) == -signal.SIGTERM
+            process.send_signal(number)
+            assert process.wait(timeout=20) == -number
         finally:
             process.kill()
             connection.cursor().execute("ROLLBACK")
         assert process.stderr.read() == b""
     assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
     assert target.read_text() == "before"
+
+
+def test_writers_with_one_process_number_do_not_meet(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with whole_file(target) as first:
+        first.write("first")
+        with whole_file(target) as second:
+            second.write("second")
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_was_decided_stands_though_it_cannot_be_told() -> None:
+    task = Task.objects.request("deploy", actor="a")
+    task.approve(actor="b")
+    task.pause(reason="manual_pause", actor="b")
+    status, _, err = run(">/dev/full", "audit_queue", "resume", str(task.pk))
+    assert (status, err.splitlines()[-1]) == (
+        2,
+        b"CommandError: Standard output could not be written: No space left on device. What was done stands.",
+    )
+    task.refresh_from_db()
+    assert task.status == "approved"
+
+
+def test_a_reader_that_leaves_a_listing_has_seen_enough() -> None:
+    for _ in range(3):
+        task = Task.objects.request("deploy", actor="a", summary="x" * 50_000)
+        task.approve(actor="b")
+        task.pause(reason="manual_pause", actor="b")
+    assert run("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", "audit_queue", "list", shell="bash")[0] == 0
 
 
 def test_a_file_keeps_who_may_read_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,7 +18,7 @@ from audit.admin.paging import Order, turn
 from audit.admin.question import DEFAULT_SPAN, Link, Question
 from audit.admin.seals import Seal, seals_of_log
 from audit.admin.tail import TailingAdmin
-from audit.admin.wording import ago, moment, shown, span
+from audit.admin.wording import ago, milliseconds, moment, shown
 from audit.filters import TaskFilter
 from audit.filters.values import short_id
 from audit.models import ExecutionLog, Task
@@ -202,7 +202,7 @@ def _row(values: dict[str, Any], found: dict[UUID, str], seal: Seal, now: dateti
         role=shown(values["role"], 60),
         action=shown(values["name"], 120),
         output=shown(values["output"], 240),
-        took=span(timedelta(milliseconds=took)) if took is not None else "",
+        took=milliseconds(took),
         seal=seal,
     )
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.jsontree import Tree, tree
-from audit.admin.wording import clock, moment, shown, span
+from audit.admin.wording import clock, milliseconds, moment, shown, span
 from audit.status import FINISHED, LogKind, PauseReason, Status
 
 __all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
@@ -171,7 +171,7 @@ def _moment(row: Row, when: Mapping[str, str], failure: str = "") -> Moment:
         role=shown(row["role"], 100),
         action=shown(action, 300),
         output=f"{output}…" if row["output_length"] > 2000 else output,
-        took=span(timedelta(milliseconds=row["duration_ms"])) if row["duration_ms"] is not None else "",
+        took=milliseconds(row["duration_ms"]),
         detail=tree(row["detail_text"], row["detail_length"]) if row["detail_text"] is not None else None,
         **when,
     )

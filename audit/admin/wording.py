@@ -11,7 +11,7 @@ from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
-__all__ = ["ago", "clock", "grouped", "moment", "shown", "size", "span"]
+__all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "shown", "size", "span"]
 
 # Characters that would move, hide or end the text around them stand as their code points.
 _KEPT = {"\n", "\t"}
@@ -58,6 +58,15 @@ def span(value: timedelta | None) -> str:
     if whole < 86400:
         return _("%(hours)dh %(minutes)02dm") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
     return _("%(days)dd %(hours)02dh") % {"days": whole // 86400, "hours": whole % 86400 // 3600}
+
+
+def milliseconds(count: int | None) -> str:
+    """Write so many milliseconds as `span` does; nothing for none. More than Python can count with are `> …`."""
+    if count is None:
+        return ""
+    most = timedelta.max // timedelta(milliseconds=1)
+    told = span(timedelta(milliseconds=min(count, most)))
+    return told if count <= most else f"> {told}"
 
 
 def ago(value: datetime, now: datetime) -> str:

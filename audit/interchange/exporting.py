@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,10 +71,11 @@ def whole_file(path: Path) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # By chance, not by process number: writers in two containers may have the same.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Never readable by more than the file that it replaces, not even while it is written.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if before else 0o666)
     try:
-        # Never readable by more than the file that it replaces, not even while it is written.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if before else 0o666)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             yield file
             if before:

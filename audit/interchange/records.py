@@ -140,8 +140,8 @@ class PauseQueueEntryRecord(_Record):
     actor: _Text = ""
 
     def values(self) -> dict[str, Any]:
-        """Return the values of its columns."""
-        return dict(self.__dict__)
+        """Return the values of its columns; who paused it acts, where nobody is said to."""
+        return self.__dict__ | {"actor": self.actor or self.paused_by}
 
 
 class LogRecord(_Record):

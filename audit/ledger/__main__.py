@@ -27,6 +27,9 @@ __all__ = ["main"]
 PROVEN, UNPROVEN, UNABLE = 0, 1, 2
 """Exit codes: it is proven; it is not; it could not be judged (no such file, no proof, a bad key)."""
 
+STOPPED = 130
+"""Exit code of what Ctrl-C ended."""
+
 _MAX_FILE = 256 * 1024 * 1024
 
 
@@ -50,8 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     except LedgerError as error:
         return _fail(str(error), UNABLE)
     except BrokenPipeError:
-        sys.stderr.close()
+        if sys.stderr is not None:
+            sys.stderr.close()
         return UNABLE
+    except KeyboardInterrupt:
+        return STOPPED
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror}", UNABLE)
     return PROVEN
@@ -78,9 +84,10 @@ def _keygen(options: argparse.Namespace) -> Iterable[str]:
     signer = generate(options.name, KeyKind.COSIGNATURE if options.witness else KeyKind.ED25519)
     if options.out:
         keys.write(options.out, signer)
+    _put(str(signer.verifier) if options.out else signer.secret())  # first: a key that is lost needs no advice
     for line in keys.advice(signer, options.out):
         _note(line)
-    return [str(signer.verifier) if options.out else signer.secret()]
+    return []
 
 
 def _witness(options: argparse.Namespace) -> Iterable[str]:
@@ -122,6 +129,8 @@ def _trust(options: argparse.Namespace) -> dict[str, Any]:
 def _read(path: Path) -> str:
     """Read a text file, or standard input for `-`, without touching its line breaks."""
     if str(path) == "-":
+        if sys.stdin is None:
+            raise LedgerError("Standard input is closed; there is nothing to read.")
         data = sys.stdin.buffer.read(_MAX_FILE + 1)
     else:
         with path.open("rb") as file:
@@ -155,8 +164,9 @@ def _path(text: str) -> Path:
 
 def _note(line: str) -> None:
     """Print for the person, beside the output proper; the exit code tells as well where that cannot be written."""
-    with contextlib.suppress(OSError):
-        print(safe(line), file=sys.stderr)  # noqa: T201
+    if sys.stderr is not None:  # print would take standard output
+        with contextlib.suppress(OSError):
+            print(safe(line), file=sys.stderr)  # noqa: T201
 
 
 def _fail(message: str, code: int) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from audit.ledger import files, keys
 __all__ = ["CannotExport", "Exported", "Exports"]
 
 _SUFFIX = ".checkpoint"
+_NAME = re.compile(rf"([0-9]+)-([0-9]+){re.escape(_SUFFIX)}")
 _GIT_SECONDS = 60.0
+_MAX_BYTES = 1024 * 1024
 
 
 class CannotExport(AuditError):
@@ -34,6 +38,12 @@ class Exported:
 
     path: Path
     text: str
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Its epoch and size, as its name has them; None for a name that nothing here wrote."""
+        named = _NAME.fullmatch(self.path.name)
+        return (int(named[1]), int(named[2])) if named else None
 
 
 class Exports:
@@ -186,6 +196,13 @@ def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        # A pipe under that name would be waited for, and a device never end.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CannotExport(path, "is no regular file")
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise CannotExport(path, f"cannot be read: {error.strerror}") from None
+    if len(data) > _MAX_BYTES:
+        raise CannotExport(path, f"is no checkpoint: it has more than {_MAX_BYTES} bytes")
+    return data.decode("utf-8", "surrogateescape")

@@ -54,6 +54,8 @@ class AuditCommand(BaseCommand):
 
     A command that does more than print begins with 2.
     """
+    acted = False
+    """Whether something was done that stays, whatever becomes of the output."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
@@ -84,6 +86,7 @@ class AuditCommand(BaseCommand):
         except streams.OutputLost as error:
             streams.discard(self.stdout)
             told = f"Standard output could not be written: {error.problem}."
+            told += " What was done stands." if self.acted else ""
             raise CommandError(told, returncode=FAILED if self.outcome == FAILED else UNABLE) from error
         except Terminated:
             raise

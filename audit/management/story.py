@@ -169,19 +169,18 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
 def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:
     if task.status not in LIVE or seal.state == Standing.FAILED:
         yield "Seal", _seal_told(seal, now)
+        yield "Sealed", _told(seal.covered_at, now)
 
 
 def _seal_told(seal: Sealed, now: datetime) -> str:
     when = f"{age(seal.verified_at, now)} ago"
     where = "not sealed" if seal.leaf is None else f"leaf {seal.leaf}"
-    if seal.covered_at:
-        where += f", covered by the checkpoint of {moment(seal.covered_at, precise=True)}"
     if seal.state == Standing.FAILED:
-        return f"TAMPERING: {safe(seal.finding)}, as a verification found {when}; {where}"
+        return f"TAMPERING: {safe(seal.finding)}, found {when}; {where}"
     if seal.state == Standing.VERIFIED:
         return f"{where}; verified {when}"
     if seal.state == Standing.UNCLEAR:
-        return f"{where}; the verification of {when} found tampering, not here; see audit_verify"
+        return f"{where}; tampering was found {when}, not here"
     return f"{where} yet" if seal.leaf is None else f"{where}; not verified yet"
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM that lets a command put away what it has begun, and ends it as ever."""
+"""Signals that let a command put away what it has begun, and end it as ever."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ __all__ = ["Terminated", "terminable"]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. Whoever handles Ctrl-C (a driver that waits for the server) handles it alike."""
+    """A signal asked for the end: `number`. Whoever handles Ctrl-C, as a driver that waits does, handles it alike."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the block, so that no unfinished file stays behind; then it ends the process.
+    """Let SIGTERM and SIGHUP unwind the block, so that no unfinished file stays behind; then they end the process.
 
-    Where somebody else handles or ignores it, or in another thread than the main one, nothing is changed.
+    One that somebody else handles or ignores is left alone, and both are in another thread than the main one.
     """
     here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _unwind)
+    ours = [each for each in _ENDING if here and signal.getsignal(each) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _unwind)
     try:
         yield
-    except Terminated:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
+    except Terminated as ended:
+        signal.signal(ended.number, signal.SIG_DFL)
+        signal.raise_signal(ended.number)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)

@@ -166,8 +166,8 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
         number = "NULL"
         if kind == "step":
             number = (
-                "coalesce(%s, 1 + coalesce((SELECT step.step_number FROM audit_executionlog AS step"
-                " WHERE step.task_id = task.id AND step.kind = 'step' ORDER BY step.id DESC LIMIT 1), 0))"
+                "coalesce(%s, 1 + least(2147483646, coalesce((SELECT step.step_number FROM audit_executionlog AS step"
+                " WHERE step.task_id = task.id AND step.kind = 'step' ORDER BY step.id DESC LIMIT 1), 0)))"
             )
         sql = f"""
 INSERT INTO audit_executionlog

@@ -20,6 +20,9 @@ from audit.querysets.rows import columns
 
 __all__ = ["claim_entries_sql", "claim_tasks_sql", "recover_tasks_sql"]
 
+# A row that raw SQL or an import has counted to the end must not stop all others.
+_LARGEST = 2**31 - 1
+
 
 def claim_tasks_sql(model: type[Model], where: str, limit: int) -> str:
     """Write the statement that claims approved tasks.
@@ -48,8 +51,9 @@ WITH picked AS MATERIALIZED (
     LIMIT {limit:d}
 ), claimed AS (
     UPDATE audit_task AS task
-    SET status = 'executing', attempt = task.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
-        lease_expires_at = statement_timestamp() + %s, actor = %s, revision = task.revision + 1
+    SET status = 'executing', attempt = least(task.attempt, {_LARGEST - 1}) + 1, claimed_by = %s,
+        claim_token = gen_random_uuid(), lease_expires_at = statement_timestamp() + %s, actor = %s,
+        revision = task.revision + 1
     WHERE task.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING task.*
 )
@@ -77,7 +81,7 @@ WITH picked AS MATERIALIZED (
     LIMIT {limit:d}
 ), claimed AS (
     UPDATE audit_pause_queue AS entry
-    SET attempt = entry.attempt + 1, claimed_by = %s, claim_token = gen_random_uuid(),
+    SET attempt = least(entry.attempt, {_LARGEST - 1}) + 1, claimed_by = %s, claim_token = gen_random_uuid(),
         lease_expires_at = statement_timestamp() + %s, actor = %s, revision = entry.revision + 1
     WHERE entry.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING entry.*
@@ -107,7 +111,8 @@ WITH picked AS MATERIALIZED (
     ORDER BY audit_task.id LIMIT {limit:d}
     FOR NO KEY UPDATE OF audit_task SKIP LOCKED
 ), judged AS (
-    SELECT task.id, task.on_expiry = 'fail' OR task.expiries + 1 >= %s OR task.cancel_requested_at IS NOT NULL AS fails
+    SELECT task.id, task.on_expiry = 'fail' OR least(task.expiries, {_LARGEST - 1}) + 1 >= %s
+        OR task.cancel_requested_at IS NOT NULL AS fails
     FROM audit_task AS task JOIN picked ON picked.id = task.id
 ), recovered AS (
     UPDATE audit_task AS task
@@ -118,7 +123,7 @@ WITH picked AS MATERIALIZED (
             'output_summary', format(
                 'The lease of %%s ran out at attempt %%s without a sign of life.', task.claimed_by, task.attempt)
         ) ELSE task.outcome END,
-        expiries = task.expiries + 1, actor = %s, revision = task.revision + 1
+        expiries = least(task.expiries, {_LARGEST - 1}) + 1, actor = %s, revision = task.revision + 1
     FROM judged
     WHERE task.id = judged.id AND task.id = ANY (ARRAY(SELECT picked.id FROM picked))
     RETURNING task.*

@@ -39,6 +39,7 @@ from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
 from audit.redaction import redact_command
 from audit.resources import ChildMeter
+from audit.terminal import safe
 
 __all__ = [
     "FORWARDED",
@@ -55,7 +56,8 @@ __all__ = [
 
 logger = logging.getLogger("audit")
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 # As programs have it whose own writing fails.
 OUTPUT_LOST = 1
@@ -102,8 +104,10 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
         `NOT_EXECUTABLE`, or `OUTPUT_LOST` when all went well but for output that could not be passed on.
 
     Raises:
+        InvalidValue: no command, or a timeout that is not positive; nothing was recorded.
         AuditError, django.db.Error: the record could not be begun; nothing was run.
     """
+    _check(argv, timeout)
     task = recording.begin()
     using = task._state.db or "default"
     # The command may run for hours, an idle connection may not last that long.
@@ -201,10 +205,7 @@ def _run(
     limit: int,
 ) -> _Ran | OSError:
     """Run a command and keep `limit` bytes of what it says; an error when it could not be started."""
-    if not argv or not argv[0]:
-        raise InvalidValue("command", list(argv), "is empty")
-    if timeout is not None and not timeout > 0:
-        raise InvalidValue("timeout", timeout, "must be a positive number of seconds")
+    _check(argv, timeout)
     apart = not sys.stdin or sys.stdin.closed or not sys.stdin.isatty()
     with _Forwarding(apart) as forwarding:
         meter = ChildMeter()
@@ -245,7 +246,14 @@ def _run(
 
 def _say(to: int, text: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(to, f"{text}\n".encode(errors="backslashreplace"))
+        os.write(to, f"{safe(text)}\n".encode(errors="backslashreplace"))
+
+
+def _check(argv: Sequence[str], timeout: float | None) -> None:
+    if not argv or not argv[0]:
+        raise InvalidValue("command", "", "is empty")  # and what follows may be secret
+    if timeout is not None and not timeout > 0:
+        raise InvalidValue("timeout", timeout, "must be a positive number of seconds")
 
 
 def _status_of(error: OSError) -> int:
@@ -369,7 +377,7 @@ class _Forwarding:
 
     def _receive(self, number: int, frame: object) -> None:
         self.received.append(_signal_name(number))
-        if self._group or number != signal.SIGINT:
+        if self._group or number not in _OF_TERMINAL:
             self.send(number)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import Error
 from django.utils import timezone
 
 from audit.exceptions import AuditError
+from audit.failures import storable
 from audit.inspection import Flaw, inspect
 from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
@@ -146,7 +148,7 @@ def keep(report: Report, using: str, actor: str) -> LedgerVerification:
         size=report.size,
         unsealed=report.unsealed,
         oldest_unsealed=report.oldest_unsealed,
-        report=report.as_json(),
+        report=_storable(report.as_json()),
         actor=actor,
     )
 
@@ -175,9 +177,18 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
         size=0,
         unsealed=0,
         oldest_unsealed=None,
-        report=report,
+        report=_storable(report),
         actor=actor,
     )
+
+
+def _storable(value: Any) -> Any:
+    """Make a report storable: it may name a file whose name is no text."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {key: _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 _FLAWS = {

@@ -64,6 +64,7 @@ class Command(AuditCommand):
                 if importer.counts.seen:
                     self.note(f"Interrupted: {_told(importer.counts, options)}")
                 raise
+        self.acted = bool(importer.counts.stored)
         self.line(_told(importer.counts, options))
         return FAILED if importer.counts.refused else FINE
 

@@ -31,7 +31,8 @@ class Command(AuditCommand):
             except OSError as error:
                 left = "; it is left as it is" if isinstance(error, FileExistsError) else ""
                 raise CommandError(f"{out}: {error.strerror}{left}. No key was made.", returncode=UNABLE) from error
+        self.line(str(signer.verifier) if out else signer.secret())
+        self.flush()  # first: a key that is lost needs no advice
         for line in keys.advice(signer, out):
             self.note(line)
-        self.line(str(signer.verifier) if out else signer.secret())
         return FINE

@@ -85,14 +85,14 @@ class Command(AuditCommand):
 
         return self.table(
             (
-                Column(title=f"Created ({story.zone()})"),
+                Column(title=f"Created ({story.zone()})", rank=1),
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
-                Column(title="Action", least=8, rank=1),
-                Column(title="Summary", least=20),
-                Column(title="Services", least=8, rank=3),
-                Column(title="By", least=6, rank=4),
-                Column(title="Took", right=True, rank=2),
+                Column(title="Action", least=8, rank=2),
+                Column(title="Summary", least=7),
+                Column(title="Services", least=8, rank=4),
+                Column(title="By", least=6, rank=5),
+                Column(title="Took", right=True, rank=3),
             ),
             (row(task) for task in tasks),
         )

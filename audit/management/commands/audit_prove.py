@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -53,9 +54,8 @@ class Command(AuditCommand):
         using, known = options["database"], verifiers(options["key"])
         try:
             if options["since"]:
-                since = str(options["since"])
-                older = int(since) if since.isascii() and since.isdecimal() else read_file(options["since"])
-                text = prove_growth(using, older, known)
+                size = re.fullmatch("[0-9]{1,19}", str(options["since"]))
+                text = prove_growth(using, int(size[0]) if size else read_file(options["since"]), known)
             else:
                 task = find_task(options["task"], Task.objects.using(using).only("id"))
                 under = read_file(options["checkpoint"]) if options["checkpoint"] else None

@@ -80,6 +80,7 @@ class Command(AuditCommand):
         return self._list(options) if options["verb"] == "list" else self._decide(options["verb"], options)
 
     def _list(self, options: dict[str, Any]) -> int:
+        self.outcome = FINE
         wanted = TaskFilter.from_options(options)
         entries = PauseQueueEntry.objects.using(options["database"])
         if wanted:
@@ -104,13 +105,13 @@ class Command(AuditCommand):
             (
                 Column(title="Entry", right=True),
                 Column(title="State", paint=self.paint),
-                Column(title="Paused for", right=True, rank=1),
-                Column(title="Due"),
-                Column(title="Pri", right=True, rank=2),
-                Column(title="Reason", least=10),
+                Column(title="Paused for", right=True, rank=4),
+                Column(title="Due", rank=1),
+                Column(title="Pri", right=True, rank=5),
+                Column(title="Reason", least=10, rank=2),
                 Column(title="Task"),
-                Column(title="What", least=16),
-                Column(title="By", least=6, rank=3),
+                Column(title="What", least=12, rank=3),
+                Column(title="By", least=6, rank=6),
             ),
             (
                 (
@@ -144,6 +145,7 @@ class Command(AuditCommand):
                         until=options.get("until"),
                         using=using,
                     )
+                self.acted = True
             except AuditError as error:
                 refused += 1
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 
+from audit import validation
 from audit.exceptions import AuditError, InvalidValue, NotDurable
 from audit.failures import storable
 from audit.filters import database_alias
@@ -20,6 +21,10 @@ from audit.models import Task
 from audit.recording import Recording, record
 from audit.recording.block import alias_of
 from audit.recording.running import describe, run_recorded, run_unrecorded
+
+_AROUND = "AUDIT_TASK_ID"
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("action", "summary", "actor", "correlation_id")}
+_OPTIONS["services"] = "--service"
 
 
 class Command(AuditCommand):
@@ -69,7 +74,11 @@ class Command(AuditCommand):
         if not argv:
             raise CommandError("Name the command to run: audit_record [options] -- CMD …", returncode=UNABLE)
         try:
-            return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"])
+            try:
+                return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"])
+            except InvalidValue as error:
+                option = _OPTIONS.get(error.field.partition("[")[0], error.field)
+                raise InvalidValue(option, error.value, error.problem) from error
         except (AuditError, Error, ImproperlyConfigured) as error:
             if not options["best_effort"] or _is_misuse(error, options):
                 self.note(f"The command was not run, because it could not be recorded: {_told(argv)}")
@@ -92,7 +101,8 @@ class Command(AuditCommand):
 def _parent(options: dict[str, Any]) -> UUID | str | None:
     text = options["parent"]
     if not text:
-        return os.environ.get("AUDIT_TASK_ID") or None
+        around = os.environ.get(_AROUND)
+        return validation.uuid(_AROUND, around) if around else None
     with contextlib.suppress(ValueError):
         return UUID(text)
     return find_task(text, Task.objects.using(alias_of(options["database"])).only("id"), "--parent").pk
@@ -101,7 +111,7 @@ def _parent(options: dict[str, Any]) -> UUID | str | None:
 def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:
     """Whether the command line is wrong, and not the settings or the database."""
     if isinstance(error, InvalidValue):
-        return error.field != "lease" and (error.field != "using" or bool(options["database"]))
+        return error.field not in {"lease", _AROUND} and (error.field != "using" or bool(options["database"]))
     return isinstance(error, NotDurable)
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
+from django.db.models import Q
 
 from audit.filters import add_database, positive
 from audit.ledger import keys
-from audit.ledger.exported import CannotExport, Exports
+from audit.ledger.exported import CannotExport, Exported, Exports
 from audit.ledger.note import Signer, Verifier
 from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count
+from audit.models import LedgerCheckpoint
 
 
 class Command(AuditCommand):
@@ -30,6 +33,7 @@ class Command(AuditCommand):
         f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "
         "or with --loop as a service, where neither the web server nor workers can read the key."
     )
+    exits = "0 sealed, 1 refused, or sealed and a checkpoint is not kept, 2 could not seal"
     synopsis = "[--loop SECONDS] [--batch N] [--checkpoints DIR [--git]] [--print]  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -102,6 +106,9 @@ class Command(AuditCommand):
         stop: threading.Event | None = None,
     ) -> None:
         quiet = stop is not None
+        if options["print"] and not self._printed:
+            # Before more is sealed: the run that signed it may have ended before it could print it.
+            self._print(_stored(options["database"]).order_by("-epoch", "-size").values_list("note", flat=True).first())
         newest = kept.newest() if kept else None
         total, last = 0, None
         for batch in seal(
@@ -117,8 +124,7 @@ class Command(AuditCommand):
                     self.note("Another sealer is at work; nothing to do here.")
                 return
             if batch.note and (batch.sealed or not total):
-                # Also the last one of an earlier run, which may have been killed before it could keep it.
-                self._publish(batch, kept, fresh=bool(batch.sealed), printed=options["print"])
+                self._publish(batch, kept, newest, options)
                 options["first_export"] = False  # from now on something is kept there
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
@@ -130,13 +136,34 @@ class Command(AuditCommand):
         elif not quiet:
             self.note(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
 
-    def _publish(self, batch: Batch, kept: Exports | None, *, fresh: bool, printed: bool) -> None:
-        if kept:
+    def _publish(self, batch: Batch, kept: Exports | None, newest: Exported | None, options: dict[str, Any]) -> None:
+        if options["print"] and (batch.sealed or options["new_epoch"]):
+            self._print(batch.note)
+        if kept is None:
+            return
+        missed: Iterable[tuple[int, int, str]] = ()
+        if newest and newest.place:
+            # Also those of earlier runs, which may have ended before they could keep them.
+            epoch, size = newest.place
+            missed = (
+                _stored(options["database"])
+                .filter(Q(epoch=epoch, size__gt=size) | Q(epoch__gt=epoch), epoch__lte=batch.epoch, size__lt=batch.size)
+                .order_by("epoch", "size")
+                .values_list("epoch", "size", "note")
+            )
+        try:
+            for each in missed:
+                kept.write(*each)
             kept.write(batch.epoch, batch.size, batch.note)
-        if printed and (fresh or not self._printed):
-            self.data([batch.note])
+        except CannotExport as error:
+            later = "--first-export keeps it then" if newest is None else "the next run keeps it"
+            raise CannotExport(error.path, f"{error.problem}. It is signed; when this is mended, {later}.") from error
+
+    def _print(self, note: str | None) -> None:
+        if note:
+            self.data([note])
             self.flush()
-            self._printed = True
+        self._printed = True
 
     def _begin(
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
@@ -152,7 +179,7 @@ class Command(AuditCommand):
             )
         except RefusesToSeal as error:
             raise CommandError(str(error), returncode=FAILED) from error
-        self._publish(batch, kept, fresh=True, printed=options["print"])
+        self._publish(batch, kept, kept.newest() if kept else None, options)
         self.note(f"Epoch {batch.epoch} begins at leaf {batch.size - 1}; run audit_seal as before.")
         return FINE
 
@@ -178,3 +205,7 @@ class Command(AuditCommand):
             for each, handler in before.items():
                 signal.signal(each, handler)
         return FINE
+
+
+def _stored(using: str) -> Any:
+    return LedgerCheckpoint.objects.using(using)

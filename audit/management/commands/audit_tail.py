@@ -130,12 +130,12 @@ class Command(AuditCommand):
 
     def _titles(self) -> tuple[Column, ...]:
         titles = (
-            Column(title=f"At ({story.zone()})"),
+            Column(title=f"At ({story.zone()})", rank=1),
             Column(title="Was", rank=5),
             Column(title="Status", paint=self.paint),
             Column(title="Id"),
-            Column(title="Action", least=8, rank=1),
-            Column(title="Summary", least=20),
+            Column(title="Action", least=8, rank=2),
+            Column(title="Summary", least=7),
             Column(title="Services", least=8, rank=3),
             Column(title="By", least=6, rank=4),
         )
