@@ -174,7 +174,7 @@ def test_bad_events_are_named_and_the_others_read(tmp_path: Path, changes: dict[
         (b"{", "is not JSON"),
         (b"[]", "must be an object"),
         (b'{"a": 1}', "Records: is missing; a CloudTrail file is an object with a list of Records (got 'a')"),
-        (b'{"Records": 1}', "must be a list"),
+        (b'{"Records": 1}', "Records: must be a list"),
         (b'{"Records": [1]}', "must be an object"),
         (b"\xff", "cannot be read"),
     ],

@@ -11,7 +11,7 @@ from audit.exceptions import AppendOnly
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import FINISHED, LIVE
 from tests.attacks import ATTACKS, CIRCUMSTANCES, attempts, changed, circumstance, columns_of, plain_role
-from tests.factories import DENIED, RESTRICT, finished, refused, requested, sql, task_in, unchanged
+from tests.factories import DENIED, RESTRICT, entry_of, finished, refused, requested, sql, task_in, unchanged
 
 pytestmark = pytest.mark.django_db
 
@@ -357,6 +357,20 @@ def test_plain_roles_with_rights_on_tasks_alone_are_logged():
     sql("RESET ROLE")
     steps = [row.to_status for row in ExecutionLog.objects.of(task)]
     assert steps == ["pending", "approved", "paused", "approved", "executing", "failed"]
+
+
+def test_a_role_with_rights_on_the_queue_alone_may_change_entries():
+    """What follows the entry's task runs with the rights of who made it."""
+    task = task_in("paused")
+    sql("CREATE ROLE audit_narrow")
+    sql("GRANT SELECT, UPDATE ON audit_pause_queue TO audit_narrow")
+    with transaction.atomic():
+        sql("SET LOCAL ROLE audit_narrow")
+        sql("UPDATE audit_pause_queue SET note = 'seen' WHERE task_id = %s", [task.pk])
+        with refused(DENIED):
+            sql("SELECT 1 FROM audit_task")
+    sql("RESET ROLE")
+    assert entry_of(task).note == "seen"
 
 
 def test_plain_role_fixture_is_plain():

@@ -39,7 +39,7 @@ def read_events(source: Source) -> Iterator[Read]:
                 return  # a digest, which lies beside the event files and holds their hashes
             shown = ", ".join(parts)
             raise InvalidValue("Records", shown, "is missing; a CloudTrail file is an object with a list of Records")
-        for number, (_, cut) in enumerate(jsontext.elements(parts["Records"])):
+        for number, (_, cut) in enumerate(jsontext.elements(parts["Records"], "Records")):
             yield _read(f"{source.name}: Records[{number}]", cut)
     except InvalidValue as error:
         yield Read.bad(source.name, error)
