@@ -5,6 +5,8 @@ from uuid import UUID
 
 from django.db import IntegrityError
 
+from audit.terminal import brief
+
 __all__ = [
     "AppendOnly",
     "AuditError",
@@ -17,17 +19,7 @@ __all__ = [
     "OwnRequest",
     "StaleTask",
     "TaskFrozen",
-    "shown",
 ]
-
-
-def shown(value: object) -> str:
-    """Write a value for an error's message, in 200 characters: as Python shows it, moments and ids as people do."""
-    try:
-        text = str(value) if isinstance(value, datetime | UUID) else repr(value)
-    except Exception:  # noqa: BLE001 - an integer of 5 000 digits, a list in a list 3 000 deep, anything's own __repr__
-        return f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 200 else f"{text[:200]}… ({len(text)} characters)"
 
 
 class AuditError(Exception):
@@ -41,7 +33,7 @@ class InvalidValue(AuditError, ValueError):
         self.field = field
         self.value = value
         self.problem = problem
-        super().__init__(f"{field}: {problem} (got {shown(value)})")
+        super().__init__(f"{field}: {problem} (got {brief(value)})")
 
 
 class InvalidFilter(InvalidValue):

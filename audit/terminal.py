@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from datetime import datetime
+from uuid import UUID
 
-__all__ = ["safe", "safe_json"]
+__all__ = ["brief", "safe", "safe_json"]
 
 
 def safe(value: object) -> str:
@@ -35,6 +37,15 @@ def safe_json(text: str) -> str:
     return "".join(
         each if _harmless(each) else json.dumps(each)[1:-1] if each != "\x7f" else "\\u007f" for each in text
     )
+
+
+def brief(value: object) -> str:
+    """Write a value for an error's message, in 200 characters: as Python shows it, moments and ids as people do."""
+    try:
+        text = str(value) if isinstance(value, datetime | UUID) else repr(value)
+    except Exception:  # noqa: BLE001 - an integer of 5 000 digits, a list in a list 3 000 deep, anything's own __repr__
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 200 else f"{text[:200]}… ({len(text)} characters)"
 
 
 def _harmless(character: str) -> bool:

@@ -1,5 +1,7 @@
 """`python -m audit.ledger`: what it prints, its exit codes, and that it needs nothing but `cryptography`."""
 
+import fcntl
+import functools
 import importlib.metadata
 import io
 import json
@@ -9,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -232,9 +235,11 @@ def test_a_pipe_that_closes(files: Path) -> None:
     assert (ended.stdout.strip(), ended.stderr) in [("0", ""), ("2", "")]
 
 
-@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">/dev/full 2>/dev/full", ">&- 2>&-"])
-@pytest.mark.parametrize(("name", "code"), [("task", 2), ("forged", 1), ("missing", 2)])
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("name", "form", "code"),
+    [("task", "text", 2), ("forged", "json", 1), ("forged", "text", 1), ("missing", "text", 2)],
+)
 def test_with_nowhere_to_tell_it_the_exit_code_does(
     files: Path, redirect: str, name: str, code: int, form: str
 ) -> None:
@@ -260,8 +265,15 @@ def test_notes_never_stand_in_the_output() -> None:
 
 def test_ctrl_c_ends_it_quietly() -> None:
     command = [sys.executable, "-m", "audit.ledger", "check", "-", "--key", KEY]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(1)  # until it waits for input
+    # Whatever runs the tests may ignore it.
+    default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default
+    ) as process:
+        process.stdin.write("x")
+        process.stdin.flush()
+        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):
+            time.sleep(0.02)  # until it has read, and waits for more
         process.send_signal(signal.SIGINT)
         assert (process.wait(timeout=20), process.stderr.read()) == (130, "")
 

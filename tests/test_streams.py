@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from audit.interchange import whole_file
@@ -39,9 +40,7 @@ def record(summary: str = "fine", **values: object) -> Task:
     return Task.objects.bulk_record([{"action": "work", "status": "completed", "summary": summary} | values])[0]
 
 
-@pytest.mark.parametrize(
-    "words", [["audit_list"], ["audit_list", "--format", "json"], ["audit_export"], ["audit_stats"]]
-)
+@pytest.mark.parametrize("words", [["audit_list", "--format", "json"], ["audit_export"], ["audit_stats"]])
 @pytest.mark.parametrize(
     ("redirect", "problem"), [(">/dev/full", b"No space left on device"), (">&-", b"Bad file descriptor")]
 )
@@ -52,11 +51,10 @@ def test_output_that_cannot_be_written_is_told_in_a_line(words: list[str], redir
     assert err == b"CommandError: Standard output could not be written: " + problem + b".\n"
 
 
-@pytest.mark.parametrize("redirect", [">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.parametrize("redirect", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_with_nowhere_to_tell_it_the_exit_code_does(redirect: str) -> None:
     record()
     assert run(redirect, "audit_list")[0] == 2
-    assert run(redirect, "audit_list", "--status", "nope")[0] == 2
     assert run(redirect, "audit_list", "--since", "1h", "--before", "nope")[0] == 2
 
 
@@ -205,11 +203,11 @@ def test_a_file_keeps_who_may_read_it(tmp_path: Path) -> None:
     for mode in (0o600, 0o640, 0o604):
         target.touch()
         target.chmod(mode)
-        assert run("", "audit_export", "--output", str(target))[0] == 0
+        call_command("audit_export", "--output", str(target))
         assert target.stat().st_mode & 0o777 == mode
         assert target.stat().st_size > 100
     target.unlink()
-    run("", "audit_export", "--output", str(target))
+    call_command("audit_export", "--output", str(target))
     assert target.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 

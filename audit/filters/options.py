@@ -7,9 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 
-from audit.exceptions import InvalidFilter, shown
+from audit.exceptions import InvalidFilter
 from audit.filters.build import Build
 from audit.filters.values import BY_NAME
+from audit.terminal import brief
 
 __all__ = ["add_arguments", "add_database", "database_alias", "positive"]
 
@@ -107,7 +108,7 @@ def _checked(name: str | None) -> Callable[[str], Any]:
             else:
                 build.add(name, value)
         except InvalidFilter as error:
-            raise ArgumentTypeError(f"{shown(error.value)} {error.problem}") from None
+            raise ArgumentTypeError(f"{brief(error.value)} {error.problem}") from None
         return value
 
     return check

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit import validation
 from audit.decisions import Decision, carry_out
-from audit.exceptions import AuditError, InvalidFilter, InvalidValue, shown
+from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.filters.lookup import find_entry
 from audit.management import story
@@ -20,6 +20,7 @@ from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
 from audit.querysets.pause import PauseQueueQuerySet
 from audit.status import PauseReason, Status
+from audit.terminal import brief
 
 _STATES = ("due", "leased", "waiting", "held")
 _REASONS: dict[str, str] = {
@@ -212,14 +213,14 @@ def _label(value: str) -> str:
     try:
         return validation.label("it", value, max_length=1000)
     except InvalidValue as error:
-        raise ArgumentTypeError(f"{shown(error.value)} {error.problem}") from None
+        raise ArgumentTypeError(f"{brief(error.value)} {error.problem}") from None
 
 
 def _ahead(value: str) -> datetime | timedelta:
     try:
         when = parse_when("until", value)
     except InvalidFilter as error:
-        raise ArgumentTypeError(f"{shown(error.value)} {error.problem.replace('back from', 'from')}") from None
+        raise ArgumentTypeError(f"{brief(error.value)} {error.problem.replace('back from', 'from')}") from None
     if isinstance(when, datetime) and validation.is_past(when):
         raise ArgumentTypeError(f"{value!r} is past; to let it go on now: audit_queue resume")
     return when
