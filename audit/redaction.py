@@ -114,8 +114,9 @@ def redact_text(text: str) -> str:
 def redact_command(argv: Sequence[str]) -> str:
     """Write a command as one would type it, with its secrets masked.
 
-    Each argument is masked before it is quoted, for where a secret ends is not seen between a shell's quotes; an option
-    that names a secret (`--db-password`) takes the whole of what it is given.
+    Each argument is masked before it is quoted, for where a secret ends is not seen between a shell's quotes. What an
+    option or a variable that names a secret is given (`--db-password …`, `DB_PASSWORD=…`) is masked whole; in a shell's
+    script (`-c`) as in any text.
 
     Raises:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
@@ -124,9 +125,9 @@ def redact_command(argv: Sequence[str]) -> str:
     told: list[str] = []
     previous, secret, header = "", False, False
     for each in argv:
-        option = each.startswith("-")
-        header = header and not option
-        names = "" if _SCRIPT.fullmatch(previous) else _NAMES.match(each)[0]  # type: ignore[index]  # it matches nothing, too
+        header = header and not each.startswith("-")
+        given = None if _SCRIPT.fullmatch(previous) else _NAMES.match(each)
+        names = given[0] if given else ""
         name = names.rstrip("=").rpartition("=")[2]
         if header or (secret and not each.startswith("--")) or _is_bearer(previous, each, rules):
             told.append(MASK)
@@ -242,7 +243,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 # What gives a script to a shell, and an argument's names: `--env=DB_PASSWORD=`.
 _SCRIPT = re.compile(r"-[A-Za-z]*c")
-_NAMES = re.compile(r"(?:[\w.-]+=)*")
+_NAMES = re.compile(r"(?:[\w.-]+=)+")
 # A header's name as an argument of its own: all that follows is its value, as in a text to the end of the line.
 _BARE_HEADER = _expression(rf"{_HEADER}[:=]")
 _ASSIGNMENTS = (

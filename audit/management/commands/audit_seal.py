@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from audit.filters import add_database, positive
 from audit.ledger import keys
-from audit.ledger.exported import CannotExport, Exported, Exports
+from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.note import Signer, Verifier
 from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
@@ -110,6 +110,7 @@ class Command(AuditCommand):
             # Before more is sealed: the run that signed it may have ended before it could print it.
             self._print(_stored(options["database"]).order_by("-epoch", "-size").values_list("note", flat=True).first())
         newest = kept.newest() if kept else None
+        place = newest.place if newest else None
         total, last = 0, None
         for batch in seal(
             options["database"],
@@ -124,8 +125,9 @@ class Command(AuditCommand):
                     self.note("Another sealer is at work; nothing to do here.")
                 return
             if batch.note and (batch.sealed or not total):
-                self._publish(batch, kept, newest, options)
+                self._publish(batch, kept, place, options)
                 options["first_export"] = False  # from now on something is kept there
+                place = batch.epoch, batch.size
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
                 self.note(f"{count(total, 'row')} sealed …")
@@ -136,15 +138,18 @@ class Command(AuditCommand):
         elif not quiet:
             self.note(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
 
-    def _publish(self, batch: Batch, kept: Exports | None, newest: Exported | None, options: dict[str, Any]) -> None:
+    def _publish(
+        self, batch: Batch, kept: Exports | None, place: tuple[int, int] | None, options: dict[str, Any]
+    ) -> None:
+        """Print and keep a checkpoint, and those after the one that is kept at `place`, its epoch and size."""
         if options["print"] and (batch.sealed or options["new_epoch"]):
             self._print(batch.note)
         if kept is None:
             return
         missed: Iterable[tuple[int, int, str]] = ()
-        if newest and newest.place:
-            # Also those of earlier runs, which may have ended before they could keep them.
-            epoch, size = newest.place
+        if place:
+            # Earlier runs may have ended before they could keep them.
+            epoch, size = place
             missed = (
                 _stored(options["database"])
                 .filter(Q(epoch=epoch, size__gt=size) | Q(epoch__gt=epoch), epoch__lte=batch.epoch, size__lt=batch.size)
@@ -156,7 +161,7 @@ class Command(AuditCommand):
                 kept.write(*each)
             kept.write(batch.epoch, batch.size, batch.note)
         except CannotExport as error:
-            later = "--first-export keeps it then" if newest is None else "the next run keeps it"
+            later = "--first-export keeps it then" if place is None else "the next run keeps it"
             raise CannotExport(error.path, f"{error.problem}. It is signed; when this is mended, {later}.") from error
 
     def _print(self, note: str | None) -> None:
@@ -179,7 +184,8 @@ class Command(AuditCommand):
             )
         except RefusesToSeal as error:
             raise CommandError(str(error), returncode=FAILED) from error
-        self._publish(batch, kept, kept.newest() if kept else None, options)
+        newest = kept.newest() if kept else None
+        self._publish(batch, kept, newest.place if newest else None, options)
         self.note(f"Epoch {batch.epoch} begins at leaf {batch.size - 1}; run audit_seal as before.")
         return FINE
 
