@@ -25,6 +25,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
+from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
 from auditproj.demo import ledger
 from auditproj.demo.history import fill
@@ -101,14 +102,14 @@ class Command(BaseCommand):
 
         def progress(stored: int) -> None:
             if live:
-                self.stdout.write(f"\r{stored:,} of {count:,} tasks", ending="")
+                self.stdout.write(f"\r{counted(stored)} of {counted(count, 'task')}", ending="")
                 self.stdout.flush()
 
         fill(count, timezone.now(), progress)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE audit_task, audit_executionlog")
         self.stdout.write(
-            f"{start}Filled in {count:,} finished tasks of the last 30 days, each with its hash, in "
+            f"{start}Filled in {counted(count, 'finished task')} of the last 30 days, each with its hash, in "
             f"{time.monotonic() - started:.1f} s."
         )
 
