@@ -13,12 +13,13 @@ from django.core.checks import Warning as Caution
 from django.db import DatabaseError, connections, router, transaction
 from django.utils import timezone
 
-from audit import conf, inspection, redaction
+from audit import conf, inspection
 from audit.exceptions import AuditError
 from audit.inspection.flaws import applied_migrations
-from audit.ledger import keys
+from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerHead, Task
+from audit.values import redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
 

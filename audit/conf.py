@@ -60,7 +60,7 @@ class AuditSettings:
     """Further values of `outcome.error_type` that tell of a resource constraint, not of an application error."""
 
     REDACT_KEYS: list[str] = field(default_factory=list)
-    """Further key words whose values are masked, beside the narrow default (see `audit.redaction`)."""
+    """Further key words whose values are masked, beside the narrow default (see `audit.values.redaction`)."""
 
     REDACT_PATTERNS: list[str] = field(default_factory=list)
     """Further regular expressions; what they match inside a text is masked."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from audit import validation
+from audit.values import validation
 
 __all__ = ["actor", "get_actor"]
 

@@ -17,10 +17,11 @@ from uuid import UUID
 from django.db import connections, models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
-from audit import conf, validation
+from audit import conf
 from audit.exceptions import InvalidValue, OwnRequest, StaleTask
 from audit.models import PauseQueueEntry, Task
 from audit.status import Status
+from audit.values import validation
 
 __all__ = ["MAX_REASON", "Decision", "Seen", "carry_out", "decide"]
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db import IntegrityError
 
-from audit.terminal import brief
+from audit.values.terminal import brief
 
 __all__ = [
     "AppendOnly",

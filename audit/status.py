@@ -33,7 +33,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 
 class FailureClass(models.TextChoices):
-    """Why a task failed, roughly: each failed task is in one of these (see `audit.failures.failure_class`)."""
+    """Why a task failed, roughly: each failed task is in one of these (see `audit.values.failures.failure_class`)."""
 
     RESOURCE = "resource", _("Resource constraint")
     APPLICATION = "application", _("Application error")

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from auditproj.embedded.server import Server
-from tests import servers
+from tests.support import servers
 
 if TYPE_CHECKING:
     from django.test import Client
 
-    from tests.attacked import Base
+    from tests.support.attacked import Base
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `tests/test_scale.py` be asked for a large database."""
-    parser.addoption("--rows", type=int, default=50_000, help="tasks in the database of test_scale.py (50000)")
+    """Let `tests/reading/test_scale.py` be asked for a large database."""
+    parser.addoption("--rows", type=int, default=50_000, help="tasks in the database of reading/test_scale.py (50000)")
 
 
 # A busy machine makes a strategy slow, and neither it nor the test wrong.
@@ -29,7 +29,7 @@ settings.load_profile("patient")
 
 @pytest.fixture
 def throwaway_server() -> Iterator[Callable[..., Server]]:
-    """Make running servers that vanish after the test; see :func:`tests.servers.throwaway` for the
+    """Make running servers that vanish after the test; see :func:`tests.support.servers.throwaway` for the
     arguments."""
     with servers.several() as make:
         yield make
@@ -38,7 +38,7 @@ def throwaway_server() -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def viewer(db: None) -> Client:
     """A browser of somebody who may look at everything."""
-    from tests.pages import client_of
+    from tests.support.pages import client_of
 
     return client_of("viewer")
 
@@ -46,15 +46,15 @@ def viewer(db: None) -> Client:
 @pytest.fixture
 def decider(db: None) -> Client:
     """A browser of somebody who may look and decide."""
-    from tests.pages import client_of
+    from tests.support.pages import client_of
 
     return client_of("decider")
 
 
 @pytest.fixture(scope="session")
 def sealed_base(django_db_blocker: Any) -> Iterator[Base]:
-    """A sealed database, made once; see :mod:`tests.attacked`."""
-    from tests import attacked
+    """A sealed database, made once; see :mod:`tests.support.attacked`."""
+    from tests.support import attacked
 
     with django_db_blocker.unblock(), attacked.base() as made:
         yield made
@@ -63,7 +63,7 @@ def sealed_base(django_db_blocker: Any) -> Iterator[Base]:
 @pytest.fixture
 def victim(sealed_base: Base, django_db_blocker: Any) -> Iterator[Base]:
     """Let the default connection lead to a sealed database of the test's own."""
-    from tests.attacked import copied
+    from tests.support.attacked import copied
 
     with django_db_blocker.unblock(), copied(f"{sealed_base.name}_copy", sealed_base.name):
         yield sealed_base

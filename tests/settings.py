@@ -9,7 +9,7 @@ import sys
 
 from auditproj.settings import *  # noqa: F403
 from auditproj.settings import AUDIT_HOME, DATABASES
-from tests import memory
+from tests.support import memory
 
 SECRET_KEY = "only for tests"
 AUDIT = {}  # no keys of a demo that ran here

@@ -5,10 +5,10 @@ On an `AdminSite` of your own: `register(my_site)`.
 
 from django.contrib import admin
 
-from audit.admin.integrity import LedgerVerificationAdmin
-from audit.admin.log import ExecutionLogAdmin
-from audit.admin.queue import PauseQueueEntryAdmin
-from audit.admin.tasks import TaskAdmin
+from audit.admin.integrity.page import LedgerVerificationAdmin
+from audit.admin.log.page import ExecutionLogAdmin
+from audit.admin.queue.page import PauseQueueEntryAdmin
+from audit.admin.tasks.page import TaskAdmin
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 
 __all__ = ["ExecutionLogAdmin", "LedgerVerificationAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]

@@ -12,12 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from audit import ids, jsontext
+from audit import ids
 from audit.exceptions import InvalidValue
 from audit.interchange.importing import Read
 from audit.interchange.records import TaskRecord, moment, problems
 from audit.interchange.sources import UNREADABLE, Source
-from audit.validation import JSONText
+from audit.values import jsontext
+from audit.values.validation import JSONText
 
 __all__ = ["SUFFIXES", "read_events", "task_of_event"]
 

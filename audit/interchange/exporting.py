@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from audit.querysets import exports
+from audit.verbs import exports
 
 if TYPE_CHECKING:
-    from audit.querysets.exports import Exportable
+    from audit.verbs.exports import Exportable
 
 __all__ = ["csv_lines", "json_lines", "whole_file"]
 

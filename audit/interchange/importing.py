@@ -11,14 +11,14 @@ from uuid import UUID
 from django.db import DatabaseError, connections, router
 from django.db.transaction import atomic, set_rollback
 
-from audit import jsontext
 from audit.exceptions import InvalidValue
 from audit.interchange.records import TaskRecord
 from audit.models import Task
-from audit.querysets.imports import differing, insert_imported
-from audit.querysets.inserts import DOCUMENTS
-from audit.redaction import redact, redact_text
 from audit.status import LIVE
+from audit.values import jsontext
+from audit.values.redaction import redact, redact_text
+from audit.verbs.existing import differing, insert_imported
+from audit.verbs.inserts import DOCUMENTS
 
 __all__ = ["Counts", "Importer", "Read", "Refusal"]
 
@@ -85,7 +85,7 @@ class Importer:
     strict: bool = False
     """Store nothing if anything is refused: one transaction holds the whole import."""
     redact: bool = False
-    """Mask secrets in outcomes and logs; see `audit.redaction`."""
+    """Mask secrets in outcomes and logs; see `audit.values.redaction`."""
     dry_run: bool = False
     """Ask the database for everything and keep nothing of it."""
     on_refusal: Callable[[Refusal], None] = lambda refusal: None

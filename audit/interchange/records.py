@@ -1,6 +1,6 @@
 """What a line may hold: a task, its pause entry, where it came from and its log, checked by pydantic.
 
-Documents (JSONB columns) stay the text they are; see `audit.jsontext`.
+Documents (JSONB columns) stay the text they are; see `audit.values.jsontext`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from audit import jsontext, validation
 from audit.exceptions import InvalidValue
 from audit.status import FINISHED, LogKind, OnExpiry, PauseReason, Status
-from audit.validation import JSONText
+from audit.values import jsontext, validation
+from audit.values.validation import JSONText
 
 __all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "moment", "problems"]
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from audit.ledger import keys, report, witness
-from audit.ledger.checkpoint import open_checkpoint
-from audit.ledger.errors import InvalidKey, LedgerError, Unproven
-from audit.ledger.note import KeyKind, Verifier, generate, to_base64
-from audit.ledger.proof import check, check_growth
-from audit.terminal import safe
+from audit.ledger.tlog import keys, report, witness
+from audit.ledger.tlog.checkpoint import open_checkpoint
+from audit.ledger.tlog.errors import InvalidKey, LedgerError, Unproven
+from audit.ledger.tlog.note import KeyKind, Verifier, generate, to_base64
+from audit.ledger.tlog.proof import check, check_growth
+from audit.values.terminal import safe
 
 __all__ = ["main"]
 

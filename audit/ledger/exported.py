@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger import files, keys
+from audit.ledger.tlog import files, keys
 
 __all__ = ["CannotExport", "Exported", "Exports"]
 

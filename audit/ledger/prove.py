@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from audit.exceptions import AuditError
-from audit.ledger import proof
-from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
-from audit.ledger.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.errors import LedgerError, Malformed
-from audit.ledger.merkle import Node, consistency_proof, inclusion_proof
-from audit.ledger.note import Note, Verifier
-from audit.ledger.proof import Growth, Proof
 from audit.ledger.rows import Raw, snapshot
 from audit.ledger.stored import nodes
-from audit.ledger.wire import wire_bytes
+from audit.ledger.tlog import proof
+from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
+from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.merkle import Node, consistency_proof, inclusion_proof
+from audit.ledger.tlog.note import Note, Verifier
+from audit.ledger.tlog.proof import Growth, Proof
+from audit.ledger.tlog.wire import wire_bytes
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, Task
 from audit.status import FINISHED
 

@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger import files
-from audit.ledger.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.errors import LedgerError, Malformed
-from audit.ledger.merkle import HASH_SIZE
-from audit.ledger.note import Note, Verifier
 from audit.ledger.rows import snapshot
 from audit.ledger.stored import edge, read_tiles
-from audit.ledger.tiles import HEIGHT, WIDTH, path, width_at
+from audit.ledger.tlog import files
+from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.merkle import HASH_SIZE
+from audit.ledger.tlog.note import Note, Verifier
+from audit.ledger.tlog.tiles import HEIGHT, WIDTH, path, width_at
 from audit.models import LedgerCheckpoint
 
 __all__ = ["CannotPublish", "publish"]

@@ -1,6 +1,6 @@
 """Sealed rows, read as they are stored and hashed in Python, one at a time in bounded memory.
 
-Values come in PostgreSQL's binary format, untouched: see `audit.ledger.wire`.
+Values come in PostgreSQL's binary format, untouched: see `audit.ledger.tlog.wire`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 from psycopg.types.string import ByteaBinaryLoader
 
-from audit.ledger.canonical import EPOCH_V1, Form
-from audit.ledger.wire import columns
+from audit.ledger.tlog.canonical import EPOCH_V1, Form
+from audit.ledger.tlog.wire import columns
 
 __all__ = ["Raw", "pin_search_path", "snapshot"]
 

@@ -30,14 +30,14 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from audit.exceptions import AuditError
-from audit.ledger import checkpoint as checkpoints
-from audit.ledger.canonical import EPOCH_V1, row_hash
-from audit.ledger.checkpoint import Checkpoint, SignedCheckpoint
-from audit.ledger.errors import LedgerError, Malformed
-from audit.ledger.note import Note, Signer, Verifier
-from audit.ledger.origins import epoch_of, origin_of
 from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
-from audit.ledger.tiles import grow
+from audit.ledger.tlog import checkpoint as checkpoints
+from audit.ledger.tlog.canonical import EPOCH_V1, row_hash
+from audit.ledger.tlog.checkpoint import Checkpoint, SignedCheckpoint
+from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.note import Note, Signer, Verifier
+from audit.ledger.tlog.origins import epoch_of, origin_of
+from audit.ledger.tlog.tiles import grow
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
 
 __all__ = ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"]

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import connections
 
-from audit.ledger.checkpoint import Checkpoint
-from audit.ledger.errors import Malformed
-from audit.ledger.merkle import HASH_SIZE, Frontier
-from audit.ledger.tiles import Nodes
+from audit.ledger.tlog.checkpoint import Checkpoint
+from audit.ledger.tlog.errors import Malformed
+from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
+from audit.ledger.tlog.tiles import Nodes
 from audit.models import LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile
 
 __all__ = [

@@ -19,9 +19,10 @@ from django.db import (
 )
 
 from audit.exceptions import AuditError
-from audit.ledger.errors import LedgerError, Unproven
-from audit.management import output, streams
-from audit.management.terminating import Terminated, terminable
+from audit.ledger.tlog.errors import LedgerError, Unproven
+from audit.management import output
+from audit.process import streams
+from audit.process.signals import Terminated, terminable
 from audit.status import Status
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]

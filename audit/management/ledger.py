@@ -9,9 +9,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from audit import conf
-from audit.ledger.errors import InvalidKey
 from audit.ledger.exported import Exports
-from audit.ledger.note import KeyKind, Verifier
+from audit.ledger.tlog.errors import InvalidKey
+from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.management.base import UNABLE, path
 
 __all__ = ["add_checkpoints", "add_keys", "exports", "read_file", "verifiers"]

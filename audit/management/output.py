@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from django.utils import timezone
 
-from audit.terminal import safe, safe_json
+from audit.values.terminal import safe, safe_json
 
 __all__ = [
     "Column",

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.querysets.seals import Sealed, Standing
+from audit.reading.seals import Sealed, Standing
 from audit.status import LIVE, PauseReason, Status
 
 __all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]

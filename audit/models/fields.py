@@ -8,7 +8,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
-from audit.validation import EARLIEST, LATEST, MAX_DEPTH, JSONText
+from audit.values.validation import EARLIEST, LATEST, MAX_DEPTH, JSONText
 
 if TYPE_CHECKING:
     _Field = models.Field[int | None, int | None]

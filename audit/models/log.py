@@ -8,9 +8,9 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from audit.models.fields import JSONField, XidField
+from audit.models.querysets.log import ExecutionLogManager
 from audit.models.saving import Undeletable
 from audit.models.task import Task
-from audit.querysets.log import ExecutionLogManager
 from audit.status import LogKind, Status
 
 __all__ = ["ExecutionLog"]

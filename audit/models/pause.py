@@ -7,13 +7,13 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
-from audit import validation
-from audit.models.entry_verbs import PauseQueueEntryVerbs
 from audit.models.fields import JSONField
+from audit.models.querysets.pause import PauseQueueManager
 from audit.models.saving import FencedSave
 from audit.models.task import Task
-from audit.querysets.pause import PauseQueueManager
 from audit.status import PauseReason
+from audit.values import validation
+from audit.verbs.entry import PauseQueueEntryVerbs
 
 __all__ = ["PauseQueueEntry"]
 

@@ -16,11 +16,11 @@ from django.utils.translation import gettext_lazy as _
 
 from audit import ids
 from audit.models.fields import JSONField, XidField, readable
+from audit.models.querysets.task import TaskManager
+from audit.models.querysets.texts import ERROR_TYPE, WORDS
 from audit.models.saving import FencedSave, Undeletable
-from audit.models.verbs import TaskVerbs
-from audit.querysets.task import TaskManager
-from audit.querysets.texts import ERROR_TYPE, WORDS
 from audit.status import FINISHED, OnExpiry, Status
+from audit.verbs.task import TaskVerbs
 
 if TYPE_CHECKING:
     from audit.models.log import ExecutionLog

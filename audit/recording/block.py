@@ -30,16 +30,17 @@ from uuid import UUID
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import connections, router
 
-from audit import conf, redaction, validation
+from audit import conf
 from audit.context import actor as acting_as
 from audit.context import get_actor
 from audit.exceptions import InvalidValue, NotDurable
-from audit.querysets import inserts
-from audit.querysets.filters import lease_of
-from audit.querysets.records import Hold, insert_executing
+from audit.leases.arguments import lease_of
+from audit.leases.keeper import Watched, keeper
+from audit.leases.prolong import Hold, insert_executing
+from audit.process.resources import Meter
 from audit.recording.ending import Run, finish
-from audit.recording.keeping import Watched, keeper
-from audit.resources import Meter
+from audit.values import redaction, validation
+from audit.verbs import inserts
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -85,7 +86,7 @@ def record(
     The task is executing while the work runs. Inside, its verbs work (`log`, `touch`, `suggest`, `note`,
     `heartbeat`); what the block puts into `task.outcome` and `task.resources_used` is stored at the end; and
     `task.cancel_requested_at` tells, within a third of the lease, that somebody asked the work to stop.
-    Outcome, log and traceback are redacted (`audit.redaction`), the plan is not.
+    Outcome, log and traceback are redacted (`audit.values.redaction`), the plan is not.
 
     Args:
         action: the kind of work, at most 100 characters.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from audit import redaction, validation
 from audit.exceptions import AuditError, InvalidValue, TaskFrozen
-from audit.failures import described
-from audit.recording.keeping import Watched
+from audit.leases.keeper import Watched
 from audit.status import Status
+from audit.values import redaction, validation
+from audit.values.failures import described
 
 if TYPE_CHECKING:
     from audit.models import Task

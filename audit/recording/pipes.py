@@ -9,8 +9,8 @@ import subprocess
 import time
 from typing import Any
 
-from audit.failures import storable
-from audit.redaction import redact_text
+from audit.values.failures import storable
+from audit.values.redaction import redact_text
 
 __all__ = ["Pipes"]
 

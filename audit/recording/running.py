@@ -32,14 +32,15 @@ from typing import Any
 
 from django.db import Error, connections
 
-from audit import conf, redaction
+from audit import conf
 from audit.exceptions import AuditError, InvalidValue
-from audit.failures import storable
+from audit.process.resources import ChildMeter
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
-from audit.redaction import redact_command
-from audit.resources import ChildMeter
-from audit.terminal import safe
+from audit.values import redaction
+from audit.values.failures import storable
+from audit.values.redaction import redact_command
+from audit.values.terminal import safe
 
 __all__ = [
     "FORWARDED",

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from audit.exceptions import IllegalTransition
 from audit.models import ExecutionLog, Task
-from audit.models.statements import async_twin
-from audit.redaction import redact, redact_document, redact_text
 from audit.status import Status
+from audit.values.redaction import redact, redact_document, redact_text
+from audit.verbs.runner import async_twin
 
 if TYPE_CHECKING:
-    from audit.models.verbs import TaskVerbs as _Verbs
+    from audit.verbs.task import TaskVerbs as _Verbs
 else:
     _Verbs = object  # a subclass of an abstract model would be a model of its own
 

@@ -38,8 +38,8 @@ class Key:
 
     def made(self) -> str:
         """Make what is missing; the verifier key."""
-        from audit.ledger import keys
-        from audit.ledger.note import generate
+        from audit.ledger.tlog import keys
+        from audit.ledger.tlog.note import generate
         from auditproj.embedded.places import keep_file, make_home
 
         owner, _ = make_home(self.secret.parent)
@@ -52,7 +52,7 @@ class Key:
 
     def environment(self) -> dict[str, str]:
         """What the sealer's environment has and no other."""
-        from audit.ledger.keys import FILE_VARIABLE
+        from audit.ledger.tlog.keys import FILE_VARIABLE
 
         return {FILE_VARIABLE: str(self.secret)}
 

@@ -30,7 +30,7 @@ def fill(rows: int) -> float:
     from django.core.management import call_command
     from django.db import connection
 
-    from tests.filling import fill as fill_tables
+    from tests.support.filling import fill as fill_tables
 
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:

@@ -236,8 +236,8 @@ class Driver(Own):
     def open(self) -> None:
         from django.db import connection
 
+        from audit.leases.claim import claim_tasks_sql
         from audit.models import Task
-        from audit.querysets.claims import claim_tasks_sql
 
         self._sql = lambda count: claim_tasks_sql(Task, "", count)
         self._connection = psycopg.connect(autocommit=True, **connection_words(connection))

@@ -28,8 +28,8 @@ def _beside(seconds: float) -> None:
     """Seal every so often until standard input ends."""
     from django.db import connection
 
-    from audit.ledger.note import generate
     from audit.ledger.seal import seal
+    from audit.ledger.tlog.note import generate
 
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
@@ -44,10 +44,10 @@ def _beside(seconds: float) -> None:
 def _rates() -> dict[str, float]:
     from django.db import connection
 
-    from audit.ledger import proof
-    from audit.ledger.note import generate
     from audit.ledger.prove import prove
     from audit.ledger.seal import seal
+    from audit.ledger.tlog import proof
+    from audit.ledger.tlog.note import generate
     from audit.ledger.verify import verify
     from audit.models import Task
 

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from auditproj.embedded.server import Server
 from tests.benchmarks.measure import Rate
-from tests.servers import database_settings, throwaway
+from tests.support.servers import database_settings, throwaway
 
 __all__ = ["Place", "scratch"]
 

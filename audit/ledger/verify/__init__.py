@@ -15,17 +15,17 @@ from django.db import Error
 from django.utils import timezone
 
 from audit.exceptions import AuditError
-from audit.failures import storable
 from audit.inspection import Flaw, inspect
 from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
-from audit.ledger.note import KeyKind, Verifier
 from audit.ledger.rows import pin_search_path, snapshot
+from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.leaves import Leaves, Progress
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
+from audit.values.failures import storable
 
 __all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from audit.ledger.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.errors import LedgerError
 from audit.ledger.exported import Exported
-from audit.ledger.note import Note, Verifier
-from audit.ledger.origins import epoch_of
 from audit.ledger.stored import epochs, left_behind
+from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.tlog.errors import LedgerError
+from audit.ledger.tlog.note import Note, Verifier
+from audit.ledger.tlog.origins import epoch_of
 from audit.ledger.verify.findings import Code, Findings
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerLeaf
 

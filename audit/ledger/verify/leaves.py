@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from audit.ledger.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
 from audit.ledger.rows import Raw
+from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
+from audit.ledger.tlog.wire import wire_hash
 from audit.ledger.verify.expected import Expected
 from audit.ledger.verify.findings import Code, Findings
 from audit.ledger.verify.tree import Tree
-from audit.ledger.wire import wire_hash
 
 __all__ = ["Leaves", "Progress"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from audit.ledger.errors import Malformed
-from audit.ledger.merkle import HASH_SIZE, Frontier
 from audit.ledger.stored import head_frontier, read_tiles
-from audit.ledger.tiles import WIDTH, grow
+from audit.ledger.tlog.errors import Malformed
+from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
+from audit.ledger.tlog.tiles import WIDTH, grow
 from audit.ledger.verify.expected import Expected, Root
 from audit.ledger.verify.findings import MAX_FINDINGS, Code, Findings
 from audit.models import LedgerHead, LedgerLeaf

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from audit.ledger.canonical import LOG_V1, TASK_V1, Form, Uncanonical
 from audit.ledger.rows import Raw
+from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, Uncanonical
+from audit.ledger.tlog.wire import wire_hash
 from audit.ledger.verify.findings import MAX_FINDINGS, Code, Findings
-from audit.ledger.wire import wire_hash
 from audit.models import LedgerHead
 
 __all__ = ["Unsealed", "backlog", "look_for_unsealed"]

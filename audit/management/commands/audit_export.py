@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from audit.filters import TaskFilter, add_arguments
 from audit.interchange import csv_lines, json_lines, whole_file
 from audit.management.base import FINE, UNABLE, AuditCommand, path
 from audit.management.output import Progress, count
 from audit.models import Task
+from audit.reading.filters import TaskFilter, add_arguments
 
 _FORMATS = {"jsonl": json_lines, "csv": csv_lines}
 

@@ -7,11 +7,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from audit.contrib import cloudtrail
-from audit.filters import database_alias
 from audit.interchange import Counts, Importer, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
 from audit.management.output import Progress, count, safe
+from audit.reading.filters import database_alias
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from audit.ledger import keys
-from audit.ledger.note import generate
+from audit.ledger.tlog import keys
+from audit.ledger.tlog.note import generate
 from audit.management.base import FINE, UNABLE, AuditCommand, path
 
 

@@ -9,14 +9,14 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
-from audit.filters.lookup import find_task
-from audit.filters.search import found
-from audit.filters.values import short_id
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, is_narrow, moment
 from audit.models import Task
+from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters.lookup import find_task
+from audit.reading.filters.search import found
+from audit.reading.filters.values import short_id
 from audit.status import Status
 
 

@@ -9,18 +9,18 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from audit import validation
 from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
-from audit.filters import TaskFilter, add_arguments, add_database, parse_when
-from audit.filters.lookup import find_entry
 from audit.management import story
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
-from audit.querysets.pause import PauseQueueQuerySet
+from audit.models.querysets.pause import PauseQueueQuerySet
+from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
+from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
-from audit.terminal import brief
+from audit.values import validation
+from audit.values.terminal import brief
 
 _STATES = ("due", "leased", "waiting", "held")
 _REASONS: dict[str, str] = {

@@ -11,16 +11,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 
-from audit import validation
 from audit.exceptions import AuditError, InvalidValue, NotDurable
-from audit.failures import storable
-from audit.filters import database_alias
-from audit.filters.lookup import find_task
 from audit.management.base import UNABLE, AuditCommand, os_user
 from audit.models import Task
+from audit.reading.filters import database_alias
+from audit.reading.filters.lookup import find_task
 from audit.recording import Recording, record
 from audit.recording.block import alias_of
 from audit.recording.running import describe, run_recorded, run_unrecorded
+from audit.values import validation
+from audit.values.failures import storable
 
 _AROUND = "AUDIT_TASK_ID"
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("action", "summary", "actor", "correlation_id")}

@@ -11,15 +11,15 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 from django.db.models import Q
 
-from audit.filters import add_database, positive
-from audit.ledger import keys
 from audit.ledger.exported import CannotExport, Exports
-from audit.ledger.note import Signer, Verifier
 from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
+from audit.ledger.tlog import keys
+from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count
 from audit.models import LedgerCheckpoint
+from audit.reading.filters import add_database, positive
 
 
 class Command(AuditCommand):

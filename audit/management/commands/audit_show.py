@@ -7,13 +7,13 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from audit.exceptions import InvalidFilter
-from audit.filters import add_database, positive
-from audit.filters.lookup import find_task
 from audit.management import story
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.querysets.seals import Sealed, seal_of
+from audit.reading.filters import add_database, positive
+from audit.reading.filters.lookup import find_task
+from audit.reading.seals import Sealed, seal_of
 
 
 class Command(AuditCommand):

@@ -7,13 +7,13 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from audit.filters import TaskFilter, add_arguments, positive
-from audit.filters.search import found
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, count, duration, moment, safe
 from audit.management.story import zone
 from audit.models import Task
-from audit.statistics import MOST_ROWS, Group, Statistics, statistics
+from audit.reading.filters import TaskFilter, add_arguments, positive
+from audit.reading.filters.search import found
+from audit.reading.statistics import MOST_ROWS, Group, Statistics, statistics
 from audit.status import Status
 
 _WINDOW = timedelta(hours=24)

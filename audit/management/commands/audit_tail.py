@@ -11,15 +11,15 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
-from audit.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
-from audit.filters.search import found
-from audit.filters.values import short_id
-from audit.following import Change, Follower
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
 from audit.management.waiting import Waiting
 from audit.models import Task
+from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters.search import found
+from audit.reading.filters.values import short_id
+from audit.reading.following import Change, Follower
 
 _CANCELLED = "57014"
 _LONGEST_WAIT = 30.0

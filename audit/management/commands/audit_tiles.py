@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from audit.filters import add_database
 from audit.ledger.publish import publish
 from audit.management.base import FINE, UNABLE, AuditCommand, path
 from audit.management.ledger import add_keys, verifiers
 from audit.management.output import count
+from audit.reading.filters import add_database
 
 
 class Command(AuditCommand):

@@ -11,15 +11,15 @@ from django.db import Error, router
 from django.utils import timezone
 
 from audit.exceptions import AuditError
-from audit.filters import add_database, positive
 from audit.ledger.exported import Exports
-from audit.ledger.note import Verifier
+from audit.ledger.tlog.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerVerification
+from audit.reading.filters import add_database, positive
 
 _SHOWN = 20
 

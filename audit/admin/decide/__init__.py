@@ -1,0 +1,1 @@
+"""Deciding about tasks and pause entries, one or many."""

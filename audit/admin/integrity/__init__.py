@@ -1,0 +1,1 @@
+"""The page of the ledger's state and of verifications."""

@@ -1,0 +1,1 @@
+"""What the pages share: paging, panels, exports, ranges of time, wording."""

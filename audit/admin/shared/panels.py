@@ -1,0 +1,117 @@
+"""Reading for a page: one read-only transaction with a time limit, and a shorter limit for each panel in it.
+
+Every transaction and savepoint here ends with a rollback. Nothing was written, and the rollback also takes the time
+limit back when a caller's own transaction goes on around the page (`ATOMIC_REQUESTS`, a test).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from django.db import DatabaseError, connections, transaction
+
+from audit.models import Task
+from audit.reading.filters import TaskFilter
+from audit.reading.filters.search import among, found_few
+
+if TYPE_CHECKING:
+    from audit.models.querysets.task import TaskQuerySet
+
+__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "narrowed", "panel", "reading", "sqlstate"]
+
+LIST_MS = 1500
+"""How long one statement of a page may take, in milliseconds."""
+PANEL_MS = 400
+"""How long one panel may take, in milliseconds."""
+
+# Cancelled by the time limit or, on a standby, because the replay of the primary's changes would not wait for it.
+TOO_SLOW = frozenset({"57014", "40001", "40P01"})
+NOT_MIGRATED = frozenset({"42P01", "42703"})
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("audit.admin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel(Generic[T]):
+    """What a panel shows: a value, or the fact that it could not be had in time."""
+
+    value: T | None = None
+    degraded: bool = False
+
+
+@contextmanager
+def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
+    """Open a read-only transaction in which no statement runs longer than the limit, or reads a table as a whole.
+
+    What no index finds is then looked for from the newest row backwards, which may end early; a sequential scan, the
+    planner's choice for it, has to see every row before it can say which are the newest.
+
+    Args:
+        using: the database alias.
+        limit_ms: milliseconds for each statement.
+    """
+    with transaction.atomic(using=using):
+        _settings(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        try:
+            yield
+        finally:
+            transaction.set_rollback(True, using=using)
+
+
+def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[T]:
+    """Run a panel's queries in a savepoint; what fails or takes too long degrades the panel, never the page.
+
+    Args:
+        using: the alias of the `reading` transaction around it.
+        work: queries, evaluated; a lazy queryset would run after the limit is gone.
+        limit_ms: milliseconds for each of its statements.
+    """
+    try:
+        with transaction.atomic(using=using):
+            _settings(using, statement_timeout=str(limit_ms))
+            value = work()
+            transaction.set_rollback(True, using=using)
+    except DatabaseError as error:
+        if sqlstate(error) in NOT_MIGRATED:
+            raise
+        if sqlstate(error) not in TOO_SLOW:
+            _logger.warning("A panel of the audit browser failed: %s", error)
+        return Panel(degraded=True)
+    return Panel(value=value)
+
+
+def narrowed(using: str, tasks: TaskQuerySet, wanted: TaskFilter) -> TaskQuerySet:
+    """Let words be found by their index when few tasks have them, and on the way back in time when many do.
+
+    Args:
+        using: the alias of the `reading` transaction around it, in which the choice stays.
+        tasks: what the filter means.
+        wanted: the filter.
+    """
+    if not wanted.words:
+        return tasks
+    few = panel(using, partial(found_few, tasks))
+    if few.value is not None:
+        return among(Task.objects.using(using), few.value)
+    # Many, or the index of words is slow about them, as it is about sides that are common each by itself.
+    _settings(using, enable_bitmapscan="off")
+    return tasks
+
+
+def sqlstate(error: DatabaseError) -> str:
+    """Return the five characters by which PostgreSQL names an error; empty where the server gave none."""
+    return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def _settings(using: str, **values: str) -> None:
+    """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL)."""
+    calls = ", ".join("set_config(%s, %s, true)" for _ in values)
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"SELECT {calls}", [each for pair in values.items() for each in pair])

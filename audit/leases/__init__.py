@@ -1,0 +1,1 @@
+"""Leases: claim, prolong, keep alive, recover."""

@@ -1,0 +1,1 @@
+"""The half of the ledger that works offline: the standard library and cryptography, nothing else."""

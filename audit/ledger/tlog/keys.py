@@ -1,0 +1,119 @@
+"""Where signing keys are kept: the environment, or a file that nobody but its owner can read.
+
+Never the settings and never the database: whoever holds the key can sign a forged log, so it belongs to the process
+that seals and to no other.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from audit.ledger.tlog import files
+from audit.ledger.tlog.errors import InvalidKey
+from audit.ledger.tlog.note import KeyKind, Signer
+
+__all__ = ["FILE_VARIABLE", "KEY_VARIABLE", "advice", "is_configured", "load", "read", "write"]
+
+KEY_VARIABLE = "AUDIT_LEDGER_KEY"
+"""The environment variable that holds signing keys, separated by white space."""
+FILE_VARIABLE = "AUDIT_LEDGER_KEY_FILE"
+"""The environment variable that names a file of them instead."""
+
+_MAX_FILE = 64 * 1024
+
+
+def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process could sign, without reading a key."""
+    return bool(environment.get(KEY_VARIABLE) or environment.get(FILE_VARIABLE))
+
+
+def load(environment: Mapping[str, str] = os.environ) -> tuple[Signer, ...]:
+    """Load the signing keys that the environment names: several while one follows the other.
+
+    Raises:
+        InvalidKey: none or both of the variables are set, or what they hold is no key; says what to do.
+        OSError: the file cannot be read.
+    """
+    text, path = environment.get(KEY_VARIABLE, ""), environment.get(FILE_VARIABLE, "")
+    if bool(text) == bool(path):
+        raise InvalidKey(
+            f"{'Both' if text else 'Neither'} of {KEY_VARIABLE} and {FILE_VARIABLE} {'are' if text else 'is'} set; set "
+            "one: the signing key, or the path of a file that holds it. `audit_keygen` makes one."
+        )
+    return _parse(text, KEY_VARIABLE) if text else read(Path(path))
+
+
+def read(path: Path) -> tuple[Signer, ...]:
+    """Read a file of signing keys, one a line; empty lines and those that begin with `#` say nothing.
+
+    Raises:
+        InvalidKey: others than its owner can read it, it belongs to somebody else, or it holds no key.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise InvalidKey(
+                f"{path} can be read by others than its owner (mode {stat.S_IMODE(status.st_mode):o}), so its key may "
+                f"be known. Make a new one, or, if nobody looked: chmod 600 {path}"
+            )
+        if os.geteuid() not in (0, status.st_uid):
+            raise InvalidKey(f"{path} belongs to another user (id {status.st_uid}), who could exchange it.")
+        data = file.read(_MAX_FILE + 1)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if len(data) > _MAX_FILE or not text.strip():
+        raise InvalidKey(f"{path} holds no signing key.")
+    return _parse("\n".join(line for line in text.splitlines() if not line.startswith("#")), str(path))
+
+
+def write(path: Path, signer: Signer) -> None:
+    """Write a signing key to a new file that only its owner can read; on disk when this returns.
+
+    Raises:
+        FileExistsError: there is such a file; it is left alone.
+        OSError: it cannot be written.
+    """
+    files.create(path, f"{signer.secret()}\n")
+
+
+def advice(signer: Signer, path: Path | None) -> Iterator[str]:
+    """Yield lines that tell what to do with a new key; they do not hold its secret.
+
+    Args:
+        signer: the key.
+        path: where it was written; None if it was printed.
+    """
+    where = f"in {path}, which only you can read" if path else "the line on standard output; keep it secret"
+    yield f"The signing key is {where}. Whoever has it can sign as {signer.name}; a lost one is replaced by a new one."
+    yield ""
+    yield "The verifier key is public. Hand it to whoever checks proofs, by a way they trust:"
+    yield f"  {signer.verifier}"
+    yield ""
+    if signer.kind is KeyKind.COSIGNATURE:
+        yield "The witness signs with:"
+        yield f"  python -m audit.ledger witness … --signing-key {path or 'FILE'}"
+        return
+    yield "In the settings of every process, so that checkpoints are verified:"
+    yield f'  AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
+    yield "In the environment of the sealer and of no other process, the web server's least:"
+    yield f"  {FILE_VARIABLE}={path.absolute()}" if path else f"  {KEY_VARIABLE}=<the signing key>"
+
+
+def _parse(text: str, where: str) -> tuple[Signer, ...]:
+    signers = []
+    for each in text.split():
+        try:
+            signers.append(Signer.parse(each))
+        except InvalidKey as error:
+            raise InvalidKey(f"{where}: {error.problem}") from None
+    if not signers:
+        raise InvalidKey(f"{where} holds no signing key.")
+    if len({each.verifier.label for each in signers}) < len(signers):
+        raise InvalidKey(f"{where} holds the same signing key twice.")
+    return tuple(signers)

@@ -1,0 +1,1 @@
+"""The managers and querysets of the tables."""

@@ -1,0 +1,302 @@
+"""Questions to the tasks, and the statements that request, claim, recover and record them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import EmptyResultSet
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from audit import conf
+from audit.context import get_actor
+from audit.exceptions import ConflictingTask, InvalidValue
+from audit.leases.arguments import claim_arguments, condition
+from audit.leases.claim import claim_tasks_sql, recover_tasks_sql
+from audit.statements.rows import fetch
+from audit.status import FINISHED, LIVE, Status
+from audit.values import validation
+from audit.verbs import existing as imports
+from audit.verbs import inserts
+
+if TYPE_CHECKING:
+    from audit.models import Task
+
+__all__ = ["TaskManager", "TaskQuerySet"]
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    """Tasks: filters that chain, and the verbs that work on many."""
+
+    def touching(self, *services: str) -> Self:
+        """Narrow to tasks that touched all of these services, by the GIN index (`@>`).
+
+        Raises:
+            InvalidValue: no service is named, or an empty one.
+        """
+        return self.filter(services_touched__contains=_services(services))
+
+    def touching_any(self, *services: str) -> Self:
+        """Narrow to tasks that touched at least one of these services, by the GIN index (`&&`).
+
+        Raises:
+            InvalidValue: no service is named, or an empty one.
+        """
+        return self.filter(services_touched__overlap=_services(services))
+
+    def failed(self) -> Self:
+        """Narrow to failed tasks."""
+        return self.filter(status=Status.FAILED)
+
+    def finished(self) -> Self:
+        """Narrow to tasks that are completed, failed or rejected: the frozen ones."""
+        return self.filter(status__in=FINISHED)
+
+    def live(self) -> Self:
+        """Narrow to tasks that can still change."""
+        return self.filter(status__in=LIVE)
+
+    def since(self, start: datetime | timedelta) -> Self:
+        """Narrow to tasks created at or after a moment, or within the last such span of time."""
+        return self.filter(created_at__gte=_moment("since", start))
+
+    def until(self, end: datetime | timedelta) -> Self:
+        """Narrow to tasks created before a moment, or more than a span of time ago."""
+        return self.filter(created_at__lt=_moment("until", end))
+
+    def finished_since(self, start: datetime | timedelta) -> Self:
+        """Narrow to tasks finished at or after a moment, or within the last such span of time."""
+        return self.finished().filter(finished_at__gte=_moment("finished_since", start))
+
+    def finished_until(self, end: datetime | timedelta) -> Self:
+        """Narrow to tasks finished before a moment, or more than a span of time ago."""
+        return self.finished().filter(finished_at__lt=_moment("finished_until", end))
+
+    def by(self, actor: str) -> Self:
+        """Narrow to tasks that this actor requested, decided or changed last."""
+        name = validation.label("actor", actor)
+        return self.filter(Q(requested_by=name) | Q(decided_by=name) | Q(actor=name))
+
+    def with_action(self, *actions: str) -> Self:
+        """Narrow to tasks of one of these kinds of work."""
+        return self.filter(action__in=[validation.label("action", each) for each in actions])
+
+    def request(
+        self,
+        action: str,
+        *,
+        summary: str = "",
+        services: Iterable[str] = (),
+        plan: Any = None,
+        priority: int = 3,
+        actor: str | None = None,
+        id: UUID | str | None = None,  # noqa: A002 - the column's name
+        parent: UUID | str | None = None,
+        correlation_id: str = "",
+        available_at: datetime | None = None,
+        estimated_resources: Any = None,
+        suggestions: Any = None,
+        on_expiry: str = "requeue",
+    ) -> Task:
+        """Ask for work: insert a pending task.
+
+        With an `id` of the caller's making (`audit.ids.uuid7`) the request may be repeated: when the task exists
+        with the same content it is returned as it stands now. What a task lawfully gains while it lives (services
+        it touched, the plan it was resumed with) does not count as a difference.
+
+        Args:
+            action: the kind of work, at most 100 characters.
+            summary: what is asked, in words.
+            services: names of the services it will touch.
+            plan: the work plan to approve, any JSON.
+            priority: 1 (highest) to 5.
+            actor: who asks; the `actor` context when left out, else the database role is named.
+            id: a UUIDv7.
+            parent: the task this one belongs to or retries.
+            correlation_id: a request, trace or batch id.
+            available_at: not claimable before; at once when left out.
+            estimated_resources: JSON such as `{"wall_s": 30, "peak_rss_bytes": 500000000}`.
+            suggestions: a list of `{"suggestion", "reason", "created_at"}`.
+            on_expiry: `requeue` or `fail`, when a worker's lease runs out.
+
+        Returns:
+            The task, equal to its row.
+
+        Raises:
+            InvalidValue: a value could not be stored.
+            ConflictingTask: a task with this id exists and says something else.
+        """
+        values = inserts.requested(
+            action=action,
+            summary=summary,
+            services=services,
+            plan=plan,
+            priority=priority,
+            actor=actor,
+            id=id,
+            parent=parent,
+            correlation_id=correlation_id,
+            available_at=available_at,
+            estimated_resources=estimated_resources,
+            suggestions=suggestions,
+            on_expiry=on_expiry,
+        )
+        self._for_write = True
+        made = inserts.insert(self.model, self.db, [values])
+        if made:
+            return made[0]
+        # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
+        different = imports.differing(self.db, [values], {})[values["id"]]
+        task = self.model._base_manager.using(self.db).get(pk=values["id"])
+        if otherwise := imports.asks_otherwise(task, values, different):
+            raise ConflictingTask(task.id, otherwise)
+        return task
+
+    async def arequest(self, *args: Any, **kwargs: Any) -> Task:
+        """Request from async code; see `request`."""
+        return await sync_to_async(self.request)(*args, **kwargs)
+
+    def bulk_request(self, requests: Iterable[Mapping[str, Any]]) -> list[UUID]:
+        """Ask for many pieces of work at once.
+
+        Args:
+            requests: mappings of the keywords of `request`.
+
+        Returns:
+            The ids of the tasks that were inserted, in the order given; those of tasks that existed are left out.
+
+        Raises:
+            InvalidValue: a value could not be stored; nothing is inserted then.
+        """
+        values = [inserts.requested(**request) for request in requests]
+        self._for_write = True
+        return inserts.insert_ids(self.model, self.db, values)
+
+    async def abulk_request(self, *args: Any, **kwargs: Any) -> list[UUID]:
+        """Ask for many pieces of work from async code; see `bulk_request`."""
+        return await sync_to_async(self.bulk_request)(*args, **kwargs)
+
+    def bulk_record(self, records: Iterable[Mapping[str, Any]]) -> list[UUID]:
+        """Store finished work: imports, integrations, jobs that ran elsewhere. Logged and guarded as any.
+
+        Args:
+            records: mappings of columns of `Task`; `action` and a finished `status` are required, and the stamps
+                `created_at`, `decided_at`, `started_at` and `finished_at` are kept as given.
+
+        Returns:
+            The ids of the tasks that were inserted, in the order given; those of tasks that existed are left out.
+
+        Raises:
+            InvalidValue: an unknown column, a live status or a value that could not be stored; nothing is inserted.
+        """
+        values = [inserts.recorded(**record) for record in records]
+        for each in values:
+            if each["status"] not in FINISHED:
+                raise InvalidValue("status", each["status"], f"must be one of {', '.join(FINISHED)}")
+        self._for_write = True
+        return inserts.insert_ids(self.model, self.db, values)
+
+    async def abulk_record(self, *args: Any, **kwargs: Any) -> list[UUID]:
+        """Store finished work from async code; see `bulk_record`."""
+        return await sync_to_async(self.bulk_record)(*args, **kwargs)
+
+    def claim(
+        self,
+        worker: str,
+        limit: int = 1,
+        lease: timedelta | None = None,
+        actions: Iterable[str] | None = None,
+    ) -> list[Task]:
+        """Claim approved tasks for a worker: approved → executing, each to one worker (SKIP LOCKED).
+
+        A claim is a lease with a fencing token. Keep it alive with `heartbeat`; every verb of the claimed task
+        carries the token, and once another worker has claimed the task raises `LeaseLost`. Filters of the
+        queryset count: `Task.objects.touching("kuma").claim(…)`. Inside a caller's `atomic()` a claim holds its
+        row locks, and is hidden from recovery, until the commit.
+
+        Args:
+            worker: the name the claim is under; also the actor, unless an `actor` block names one.
+            limit: how many tasks at most.
+            lease: how long the claim lasts without a heartbeat; `AUDIT["LEASE_SECONDS"]` when left out.
+            actions: the kinds of work the worker can do; all when left out.
+
+        Returns:
+            The claimed tasks, most urgent first; an empty list when there is nothing to do.
+
+        Raises:
+            InvalidValue: an empty worker, a limit or lease that is not positive, actions given as one string.
+        """
+        worker, limit, lease, actor = claim_arguments(worker, limit, lease)
+        if isinstance(actions, str):
+            raise InvalidValue("actions", actions, "must be a list of actions")
+        kinds = None if actions is None else [validation.label("action", each) for each in actions]
+        if kinds == []:
+            return []
+        self._for_write = True
+        try:
+            where, params = condition(self, self.db, "claim")
+        except EmptyResultSet:
+            return []
+        prepare = not where
+        if kinds is not None:
+            where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
+        sql = claim_tasks_sql(self.model, where, limit)
+        return fetch(self.model, self.db, sql, [*params, worker, lease, actor], prepare=prepare)
+
+    async def aclaim(self, *args: Any, **kwargs: Any) -> list[Task]:
+        """Claim from async code; see `claim`."""
+        return await sync_to_async(self.claim)(*args, **kwargs)
+
+    def recover_expired(self, limit: int = 100, max_expiries: int | None = None) -> list[Task]:
+        """End leases that ran out: the task goes back to approved, or fails.
+
+        It fails when it was recorded so (`on_expiry="fail"`), when it has lost `max_expiries` leases, or when
+        somebody had asked it to stop. Run it often; several at once share the work. Filters of the queryset count,
+        as for a claim.
+
+        Args:
+            limit: how many tasks at most.
+            max_expiries: lost leases that fail a task; `AUDIT["MAX_EXPIRIES"]` when left out.
+
+        Returns:
+            The recovered tasks.
+
+        Raises:
+            InvalidValue: a number that is not positive.
+        """
+        if max_expiries is None:
+            max_expiries = conf.settings().MAX_EXPIRIES
+        for name, number in (("limit", limit), ("max_expiries", max_expiries)):
+            validation.whole(name, number)
+        self._for_write = True
+        try:
+            where, params = condition(self, self.db, "recover_expired")
+        except EmptyResultSet:
+            return []
+        actor = get_actor() or "audit:recovery"
+        sql = recover_tasks_sql(self.model, where, limit)
+        return fetch(self.model, self.db, sql, [*params, max_expiries, actor], prepare=not where)
+
+    async def arecover_expired(self, *args: Any, **kwargs: Any) -> list[Task]:
+        """Recover from async code; see `recover_expired`."""
+        return await sync_to_async(self.recover_expired)(*args, **kwargs)
+
+
+def _services(names: tuple[str, ...]) -> list[str]:
+    if not names:
+        raise InvalidValue("services", names, "name at least one service")
+    return validation.services("services", names)
+
+
+def _moment(name: str, value: datetime | timedelta) -> datetime:
+    if isinstance(value, timedelta):
+        return timezone.now() - validation.span(name, value)
+    return validation.moment(name, value)
+
+
+TaskManager = models.Manager.from_queryset(TaskQuerySet, "TaskManager")

@@ -1,0 +1,1 @@
+"""What commands and workers need of their process: signals, streams, resource readings."""

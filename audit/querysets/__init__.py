@@ -1,1 +1,0 @@
-"""Questions to the tables, and the statements that claim, request and recover."""

@@ -1,0 +1,1 @@
+"""Questions to the trail: filters, following, statistics, the state of seals."""

@@ -1,0 +1,157 @@
+"""Counts, failure rates and durations of some tasks: one statement, one pass over rows that an index finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections
+from django.db.models import Case, When
+from django.db.models.fields.json import KeyTextTransform
+
+from audit.status import Status
+
+if TYPE_CHECKING:
+    from audit.models.querysets.task import TaskQuerySet
+
+__all__ = ["MOST_ROWS", "Group", "Spread", "Statistics", "statistics"]
+
+MOST_ROWS = 1_000_000
+"""How many tasks, newest first, are looked at unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How long something took: half of the tasks at most `p50`, and so on; none when nothing was measured."""
+
+    p50: timedelta | None
+    p90: timedelta | None
+    p99: timedelta | None
+    longest: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Tasks that have something in common: an action, a service, or nothing but the filter."""
+
+    name: str
+    tasks: int
+    statuses: Mapping[str, int]
+    took: Spread
+    """From start to finish."""
+    waited: Spread
+    """From request to start."""
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Failed tasks among those that ran to an end (completed or failed), 0 to 1; none when none did."""
+        failed, completed = self.statuses.get(Status.FAILED, 0), self.statuses.get(Status.COMPLETED, 0)
+        return failed / (failed + completed) if failed or completed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What `statistics` found."""
+
+    total: Group
+    actions: tuple[Group, ...]
+    services: tuple[Group, ...]
+    error_types: tuple[tuple[str, int], ...]
+    first: datetime | None
+    """When the oldest of the tasks was created."""
+    last: datetime | None
+    complete: bool
+    """Whether every task that the filter means was looked at; if not, the newest were."""
+
+
+def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_ROWS) -> Statistics:
+    """Count the tasks of a queryset by status, action, service and error type, and measure how long they took.
+
+    Args:
+        queryset: tasks, filtered; bound it in time.
+        top: how many actions, services and error types to name, the most frequent first.
+        most_rows: how many tasks to look at, newest first.
+
+    Returns:
+        The figures; those of a queryset that matches nothing are zero and none.
+    """
+    picked = queryset.order_by("-created_at", "-id").values_list(
+        "action",
+        "status",
+        "services_touched",
+        "created_at",
+        "started_at",
+        "finished_at",
+        # Only where it counts: an outcome may be large, and stored apart from its row.
+        Case(When(status=Status.FAILED, then=KeyTextTransform("error_type", "outcome"))),
+    )[: most_rows + 1]
+    try:
+        inner, params = picked.query.get_compiler(queryset.db).as_sql()
+    except EmptyResultSet:
+        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, False)]
+    else:
+        with connections[queryset.db].cursor() as cursor:
+            cursor.execute(_SQL.replace("{inner}", inner), [*params, most_rows, most_rows, top, top, top])
+            rows = cursor.fetchall()
+    (total,) = (row for row in rows if row[0] == "total")
+    return Statistics(
+        total=_group(total),
+        actions=_groups(rows, "action"),
+        services=_groups(rows, "service"),
+        error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
+        first=total[6],
+        last=total[7],
+        complete=not total[8],
+    )
+
+
+def _groups(rows: Sequence[Any], kind: str) -> tuple[Group, ...]:
+    return tuple(sorted((_group(row) for row in rows if row[0] == kind), key=lambda group: (-group.tasks, group.name)))
+
+
+def _group(row: Sequence[Any]) -> Group:
+    _, name, tasks, statuses, took, waited, *_ = row
+    return Group(
+        name=name,
+        tasks=tasks,
+        statuses={status: count for status, count in zip(Status.values, statuses, strict=True) if count},
+        took=_spread(took),
+        waited=_spread(waited),
+    )
+
+
+def _spread(values: Sequence[timedelta] | None) -> Spread:
+    p50, p90, p99, longest = values or (None,) * 4
+    return Spread(p50=p50, p90=p90, p99=p99, longest=longest)
+
+
+_FIGURES = f"""
+    count(*) AS tasks,
+    ARRAY[{", ".join(f"count(*) FILTER (WHERE status = '{status}')" for status in Status.values)}] AS statuses,
+    percentile_disc(ARRAY[0.5, 0.9, 0.99, 1]) WITHIN GROUP (ORDER BY finished_at - started_at) AS took,
+    percentile_disc(ARRAY[0.5, 0.9, 0.99, 1]) WITHIN GROUP (ORDER BY started_at - created_at) AS waited,
+    min(created_at) AS first, max(created_at) AS last
+"""
+
+_SQL = f"""
+WITH found (action, status, services_touched, created_at, started_at, finished_at, error_type, place)
+AS MATERIALIZED (
+    SELECT *, row_number() OVER () FROM ({{inner}}) AS newest
+), picked AS NOT MATERIALIZED (
+    SELECT * FROM found WHERE place <= %s
+)
+SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more FROM picked
+UNION ALL
+(SELECT 'action', action, {_FIGURES}, false FROM picked GROUP BY action ORDER BY tasks DESC, action LIMIT %s)
+UNION ALL
+(SELECT 'service', service, {_FIGURES}, false
+ FROM picked CROSS JOIN LATERAL (SELECT DISTINCT unnest(services_touched)) AS touched (service)
+ GROUP BY service ORDER BY tasks DESC, service LIMIT %s)
+UNION ALL
+(SELECT 'error', error_type, {_FIGURES}, false
+ FROM picked WHERE error_type IS NOT NULL
+ GROUP BY error_type ORDER BY tasks DESC, error_type LIMIT %s)
+"""  # noqa: S608 - constants; `inner` is what Django compiled, and every value is a parameter

@@ -1,0 +1,1 @@
+"""Runs one statement and makes model instances of its rows."""

@@ -1,0 +1,1 @@
+"""The verbs that request, move and annotate tasks and pause entries."""

@@ -1,0 +1,176 @@
+"""The verbs of a pause entry, on the rules of `audit.verbs.task`.
+
+Locks are taken task first, then entry: the order of the triggers that keep the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.statements.rows import columns, fetch
+from audit.status import FINISHED, Status
+from audit.values import validation
+from audit.verbs.runner import acting, adopt, async_twin, jsonb, writes_to
+
+if TYPE_CHECKING:
+    from audit.models.task import Task
+
+__all__ = ["PauseQueueEntryVerbs"]
+
+
+class PauseQueueEntryVerbs(models.Model):
+    """Moves a pause entry along; mixed into `PauseQueueEntry`.
+
+    An entry claimed by `PauseQueueEntry.objects.claim` acts under its token and raises `LeaseLost` when the claim
+    is another's by now. An entry that was merely read acts for a person, who may overrule a worker.
+    """
+
+    if TYPE_CHECKING:
+        # Fields of `PauseQueueEntry`, which mixes this in.
+        claim_token: Any
+        claimed_by: Any
+        revision: Any
+        task_id: Any
+
+    class Meta:
+        abstract = True
+
+    def resume(self, *, actor: str | None = None, using: str | None = None) -> Task:
+        """Let the work go on: the work plan becomes the task's plan, paused → approved, and the entry leaves.
+
+        Returns:
+            The task, equal to its row.
+
+        Raises:
+            TaskFrozen, LeaseLost, IllegalTransition, StaleTask: the entry is gone, or claimed by another.
+        """
+        return self._end(Status.APPROVED, "plan = coalesce(entry.work_plan, task.plan),", [], actor, using)
+
+    def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
+        """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.
+
+        Returns:
+            The task, equal to its row.
+
+        Raises:
+            TaskFrozen, LeaseLost, IllegalTransition, StaleTask: the entry is gone, or claimed by another.
+            InvalidValue: a reason that cannot be stored.
+        """
+        outcome = {
+            "success": False,
+            "error_type": "Cancelled",
+            "output_summary": validation.text("reason", reason),
+        }
+        return self._end(Status.REJECTED, "outcome = %s::jsonb,", [jsonb("outcome", outcome)], actor, using)
+
+    def defer(
+        self,
+        until: datetime | timedelta,
+        *,
+        actor: str | None = None,
+        using: str | None = None,
+    ) -> None:
+        """Set the entry due at a moment, or after a span of time; a held entry is released to that time.
+
+        Raises:
+            TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.
+            InvalidValue: a moment that cannot be stored.
+        """
+        if isinstance(until, timedelta):
+            span = validation.span("until", until)
+            self._change("held = false, resume_after = statement_timestamp() + %s", [span], actor, using)
+        else:
+            moment = validation.moment("until", until)
+            self._change("held = false, resume_after = %s", [moment], actor, using)
+
+    def hold(self, *, actor: str | None = None, using: str | None = None) -> None:
+        """Keep the entry from becoming due until a person or an event releases it.
+
+        Raises:
+            TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.
+        """
+        self._change("held = true", [], actor, using)
+
+    def release(self, *, actor: str | None = None, using: str | None = None) -> None:
+        """Give the claim of this entry back; it stays in the queue.
+
+        Raises:
+            TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.
+        """
+        self._change("attempt = attempt", [], actor, using)
+
+    def _change(self, sets: str, params: Sequence[Any], actor: str | None, using: str | None) -> None:
+        """Change the entry and give its claim back."""
+        db = writes_to(self, using)
+        fence, fence_params = self._fence("audit_pause_queue")
+        sql = (
+            f"UPDATE audit_pause_queue SET {sets}, claimed_by = '', claim_token = NULL, lease_expires_at = NULL,"  # noqa: S608 - column names of our own models; every value is a parameter
+            f" actor = %s, revision = revision + 1 WHERE id = %s {fence}"
+            f" RETURNING {columns(type(self), 'audit_pause_queue')}"
+        )
+        rows = fetch(type(self), db, sql, [*params, acting(actor, self.claimed_by), self.pk, *fence_params])
+        if not rows:
+            raise self._explain(db, [])
+        adopt(self, rows[0])
+
+    def _end(
+        self,
+        to: Status,
+        sets: str,
+        params: Sequence[Any],
+        actor: str | None,
+        using: str | None,
+    ) -> Task:
+        from audit.models.task import Task
+
+        db = writes_to(self, using)
+        fence, fence_params = self._fence("queued")
+        sql = f"""
+WITH locked AS MATERIALIZED (
+    SELECT id FROM audit_task WHERE id = %s AND status = 'paused' FOR NO KEY UPDATE
+), entry AS MATERIALIZED (
+    SELECT queued.task_id, queued.work_plan FROM audit_pause_queue AS queued
+    WHERE queued.task_id = (SELECT id FROM locked) AND queued.id = %s {fence}
+    FOR UPDATE
+)
+UPDATE audit_task AS task
+SET status = '{to}', {sets} actor = %s, revision = task.revision + 1
+FROM entry
+WHERE task.id = entry.task_id AND task.status = 'paused'
+RETURNING {columns(Task, "task")}
+"""  # noqa: S608 - column names of our own models; every value is a parameter
+        name = acting(actor, self.claimed_by)
+        rows = fetch(Task, db, sql, [self.task_id, self.pk, *fence_params, *params, name])
+        if not rows:
+            raise self._explain(db, [to])
+        return rows[0]
+
+    def _fence(self, table: str) -> tuple[str, list[Any]]:
+        return (f"AND {table}.claim_token = %s", [self.claim_token]) if self.claim_token else ("", [])
+
+    def _explain(self, db: str, to: list[Status]) -> Exception:
+        from audit.models.pause import PauseQueueEntry
+        from audit.models.task import Task
+
+        task = Task._base_manager.using(db).get(pk=self.task_id)
+        if task.status in FINISHED:
+            return TaskFrozen(task.pk, task.status, task.finished_at)
+        entry = PauseQueueEntry._base_manager.using(db).filter(task=task).first()
+        if self.claim_token is not None:
+            holder = entry.claimed_by if entry and entry.pk == self.pk else ""
+            return LeaseLost(task.pk, task.status, holder, self.claim_token)
+        if task.status != Status.PAUSED:
+            return IllegalTransition(task.pk, task.status, to[0] if to else Status.PAUSED, "It is not paused any more.")
+        # Resumed and paused anew meanwhile: another entry.
+        return StaleTask(task.pk, self.revision, None, entry=True)
+
+    aresume = async_twin(resume)
+    acancel = async_twin(cancel)
+    adefer = async_twin(defer)
+    ahold = async_twin(hold)
+    arelease = async_twin(release)

@@ -1,0 +1,312 @@
+"""audit_list, audit_show and audit_stats: what they print, in which order, and how they end."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from audit.ids import uuid7
+from audit.models import Task
+from audit.reading.statistics import statistics
+from audit.status import Status
+from tests.support.commands import ESCAPED, HOSTILE, any_width, lines_of, record, run
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    any_width(monkeypatch)
+
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class TestList:
+    @pytest.mark.django_db(transaction=True)
+    def test_no_cursor_outlives_its_transaction(self):
+        for _ in range(3):
+            record(HOUR)
+        seen = []
+
+        class Looking(io.StringIO):
+            def write(self, text):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT bool_or(is_holdable) FROM pg_cursors WHERE name <> ''")
+                    seen.extend(cursor.fetchone())
+                return super().write(text)
+
+        call_command("audit_list", "--format", "json", stdout=Looking(), stderr=io.StringIO())
+        assert seen.count(False) == 3
+        assert True not in seen
+
+    def test_newest_first_and_on_from_there(self):
+        keys = [str(record(HOUR * number)) for number in range(1, 8)]
+        out, err = run("audit_list", "--limit", "3")
+        assert [line.split()[3] for line in out.splitlines()[2:]] == keys[:3]
+        assert err == f"There are more: --before {keys[2]}\n"
+        assert [each["id"] for each in lines_of("audit_list", "--limit", "3", "--before", keys[2])] == keys[3:6]
+        out, err = run("audit_list", "--before", keys[5])
+        assert (out.count(keys[6]), err) == (1, "")
+
+    def test_tasks_of_one_moment_are_paged_by_id(self):
+        at = timezone.now() - HOUR
+        keys = sorted((str(record(HOUR, id=uuid7(at, key=str(n)), created_at=at)) for n in range(5)), reverse=True)
+        seen, before = [], []
+        while page := lines_of("audit_list", "--limit", "2", *before):
+            seen += [each["id"] for each in page]
+            before = ["--before", seen[-1]]
+        assert seen == keys
+
+    def test_json_holds_every_column(self):
+        key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services_touched=["a"])
+        [told] = lines_of("audit_list")
+        task = Task.objects.get(pk=key)
+        assert told.keys() == {field.attname for field in Task._meta.concrete_fields} | {
+            "waited_s",
+            "took_s",
+            "total_s",
+        }
+        assert (told["waited_s"], told["took_s"], told["total_s"]) == (2, 3, 5)
+        assert (told["outcome"], told["plan"], told["services_touched"]) == ({"exit_code": 0}, [1, None], ["a"])
+        assert told["row_hash"] == bytes(task.row_hash).hex()
+        assert datetime.fromisoformat(told["created_at"]) == task.created_at
+
+    def test_filters(self):
+        key = record(HOUR, services_touched=["dns", "kuma"], status="failed", summary="one two")
+        record(HOUR, services_touched=["dns"])
+        for argv in (
+            ("--service", "dns", "--service", "kuma"),
+            ("--any-service", "kuma", "--any-service", "nope"),
+            ("--status", "failed", "--since", "1d"),
+            ("--search", "TWO service:dns"),
+            ("--id", str(key)),
+        ):
+            assert [each["id"] for each in lines_of("audit_list", *argv)] == [str(key)]
+
+    def test_what_no_index_finds_is_looked_for_in_a_window(self):
+        old = record(40 * DAY, plan={"key": "needle"})
+        out, err = run("audit_list", "--search", "plan.key:needle")
+        assert out == ""
+        assert "last 30d; --since all looks through everything" in err
+        assert "No tasks match." in err
+        for argv in (("--since", "all"), ("--since", "50d"), ("--id", str(old))):
+            out, err = run("audit_list", "--search", "plan.key:needle", *argv)
+            assert str(old) in out
+            assert err == ""
+
+    def test_nothing_yet(self):
+        assert run("audit_list") == ("", "No tasks yet. Task.objects.request(…) makes one.\n")
+        assert run("audit_list", "--format", "json")[0] == ""
+
+    @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+    def test_a_terminal_is_not_overrun(self, monkeypatch, width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        record(HOUR, summary="word " * 50, services_touched=["s" * 30, "t"], action="a" * 100)
+        record(HOUR * 24 * 400)
+        out, _ = run("audit_list")
+        assert all(len(line) <= max(width, 67) for line in out.splitlines())
+        assert "completed" in out
+
+    def test_hostile_text_is_shown_and_not_obeyed(self):
+        record(HOUR, action=HOSTILE, summary=HOSTILE, services_touched=[HOSTILE], requested_by=HOSTILE)
+        out, _ = run("audit_list")
+        assert len(out.splitlines()) == 3
+        assert out.count(ESCAPED) == 4
+        [told] = lines_of("audit_list")
+        assert told["summary"] == HOSTILE
+        assert "\x1b" not in run("audit_list", "--format", "json")[0]
+
+    def test_running_work_says_for_how_long(self):
+        Task.objects.request("deploy", actor="a").approve(actor="b")
+        Task.objects.claim(worker="w")
+        assert " ms …" in run("audit_list")[0]
+
+    def test_colour_only_for_a_terminal_that_wants_it(self, monkeypatch):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        record(HOUR, status="failed")
+        for no_color, coloured in (("", True), ("1", False)):
+            monkeypatch.setenv("NO_COLOR", no_color)
+            out = Terminal()
+            call_command("audit_list", stdout=out, force_color=True)
+            assert ("\x1b[" in out.getvalue()) is coloured
+        out = Terminal()
+        monkeypatch.delenv("NO_COLOR")
+        call_command("audit_list", stdout=out, no_color=True)
+        assert "\x1b[" not in out.getvalue()
+        assert "\x1b[" not in run("audit_list")[0]
+
+    def test_an_encoding_that_lacks_the_characters(self):
+        record(HOUR, summary="日本 → x" + "y" * 100)
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="ascii")
+        call_command("audit_list", stdout=out)
+        out.flush()
+        assert "\\u65e5\\u672c -> x" in raw.getvalue().decode("ascii")
+
+    @pytest.mark.parametrize("before", ["what", "ffff"])
+    def test_a_bad_place_to_go_on(self, before):
+        with pytest.raises(CommandError) as caught:
+            run("audit_list", "--before", before)
+        assert caught.value.returncode == 2
+        assert str(caught.value).startswith("--before: ")
+        assert f"(got '{before}')" in str(caught.value)
+
+
+class TestStats:
+    @pytest.fixture
+    def some(self):
+        for number in range(10):
+            record(HOUR, services_touched=["dns"] if number % 2 else ["dns", "mail"])
+        for _ in range(4):
+            record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services_touched=["mail"])
+        record(HOUR, status="rejected", action="backup", outcome={"error_type": "No"}, started_at=None)
+        record(2 * DAY, action="old")
+        Task.objects.request("backup", actor="a")
+
+    @pytest.mark.parametrize("option", ["--correlation=req-1", "--id={id}", "--parent={id}"])
+    def test_few_rows_are_counted_whatever_their_age_as_in_lists(self, option):
+        parent = uuid7(at=timezone.now() - 9 * DAY)
+        record(9 * DAY, id=parent, parent=parent, correlation_id="req-1")
+        record(9 * DAY)
+        [told] = lines_of("audit_stats", option.format(id=parent))
+        assert told["tasks"] == 1
+        assert "since" not in told["filter"]
+        [told] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
+        assert told["tasks"] == 0
+
+    def test_figures(self, some):
+        [told] = lines_of("audit_stats")
+        assert told["filter"] == {"since": ["1d"]}
+        assert told["complete"] is True
+        assert told["tasks"] == 16
+        assert told["statuses"] == dict.fromkeys(Status.values, 0) | {
+            "completed": 10,
+            "failed": 4,
+            "rejected": 1,
+            "pending": 1,
+        }
+        assert told["failure_rate"] == pytest.approx(4 / 14)
+        assert told["took_s"] == {"p50": 3, "p90": 3, "p99": 3, "longest": 3}
+        assert told["waited_s"]["p50"] == 2
+        assert [(each["action"], each["tasks"]) for each in told["actions"]] == [("deploy", 10), ("backup", 6)]
+        assert [each["failure_rate"] for each in told["actions"]] == [0, 1]
+        assert [(each["service"], each["tasks"]) for each in told["services"]] == [("dns", 10), ("mail", 9)]
+        # A rejection is no error, whatever its outcome calls itself.
+        assert told["error_types"] == [{"error_type": "Boom", "tasks": 4}]
+
+    def test_a_service_named_twice_by_raw_sql_counts_once(self):
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO audit_task (id, action, services_touched) VALUES (%s, 'x', '{a,a}')", [uuid7()])
+        [told] = lines_of("audit_stats")
+        assert [(each["service"], each["tasks"]) for each in told["services"]] == [("a", 1)]
+
+    def test_the_page(self, some):
+        out, _ = run("audit_stats")
+        assert out.startswith("16 tasks\nFilter: since:1d\nCreated ")
+        assert "Failure rate 28.6%" in out
+        for row in (
+            "completed     10  62.5%",
+            "backup      6       4        100.0%",
+            "Boom            4",
+            "waited for a start",
+        ):
+            assert row in out
+        assert "old" not in out
+
+    def test_filters_and_top(self, some):
+        [told] = lines_of("audit_stats", "--since", "all", "--top", "1")
+        assert told["tasks"] == 17
+        assert [each["action"] for each in told["actions"]] == ["deploy"]
+        [told] = lines_of("audit_stats", "--service", "mail", "--status", "failed")
+        assert (told["tasks"], told["failure_rate"]) == (4, 1)
+
+    def test_a_bound_is_said(self, some):
+        out, _ = run("audit_stats", "--limit", "5")
+        assert out.startswith("5 tasks (the newest; --limit looks at more)")
+        [told] = lines_of("audit_stats", "--limit", "5")
+        assert (told["tasks"], told["complete"]) == (5, False)
+        assert sum(told["statuses"].values()) == sum(each["tasks"] for each in told["actions"]) == 5
+
+    def test_a_bound_that_all_fit_into_is_none(self, some):
+        out, _ = run("audit_stats", "--limit", "16")
+        assert out.startswith("16 tasks\n")
+        [told] = lines_of("audit_stats", "--limit", "16")
+        assert (told["tasks"], told["complete"]) == (16, True)
+        assert lines_of("audit_stats", "--limit", "15")[0]["complete"] is False
+
+    def test_nothing(self):
+        assert run("audit_stats")[0] == "0 tasks\nFilter: since:1d\n"
+        [told] = lines_of("audit_stats")
+        assert (told["tasks"], told["failure_rate"], told["took_s"]["p50"]) == (0, None, None)
+
+    def test_nothing_ran(self):
+        Task.objects.request("x", actor="a")
+        assert "Failure rate" not in run("audit_stats")[0].split("Status")[0]
+        assert statistics(Task.objects.none()).total.tasks == 0
+
+    def test_one_statement_that_reads_the_table_once(self, some, django_assert_num_queries):
+        with django_assert_num_queries(1) as captured:
+            run("audit_stats")
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute("EXPLAIN " + captured[0]["sql"])
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+        assert plan.count("on audit_task ") == 1
+        assert "Index Cond: (created_at >= " in plan
+
+    def test_hostile_text(self):
+        record(HOUR, action=HOSTILE, services_touched=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
+        out, _ = run("audit_stats", "--search", f'"{HOSTILE}"')
+        assert "\x1b" not in out
+        assert out.count(ESCAPED) == 4
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("audit_list", "--status", "nope"),
+        ("audit_list", "--since", "then"),
+        ("audit_list", "--database", "nowhere"),
+        ("audit_list", "--limit", "-1"),
+        ("audit_stats", "--top", "x"),
+        ("audit_show",),
+        ("audit_show", "1", "--log", "0"),
+    ],
+)
+def test_bad_options(argv):
+    with pytest.raises(CommandError):
+        run(*argv)
+
+
+@pytest.mark.parametrize("command", ["audit_list", "audit_show 01", "audit_stats", "audit_queue list"])
+def test_a_database_that_is_not_migrated(command):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL search_path TO pg_catalog")
+    with pytest.raises(CommandError, match=r"missing or older than this code. Run: manage.py migrate") as caught:
+        run(*command.split())
+    assert caught.value.returncode == 2
+
+
+def test_a_statement_that_takes_too_long():
+    record(HOUR)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP VIEW audit_task AS SELECT * FROM public.audit_task WHERE pg_sleep(1) IS NOT NULL")
+        cursor.execute("SET LOCAL statement_timeout = 50")
+    with pytest.raises(CommandError, match="longer than the database allows") as caught:
+        run("audit_list")
+    assert caught.value.returncode == 2
+
+
+def test_times_are_of_the_current_zone():
+    at = datetime(2020, 7, 1, 22, 30, tzinfo=UTC)
+    record(timedelta(0), id=uuid7(at), created_at=at, started_at=at, finished_at=at)
+    with timezone.override("Europe/Berlin"):
+        out, _ = run("audit_list")
+    assert "2020-07-02 00:30:00" in out

@@ -1,0 +1,406 @@
+"""audit_seal as somebody runs it: once, in a loop, with checkpoints kept in a directory, in git, by another key."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import load_command_class
+from django.db import connection
+
+from audit.ledger.exported import Exports
+from audit.ledger.tlog import files, keys
+from audit.ledger.tlog.checkpoint import open_checkpoint
+from audit.ledger.tlog.note import generate
+from audit.management.commands.audit_seal import Command
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf
+from tests.support.commands import outcome as run
+from tests.support.factories import sql
+from tests.support.ledger import KEY, VKEY, behind_the_guards, finish, sealer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealer(monkeypatch)
+
+
+def test_seal_says_what_it_did_and_keeps_its_checkpoints(tmp_path: Path) -> None:
+    finish(2)
+    rows = 2 + ExecutionLog.objects.count()
+    code, out, err = run("audit_seal", "--checkpoints", tmp_path / "kept", "--print")
+    assert (code, err) == (0, f"Sealed {rows} rows; the tree has {rows} leaves.\n")
+    [file] = (tmp_path / "kept").iterdir()
+    assert file.name == f"0001-{rows:020d}.checkpoint"
+    assert file.read_text() == LedgerCheckpoint.objects.get().note == out
+    assert open_checkpoint(file.read_text(), [KEY.verifier]).checkpoint.size == rows
+    code, out, err = run("audit_seal", "--checkpoints", tmp_path / "kept", "--print")
+    # Printed once more: the run before may have ended between its signature and its output.
+    assert (code, out, err) == (0, file.read_text(), f"Nothing new to seal; the tree has {rows} leaves.\n")
+
+
+def test_seal_in_batches_signs_each() -> None:
+    finish(2)
+    rows = 2 + ExecutionLog.objects.count()
+    run("audit_seal", "--batch", 3)
+    sizes = list(LedgerCheckpoint.objects.order_by("size").values_list("size", flat=True))
+    assert sizes == [*range(3, rows, 3), rows]
+    assert run("audit_verify", "--key", VKEY)[0] == 0
+
+
+def test_a_checkpoint_that_was_not_kept_is_kept_by_the_next_run(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    note = LedgerCheckpoint.objects.get().note
+    assert run("audit_seal", "--checkpoints", tmp_path, "--first-export")[0] == 0
+    [file] = tmp_path.iterdir()
+    assert file.read_text() == note
+    # Another text under that name is never overwritten, and what is kept last must be this log's.
+    file.write_text(note[:30])
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert "The exported checkpoint cannot be trusted" in err
+    assert file.read_text() == note[:30]
+
+
+def test_seal_refuses_a_directory_that_lost_what_it_kept(tmp_path: Path) -> None:
+    mounted = tmp_path / "kept"
+    assert run("audit_seal", "--checkpoints", mounted)[0] == 0  # nothing is signed yet, and nothing kept
+    finish(1)
+    run("audit_seal", "--checkpoints", mounted)
+    mounted.rename(tmp_path / "away")
+    finish(1)
+    size = LedgerLeaf.objects.count()
+    for _ in range(2):
+        code, _, err = run("audit_seal", "--checkpoints", mounted)
+        assert code == 1
+        assert f"has signed {size} leaves, and no checkpoint is in {mounted}" in err
+        assert LedgerLeaf.objects.count() == size
+    assert not mounted.exists()
+    (tmp_path / "away").rename(mounted)
+    assert run("audit_seal", "--checkpoints", mounted)[0] == 0
+    assert len(list(mounted.iterdir())) == 2
+
+
+def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    size = LedgerLeaf.objects.count()
+    with behind_the_guards():
+        for table in ("leaf", "tile", "head", "checkpoint"):
+            sql(f"DELETE FROM audit_ledger_{table}")
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert f"A checkpoint of {size} leaves was exported" in err
+    assert "--new-epoch" in err
+    assert not LedgerCheckpoint.objects.exists()
+    [kept] = tmp_path.iterdir()
+    code, _, err = run("audit_seal", "--new-epoch", kept, "--reason", "restored", "--checkpoints", tmp_path)
+    assert (code, err) == (0, "Epoch 2 begins at leaf 0; run audit_seal as before.\n")
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert code == 1
+    assert "rollback: The external checkpoint 0001-" in out
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path, "--accept-epoch", 2)
+    assert code == 0
+    assert "of a past that an accepted epoch left behind (accepted: 2)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--git"], "--git needs --checkpoints"),
+        (["--first-export"], "--first-export needs --checkpoints"),
+        (["--reason", "why"], "--new-epoch FILE and --reason TEXT belong together"),
+        (["--new-epoch", "/nowhere/at-all", "--reason", "why"], "/nowhere/at-all cannot be read"),
+    ],
+)
+def test_seal_refuses_bad_arguments(arguments: list[str], told: str) -> None:
+    code, _, err = run("audit_seal", *arguments)
+    assert code == 2
+    assert told in err
+
+
+@pytest.mark.parametrize("option", ["--batch", "--loop"])
+def test_seal_refuses_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_command_class("audit", "audit_seal").run_from_argv(["manage.py", "audit_seal", option, "0"])
+    assert ended.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
+
+
+def test_seal_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(keys.KEY_VARIABLE)
+    code, _, err = run("audit_seal")
+    assert code == 2
+    assert "audit_keygen" in err
+
+
+def test_a_key_of_another_log_could_not_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    foreign = generate("example.org/other")
+    monkeypatch.setenv(keys.KEY_VARIABLE, foreign.secret())
+    code, _, err = run("audit_seal")
+    assert code == 2
+    assert f"and the key signs for {foreign.name!r}" in err
+    monkeypatch.setenv(keys.KEY_VARIABLE, f"{KEY.secret()} {foreign.secret()}")
+    for options in ([], ["--loop", 1]):
+        code, _, err = run("audit_seal", *options)
+        assert code == 2
+        assert "of one name" in err
+
+
+def test_keys_are_exchanged_by_signing_with_both(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    successor = generate(KEY.name)
+    finish(1)
+    run("audit_seal")
+    monkeypatch.setenv(keys.KEY_VARIABLE, f"{KEY.secret()} {successor.secret()}")
+    finish(1)
+    assert run("audit_seal")[0] == 0
+    monkeypatch.setenv(keys.KEY_VARIABLE, successor.secret())
+    finish(1)
+    assert run("audit_seal")[0] == 0
+    both = ["--key", VKEY, "--key", str(successor.verifier)]
+    assert run("audit_verify", *both)[0] == 0
+    # The successor alone knows nothing of the time before it.
+    code, out, _ = run("audit_verify", "--key", str(successor.verifier))
+    assert code == 1
+    assert "forged_checkpoint" in out
+
+
+def test_a_key_that_follows_without_overlap_must_know_its_predecessor(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    successor = generate(KEY.name)
+    finish(1)
+    run("audit_seal")
+    monkeypatch.setenv(keys.KEY_VARIABLE, successor.secret())
+    finish(1)
+    code, _, err = run("audit_seal")
+    assert code == 1
+    assert "cannot be trusted" in err
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    assert run("audit_seal")[0] == 0
+
+
+def test_checkpoints_are_committed_to_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "sealer")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "sealer@example.org")
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
+    assert code == 1
+    assert "git status failed" in err
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    # What could not be committed then is now.
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path, "--git")
+    assert code == 0, err
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
+    size = LedgerLeaf.objects.count()
+    first = ["Checkpoint", f"0001-{size:020d}", f"0001-{size:020d}.checkpoint"]
+    assert _committed(tmp_path) == first
+    # Also those of several runs, and what else is staged there is somebody else's.
+    (tmp_path / "other").touch()
+    subprocess.run(["git", "-C", tmp_path, "add", "other"], check=True)
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
+    files = [f"0001-{number * size:020d}.checkpoint" for number in (2, 3)]
+    assert _committed(tmp_path) == ["2", "checkpoints", *files, *first]
+    # One that was taken away is not taken away there.
+    (tmp_path / files[0]).unlink()
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path, "--git")[0] == 0
+    assert _committed(tmp_path)[:3] == ["Checkpoint", f"0001-{4 * size:020d}", f"0001-{4 * size:020d}.checkpoint"]
+    tree = subprocess.run(["git", "-C", tmp_path, "ls-tree", "--name-only", "HEAD"], capture_output=True, text=True)
+    assert tree.stdout.split() == [first[2], *files, f"0001-{4 * size:020d}.checkpoint"]
+
+
+def _committed(directory: Path) -> list[str]:
+    """The words of each commit, the newest first: its message and its files."""
+    log = ["git", "-C", directory, "log", "--format=%s", "--name-only"]
+    return subprocess.run(log, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_git_runs_without_keys_and_hooks_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, beside = tmp_path / "kept", tmp_path / "beside"
+    subprocess.run(["git", "init", "-q", kept], check=True)
+    for hook in ("pre-commit", "post-commit"):
+        (kept / ".git" / "hooks" / hook).write_text(f"#!/bin/sh\ntouch {beside}\n")
+        (kept / ".git" / "hooks" / hook).chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin" / "git"
+    git.write_text(
+        f'#!/bin/sh\nenv >> {tmp_path}/seen\nexec {shutil.which("git")} -c user.name=s -c user.email=s@x "$@"\n'
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
+    assert code == 0, err
+    seen = (tmp_path / "seen").read_text()
+    assert len(_committed(kept)) == 3
+    assert not beside.exists()
+    assert "PATH=" in seen
+    assert keys.KEY_VARIABLE not in seen
+    assert "PRIVATE+KEY" not in seen
+    # What it started holds its output open, as an agent that asks for a password.
+    git.write_text("#!/bin/sh\nsleep 60\nexit 0\n")
+    monkeypatch.setattr("audit.ledger.exported._GIT_SECONDS", 0.3)
+    finish(1)
+    code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
+    assert code == 1
+    assert "git status took longer than 0.3 s" in err
+
+
+def test_every_checkpoint_that_was_missed_is_kept_by_a_later_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    for _ in range(2):
+        finish(1)
+        with monkeypatch.context() as full:
+            full.setattr(files, "create", _full)
+            code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+        assert code == 1
+        assert "It is signed; when this is mended, the next run keeps it." in err
+    finish(1)
+    assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
+    kept = [each.read_text() for each in sorted(tmp_path.iterdir())]
+    assert kept == list(LedgerCheckpoint.objects.order_by("size").values_list("note", flat=True))
+    assert len(kept) == 4
+
+
+def test_the_first_one_that_cannot_be_kept_says_how_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    with monkeypatch.context() as full:
+        full.setattr(files, "create", _full)
+        code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert code == 1
+    assert "No space left on device. It is signed; when this is mended, --first-export keeps it then." in err
+    assert run("audit_seal", "--checkpoints", tmp_path, "--first-export")[0] == 0
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_could_not_be_printed_is_printed_before_more_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    with monkeypatch.context() as full:
+        full.setattr(Command, "data", _full)
+        with pytest.raises(OSError, match="No space left"):
+            run("audit_seal", "--print")
+        size = LedgerLeaf.objects.count()
+        assert size
+        finish(1)
+        with pytest.raises(OSError, match="No space left"):
+            run("audit_seal", "--print")
+        assert LedgerLeaf.objects.count() == size
+    _, out, _ = run("audit_seal", "--print")
+    notes = LedgerCheckpoint.objects.order_by("size").values_list("note", flat=True)
+    assert out == "".join(notes)
+    assert len(notes) == 2
+
+
+def test_a_refused_seal_leaves_no_directory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    there = tmp_path / "there"
+    there.mkdir()
+    for kept in (tmp_path / "a" / "b", there):
+        assert run("audit_seal", "--checkpoints", kept)[0] == 1
+        assert run("audit_seal", "--checkpoints", kept, "--reason", "no epoch")[0] == 2
+    monkeypatch.delenv(keys.KEY_VARIABLE)
+    assert run("audit_seal", "--checkpoints", tmp_path / "a" / "b")[0] == 2
+    assert list(tmp_path.iterdir()) == [there]
+
+
+@pytest.mark.slow
+def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    name = connection.settings_dict["NAME"]
+    environment = {**os.environ, keys.KEY_VARIABLE: KEY.secret(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    code = (
+        "import sys; from django.conf import settings; settings.DATABASES['default']['NAME'] = sys.argv[1]; "
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'audit_seal', '--loop', '1', '--checkpoints', sys.argv[2]])"
+    )
+    finish(1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, name, str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _wait(lambda: len(list(tmp_path.iterdir())) == 1)
+        finish(1)
+        _wait(lambda: len(list(tmp_path.iterdir())) == 2)
+        sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s",
+            [name],
+        )
+        finish(1)
+        _wait(lambda: len(list(tmp_path.iterdir())) == 3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, err
+    assert "Sealing every 1 s until stopped." in err
+
+
+def test_a_directory_that_is_lost_later_stops_the_loop(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    kept = tmp_path / "kept"
+
+    def lose() -> None:
+        _wait(lambda: kept.exists() and list(kept.glob("*.checkpoint")))
+        for file in kept.glob("*.checkpoint"):
+            file.unlink()
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    code, _, err = run("audit_seal", "--loop", 1, "--checkpoints", kept, "--first-export")
+    losing.join()
+    assert code == 1
+    assert f"no checkpoint is in {kept}" in err
+
+
+def test_the_loop_stops_between_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Exports.write
+
+    def and_stop(self: Exports, *arguments: Any) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Exports, "write", and_stop)
+    finish(2)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = run("audit_seal", "--loop", 1, "--batch", 3, "--checkpoints", tmp_path)
+    assert code == 0
+    assert "Sealed 3 rows; the tree has 3 leaves." in err
+    assert signal.getsignal(signal.SIGTERM) is before
+    [kept] = tmp_path.iterdir()
+    assert kept.name == "0001-00000000000000000003.checkpoint"
+
+
+def _wait(until: Any) -> None:
+    end = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)

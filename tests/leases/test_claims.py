@@ -1,0 +1,407 @@
+"""The claim of tasks and of pause entries: the right rows, never more, each once, by index."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from audit.exceptions import LeaseLost, TaskFrozen
+from audit.leases.claim import claim_entries_sql, claim_tasks_sql
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+
+LEASE = timedelta(seconds=60)
+
+
+@contextlib.contextmanager
+def another_connection() -> Iterator[BaseDatabaseWrapper]:
+    other = connection.copy()
+    try:
+        yield other
+    finally:
+        other.close()
+
+
+def approved(count: int, **values: Any) -> None:
+    """Approved tasks by the shortest way."""
+    ids = Task.objects.bulk_request([{"action": "work", "actor": "alice"} | values] * count)
+    Task.objects.filter(pk__in=ids).update(status="approved")
+
+
+def plan_of(sql: str, params: list[Any], analyze: bool = True) -> dict[str, Any]:
+    """EXPLAIN a statement, and leave no trace of having run it."""
+    options = "ANALYZE, BUFFERS, FORMAT JSON" if analyze else "FORMAT JSON"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN ({options}) {sql}", params)
+        (found,) = cursor.fetchone()
+        transaction.set_rollback(True)
+    return (json.loads(found) if isinstance(found, str) else found)[0]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+@pytest.mark.django_db
+def test_urgent_then_oldest_first() -> None:
+    now = timezone.now()
+    wanted = []
+    for priority, age in ((5, 9), (1, 1), (3, 5), (1, 2), (3, 7)):
+        task = Task.objects.request("work", priority=priority, available_at=now - timedelta(minutes=age), actor="alice")
+        task.approve(actor="bob")
+        wanted.append((priority, -age, task.pk))
+    claimed = Task.objects.claim(worker="w", limit=10)
+    assert [task.pk for task in claimed] == [key for _, _, key in sorted(wanted)]
+    assert {task.status for task in claimed} == {"executing"}
+    assert Task.objects.claim(worker="w", limit=10) == []
+
+
+@pytest.mark.django_db
+def test_not_before_its_time() -> None:
+    task = Task.objects.request("work", available_at=timezone.now() + timedelta(hours=1), actor="alice")
+    task.approve(actor="bob")
+    assert Task.objects.claim(worker="w") == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["tasks", "entries"])
+@pytest.mark.parametrize("method", ["none", "hash", "merge", "nestloop"])
+def test_never_more_than_the_limit(method: str, kind: str) -> None:
+    """With hash, merge, sort and material plans off, `IN (SELECT … LIMIT 10)` takes hundreds; the claim does not.
+
+    Nor does it take so many of each priority.
+    """
+    for priority in range(1, 6):
+        approved(200 if kind == "tasks" else 15, priority=priority)
+    if kind == "entries":
+        for task in Task.objects.filter(status="approved"):
+            task.pause(reason="insufficient_capacity", actor="w")
+    off = ["hashjoin", "mergejoin", "sort", "hashagg", "material", "nestloop", "incremental_sort"]
+    kept = {"none": [], "hash": ["hashjoin", "hashagg"], "merge": ["mergejoin", "sort"], "nestloop": ["nestloop"]}
+    with connection.cursor() as cursor:
+        for setting in off:
+            if setting not in kept[method]:
+                cursor.execute(f"SET LOCAL enable_{setting} = off")
+    rows = {"tasks": Task.objects, "entries": PauseQueueEntry.objects}[kind]
+    claimed = rows.claim(worker="w", limit=10)
+    assert len(claimed) == 10
+    assert {each.priority for each in claimed} == {1}
+    assert rows.exclude(claim_token=None).count() == 10
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_row_being_written_hides_no_task() -> None:
+    """The foreign key of the log takes KEY SHARE on the task; FOR UPDATE would skip it, and wait for it."""
+    approved(1)
+    task = Task.objects.get()
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO audit_executionlog (task_id, kind) VALUES (%s, 'note')", [task.pk])
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        assert Task.objects.claim(worker="w") == [task]
+        cursor.execute("ROLLBACK")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_in_progress_is_skipped_not_waited_for() -> None:
+    approved(2)
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        sql = claim_tasks_sql(Task, "", 1)
+        cursor.execute(sql, ["first", LEASE, "first"])
+        (first,) = cursor.fetchall()
+        with transaction.atomic(), connection.cursor() as mine:
+            mine.execute("SET LOCAL lock_timeout = '2s'")
+            second = Task.objects.claim(worker="second", limit=5)
+        cursor.execute("COMMIT")
+    assert len(second) == 1
+    assert second[0].pk != first[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_entry_being_claimed_is_skipped_not_waited_for() -> None:
+    approved(2)
+    for task in Task.objects.filter(status="approved"):
+        task.pause(reason="insufficient_capacity", actor="w")
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(claim_entries_sql(PauseQueueEntry, "", 1), ["first", LEASE, "first"])
+        (first,) = cursor.fetchall()
+        with transaction.atomic(), connection.cursor() as mine:
+            mine.execute("SET LOCAL lock_timeout = '2s'")
+            second = PauseQueueEntry.objects.claim(worker="second", limit=5)
+        cursor.execute("COMMIT")
+    assert len(second) == 1
+    assert second[0].pk != first[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recovery_passes_over_what_somebody_holds() -> None:
+    approved(2)
+    first, second = Task.objects.claim(worker="gone", limit=2, lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM audit_task WHERE id = %s FOR NO KEY UPDATE", [first.pk])
+        with transaction.atomic(), connection.cursor() as mine:
+            mine.execute("SET LOCAL lock_timeout = '2s'")
+            recovered = Task.objects.recover_expired()
+        cursor.execute("COMMIT")
+    assert [task.pk for task in recovered] == [second.pk]
+
+
+_LARGEST = 2**31 - 1
+
+
+@pytest.mark.django_db
+def test_a_row_that_is_counted_to_the_end_stops_no_other() -> None:
+    approved(2)
+    first, second = Task.objects.filter(status="approved")
+    Task.objects.filter(pk=first.pk).update(attempt=_LARGEST, priority=1)
+    claimed = Task.objects.claim(worker="w", limit=2, lease=timedelta(milliseconds=1))
+    assert [(each.pk, each.attempt) for each in claimed] == [(first.pk, _LARGEST), (second.pk, 1)]
+    Task.objects.filter(pk=first.pk).update(expiries=_LARGEST)
+    time.sleep(0.005)
+    recovered = Task.objects.recover_expired()
+    assert {(each.pk, each.status, each.expiries) for each in recovered} == {
+        (first.pk, "failed", _LARGEST),
+        (second.pk, "approved", 1),
+    }
+    Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
+    approved(1)
+    Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
+    PauseQueueEntry.objects.filter(task_id=second.pk).update(attempt=_LARGEST)
+    entries = PauseQueueEntry.objects.claim(worker="w", limit=2)
+    assert sorted(each.attempt for each in entries) == [1, _LARGEST]
+
+
+@pytest.mark.django_db
+def test_steps_go_on_after_the_largest_number() -> None:
+    approved(1)
+    [task] = Task.objects.claim(worker="w")
+    numbers = [task.log("x", step_number=_LARGEST).step_number, task.log("y").step_number, task.log("z").step_number]
+    assert numbers == [_LARGEST] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_heartbeats_touch_no_index() -> None:
+    """Room is left in each page for the next version of a row, and what a heartbeat changes is in no index."""
+    approved(1)
+    [task] = Task.objects.claim(worker="w")
+    with transaction.atomic(), connection.cursor() as cursor:
+        for _ in range(10):
+            task.heartbeat()
+        cursor.execute(
+            "SELECT pg_stat_get_xact_tuples_updated(oid), pg_stat_get_xact_tuples_hot_updated(oid)"
+            " FROM pg_class WHERE relname = 'audit_task'"
+        )
+        updated, hot = cursor.fetchone()
+    assert updated >= 10
+    assert hot >= updated - 2
+    for table, room in (("audit_task", "fillfactor=80"), ("audit_pause_queue", "fillfactor=70")):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table])
+            assert room in cursor.fetchone()[0]
+
+
+@pytest.mark.django_db
+def test_a_zombie_loses_its_lease_in_every_verb() -> None:
+    approved(1)
+    (zombie,) = Task.objects.claim(worker="zombie", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    (recovered,) = Task.objects.recover_expired()
+    assert (recovered.status, recovered.expiries) == ("approved", 1)
+    (owner,) = Task.objects.claim(worker="owner")
+    verbs = {
+        "complete": lambda: zombie.complete(),
+        "fail": lambda: zombie.fail("too late"),
+        "pause": lambda: zombie.pause(reason="insufficient_capacity"),
+        "heartbeat": lambda: zombie.heartbeat(),
+        "release": lambda: zombie.release(),
+        "log": lambda: zombie.log("step"),
+        "touch": lambda: zombie.touch("kuma"),
+    }
+    for name, verb in verbs.items():
+        with pytest.raises(LeaseLost) as caught:
+            verb()
+        assert caught.value.claimed_by == "owner", name
+        assert caught.value.claim_token == zombie.claim_token, name
+    owner.complete({"by": "owner"})
+    with pytest.raises(TaskFrozen):
+        zombie.complete()
+    assert Task.objects.get().outcome == {"by": "owner", "success": True}
+
+
+@pytest.mark.django_db
+def test_a_late_finish_is_accepted_while_the_token_still_fits() -> None:
+    approved(1)
+    (late,) = Task.objects.claim(worker="late", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    late.complete()
+    assert Task.objects.recover_expired() == []
+    assert Task.objects.get().status == "completed"
+
+
+@pytest.mark.django_db
+def test_an_entry_claimed_by_another_is_lost() -> None:
+    approved(1)
+    Task.objects.get().pause(reason="insufficient_capacity", work_plan={"rest": 1}, actor="w")
+    (zombie,) = PauseQueueEntry.objects.claim(worker="zombie", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    (owner,) = PauseQueueEntry.objects.claim(worker="owner")
+    for verb in (zombie.resume, zombie.hold, zombie.release, zombie.cancel, lambda: zombie.defer(LEASE)):
+        with pytest.raises(LeaseLost):
+            verb()
+    assert owner.resume().plan == {"rest": 1}
+    with pytest.raises(LeaseLost):
+        owner.resume()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("on_expiry", "max_expiries", "cancelled", "ends"),
+    [
+        ("requeue", 3, False, "approved"),
+        ("requeue", 1, False, "failed"),
+        ("fail", 3, False, "failed"),
+        ("requeue", 3, True, "failed"),
+    ],
+)
+def test_recovery(on_expiry: str, max_expiries: int, cancelled: bool, ends: str) -> None:
+    approved(1, on_expiry=on_expiry)
+    (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    if cancelled:
+        task.request_cancel(actor="bob", reason="stop")
+    (found,) = Task.objects.recover_expired(max_expiries=max_expiries)
+    assert (found.status, found.actor, found.claim_token is None) == (ends, "audit:recovery", ends == "approved")
+    if ends == "failed":
+        assert found.outcome["error_type"] == "LeaseExpired"
+    last = ExecutionLog.objects.of(found).last()
+    assert (last.from_status, last.to_status, last.actor) == ("executing", ends, "audit:recovery")
+
+
+@pytest.mark.django_db
+def test_recovery_leaves_live_leases_alone_and_is_bounded() -> None:
+    approved(5)
+    Task.objects.claim(worker="w", limit=3, lease=timedelta(milliseconds=1))
+    time.sleep(0.005)
+    Task.objects.claim(worker="w", limit=2)
+    assert len(Task.objects.recover_expired(limit=2)) == 2
+    assert len(Task.objects.recover_expired(limit=10)) == 1
+    assert Task.objects.filter(status="executing").count() == 2
+
+
+# Head of line: rows that are not due must cost nothing, however many stand in front.
+
+
+def _without_triggers(table: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+
+
+_TASKS = """
+INSERT INTO audit_task (id, action, status, priority, available_at)
+SELECT (lpad(to_hex(extract(epoch FROM now())::bigint * 1000), 12, '0') || '7' || lpad(to_hex(n / 65536), 3, '0')
+        || '8000' || lpad(to_hex(n), 12, '0'))::uuid, 'work', %s, %s, now() + %s * interval '1 second'
+FROM generate_series(%s, %s) AS n
+"""
+_ENTRIES = """
+INSERT INTO audit_pause_queue (task_id, held, priority, resume_after, due_at)
+SELECT id, false, priority, available_at, available_at FROM audit_task WHERE status = 'paused'
+ON CONFLICT (task_id) DO NOTHING
+"""
+
+
+def _fill(status: str, *batches: tuple[int, int, int]) -> None:
+    """Insert (count, priority, seconds from now) rows quickly: the rules are not what is tested here."""
+    start = Task.objects.count() + 1
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        _without_triggers("audit_task")
+        with _indexed_anew(cursor, "audit_task"):
+            for count, priority, seconds in batches:
+                cursor.execute(_TASKS, [status, priority, seconds, start, start + count - 1])
+                start += count
+        if status == "paused":
+            _without_triggers("audit_pause_queue")
+            with _indexed_anew(cursor, "audit_pause_queue"):
+                cursor.execute(_ENTRIES)
+
+
+@contextlib.contextmanager
+def _indexed_anew(cursor: Any, table: str) -> Iterator[None]:
+    """Make a table's indexes after its rows: quicker, and what other tests rolled back does not stand in them."""
+    cursor.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+        " WHERE indrelid = %s::regclass AND NOT indisunique",
+        [table],
+    )
+    indexes = cursor.fetchall()
+    for name, _ in indexes:
+        cursor.execute(f"DROP INDEX {name}")
+    yield
+    for _, definition in indexes:
+        cursor.execute(definition)
+    cursor.execute(f"ANALYZE {table}")
+
+
+@pytest.mark.slow
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["tasks", "entries"])
+def test_head_of_line(kind: str) -> None:
+    if kind == "tasks":
+        status, sql, index, table = "approved", claim_tasks_sql(Task, "", 1), "audit_task_claim", "audit_task"
+    else:
+        status, sql = "paused", claim_entries_sql(PauseQueueEntry, "", 1)
+        index, table = "audit_pause_queue_claim", "audit_pause_queue"
+    # First not yet due in front of one of another priority, then future among due of one priority.
+    for rows in ([(300_000, 1, 3600), (1, 5, -3600)], [(50_000, 1, -3600)]):
+        _fill(status, *rows)
+        found = plan_of(sql, ["w", LEASE, "w"])["Plan"]
+        scans = [node for node in nodes(found) if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
+        assert any(node.get("Index Name") == index for node in scans), scans
+        assert not any(node["Node Type"] == "Seq Scan" for node in scans), scans
+        (picked,) = (node for node in scans if node.get("Index Name") == index)
+        # Five looks into the index, one for each priority, and the row that is taken.
+        assert picked["Shared Hit Blocks"] + picked["Shared Read Blocks"] < 60, picked
+        assert picked["Actual Rows"] * picked["Actual Loops"] == 1, picked
+
+
+@pytest.mark.django_db
+def test_recovery_looks_at_executing_tasks_alone() -> None:
+    _fill("approved", (20_000, 3, -60))
+    Task.objects.filter(pk__in=Task.objects.values("pk")[:5]).update(
+        status="executing", claim_token="00000000-0000-4000-8000-000000000000", lease_expires_at=timezone.now()
+    )
+    from audit.leases.claim import recover_tasks_sql
+
+    found = plan_of(recover_tasks_sql(Task, "", 10), [3, "r"])["Plan"]
+    scans = [node for node in nodes(found) if node.get("Relation Name") == "audit_task"]
+    assert any(node.get("Index Name") == "audit_task_executing" for node in scans)
+    assert not any(node["Node Type"] == "Seq Scan" for node in scans)
+
+
+@pytest.mark.django_db
+def test_the_plan_keeps_its_index_as_a_generic_plan() -> None:
+    """Statuses are literals: as parameters, a generic plan could not prove the partial index."""
+    _fill("approved", (20_000, 3, -60))
+    with connection.cursor() as cursor:
+        sql = claim_tasks_sql(Task, "", 1)
+        for number, kind in enumerate(("text", "interval", "text"), 1):
+            sql = sql.replace("%s", f"${number}::{kind}", 1)
+        cursor.execute(f"PREPARE claim AS {sql}")
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute("EXPLAIN EXECUTE claim ('w', '1 minute', 'w')")
+        lines = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("DEALLOCATE claim")
+    assert "audit_task_claim" in lines
+    assert "Seq Scan" not in lines

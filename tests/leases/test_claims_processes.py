@@ -1,0 +1,152 @@
+"""Claims by real processes that are killed, and a server that is."""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections
+
+from audit.exceptions import AuditError
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from auditproj.embedded.server import Server
+from tests.support.servers import database_settings
+
+TASKS = 10_000
+WORKERS = 6
+KILLS = 24
+
+# Each claim of each task, and what came after it.
+_ENDS = """
+SELECT started.task_id, started.attempt, ended.to_status, ended.actor
+FROM audit_executionlog AS started
+LEFT JOIN LATERAL (
+    SELECT to_status, actor FROM audit_executionlog AS later
+    WHERE later.task_id = started.task_id AND later.kind = 'transition' AND later.id > started.id
+    ORDER BY later.id LIMIT 1
+) AS ended ON true
+WHERE started.kind = 'transition' AND started.to_status = 'executing'
+"""
+
+
+def _worker(name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.support.claim_worker", connection.settings_dict["NAME"], name, "1500"]
+    return subprocess.Popen(command)
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_killed_workers_lose_and_double_nothing() -> None:
+    ids = Task.objects.bulk_request([{"action": "work", "actor": "alice"}] * TASKS)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audit_task SET status = 'approved', actor = 'bob', revision = revision + 1")
+    chance = random.Random(7)
+    workers = {f"w{number}": _worker(f"w{number}") for number in range(WORKERS)}
+    kills = 0
+    deadline = time.monotonic() + 180
+    try:
+        while any(worker.poll() is None for worker in workers.values()):
+            assert time.monotonic() < deadline, f"{Task.objects.live().count()} tasks left, {kills} kills"
+            time.sleep(0.35)
+            running = [name for name, worker in workers.items() if worker.poll() is None]
+            if kills < KILLS and running:
+                name = chance.choice(running)
+                workers[name].kill()
+                workers[name].wait()
+                del workers[name]
+                kills += 1
+                workers[f"{name}+"] = _worker(f"{name}+")
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+
+    assert kills >= 20
+    assert Task.objects.filter(status="completed").count() == len(ids) == TASKS
+    completions = ExecutionLog.objects.filter(kind="transition", to_status="completed")
+    assert completions.count() == completions.values("task_id").distinct().count() == TASKS
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDS)
+        ends = cursor.fetchall()
+    assert len({(task, attempt) for task, attempt, _, _ in ends}) == len(ends), "an attempt was claimed twice"
+    unpaired = [end for end in ends if end[2] not in {"completed", "approved"}]
+    assert not unpaired
+    expired = [end for end in ends if end[2] == "approved"]
+    assert all(actor == "audit:recovery" for *_, actor in expired)
+    assert expired, "no kill hit a claim: the test tested nothing"
+    assert len(ends) == TASKS + len(expired)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recovery_against_completion() -> None:
+    """A worker that finishes and a recovery that ends its lease race: exactly one of them wins."""
+    won = {"completed": 0, "recovered": 0}
+    for turn in range(40):
+        Task.objects.request("race", actor="alice").approve(actor="bob")
+        (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
+        time.sleep(0.005)
+        lost: list[AuditError] = []
+        start = threading.Barrier(2)
+
+        def finish(task: Task = task, lost: list[AuditError] = lost, start: threading.Barrier = start) -> None:
+            connection.ensure_connection()  # which takes longer than the race
+            start.wait()
+            try:
+                task.complete()
+            except AuditError as error:
+                lost.append(error)
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        start.wait()
+        time.sleep(turn * 0.0002)  # now before the other, now after it
+        recovered = Task.objects.recover_expired(max_expiries=1)
+        thread.join()
+        task = Task.objects.get(pk=task.pk)
+        assert len(lost) == len(recovered)
+        assert task.status == ("failed" if recovered else "completed")
+        ends = ExecutionLog.objects.of(task).filter(kind="transition", from_status="executing")
+        assert ends.count() == 1
+        won["recovered" if recovered else "completed"] += 1
+    assert min(won.values()) > 0, won
+
+
+@pytest.fixture
+def unblocked(django_db_blocker: Any) -> Iterator[None]:
+    """Databases of the test's own, which Django's test cases know nothing of."""
+    with django_db_blocker.unblock():
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unblocked")
+def test_paused_work_survives_an_immediate_stop(throwaway_server: Callable[..., Server]) -> None:
+    # Durable, unlike the servers of other tests: what was committed must be there.
+    server = throwaway_server(options={"fsync": "on", "full_page_writes": "on"})
+    settings = database_settings(server, "postgres")
+    connections.databases["crash"] = connections.configure_settings({"default": {}, "crash": settings})["crash"]
+    try:
+        call_command("migrate", database="crash", verbosity=0)
+        tasks = Task.objects.using("crash")
+        for number in range(20):
+            task = tasks.request("work", plan={"number": number}, actor="alice")
+            task.approve(actor="bob")
+            task.pause(reason="insufficient_capacity", work_plan={"rest": number}, actor="w")
+        connections["crash"].close()
+        server.stop("immediate")
+        server.ensure()
+        entries = PauseQueueEntry.objects.using("crash").claim(worker="w2", limit=50)
+        assert sorted(entry.work_plan["rest"] for entry in entries) == list(range(20))
+        assert {entry.resume().status for entry in entries} == {"approved"}
+        assert len(tasks.claim(worker="w3", limit=50)) == 20
+    finally:
+        connections["crash"].close()
+        del connections["crash"], connections.databases["crash"]

@@ -1,0 +1,317 @@
+"""Records and transactions, the thread that keeps their leases, and the ends that cannot be stored."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
+
+from audit import record
+from audit.exceptions import NotDurable, TaskFrozen
+from audit.models import Task
+from audit.recording import current_task
+
+SHORT = timedelta(seconds=1)
+
+
+def stored(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def sessions() -> int:
+    """How many sessions of this process the database has, beside this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def alone() -> Iterator[str]:
+    """An alias with a connection of its own to the same database."""
+    connections.settings["alone"] = connections.settings["default"] | {"TEST": {}}
+    # A wrapper that calls itself "default": Django forbids its test cases an alias that they do not name.
+    connections["alone"] = connection.copy()
+    try:
+        yield "alone"
+    finally:
+        connections["alone"].close()
+        del connections["alone"]
+        del connections.settings["alone"]
+
+
+# Transactions
+
+
+@pytest.mark.django_db
+def test_the_transaction_of_a_test_case_is_no_transaction_of_the_caller() -> None:
+    assert connection.in_atomic_block
+    with record("backup") as task:
+        pass
+    assert stored(task).status == "completed"
+    with transaction.atomic(), pytest.raises(NotDurable), record("backup"):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_durable_record_refuses_a_transaction_and_says_what_to_do() -> None:
+    with transaction.atomic(), pytest.raises(NotDurable) as caught, record("backup"):
+        pytest.fail("the block ran")
+    message = str(caught.value)
+    assert "record('backup')" in message
+    assert all(way in message for way in ("outside of atomic()", "RECORD_USING", "durable=False"))
+    assert current_task() is None
+    assert not Task.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_autocommit_a_record_is_not_durable_either() -> None:
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(NotDurable), record("backup"):
+            pytest.fail("the block ran")
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_joining_shares_the_fate_of_the_transaction() -> None:
+    with transaction.atomic(), record("kept", durable=False):
+        pass
+    with pytest.raises(KeyError), transaction.atomic(), record("lost", durable=False):
+        raise KeyError
+    assert [(task.action, task.status) for task in Task.objects.all()] == [("kept", "completed")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_inside_the_block_may_fail() -> None:
+    with pytest.raises(IntegrityError), record("backup") as task, transaction.atomic():  # noqa: PT012 - the block is the point
+        Task.objects.request("rolled back")
+        Task.objects.filter(pk=task.pk).update(priority=9)
+    assert [(each.action, each.status) for each in Task.objects.all()] == [("backup", "failed")]
+    assert stored(task).outcome["error_type"] == "IntegrityError"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_aborted_transaction_does_not_hide_its_exception(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL, "audit"), pytest.raises(IntegrityError) as caught:  # noqa: SIM117 - the blocks are the point
+        with transaction.atomic(), record("backup", durable=False) as task:
+            Task.objects.filter(pk=task.pk).update(priority=9)
+    assert "could not be stored" in caught.value.__notes__[0]
+    assert not Task.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("by_setting", [True, False])
+def test_an_alias_of_its_own_survives_the_rollback(alone: str, settings: Any, by_setting: bool) -> None:
+    if by_setting:
+        settings.AUDIT = {"RECORD_USING": alone}
+    with pytest.raises(KeyError), transaction.atomic(), record("backup", using=None if by_setting else alone) as task:  # noqa: PT012 - as above
+        Task.objects.request("rolled back")
+        task.log("step")
+        raise KeyError
+    assert [(each.action, each.status) for each in Task.objects.all()] == [("backup", "failed")]
+    assert stored(task).execution_log.count() == 3
+
+
+# Leases
+
+
+@pytest.mark.django_db(transaction=True)
+def test_short_records_need_no_connection_of_the_thread() -> None:
+    before = sessions()
+    with record("short"):
+        assert sessions() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> None:
+    before = sessions()
+    with record("long", lease=SHORT, actor="alice") as task, record("inner", lease=SHORT) as inner:
+        first = task.lease_expires_at
+        time.sleep(2.5)
+        assert not Task.objects.recover_expired()
+        assert stored(task).lease_expires_at > first + timedelta(seconds=1)
+        assert stored(inner).lease_expires_at > first + timedelta(seconds=1)
+        assert stored(task).actor == "alice"
+        assert len([each for each in threading.enumerate() if each.name == "audit-record-leases"]) == 1
+    assert (task.status, inner.status) == ("completed", "completed")
+    eventually(lambda: sessions() == before)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_block_learns_that_somebody_asks_it_to_stop() -> None:
+    with record("long", lease=SHORT) as task:
+        assert task.cancel_requested_at is None
+        stored(task).request_cancel(actor="bob", reason="enough")
+        eventually(lambda: task.cancel_requested_at is not None)
+    assert task.status == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_that_the_work_itself_has_locked_is_prolonged_afterwards() -> None:
+    with record("long", lease=SHORT) as task, record("other", lease=SHORT) as other:
+        with transaction.atomic():
+            task.touch("db")
+            time.sleep(1.6)
+            # The lock of one record does not keep the other's lease from being prolonged.
+            assert stored(other).lease_expires_at > other.lease_expires_at + timedelta(seconds=1)
+        eventually(lambda: stored(task).lease_expires_at > task.lease_expires_at)
+    assert (task.status, other.status) == ("completed", "completed")
+
+
+def lose(task: Task) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audit_task SET lease_expires_at = now() - interval '1 s' WHERE id = %s", [task.pk])
+    assert [each.pk for each in Task.objects.recover_expired()] == [task.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_lease_is_told_to_the_log_and_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(TaskFrozen), record("long", lease=SHORT) as task:  # noqa: PT012 - as above
+        lose(task)
+        eventually(lambda: "is lost" in caplog.text)
+        task.outcome["files"] = 3
+    assert stored(task).outcome["error_type"] == "LeaseExpired"
+    note = task.execution_log.get(kind="note")
+    assert "ended as completed" in note.output_summary
+    assert note.detail["outcome"] == {"files": 3}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_lease_does_not_hide_the_exception(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ZeroDivisionError) as caught, record("long") as task:  # noqa: PT012 - as above
+        lose(task)
+        raise ZeroDivisionError
+    assert "could not be stored" in caught.value.__notes__[0]
+    assert str(task.pk) in caplog.text
+    assert stored(task).outcome["error_type"] == "LeaseExpired"
+    assert task.execution_log.get(kind="note").detail["outcome"]["error_type"] == "ZeroDivisionError"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_went_stale_meanwhile_is_replaced() -> None:
+    with record("long") as task:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            pid = cursor.fetchone()[0]
+        killer = connection.copy()
+        with killer.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        killer.close()
+        time.sleep(0.1)
+    assert stored(task).status == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_thread_survives_a_database_that_is_away(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audit.leases import keeper as keeping
+
+    failures = []
+
+    def prolong(*args: Any) -> Any:
+        if len(failures) < 2:
+            failures.append(args)
+            raise OperationalError("away")
+        return real(*args)
+
+    real = keeping.prolong
+    monkeypatch.setattr(keeping, "prolong", prolong)
+    with record("long", lease=SHORT) as task:
+        first = task.lease_expires_at
+        eventually(lambda: stored(task).lease_expires_at > first)
+    assert len(failures) == 2
+    assert "could not be prolonged: away" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_records_of_many_threads() -> None:
+    def work() -> None:
+        try:
+            for _ in range(10):
+                with record("work"):
+                    pass
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Task.objects.filter(status="completed").count() == 60
+
+
+# Processes
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_forked_child_leaves_the_record_to_its_parent() -> None:
+    recording = record("forking")
+    task = recording.begin()
+    connection.close()
+    child = os.fork()
+    if child == 0:
+        # No assertion and no exception of the child may reach pytest.
+        status = 1
+        try:
+            recording.end()
+            with record("of the child"):
+                pass
+            connection.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert stored(task).status == "executing"
+    recording.end()
+    assert [each.status for each in Task.objects.order_by("id")] == ["completed", "completed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_killed_with_sigkill_it_fails_after_its_lease_and_no_worker_gets_it() -> None:
+    database = connection.settings_dict["NAME"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.recorder", database, "hang", "1.5"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        key = process.stdout.readline().strip()
+        time.sleep(2.5)
+        assert not Task.objects.recover_expired(), "alive, it keeps its lease"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert Task.objects.get(pk=key).status == "executing"
+    found: list[Task] = []
+
+    def recovered() -> bool:
+        assert not Task.objects.claim(worker="w")
+        found.extend(Task.objects.recover_expired())
+        return bool(found)
+
+    eventually(recovered)
+    assert not Task.objects.claim(worker="w")
+    task = Task.objects.get(pk=key)
+    assert (task.status, task.outcome["error_type"], task.attempt) == ("failed", "LeaseExpired", 1)
+    transitions = task.execution_log.filter(kind="transition").order_by("id")
+    assert list(transitions.values_list("to_status", flat=True)) == ["executing", "failed"]

@@ -1,0 +1,300 @@
+"""The sealer: every finished row gets exactly one leaf, and what is signed covers the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from audit import ids
+from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.ledger.tlog.note import generate
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile, Task
+from tests.support.attacked import Base, maintained, rebuild, resign
+from tests.support.databases import ended
+from tests.support.factories import sql, task_in
+from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def leaves() -> list[tuple[object, ...]]:
+    """Every leaf: index, task, log row."""
+    return list(LedgerLeaf.objects.order_by("index").values_list("index", "task_id", "log_id"))
+
+
+def test_everything_finished_and_logged_gets_one_leaf() -> None:
+    finish(3)
+    task_in("executing")
+    last = sealed()
+    assert last.size == last.sealed == 3 + ExecutionLog.objects.count()
+    assert [index for index, *_ in leaves()] == list(range(last.size))
+    assert {task for _, task, _ in leaves() if task} == set(Task.objects.finished().values_list("pk", flat=True))
+    assert {log for *_, log in leaves() if log} == set(ExecutionLog.objects.values_list("pk", flat=True))
+    report = verified()
+    assert (codes(report), report.size, report.signed, report.unsealed) == ([], last.size, last.size, 0)
+    assert report.covered["tasks"] == 3
+
+
+def test_an_empty_batch_signs_nothing() -> None:
+    assert sealed().note == ""
+    assert not LedgerCheckpoint.objects.exists()
+    finish(1)
+    note = sealed().note
+    assert sealed().note == note
+    assert LedgerCheckpoint.objects.count() == 1
+
+
+# Who commits when
+
+
+@contextmanager
+def session() -> Iterator[psycopg.Connection[Any]]:
+    """A session beside the test's, in a transaction of its own."""
+    wanted = ("host", "port", "user", "password", "dbname")
+    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
+    with closing(psycopg.connect(**parameters)) as beside:
+        yield beside
+
+
+def finish_in(beside: psycopg.Connection[Any]) -> None:
+    """A finished task and its log row."""
+    beside.execute("INSERT INTO audit_task (id, action, status) VALUES (%s, 'late', 'completed')", [ids.uuid7()])
+
+
+def mark() -> int:
+    """Below which transaction everything is sealed."""
+    return LedgerHead.objects.get().low_xid or 0
+
+
+def test_a_transaction_that_commits_late_is_not_missed() -> None:
+    ended()
+    finish(1)
+    sealed()
+    with session() as first, session() as second:
+        finish_in(first)
+        finish_in(second)
+        second.commit()
+        finish(1)
+        before = mark()
+        assert sealed().sealed == 7
+        assert mark() <= before + 1
+        # Nothing of what is above the mark is sealed again.
+        assert sealed().sealed == 0
+        first.commit()
+        assert sealed().sealed == 2
+        ended()
+        assert sealed().sealed == 0
+    assert mark() > before
+    report = verified()
+    assert (codes(report), report.unsealed) == ([], 0)
+
+
+def test_one_that_commits_between_two_batches_is_found_by_the_next_run() -> None:
+    with session() as late:
+        finish_in(late)
+        finish(3)
+        batches = seal("default", [KEY], limit=4)
+        assert next(batches).sealed == 4
+        late.commit()
+        assert sum(batch.sealed for batch in batches) == 11
+    assert sealed().sealed == 2
+    assert codes(verified()) == []
+
+
+def test_what_was_rolled_back_has_no_leaf_and_savepoints_count_as_their_transaction() -> None:
+    with session() as beside:
+        finish_in(beside)
+        beside.execute("SAVEPOINT part")
+        finish_in(beside)
+        beside.execute("ROLLBACK TO SAVEPOINT part")
+        beside.execute("SAVEPOINT part")
+        finish_in(beside)
+        beside.execute("RELEASE SAVEPOINT part")
+        finish(1)
+        assert sealed().sealed == 5
+        beside.commit()
+    assert sealed().sealed == 4
+    assert len({xid for (xid,) in sql("SELECT finished_xid FROM audit_task WHERE action = 'late'")}) == 1
+    assert codes(verified()) == []
+
+
+def test_a_transaction_of_another_database_holds_the_mark_and_not_the_sealing() -> None:
+    ended()
+    with maintained() as elsewhere:
+        elsewhere.autocommit = False
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        finish(1)
+        assert sealed().sealed == 5
+        before = mark()
+        finish(1)
+        assert sealed().sealed == 5
+        assert sealed().sealed == 0
+        assert mark() == before
+        elsewhere.rollback()
+    ended()
+    sealed()
+    assert mark() > before
+
+
+def test_another_sealer_at_work_is_left_alone() -> None:
+    finish(1)
+    batches = seal("default", [KEY], limit=2)
+    with session() as beside:
+        beside.execute(
+            "SELECT pg_advisory_xact_lock(%s, hashint8('audit_ledger_head'::regclass::oid::bigint))", [0x61756474]
+        )
+        batch = next(batches)
+        assert (batch.busy, batch.sealed, batch.note) == (True, 0, "")
+        assert list(batches) == []
+        beside.execute("ROLLBACK")  # a session that was closed keeps its locks until its server process notices
+    assert not LedgerLeaf.objects.exists()
+    assert sealed().sealed == 5
+
+
+def test_the_session_may_be_set_to_another_isolation() -> None:
+    finish(1)
+    sql("SET default_transaction_isolation = 'repeatable read'")
+    sql("SET synchronous_commit = off")
+    try:
+        assert sealed().sealed == 5
+        assert codes(verified()) == []
+    finally:
+        sql("RESET default_transaction_isolation")
+        sql("RESET synchronous_commit")
+
+
+def test_a_role_of_its_own_seals_and_another_that_only_reads_verifies(victim: Base) -> None:
+    """With the rights that docs/ledger.md names, and no more."""
+    finish(1)
+    for role in ("audit_sealer", "audit_reader"):
+        sql(f"DROP ROLE IF EXISTS {role}")
+        sql(f"CREATE ROLE {role}")
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        for table in ("leaf", "tile", "head", "checkpoint", "epoch"):
+            sql(f"GRANT INSERT, UPDATE ON audit_ledger_{table} TO audit_sealer")
+        sql("SET ROLE audit_sealer")
+        assert sealed(exported=victim.notes[-1]).sealed == 5
+        sql("SET ROLE audit_reader")
+        report = verified(outside=victim.notes)
+        assert (codes(report), report.unsealed) == ([], 0)
+    finally:
+        sql("RESET ROLE")
+        for role in ("audit_sealer", "audit_reader"):
+            sql(f"DROP OWNED BY {role}")
+            sql(f"DROP ROLE {role}")
+
+
+def test_sealing_joins_no_transaction_of_its_caller() -> None:
+    finish(1)
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        sealed()
+
+
+# What it refuses to sign
+
+STRANGER = generate("example.org/other")
+SPOILT = {
+    "no checkpoint": "DELETE FROM audit_ledger_checkpoint",
+    "a leaf too many": "INSERT INTO audit_ledger_leaf (index, epoch, leaf_hash) VALUES (99, 2, sha256('x'))",
+    "the last leaf gone": "DELETE FROM audit_ledger_leaf WHERE index = (SELECT max(index) FROM audit_ledger_leaf)",
+    "another frontier": "UPDATE audit_ledger_head SET frontier = set_byte(frontier, 3, get_byte(frontier, 3) # 1)",
+    "no frontier": "UPDATE audit_ledger_head SET frontier = ''",
+    "another size": "UPDATE audit_ledger_head SET size = size + 1",
+    "another epoch": "UPDATE audit_ledger_head SET epoch = 2",
+    "no head": "DELETE FROM audit_ledger_head",
+    "another tile": "UPDATE audit_ledger_tile SET data = set_byte(data, 3, get_byte(data, 3) # 1)",
+    "no tile": "DELETE FROM audit_ledger_tile",
+    "a checkpoint nobody signed": "UPDATE audit_ledger_checkpoint SET note = replace(note, 'example', 'elpmaxe')",
+    "a checkpoint that is no text": "UPDATE audit_ledger_checkpoint SET note = 'x'",
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_nothing_is_signed_upon_a_tree_that_is_not_the_signed_one(name: str) -> None:
+    finish(1)
+    sealed()
+    finish(1)
+    with behind_the_guards():
+        sql(SPOILT[name])
+    before = [list(model.objects.order_by("pk").values_list()) for model in (LedgerLeaf, LedgerTile, LedgerCheckpoint)]
+    with pytest.raises(CannotSeal):  # a forger may as well have made it look like another log's
+        sealed()
+    after = [list(model.objects.order_by("pk").values_list()) for model in (LedgerLeaf, LedgerTile, LedgerCheckpoint)]
+    assert before == after
+
+
+def test_nothing_is_signed_upon_a_tree_rebuilt_under_old_signatures() -> None:
+    finish(1)
+    sealed()
+    finish(1)
+    with behind_the_guards():
+        sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256('x') WHERE index = 2")
+        rebuild()
+    with pytest.raises(RefusesToSeal, match="does not cover the tree as it is"):
+        sealed()
+    with behind_the_guards():
+        resign(generate(KEY.name))
+    with pytest.raises(RefusesToSeal, match="cannot be trusted"):
+        sealed()
+    assert LedgerCheckpoint.objects.count() == 1
+
+
+def test_a_kept_checkpoint_of_another_tree_stops_the_sealer() -> None:
+    finish(1)
+    kept = sealed().note
+    with behind_the_guards():
+        sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256('x') WHERE index = 2")
+        rebuild()
+        resign(KEY)  # stolen
+    finish(1)
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
+        sealed(exported=kept)
+    # No new epoch heals that: what was kept would still be of another tree.
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
+        begin_epoch("default", [KEY], left_behind=kept, reason="restored", actor="eve")
+    assert not LedgerEpoch.objects.exists()
+    with behind_the_guards():  # an epoch that nobody began forgives nothing
+        sql("INSERT INTO audit_ledger_epoch VALUES (2, '', 0, '', 'restored', 'eve', now(), 1, '')")
+    with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
+        sealed(exported=kept)
+
+
+@pytest.mark.parametrize(
+    ("signers", "options", "told", "refused"),
+    [
+        ([], {}, "of one name", False),
+        ([KEY, STRANGER], {}, "of one name", False),
+        ([KEY], {"limit": 0}, "seals nothing", False),
+        ([STRANGER], {}, "of the log 'example.org/audit', and the key signs for 'example.org/other'", False),
+        ([generate(KEY.name)], {}, "cannot be trusted", True),
+        ([KEY], {"exported": "x"}, "cannot be trusted", True),
+    ],
+    ids=["no key", "keys of two logs", "no rows", "another log's key", "another key", "no checkpoint"],
+)
+def test_what_cannot_seal_changes_nothing(
+    signers: list[Any], options: dict[str, Any], told: str, refused: bool
+) -> None:
+    finish(1)
+    sealed()
+    finish(1)
+    with pytest.raises(CannotSeal, match=told) as caught:
+        list(seal("default", signers, **options))
+    assert isinstance(caught.value, RefusesToSeal) == refused
+    assert LedgerCheckpoint.objects.count() == 1
+
+
+def test_a_mark_in_the_future_is_not_believed() -> None:
+    finish(1)
+    sealed()
+    finish(1)
+    sql("UPDATE audit_ledger_head SET low_xid = '4611686018427387904'")
+    assert codes(verified()) == ["frontier_altered"]
+    assert sealed().sealed == 5
+    assert codes(verified()) == []
+    assert mark() < 2**40

@@ -1,0 +1,544 @@
+"""What a verification says beside its findings, and attacks that take more than a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+
+from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.ledger.tlog import checkpoint as checkpoints
+from audit.ledger.tlog.canonical import LOG_V1, TASK_V1
+from audit.ledger.tlog.checkpoint import Checkpoint
+from audit.ledger.tlog.note import KeyKind, generate
+from audit.ledger.verify import CannotVerify, leaves, verify
+from audit.ledger.verify.findings import MAX_FINDINGS, Code
+from audit.ledger.verify.tree import Tree
+from audit.ledger.verify.unsealed import backlog
+from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification, Task
+from auditproj.embedded.server import Server
+from tests.support import servers
+from tests.support.attacked import Base, copied, fit_hash, fit_leaf, rebuild, resign
+from tests.support.factories import sql
+from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
+
+WITHOUT = "No external checkpoint was given"
+NONE_FOUND = "No external checkpoint was found"
+STRANGER = generate("example.org/other")
+
+
+def command(*arguments: str) -> int:
+    """The exit status of audit_verify."""
+    try:
+        call_command("audit_verify", "--key", str(KEY.verifier), *arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except CommandError as error:
+        return error.returncode
+    return 0
+
+
+# What is not covered
+
+
+def test_a_stolen_key_shows_only_against_what_is_kept_outside(victim: Base) -> None:
+    with behind_the_guards():
+        sql(victim.statement("UPDATE audit_task SET decided_by = 'eve' WHERE id = $victim"))
+        fit_hash(TASK_V1, victim.names["victim"])
+        fit_leaf(TASK_V1, victim.names["victim"])
+        rebuild()
+        resign(KEY)
+    report = verified()
+    assert codes(report) == []
+    assert any(said.startswith(WITHOUT) for said in report.not_covered)
+    report = verified(outside=victim.notes)
+    # The first batch came before the task.
+    assert [(each.code, each.leaf) for each in report.findings] == [
+        (Code.FORK, victim.names["size1"]),
+        (Code.FORK, victim.names["size2"]),
+    ]
+    assert not any("external" in said for said in report.not_covered)
+
+
+def test_a_directory_without_checkpoints_is_told(victim: Base) -> None:
+    report = verified(outside=[])
+    assert codes(report) == []
+    assert any(said.startswith(NONE_FOUND) for said in report.not_covered)
+
+
+def test_rows_that_wait_are_counted_and_their_own_hash_is_checked(victim: Base) -> None:
+    first, second = finish(2)
+    report = verified()
+    assert codes(report) == []
+    assert report.unsealed == 10
+    assert report.oldest_unsealed is not None
+    assert (
+        report.oldest_unsealed
+        == min(
+            sql(
+                "SELECT at FROM audit_executionlog WHERE task_id IN (%s, %s) ORDER BY id LIMIT 1", [first.pk, second.pk]
+            )
+        )[0]
+    )
+    assert any("10 finished tasks and log rows that are not sealed yet" in said for said in report.not_covered)
+    assert any("believed of the sealer's mark" in said for said in report.not_covered)
+    with behind_the_guards():
+        sql("UPDATE audit_task SET decided_by = 'eve' WHERE id = %s", [first.pk])
+    report = verified()
+    assert [(each.code, each.task) for each in report.findings] == [(Code.ROW_TAMPERED, str(first.pk))]
+    # The window: together with its hash nobody can tell, until the row is sealed.
+    with behind_the_guards():
+        fit_hash(TASK_V1, first.pk)
+    assert codes(verified()) == []
+
+
+def test_what_was_imported_waits_since_then(victim: Base) -> None:
+    past = datetime(2023, 1, 1, tzinfo=UTC)
+    Task.objects.bulk_record(
+        [{"action": "old", "status": "completed", "created_at": past, "started_at": past, "finished_at": past}]
+    )
+    [task] = Task.objects.filter(action="old")
+    assert task.finished_at == past
+    head = LedgerHead.objects.get()
+    with connection.cursor() as cursor:
+        waiting = backlog(cursor, head)
+    assert waiting.oldest == verified().oldest_unsealed == task.recorded_at
+
+
+def test_many_findings_are_counted_and_told_in_bounds(victim: Base) -> None:
+    Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(MAX_FINDINGS + 5)])
+    sealed()
+    with behind_the_guards():
+        sql("DELETE FROM audit_executionlog")
+    report = verified()
+    assert report.counts["row_deleted"] == sql("SELECT count(log_id) FROM audit_ledger_leaf")[0][0]
+    assert len([each for each in report.findings if each.code is Code.ROW_DELETED]) == MAX_FINDINGS
+
+
+def test_leaves_that_are_not_their_tiles_are_remembered_in_bounds(
+    victim: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(MAX_FINDINGS)])
+    size = sealed().size
+    remembered = [0]
+    compare = Tree._as_stored
+
+    def watched(tree: Tree, *arguments: Any, **options: Any) -> None:
+        compare(tree, *arguments, **options)
+        remembered.append(len(tree._suspects))
+
+    monkeypatch.setattr(Tree, "_as_stored", watched)
+    with behind_the_guards():
+        sql("UPDATE audit_ledger_leaf SET leaf_hash = sha256(leaf_hash)")
+    report = verified()
+    assert report.counts["leaf_changed"] == size > MAX_FINDINGS
+    assert len([each for each in report.findings if each.code is Code.LEAF_CHANGED]) == MAX_FINDINGS
+    assert max(remembered) <= MAX_FINDINGS
+
+
+def test_progress_is_told(victim: Base) -> None:
+    told: list[tuple[int, int]] = []
+    verify("default", [KEY.verifier], progress=lambda done, of: told.append((done, of)))
+    assert told[-1] == (victim.names["size"], victim.names["size"])
+
+
+# Who verifies
+
+
+@pytest.mark.parametrize("keys", [[], [KEY.verifier, STRANGER.verifier]], ids=["none", "two logs"])
+def test_keys_must_be_of_one_log(victim: Base, keys: list[Any]) -> None:
+    with pytest.raises(CannotVerify, match="of one name"):
+        verify("default", keys)
+
+
+def test_the_key_must_be_a_logs(victim: Base) -> None:
+    witness = generate(KEY.name, KeyKind.COSIGNATURE)
+    with pytest.raises(CannotVerify, match="is a witness's key"):
+        verify("default", [witness.verifier])
+
+
+def test_a_verification_that_breaks_is_no_tampering_and_hides_none(
+    victim: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> bytes:
+        raise TypeError("cannot be hashed")
+
+    monkeypatch.setattr(leaves, "wire_hash", breaks)
+    with pytest.raises(CannotVerify, match="TypeError: cannot be hashed"):
+        verified()
+    assert command() == 2
+    [stored] = LedgerVerification.objects.all()
+    assert (stored.verdict, "cannot be hashed" in stored.report["problem"]) == ("unchecked", True)
+    sql("ALTER TABLE audit_task DISABLE TRIGGER audit_task_10_guard")
+    report = verified()
+    assert codes(report) == ["guard_off"]
+    assert "TypeError: cannot be hashed" in report.not_covered[0]
+    assert command() == 1
+
+
+def test_a_migration_whose_record_is_gone_is_not_passed_over(victim: Base) -> None:
+    sql("DELETE FROM django_migrations WHERE app = 'audit'")
+    sql("DROP TRIGGER audit_task_10_guard ON audit_task")
+    with pytest.raises(CannotVerify, match=r"0001_initial, .* not recorded as applied"):
+        verified()
+    assert command() == 2
+
+
+def test_exit_codes_tell_intact_from_tampered_from_unchecked(victim: Base, tmp_path: Path) -> None:
+    assert command() == 0
+    # Nothing to compare with where something should be: whoever emptied it must not make it pass.
+    assert command("--checkpoints", str(tmp_path)) == 2
+    (tmp_path / "0001.checkpoint").write_text(victim.notes[0])
+    assert command("--checkpoints", str(tmp_path)) == 0
+    assert command("--accept-epoch", "7") == 2
+    (tmp_path / "0001.checkpoint").unlink()
+    (tmp_path / "0001.checkpoint").mkdir()
+    assert command("--checkpoints", str(tmp_path)) == 2
+    sql("ALTER TABLE audit_task DISABLE TRIGGER audit_task_10_guard")
+    assert command() == 1
+    (tmp_path / "0001.checkpoint").rmdir()
+    assert command("--checkpoints", str(tmp_path), "--accept-epoch", "7") == 1
+
+
+def test_another_reader_of_the_log_finds_every_checkpoint_foreign(victim: Base) -> None:
+    report = verified(STRANGER.verifier)
+    assert codes(report) == ["forged_checkpoint", "leaves_unsigned"]
+
+
+# Checkpoints kept outside
+
+
+def signed(signer: Any, origin: str, size: int, root: bytes) -> str:
+    return str(checkpoints.sign(Checkpoint(origin=origin, size=size, root=root), signer))
+
+
+OUTSIDE: dict[str, tuple[Callable[[Base], str], str]] = {
+    "empty": (lambda base: "", "forged_checkpoint"),
+    "half of one": (lambda base: base.notes[0][:40], "forged_checkpoint"),
+    "no text": (lambda base: b"\xff\x00\xfe".decode("utf-8", "surrogateescape"), "forged_checkpoint"),
+    "bytes among the text": (
+        lambda base: base.notes[0].replace("\n\n", "\udcff\n\n", 1),
+        "forged_checkpoint",
+    ),
+    "signed by another key": (
+        lambda base: signed(generate(KEY.name), KEY.name, base.names["size1"], bytes(32)),
+        "forged_checkpoint",
+    ),
+    "of another log": (
+        lambda base: signed(STRANGER, STRANGER.name, 5, bytes(32)),
+        "forged_checkpoint",
+    ),
+    "of another log, by this key": (
+        lambda base: signed(KEY, "example.org/elsewhere", 5, bytes(32)),
+        "wrong_origin",
+    ),
+    "of another size": (
+        lambda base: base.notes[0].replace(f"\n{base.names['size1']}\n", "\n7\n"),
+        "forged_checkpoint",
+    ),
+    "of another tree": (
+        lambda base: signed(KEY, KEY.name, base.names["size1"], bytes(32)),
+        "fork",
+    ),
+    "of another tree at a size of its own": (
+        lambda base: signed(KEY, KEY.name, 7, bytes(32)),
+        "checkpoint_deleted fork",
+    ),
+    "of more than there is": (
+        lambda base: signed(KEY, KEY.name, base.names["size"] + 1, bytes(32)),
+        "rollback",
+    ),
+    "of an epoch that is to come": (
+        lambda base: signed(KEY, f"{KEY.name}/epoch/2", 7, bytes(32)),
+        "rollback",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_checkpoint_from_outside_that_does_not_belong(victim: Base, name: str) -> None:
+    made, found = OUTSIDE[name]
+    report = verified(outside=[*victim.notes, made(victim)])
+    assert codes(report) == found.split()
+    assert all("3.checkpoint" in each.message for each in report.findings)
+
+
+# Restored from a backup
+
+
+def test_an_older_backup_is_found_and_a_new_epoch_goes_on_from_it(victim: Base) -> None:
+    with copied(f"{victim.name}_later", connection.settings_dict["NAME"]):
+        finish(3)
+        sealed(limit=7)
+        *_, newer, newest = LedgerCheckpoint.objects.order_by("size").values_list("note", flat=True)
+    # What follows is the state before: a backup that was restored.
+    kept = [*victim.notes, newer, newest]
+    assert codes(verified()) == []
+    report = verified(outside=kept)
+    assert codes(report) == ["rollback"]
+    assert report.counts["rollback"] == 2
+
+    finish(1)
+    signed_before = set(LedgerCheckpoint.objects.values_list("note", flat=True))
+    with pytest.raises(CannotSeal, match="restored from an older state, or its end"):
+        sealed(exported=newest)
+    with pytest.raises(CannotSeal, match="reason"):
+        begin_epoch("default", [KEY], left_behind=newest, reason=" ", actor="cli:bob")
+    with pytest.raises(CannotSeal, match="is not behind"):
+        begin_epoch("default", [KEY], left_behind=victim.notes[0], reason="restored", actor="cli:bob")
+    assert LedgerHead.objects.get().size == victim.names["size"]
+
+    batch = begin_epoch("default", [KEY], left_behind=newest, reason="the disk broke", actor="cli:bob")
+    assert (batch.epoch, batch.size) == (2, victim.names["size"] + 1)
+    with pytest.raises(CannotSeal, match="is not behind"):
+        begin_epoch("default", [KEY], left_behind=newest, reason="again", actor="cli:bob")
+    assert sealed(exported=newest).size == batch.size + 5
+    assert sealed(exported=batch.note).epoch == 2
+    assert signed_before < set(LedgerCheckpoint.objects.values_list("note", flat=True))
+
+    # That an epoch was declared excuses nothing: the key that signed it may be stolen.
+    report = verified(outside=[*kept, batch.note])
+    assert (codes(report), report.counts["rollback"]) == (["rollback"], 2)
+    assert "--accept-epoch" in report.findings[0].message
+    assert codes(verified(outside=[*kept, batch.note], accepted=[3])) == ["rollback"]
+    report = verified(outside=[*kept, batch.note], accepted=[2])
+    assert codes(report) == []
+    assert report.as_json()["accepted_epochs"] == [2]
+    assert report.covered["external_checkpoints"] == 4
+    assert report.covered["epochs"] == 1
+    assert any(said.startswith("2 external checkpoints of a past") for said in report.not_covered)
+    # What nobody knew of when the epoch began is not forgiven.
+    beyond = signed(KEY, KEY.name, Checkpoint.parse(newest.partition("\n\n")[0] + "\n").size + 1, bytes(32))
+    assert codes(verified(outside=[*kept, beyond], accepted=[2])) == ["rollback"]
+    # The sealer goes by the same rule, and one more epoch tells of that one, too.
+    with pytest.raises(RefusesToSeal, match="restored from an older state, or its end"):
+        sealed(exported=beyond)
+    batch = begin_epoch("default", [KEY], left_behind=beyond, reason="there was more", actor="cli:bob")
+    assert sealed(exported=beyond).epoch == 3
+    assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2, 3])) == []
+    assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2])) == ["rollback"]
+
+
+def test_a_whole_rewrite_under_a_declared_epoch_is_a_rollback(victim: Base) -> None:
+    """The key is stolen, one row is rewritten, all leaves are made anew, and an epoch from nothing explains it."""
+    with behind_the_guards():
+        for table in ("leaf", "tile", "checkpoint"):
+            sql(f"DELETE FROM audit_ledger_{table}")
+        sql("UPDATE audit_ledger_head SET size = 0, frontier = '', low_xid = '0'")
+        sql(victim.statement("UPDATE audit_task SET decided_by = 'eve' WHERE id = $victim"))
+        fit_hash(TASK_V1, victim.names["victim"])
+    begin_epoch("default", [KEY], left_behind=victim.notes[-1], reason="the disk broke", actor="cli:bob")
+    sealed()
+    report = verified(outside=victim.notes)
+    assert codes(report) == ["rollback"]
+    assert report.counts["rollback"] == 3
+    # Only the auditor can say that it was so.
+    assert codes(verified(outside=victim.notes, accepted=[2])) == []
+
+
+def test_what_two_restores_left_behind_is_excused_by_both(victim: Base) -> None:
+    kept = _in_second_epoch(victim)
+    second = LedgerCheckpoint.objects.order_by("-epoch", "-size")[0].note
+    with behind_the_guards():
+        size = victim.names["size1"]
+        sql("DELETE FROM audit_ledger_leaf WHERE index >= %s OR epoch IS NOT NULL", [size])
+        sql("DELETE FROM audit_ledger_checkpoint WHERE size > %s", [size])
+        sql("DELETE FROM audit_ledger_epoch")
+        rebuild()
+        sql("UPDATE audit_ledger_head SET epoch = 1, low_xid = '0'")
+    batch = begin_epoch("default", [KEY], left_behind=second, reason="again", actor="cli:bob")
+    assert batch.epoch == 3
+    sealed()
+    outside = [*kept, second]
+    assert verified(outside=outside).counts == {"rollback": 4}
+    assert codes(verified(outside=outside, accepted=[3])) == []
+
+
+def _in_second_epoch(victim: Base) -> list[str]:
+    with copied(f"{victim.name}_later", connection.settings_dict["NAME"]):
+        finish(1)
+        newest = sealed().note
+    begin_epoch("default", [KEY], left_behind=newest, reason="the disk broke", actor="cli:bob")
+    finish(1)
+    sealed()
+    return [*victim.notes, newest]
+
+
+EPOCHS = {
+    "its reason": ("UPDATE audit_ledger_epoch SET reason = 'nothing'", "row_tampered"),
+    "who began it": ("UPDATE audit_ledger_epoch SET actor = 'eve'", "row_tampered"),
+    "what it left behind": (
+        "UPDATE audit_ledger_epoch SET previous = ''",
+        "forged_checkpoint row_tampered",
+    ),
+    "where it began": ("UPDATE audit_ledger_epoch SET size = 0", "row_tampered row_inserted"),
+    "deleted": ("DELETE FROM audit_ledger_epoch", "row_deleted"),
+    "one more": (
+        (
+            "INSERT INTO audit_ledger_epoch SELECT 3, origin, size, previous, reason, actor, started_at, 1, salt"
+            " FROM audit_ledger_epoch"
+        ),
+        "row_inserted",
+    ),
+    "its first leaf for another row": (
+        "UPDATE audit_ledger_leaf SET epoch = 3 WHERE epoch = 2",
+        "row_deleted row_inserted",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_an_epoch_that_is_not_what_was_sealed(victim: Base, name: str) -> None:
+    statement, found = EPOCHS[name]
+    kept = _in_second_epoch(victim)
+    assert codes(verified(outside=kept, accepted=[2])) == []
+    with behind_the_guards():
+        sql(statement)
+    assert codes(verified(outside=kept, accepted=[2])) == found.split()
+
+
+# Row security
+
+
+def test_rows_hidden_by_a_policy_are_not_taken_for_deleted(victim: Base) -> None:
+    """As a role that policies apply to; to a superuser they do not."""
+    sql("DROP ROLE IF EXISTS audit_reader")
+    sql("CREATE ROLE audit_reader")
+    try:
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_reader")
+        sql("ALTER TABLE audit_task ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        sql(victim.statement("CREATE POLICY hide ON audit_task USING (id <> $victim)"))
+        sql("SET ROLE audit_reader")
+        report = verified()
+        assert codes(report) == ["relation_replaced"]
+        assert report.size == 0
+        assert "the tables cannot be read as they are now" in report.not_covered[0]
+        assert report.as_json()["verdict"] == "tampering"
+        # The connection is usable afterwards.
+        assert sql("SELECT 1") == [(1,)]
+    finally:
+        sql("RESET ROLE")
+        sql("DROP OWNED BY audit_reader")
+        sql("DROP ROLE audit_reader")
+
+
+def test_the_owner_under_forced_row_security_sees_what_is_wrong(victim: Base) -> None:
+    sql("DROP ROLE IF EXISTS audit_owner")
+    sql("CREATE ROLE audit_owner")
+    try:
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_owner")
+        sql("ALTER TABLE audit_executionlog OWNER TO audit_owner")
+        sql("ALTER TABLE audit_executionlog ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        sql("SET ROLE audit_owner")
+        assert codes(verified()) == ["relation_replaced"]
+    finally:
+        sql("RESET ROLE")
+        sql(f"REASSIGN OWNED BY audit_owner TO {connection.settings_dict['USER']}")
+        sql("DROP OWNED BY audit_owner")
+        sql("DROP ROLE audit_owner")
+
+
+# Functions replaced in the server
+
+
+@pytest.fixture
+def ruined(throwaway_server: Callable[..., Server], django_db_blocker: Any) -> Any:
+    """A server of the test's own, under the alias `ruined`, with finished tasks."""
+    with django_db_blocker.unblock(), servers.connected(throwaway_server(), "audit", "ruined") as alias:
+        call_command("migrate", "audit", database=alias, verbosity=0)
+        Task.objects.using(alias).bulk_record([{"action": "x", "status": "completed"} for _ in range(5)])
+        yield alias
+
+
+REPLACED = {
+    "sha256": "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE"
+    " AS $$ SELECT decode(repeat('00', 32), 'hex') $$",
+    "sha256, for one row": "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE"
+    " AS $$ SELECT pg_catalog.sha512($1) $$",
+    "convert_to": "CREATE OR REPLACE FUNCTION pg_catalog.convert_to(text, name) RETURNS bytea LANGUAGE sql IMMUTABLE"
+    " AS $$ SELECT decode('41', 'hex') $$",
+    "the sealer's horizon": "CREATE OR REPLACE FUNCTION pg_catalog.pg_snapshot_xmin(pg_snapshot) RETURNS xid8"
+    " LANGUAGE sql IMMUTABLE AS $$ SELECT '9'::xid8 $$",
+    "another symbol under its name": "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea"
+    " LANGUAGE internal IMMUTABLE STRICT AS 'sha224_bytea'",
+    "one more, in front of it": "CREATE FUNCTION pg_catalog.sha256(text) RETURNS bytea LANGUAGE sql"
+    " AS $$ SELECT NULL::bytea $$",
+}
+
+
+def test_functions_of_the_server_that_were_replaced(ruined: str) -> None:
+    tasks = Task.objects.using(ruined)
+    list(seal(ruined, [KEY]))
+
+    def found() -> list[str]:
+        return codes(verify(ruined, [KEY.verifier]))
+
+    assert found() == []
+    with connections[ruined].cursor() as cursor:
+        originals = {}
+        for what in ("sha256(bytea)", "convert_to(text,name)", "pg_snapshot_xmin(pg_snapshot)"):
+            cursor.execute("SELECT pg_get_functiondef(%s::regprocedure)", [what])
+            originals[what] = cursor.fetchone()[0]
+        for name, statement in REPLACED.items():
+            cursor.execute("SET allow_system_table_mods = on")
+            cursor.execute(statement)
+            # What was sealed before is hashed here, not there.
+            assert found() == ["guard_off"], name
+            for original in originals.values():
+                cursor.execute(original)
+            cursor.execute("DROP FUNCTION IF EXISTS pg_catalog.sha256(text)")
+            assert found() == [], name
+        # Rows that were hashed by another function than PostgreSQL's, which was put back afterwards.
+        cursor.execute("SELECT prosrc FROM pg_proc WHERE proname = 'audit_task_seal_v1'")
+        [body] = cursor.fetchone()
+        weak = body.replace("sha256(decode", "sha256(substr(decode").replace("''), 'UTF8'));", "''), 'UTF8'), 1, 9));")
+        assert weak != body
+        create = "CREATE OR REPLACE FUNCTION audit_task_seal_v1() RETURNS trigger LANGUAGE plpgsql"
+        create += " SET search_path = pg_catalog, pg_temp AS $function${}$function$"
+        cursor.execute(create.format(weak))
+        tasks.bulk_record([{"action": "weak", "status": "completed"}])
+        assert found() == ["guard_off", "row_tampered"]
+        cursor.execute(create.format(body))
+        list(seal(ruined, [KEY]))
+        report = verify(ruined, [KEY.verifier])
+        assert [(each.code, each.task) for each in report.findings] == [
+            (Code.ROW_TAMPERED, str(tasks.get(action="weak").pk))
+        ]
+
+
+# Memory
+
+
+def test_memory_does_not_grow_with_what_rows_hold(victim: Base) -> None:
+    import tracemalloc
+
+    one = 3_000_000
+    with behind_the_guards():  # the size of a document is limited where it is written
+        for _ in range(8):
+            sql(
+                "INSERT INTO audit_executionlog (task_id, at, kind, actor, detail, db_role, revision, attempt, action,"
+                " output_summary, row_version, salt, row_hash, xid)"
+                " SELECT id, now(), 'note', 'x', to_jsonb(repeat('é', %s)), 'x', 1, 1, '', '', 1,"
+                " uuid_send(gen_random_uuid()), sha256('x'), pg_current_xact_id() FROM audit_task WHERE id = %s",
+                [one // 2, victim.names["victim"]],
+            )
+    for (log,) in sql("SELECT id FROM audit_executionlog WHERE length(detail::text) > 100000"):
+        with behind_the_guards():
+            fit_hash(LOG_V1, log)
+
+    def peak() -> int:
+        tracemalloc.start()
+        try:
+            assert codes(verified()) == []
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    waiting = peak()
+    sealed()
+    assert max(waiting, peak()) < 6 * one

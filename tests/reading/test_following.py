@@ -1,0 +1,168 @@
+"""Following: every change of a status once, whatever the order in which transactions commit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from audit.models import ExecutionLog, Task
+from audit.reading import following
+from audit.reading.following import Follower
+from tests.support.databases import ended
+from tests.support.factories import claimed, requested, task_in
+from tests.support.pages import asking
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _follower(narrow: Any = lambda tasks: tasks, statuses: Any = ()) -> Follower:
+    follower = Follower("default", narrow, statuses)
+    follower.start()
+    return follower
+
+
+def _told(follower: Follower) -> list[tuple[str, str]]:
+    return [(change.task.summary, change.row.to_status) for change in follower.look()]
+
+
+@contextmanager
+def _elsewhere() -> Iterator[Any]:
+    """A transaction of another connection, open until `commit`."""
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        yield other
+    finally:
+        other.close()
+
+
+def _approve(other: Any, task: Task) -> None:
+    with other.cursor() as cursor:
+        cursor.execute("UPDATE audit_task SET status = 'approved' WHERE id = %s", [task.pk])
+
+
+def test_what_was_there_is_no_news_and_what_comes_is_told_once_and_in_order() -> None:
+    requested(summary="old")
+    follower = _follower()
+    assert _told(follower) == []
+    task = claimed(task_in("approved", summary="new"))
+    assert _told(follower) == [("new", "pending"), ("new", "approved"), ("new", "executing")]
+    task.log("a step is no change of status")
+    assert _told(follower) == []
+    task.complete()
+    assert _told(follower) == [("new", "completed")]
+    assert _told(follower) == []
+
+
+def test_an_empty_log_is_followed_too() -> None:
+    follower = _follower()
+    requested(summary="the first")
+    assert _told(follower) == [("the first", "pending")]
+
+
+def test_a_transaction_that_commits_late_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The overlap for stamps is nothing here: what finds the row is the snapshot.
+    monkeypatch.setattr(following, "_OVERLAP", timedelta(0))
+    late, later = requested(summary="late"), requested(summary="later")
+    follower = _follower()
+    with _elsewhere() as slow, _elsewhere() as slower:
+        _approve(slow, late)
+        _approve(slower, later)
+        for number in range(5):
+            requested(summary=f"early {number}")
+            assert _told(follower) == [(f"early {number}", "pending")]
+        slow.commit()
+        assert _told(follower) == [("late", "approved")]
+        requested(summary="after")
+        assert _told(follower) == [("after", "pending")]
+        slower.commit()
+        assert _told(follower) == [("later", "approved")]
+        assert _told(follower) == []
+    newest = ExecutionLog.objects.latest("at")
+    assert ExecutionLog.objects.get(task_id=late.pk, to_status="approved").at < newest.at
+
+
+def test_a_transaction_that_was_open_before_the_first_look_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_OVERLAP", timedelta(0))
+    task = requested(summary="late")
+    with _elsewhere() as slow:
+        _approve(slow, task)
+        requested(summary="newest")
+        follower = _follower()
+        assert _told(follower) == []
+        requested()
+        assert len(_told(follower)) == 1
+        slow.commit()
+        assert _told(follower) == [("late", "approved")]
+
+
+def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_OVERLAP", timedelta(0))
+    follower = _follower()
+    for _ in range(20):
+        requested()
+        list(follower.look())
+    ended()
+    list(follower.look())
+    list(follower.look())
+    assert len(follower._seen) <= 2
+    assert len(follower._looks) <= 2
+    with _elsewhere() as open_one:
+        _approve(open_one, requested())
+        for _ in range(5):
+            requested()
+            list(follower.look())
+        assert len(follower._looks) >= 5
+    requested()
+    ended()
+    list(follower.look())
+    list(follower.look())
+    assert len(follower._looks) <= 2
+
+
+def test_a_look_that_fails_half_way_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_DETAILS", 1)
+    follower = _follower()
+    for number in range(4):
+        requested(summary=f"task {number}")
+    changes = follower._changes
+    seen = []
+
+    def failing(keys: list[int]) -> Any:
+        if len(seen) == 2:
+            raise OperationalError("gone")
+        return changes(keys)
+
+    monkeypatch.setattr(follower, "_changes", failing)
+    looks = follower.look()
+    with pytest.raises(OperationalError):
+        seen.extend(change.task.summary for change in looks)
+    monkeypatch.setattr(follower, "_changes", changes)
+    assert seen == ["task 0", "task 1"]
+    assert [change.task.summary for change in follower.look()] == ["task 2", "task 3"]
+
+
+def test_filters_and_statuses_narrow_what_is_told() -> None:
+    follower = _follower(lambda tasks: tasks.touching("db"), ("failed", "rejected"))
+    for services in (["db"], ["web"]):
+        task_in("failed", summary=services[0], services=services)
+        task_in("completed", summary=services[0], services=services)
+    assert _told(follower) == [("db", "failed")]
+
+
+def test_a_look_costs_four_statements_however_much_there_is() -> None:
+    follower = _follower()
+    for _ in range(30):
+        requested()
+    with asking() as asked:
+        assert len(list(follower.look())) == 30
+    assert len(asked.data) == 4
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
+        cursor.execute(f"EXPLAIN {asked.data[1]}")
+        plan = "\n".join(row for (row,) in cursor.fetchall())
+        cursor.execute("RESET ALL")
+    assert "Index Only Scan Backward using audit_executionlog_at" in plan

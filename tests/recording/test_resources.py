@@ -1,0 +1,84 @@
+"""What the numbers of wall time, CPU and peak memory are, and are not."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+
+from audit.process.resources import ChildMeter, Meter
+
+MIB = 1024 * 1024
+
+
+def test_a_peak_that_rose_is_the_kernels() -> None:
+    meter = Meter()
+    before = meter.sample()
+    # Beyond any mark this process may have from other tests.
+    mark = _mark()
+    blob = b"x" * (mark - before + 50 * MIB)
+    del blob
+    used = meter.used()
+    assert used["peak_rss_source"] == "kernel"
+    assert used["peak_rss_bytes"] > mark
+
+
+def _filled(size: int) -> bytes:
+    return b"x" * size
+
+
+def _mark() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_below_an_older_mark_the_largest_sample_counts() -> None:
+    _filled(200 * MIB)
+    meter = Meter()
+    quiet = meter.used()
+    assert quiet["peak_rss_source"] == "sampled"
+    assert 0 < quiet["peak_rss_bytes"] < _mark()
+    blob = _filled(50 * MIB)
+    meter.sample()
+    del blob
+    assert meter.used()["peak_rss_bytes"] > quiet["peak_rss_bytes"] + 30 * MIB
+    assert meter.used()["peak_rss_source"] == "sampled"
+
+
+def test_cpu_counts_this_process_and_children_that_were_waited_for() -> None:
+    meter = Meter()
+    time.sleep(0.2)
+    idle = meter.used()
+    assert idle["wall_s"] >= 0.2
+    assert idle["cpu_s"] < 0.15
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"], check=True)
+    assert meter.used()["cpu_s"] - idle["cpu_s"] >= 0.4
+
+
+def _child(program: str, samples: int) -> dict[str, object]:
+    meter = ChildMeter()
+    process = subprocess.Popen([sys.executable, "-c", program])
+    meter.started()
+    for _ in range(samples):
+        meter.sample(process.pid, descendants=True)
+        time.sleep(0.1)
+    _, status, rusage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    meter.sample(process.pid)
+    return meter.used(rusage)
+
+
+def test_a_child_larger_than_its_parent_is_the_kernels() -> None:
+    size = _mark() + 100 * MIB
+    used = _child(f"b'x' * int('{size}')", samples=1)
+    assert used["peak_rss_source"] == "kernel"
+    assert size <= used["peak_rss_bytes"] < size + 100 * MIB
+
+
+def test_a_child_smaller_than_its_parent_is_sampled_or_at_most() -> None:
+    _filled(300 * MIB)
+    looked_at = _child("import time; x = b'x' * 10_000_000; time.sleep(0.6)", samples=5)
+    assert looked_at["peak_rss_source"] == "sampled"
+    assert 10_000_000 < looked_at["peak_rss_bytes"] < 200 * MIB
+    gone = _child("pass", samples=0)
+    assert gone["peak_rss_source"] == "at_most"
+    assert gone["peak_rss_bytes"] >= 300 * MIB

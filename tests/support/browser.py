@@ -1,0 +1,147 @@
+"""A real browser on a live server; where there is none, its tests are skipped and say so."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
+
+from tests.support.pages import client_of
+from tests.support.users import until
+
+__all__ = ["WCAG", "browsing", "chromium", "self_only", "serving", "violations", "visiting"]
+
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+"""The rules of axe-core for WCAG 2.2, levels A and AA."""
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+_QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+_POLICY = "; ".join(
+    f"{what} 'self'" for what in ("default-src", "base-uri", "form-action", "frame-ancestors", "object-src")
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start headless Chromium, with a profile that is thrown away; skips the tests where there is none.
+
+    The executable is what CHROMIUM names, else the first of chromium, chromium-browser and google-chrome, else
+    Playwright's own; nothing is ever downloaded.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    # Playwright runs a loop in this thread, which Django would take for asynchronous code.
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    with playwright.sync_playwright() as started:
+        if not path and not os.path.exists(started.chromium.executable_path):  # noqa: PTH110 - a str either way
+            pytest.skip("no Chromium is installed; CHROMIUM may name one")
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+        try:
+            browser = started.chromium.launch(executable_path=path, args=_QUIET)
+            yield browser
+            browser.close()
+        finally:
+            # A running loop has connections of its own, which nobody would close; the server's threads need a moment
+            # to notice that the browser has left.
+            until(_alone, seconds=5)
+            connections.close_all()
+            if before is None:
+                os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+            else:
+                os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+
+
+@contextmanager
+def visiting(browser: Any, base: str, kind: str, **options: Any) -> Iterator[Any]:
+    """Open a page as one of the people of `tests.support.pages.client_of`.
+
+    Whatever the page throws, and what the browser complains about in its console (a script of ours, a file that is
+    not there, something that a Content-Security-Policy refused), fails the test.
+
+    Args:
+        browser: what `chromium` gave.
+        base: the live server's address; the page has it as `base`.
+        kind: whose session the browser has.
+        options: of Playwright's `new_context`, such as `viewport` and `color_scheme`.
+
+    Returns:
+        The page; its `complaints` may be emptied by a test that expects some.
+    """
+    client = client_of(kind)
+    context = browser.new_context(reduced_motion="reduce", **options)
+    try:
+        for name, cookie in client.cookies.items():
+            context.add_cookies([{"name": name, "value": cookie.value, "url": base}])
+        page = context.new_page()
+        page.base = base
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+
+        def hear(told: Any) -> None:
+            # A page that answers with an error, or a server that was stopped, is what a test meant; a file is not.
+            meant = told.text.startswith("Failed to load resource") and "/static/" not in told.location["url"]
+            if told.type == "error" and not meant:
+                page.complaints.append(f"{told.text} ({told.location['url']})")
+
+        page.on("console", hear)
+        yield page
+        assert page.complaints == [], page.complaints
+    finally:
+        context.close()
+
+
+@contextmanager
+def browsing(base: str, kind: str, **options: Any) -> Iterator[Any]:
+    """Start a browser for a single `visiting`, whose arguments these are."""
+    with chromium() as browser, visiting(browser, base, kind, **options) as page:
+        yield page
+
+
+@contextmanager
+def serving(**changes: Any) -> Iterator[str]:
+    """Run a live server with other settings than those of the tests, also such as are read once, at its start."""
+    from pytest_django.live_server_helper import LiveServer
+
+    with override_settings(**changes):
+        server = LiveServer("localhost")
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+def self_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A middleware: nothing but files of the site itself may be loaded, and nothing inline may run."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Content-Security-Policy"] = _POLICY
+        return response
+
+    return answer
+
+
+def violations(page: Any) -> list[tuple[str, str, str]]:
+    """Ask axe-core about everything on a page; the rule, the first element and what is wrong with it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    # The admin's links fade from one colour to the next; what is on the way is nobody's contrast.
+    page.wait_for_timeout(250)
+    found = axe.run(page, options={"runOnly": WCAG, "resultTypes": ["violations"]}).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"][:200]) for each in found]
+
+
+def _alone() -> bool:
+    """Whether nobody is connected but this thread, inside and outside of the loop."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"
+        )
+        [(count,)] = cursor.fetchall()
+    return bool(count <= 2)
