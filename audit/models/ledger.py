@@ -16,8 +16,8 @@ from audit.models.saving import Undeletable
 __all__ = ["LedgerCheckpoint", "LedgerEpoch", "LedgerHead", "LedgerLeaf", "LedgerTile", "LedgerVerification", "Verdict"]
 
 
-def _hash_long(name: str, column: str) -> models.CheckConstraint:
-    return models.CheckConstraint(name=name, condition=Exact(Length(column), 32))
+def _long(name: str, column: str, size: int) -> models.CheckConstraint:
+    return models.CheckConstraint(name=name, condition=Exact(Length(column), size))
 
 
 class LedgerLeaf(Undeletable):
@@ -30,6 +30,7 @@ class LedgerLeaf(Undeletable):
     task_id = models.UUIDField(_("task"), null=True, blank=True, db_default=None)
     log_id = models.BigIntegerField(_("log row"), null=True, blank=True, db_default=None)
     epoch = models.IntegerField(_("epoch"), null=True, blank=True, db_default=None)
+    salt = models.BinaryField(_("salt"))
     leaf_hash = models.BinaryField(_("leaf hash"))
 
     objects: ClassVar[models.Manager[LedgerLeaf]] = models.Manager()
@@ -49,7 +50,8 @@ class LedgerLeaf(Undeletable):
                     | Q(task_id__isnull=True, log_id__isnull=True, epoch__isnull=False)
                 ),
             ),
-            _hash_long("audit_ledger_leaf_hash_long", "leaf_hash"),
+            _long("audit_ledger_leaf_salt_long", "salt", 16),
+            _long("audit_ledger_leaf_hash_long", "leaf_hash", 32),
             models.UniqueConstraint(
                 fields=["task_id"], name="audit_ledger_leaf_task", condition=Q(task_id__isnull=False)
             ),
@@ -133,7 +135,7 @@ class LedgerCheckpoint(Undeletable):
         constraints = [
             models.UniqueConstraint(fields=["epoch", "size"], name="audit_ledger_checkpoint_size"),
             models.CheckConstraint(name="audit_ledger_checkpoint_grown", condition=Q(size__gt=0, epoch__gte=1)),
-            _hash_long("audit_ledger_checkpoint_root_long", "root"),
+            _long("audit_ledger_checkpoint_root_long", "root", 32),
             models.CheckConstraint(name="audit_ledger_checkpoint_moment_readable", condition=readable("created_at")),
         ]
 
@@ -155,7 +157,6 @@ class LedgerEpoch(Undeletable):
     actor = models.TextField(_("actor"))
     started_at = models.DateTimeField(_("started at"))
     row_version = models.SmallIntegerField(_("row version"))
-    salt = models.BinaryField(_("salt"))
 
     objects: ClassVar[models.Manager[LedgerEpoch]] = models.Manager()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -15,7 +13,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from audit import ids
-from audit.models.fields import JSONField, XidField, readable
+from audit.models.fields import JSONField, XidField
 from audit.models.querysets.task import TaskManager
 from audit.models.querysets.texts import ERROR_TYPE, WORDS
 from audit.models.saving import FencedSave, Undeletable
@@ -27,20 +25,6 @@ if TYPE_CHECKING:
     from audit.models.pause import PauseQueueEntry
 
 __all__ = ["Task"]
-
-_MOMENTS = (
-    "created_at",
-    "recorded_at",
-    "available_at",
-    "decided_at",
-    "started_at",
-    "finished_at",
-    "lease_expires_at",
-    "cancel_requested_at",
-)
-_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
-_SEAL = ("finished_at", "row_version", "salt", "row_hash", "finished_xid")
-
 
 def _stamp(verbose_name: Any, **options: Any) -> models.DateTimeField[Any, Any]:
     """A moment that the database stamps: its default makes Django read it back with RETURNING."""
@@ -72,6 +56,7 @@ class Task(TaskVerbs, FencedSave, Undeletable):
         models.TextField(), verbose_name=_("services touched"), blank=True, default=list, db_default=[]
     )
     plan = _document(_("plan"))
+    work_plan = _document(_("work plan"))
     estimated_resources = _document(_("estimated resources"))
     resources_used = _document(_("resources used"))
     outcome = _document(_("outcome"))
@@ -88,6 +73,9 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     decided_at = _stamp(_("decided at"))
     started_at = _stamp(_("started at"))
     finished_at = _stamp(_("finished at"))
+    # NOT NULL without a default, as available_at: what is not given is summed up by the database.
+    executing_ms = models.BigIntegerField(_("executing (ms)"), db_default=None)  # type: ignore[arg-type]
+    paused_ms = models.BigIntegerField(_("paused (ms)"), db_default=None)  # type: ignore[arg-type]
     claimed_by = models.TextField(_("claimed by"), blank=True, db_default="")
     claim_token = models.UUIDField(_("claim token"), null=True, blank=True, db_default=None)
     lease_expires_at = _stamp(_("lease expires at"))
@@ -99,10 +87,10 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     cancel_requested_at = _stamp(_("cancel requested at"))
     actor = models.TextField(_("actor"), blank=True, db_default="")
     revision = models.IntegerField(_("revision"), db_default=1)
+    status_was = models.TextField(_("status before"), null=True, db_default=None, editable=False)  # noqa: DJ001 - NULL: there was none
+    status_since = models.DateTimeField(_("in this status since"), db_default=Now(), editable=False)
     origin = _document(_("origin"))
     row_version = models.SmallIntegerField(_("row version"), null=True, db_default=None, editable=False)
-    salt = models.BinaryField(_("salt"), null=True, db_default=None, editable=False)
-    row_hash = models.BinaryField(_("row hash"), null=True, db_default=None, editable=False)
     finished_xid = XidField(_("finished xid"), null=True, db_default=None, editable=False)
 
     objects = TaskManager()
@@ -117,33 +105,7 @@ class Task(TaskVerbs, FencedSave, Undeletable):
         verbose_name_plural = _("tasks")
         permissions = [("decide_task", "Can approve, reject and resume tasks")]
         # Migrations and scripts reach every row; there is no default ordering to pay for unasked.
-        constraints = [
-            models.CheckConstraint(name="audit_task_status_known", condition=Q(status__in=Status.values)),
-            models.CheckConstraint(name="audit_task_priority_range", condition=Q(priority__range=(1, 5))),
-            models.CheckConstraint(name="audit_task_on_expiry_known", condition=Q(on_expiry__in=OnExpiry.values)),
-            models.CheckConstraint(name="audit_task_action_given", condition=~Q(action="")),
-            models.CheckConstraint(name="audit_task_moments_readable", condition=readable(*_MOMENTS)),
-            models.CheckConstraint(
-                name="audit_task_counts_positive",
-                condition=Q(attempt__gte=0, expiries__gte=0, revision__gte=1),
-            ),
-            # A JSON null beside an SQL NULL would be two ways to say nothing, one of them lost in Python.
-            models.CheckConstraint(
-                name="audit_task_no_json_null",
-                condition=reduce(and_, (~Q(**{name: models.Value(None, models.JSONField())}) for name in _DOCUMENTS)),
-            ),
-            models.CheckConstraint(
-                name="audit_task_finished_sealed",
-                condition=(
-                    Q(status__in=FINISHED, **{f"{name}__isnull": False for name in _SEAL})
-                    | (~Q(status__in=FINISHED) & Q(**{f"{name}__isnull": True for name in _SEAL}))
-                ),
-            ),
-            models.CheckConstraint(
-                name="audit_task_executing_leased",
-                condition=~Q(status=Status.EXECUTING) | Q(claim_token__isnull=False, lease_expires_at__isnull=False),
-            ),
-        ]
+        # What a row must be is said by audit/sql/task_write_v1.sql.
         indexes = [
             GinIndex(name="audit_task_services_gin", fields=["services_touched"]),
             models.Index("status", F("created_at").desc(), name="audit_task_status_created"),

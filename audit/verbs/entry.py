@@ -41,7 +41,7 @@ class PauseQueueEntryVerbs(models.Model):
         abstract = True
 
     def resume(self, *, actor: str | None = None, using: str | None = None) -> Task:
-        """Let the work go on: the work plan becomes the task's plan, paused → approved, and the entry leaves.
+        """Let the work go on: paused → approved, what remains of the plan goes to the task's `work_plan`, the entry leaves.
 
         Returns:
             The task, equal to its row.
@@ -49,7 +49,7 @@ class PauseQueueEntryVerbs(models.Model):
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition, StaleTask: the entry is gone, or claimed by another.
         """
-        return self._end(Status.APPROVED, "plan = coalesce(entry.work_plan, task.plan),", [], actor, using)
+        return self._end(Status.APPROVED, "work_plan = coalesce(entry.work_plan, task.work_plan),", [], actor, using)
 
     def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
         """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.

@@ -33,9 +33,10 @@ WORDS = Func(
             Left("summary", _LONGEST_TEXT),
             Left("correlation_id", _LONGEST_ID),
             Coalesce(Left(KeyTextTransform("output_summary", "outcome"), _LONGEST_TEXT), Value("")),
-            template="(%(expressions)s)",
+            # In this order, as the autodetector of migrations compares them.
             arg_joiner=" || ' ' || ",
             output_field=TextField(),
+            template="(%(expressions)s)",
         )
     ),
     template="to_tsvector('simple', %(expressions)s)",

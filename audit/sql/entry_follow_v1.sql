@@ -1,17 +1,19 @@
--- Refuses a pause entry without a paused task and a paused task without its entry, and tells the log when an entry is
--- held, deferred or otherwise changed (a claim of it is not history). SECURITY DEFINER and ordinary as
--- log_task_v1.sql, whose Note [Own schema] holds here.
+-- Refuses a pause entry without a paused task and a paused task without its entry, and logs when an entry is held,
+-- deferred or otherwise changed (a claim of it is not history). SECURITY DEFINER and ordinary as task_log_v1.sql, whose
+-- Note [Own schema] holds here; without sequential scans as task_queue_v1.sql.
+--
+-- Note [Stale snapshots]
+--     A session of REPEATABLE READ or SERIALIZABLE sees the task as it was when its snapshot was taken. Where the answer
+--     decides, the task is therefore locked, not just read: if another session has moved it since, the lock fails to
+--     serialize, and no entry comes to stand for a task that is not paused any more.
 
 -- forwards
 CREATE FUNCTION audit_entry_follow_v1() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     concerned uuid;
     task_status text;
-    task_revision integer;
-    task_attempt integer;
     change text;
-    told jsonb;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         change := CASE
@@ -20,25 +22,19 @@ BEGIN
             WHEN NEW.priority <> OLD.priority OR NEW.reason <> OLD.reason OR NEW.note <> OLD.note
                 OR NEW.work_plan::text IS DISTINCT FROM OLD.work_plan::text THEN 'change-pause'
         END;
-        IF change IS NULL THEN
-            RETURN NULL;
+        IF change IS NOT NULL THEN
+            PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
+            INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, detail)
+            SELECT task.id, 'note', task.revision, NEW.actor, task.attempt, change, pg_catalog.jsonb_build_object(
+                'reason', NEW.reason, 'note', NEW.note, 'resume_after', NEW.resume_after, 'held', NEW.held,
+                'priority', NEW.priority, 'work_plan', NEW.work_plan)
+            FROM audit_task AS task WHERE task.id = NEW.task_id;
         END IF;
-        told := jsonb_build_object(
-            'reason', NEW.reason, 'note', NEW.note, 'resume_after', NEW.resume_after, 'held', NEW.held,
-            'priority', NEW.priority, 'work_plan', NEW.work_plan);
-        concerned := NEW.task_id;
-    ELSIF TG_OP = 'INSERT' THEN
-        concerned := NEW.task_id;
-    ELSE
-        concerned := OLD.task_id;
+        RETURN NULL;
     END IF;
+    concerned := CASE TG_OP WHEN 'INSERT' THEN NEW.task_id ELSE OLD.task_id END;
     PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
-    SELECT status, revision, attempt INTO task_status, task_revision, task_attempt FROM audit_task
-        WHERE id = concerned;
-    IF change IS NOT NULL THEN
-        INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, detail)
-        VALUES (concerned, 'note', task_revision, NEW.actor, task_attempt, change, told);
-    END IF;
+    SELECT status INTO task_status FROM audit_task WHERE id = concerned FOR NO KEY UPDATE;
     PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     IF TG_OP = 'INSERT' AND task_status IS DISTINCT FROM 'paused' THEN
         RAISE EXCEPTION 'audit_pause_queue: task % is %, and only a paused task has an entry', concerned, task_status

@@ -1,0 +1,30 @@
+-- Tells the rules of tasks and pause entries whether an UPDATE names its actor: a trigger on the column fires only when
+-- the statement's SET has it, and marks the name with a control character that the rule takes off again. Without it, raw
+-- SQL that raises the revision by one and says nothing of the actor would appear under the name of whoever acted before.
+-- Ordinary: a replica session stamps nothing.
+
+-- forwards
+CREATE FUNCTION audit_actor_named_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF NEW.actor <> '' THEN
+        NEW.actor := chr(1) || NEW.actor;
+    END IF;
+    RETURN NEW;
+END
+$function$
+-- next
+REVOKE ALL ON FUNCTION audit_actor_named_v1() FROM PUBLIC
+-- next
+CREATE TRIGGER audit_task_05_named BEFORE UPDATE OF actor ON audit_task
+    FOR EACH ROW EXECUTE FUNCTION audit_actor_named_v1()
+-- next
+CREATE TRIGGER audit_pause_queue_05_named BEFORE UPDATE OF actor ON audit_pause_queue
+    FOR EACH ROW EXECUTE FUNCTION audit_actor_named_v1()
+
+-- backwards
+DROP TRIGGER audit_pause_queue_05_named ON audit_pause_queue
+-- next
+DROP TRIGGER audit_task_05_named ON audit_task
+-- next
+DROP FUNCTION audit_actor_named_v1()

@@ -1,0 +1,59 @@
+-- What may become of a pause entry's row, and what the database itself writes into it. It refuses what would rewrite who
+-- paused a task and when, and a lowered revision; it stamps actor, revision and due time as task_write_v1.sql does, and
+-- what a row must be is said by CHECKs. ENABLE ALWAYS: in replica sessions it refuses, and stamps nothing. Looks at its own
+-- row alone.
+
+-- forwards
+CREATE FUNCTION audit_entry_write_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    named boolean;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.id <> OLD.id OR NEW.task_id <> OLD.task_id OR NEW.paused_at <> OLD.paused_at
+            OR NEW.paused_by <> OLD.paused_by OR NEW.revision < OLD.revision
+        THEN
+            RAISE EXCEPTION 'audit_pause_queue %: id, task_id, paused_at and paused_by never change, and revision '
+                'never goes back (task %)', OLD.id, OLD.task_id
+                USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                    HINT = 'Resume or cancel the entry and pause the task anew.';
+        END IF;
+    END IF;
+    IF current_setting('session_replication_role') = 'replica' THEN
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        named := starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1;
+        IF named THEN
+            NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
+        ELSE
+            NEW.revision := OLD.revision + 1;
+            NEW.actor := 'db:' || session_user;
+        END IF;
+    ELSE
+        NEW.revision := 1;
+        -- Raw SQL, which names no actor, pauses under its role, whatever name it writes there.
+        IF coalesce(ltrim(NEW.actor, chr(1)), '') = '' THEN
+            NEW.actor := 'db:' || session_user;
+            NEW.paused_by := NEW.actor;
+        ELSE
+            NEW.actor := ltrim(NEW.actor, chr(1));
+            NEW.paused_by := coalesce(nullif(NEW.paused_by, ''), NEW.actor);
+        END IF;
+    END IF;
+    NEW.due_at := coalesce(NEW.resume_after, NEW.paused_at);
+    RETURN NEW;
+END
+$function$
+-- next
+REVOKE ALL ON FUNCTION audit_entry_write_v1() FROM PUBLIC
+-- next
+CREATE TRIGGER audit_pause_queue_10_write BEFORE INSERT OR UPDATE ON audit_pause_queue
+    FOR EACH ROW EXECUTE FUNCTION audit_entry_write_v1()
+-- next
+ALTER TABLE audit_pause_queue ENABLE ALWAYS TRIGGER audit_pause_queue_10_write
+
+-- backwards
+DROP TRIGGER audit_pause_queue_10_write ON audit_pause_queue
+-- next
+DROP FUNCTION audit_entry_write_v1()
