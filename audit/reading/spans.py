@@ -11,9 +11,7 @@ from audit.status import FINISHED, Status
 
 __all__ = ["COLUMNS", "Spans", "spans"]
 
-COLUMNS = (
-    *("status", "status_since", "created_at", "started_at", "finished_at", "executing_ms", "paused_ms"),
-)
+COLUMNS = (*("status", "status_since", "created_at", "started_at", "finished_at", "executing_ms", "paused_ms"),)
 """The columns of a task that `spans` reads."""
 
 _NOTHING = timedelta(0)
