@@ -129,7 +129,8 @@ def _fields(columns: Mapping[str, Column], types: Mapping[str, Any], own: Mappin
         types: the annotation of each type of column.
         own: the annotations of columns that hold less than their type would.
     """
-    return {name: _field(own.get(name, types[column.type]), column.default) for name, column in columns.items()}
+    kinds = {name: own[name] if name in own else types[column.type] for name, column in columns.items()}
+    return {name: _field(kinds[name], column.default) for name, column in columns.items()}
 
 
 def _field(kind: Any, default: Any) -> Any:
@@ -159,7 +160,6 @@ _TASK_FIELDS = _fields(
     "id": (_Id, ...),
     "action": (Annotated[str, PlainValidator(_named(_action))], ...),
     "status": (_Status, ...),
-    "origin": (JSONText | None, None),
 }
 # What another database has stamped is taken as it says: raw SQL may have counted below zero there.
 _STAMP_TYPES = {

@@ -13,10 +13,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from audit.exceptions import LeaseLost, TaskFrozen
-from audit.leases.claim import claim_entries_sql, claim_tasks_sql
+from audit.leases.claim import ENTRIES, LARGEST_COUNT, TASKS, claim_sql
+from audit.leases.recover import recover_tasks_sql
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 
 LEASE = timedelta(seconds=60)
+TOKEN = "00000000-0000-4000-8000-000000000000"
+CLAIM = ["first", TOKEN, LEASE, "first"]
+"""The parameters of a claim written by `claim_sql`."""
 
 
 @contextlib.contextmanager
@@ -98,14 +102,14 @@ def test_never_more_than_the_limit(method: str, kind: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_log_row_being_written_hides_no_task() -> None:
-    """The foreign key of the log takes KEY SHARE on the task; FOR UPDATE would skip it, and wait for it."""
+def test_what_refers_to_a_task_hides_it_from_no_claim() -> None:
+    """A pause entry's foreign key, and any project's own, takes KEY SHARE on the task; FOR UPDATE would skip it."""
     approved(1)
     task = Task.objects.get()
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO audit_executionlog (task_id, kind) VALUES (%s, 'note')", [task.pk])
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SELECT FROM audit_task WHERE id = %s FOR KEY SHARE", [task.pk])
         assert Task.objects.claim(worker="w") == [task]
         cursor.execute("ROLLBACK")
 
@@ -115,8 +119,7 @@ def test_a_claim_in_progress_is_skipped_not_waited_for() -> None:
     approved(2)
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
-        sql = claim_tasks_sql(Task, "", 1)
-        cursor.execute(sql, ["first", LEASE, "first"])
+        cursor.execute(claim_sql(Task, TASKS, "", 1), CLAIM)
         (first,) = cursor.fetchall()
         with transaction.atomic(), connection.cursor() as mine:
             mine.execute("SET LOCAL lock_timeout = '2s'")
@@ -133,7 +136,7 @@ def test_an_entry_being_claimed_is_skipped_not_waited_for() -> None:
         task.pause(reason="insufficient_capacity", actor="w")
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute(claim_entries_sql(PauseQueueEntry, "", 1), ["first", LEASE, "first"])
+        cursor.execute(claim_sql(PauseQueueEntry, ENTRIES, "", 1), CLAIM)
         (first,) = cursor.fetchall()
         with transaction.atomic(), connection.cursor() as mine:
             mine.execute("SET LOCAL lock_timeout = '2s'")
@@ -158,37 +161,38 @@ def test_recovery_passes_over_what_somebody_holds() -> None:
     assert [task.pk for task in recovered] == [second.pk]
 
 
-_LARGEST = 2**31 - 1
-
-
 @pytest.mark.django_db
 def test_a_row_that_is_counted_to_the_end_stops_no_other() -> None:
     approved(2)
     first, second = Task.objects.filter(status="approved")
-    Task.objects.filter(pk=first.pk).update(attempt=_LARGEST, priority=1)
+    Task.objects.filter(pk=first.pk).update(attempt=LARGEST_COUNT, priority=1)
     claimed = Task.objects.claim(worker="w", limit=2, lease=timedelta(milliseconds=1))
-    assert [(each.pk, each.attempt) for each in claimed] == [(first.pk, _LARGEST), (second.pk, 1)]
-    Task.objects.filter(pk=first.pk).update(expiries=_LARGEST)
+    assert [(each.pk, each.attempt) for each in claimed] == [(first.pk, LARGEST_COUNT), (second.pk, 1)]
+    Task.objects.filter(pk=first.pk).update(expiries=LARGEST_COUNT)
     time.sleep(0.005)
     recovered = Task.objects.recover_expired()
     assert {(each.pk, each.status, each.expiries) for each in recovered} == {
-        (first.pk, "failed", _LARGEST),
+        (first.pk, "failed", LARGEST_COUNT),
         (second.pk, "approved", 1),
     }
     Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
     approved(1)
     Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
-    PauseQueueEntry.objects.filter(task_id=second.pk).update(attempt=_LARGEST)
+    PauseQueueEntry.objects.filter(task_id=second.pk).update(attempt=LARGEST_COUNT)
     entries = PauseQueueEntry.objects.claim(worker="w", limit=2)
-    assert sorted(each.attempt for each in entries) == [1, _LARGEST]
+    assert sorted(each.attempt for each in entries) == [1, LARGEST_COUNT]
 
 
 @pytest.mark.django_db
 def test_steps_go_on_after_the_largest_number() -> None:
     approved(1)
     [task] = Task.objects.claim(worker="w")
-    numbers = [task.log("x", step_number=_LARGEST).step_number, task.log("y").step_number, task.log("z").step_number]
-    assert numbers == [_LARGEST] * 3
+    numbers = [
+        task.log("x", step_number=LARGEST_COUNT).step_number,
+        task.log("y").step_number,
+        task.log("z").step_number,
+    ]
+    assert numbers == [LARGEST_COUNT] * 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -260,7 +264,7 @@ def test_an_entry_claimed_by_another_is_lost() -> None:
     for verb in (zombie.resume, zombie.hold, zombie.release, zombie.cancel, lambda: zombie.defer(LEASE)):
         with pytest.raises(LeaseLost):
             verb()
-    assert owner.resume().plan == {"rest": 1}
+    assert owner.resume().work_plan == {"rest": 1}
     with pytest.raises(LeaseLost):
         owner.resume()
 
@@ -309,9 +313,9 @@ def _without_triggers(table: str) -> None:
 
 
 _TASKS = """
-INSERT INTO audit_task (id, action, status, priority, available_at)
+INSERT INTO audit_task (id, action, status, priority, available_at, executing_ms, paused_ms)
 SELECT (lpad(to_hex(extract(epoch FROM now())::bigint * 1000), 12, '0') || '7' || lpad(to_hex(n / 65536), 3, '0')
-        || '8000' || lpad(to_hex(n), 12, '0'))::uuid, 'work', %s, %s, now() + %s * interval '1 second'
+        || '8000' || lpad(to_hex(n), 12, '0'))::uuid, 'work', %s, %s, now() + %s * interval '1 second', 0, 0
 FROM generate_series(%s, %s) AS n
 """
 _ENTRIES = """
@@ -359,14 +363,14 @@ def _indexed_anew(cursor: Any, table: str) -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["tasks", "entries"])
 def test_head_of_line(kind: str) -> None:
     if kind == "tasks":
-        status, sql, index, table = "approved", claim_tasks_sql(Task, "", 1), "audit_task_claim", "audit_task"
+        status, sql, index, table = "approved", claim_sql(Task, TASKS, "", 1), "audit_task_claim", "audit_task"
     else:
-        status, sql = "paused", claim_entries_sql(PauseQueueEntry, "", 1)
+        status, sql = "paused", claim_sql(PauseQueueEntry, ENTRIES, "", 1)
         index, table = "audit_pause_queue_claim", "audit_pause_queue"
     # First not yet due in front of one of another priority, then future among due of one priority.
     for rows in ([(300_000, 1, 3600), (1, 5, -3600)], [(50_000, 1, -3600)]):
         _fill(status, *rows)
-        found = plan_of(sql, ["w", LEASE, "w"])["Plan"]
+        found = plan_of(sql, CLAIM)["Plan"]
         scans = [node for node in nodes(found) if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
         assert any(node.get("Index Name") == index for node in scans), scans
         assert not any(node["Node Type"] == "Seq Scan" for node in scans), scans
@@ -380,10 +384,8 @@ def test_head_of_line(kind: str) -> None:
 def test_recovery_looks_at_executing_tasks_alone() -> None:
     _fill("approved", (20_000, 3, -60))
     Task.objects.filter(pk__in=Task.objects.values("pk")[:5]).update(
-        status="executing", claim_token="00000000-0000-4000-8000-000000000000", lease_expires_at=timezone.now()
+        status="executing", claim_token=TOKEN, lease_expires_at=timezone.now()
     )
-    from audit.leases.claim import recover_tasks_sql
-
     found = plan_of(recover_tasks_sql(Task, "", 10), [3, "r"])["Plan"]
     scans = [node for node in nodes(found) if node.get("Relation Name") == "audit_task"]
     assert any(node.get("Index Name") == "audit_task_executing" for node in scans)
@@ -395,12 +397,12 @@ def test_the_plan_keeps_its_index_as_a_generic_plan() -> None:
     """Statuses are literals: as parameters, a generic plan could not prove the partial index."""
     _fill("approved", (20_000, 3, -60))
     with connection.cursor() as cursor:
-        sql = claim_tasks_sql(Task, "", 1)
-        for number, kind in enumerate(("text", "interval", "text"), 1):
+        sql = claim_sql(Task, TASKS, "", 1)
+        for number, kind in enumerate(("text", "uuid", "interval", "text"), 1):
             sql = sql.replace("%s", f"${number}::{kind}", 1)
         cursor.execute(f"PREPARE claim AS {sql}")
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        cursor.execute("EXPLAIN EXECUTE claim ('w', '1 minute', 'w')")
+        cursor.execute(f"EXPLAIN EXECUTE claim ('w', '{TOKEN}', '1 minute', 'w')")
         lines = "\n".join(line for (line,) in cursor.fetchall())
         cursor.execute("DEALLOCATE claim")
     assert "audit_task_claim" in lines
