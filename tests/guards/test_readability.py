@@ -1,4 +1,4 @@
-"""Rows that PostgreSQL takes and Python cannot read: refused by the rules, or shown as text and saved back unchanged."""
+"""Rows that PostgreSQL takes and Python cannot read: refused by rules, or shown as text and saved back unchanged."""
 
 import json
 
