@@ -20,7 +20,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -121,6 +120,17 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _origin(field: str, value: Any) -> JSONText:
+    text = value if isinstance(value, JSONText) else validation.document(field, value)
+    jsontext.storable(field, text)
+    try:
+        OriginRecord.of_text(text)
+    except ValidationError as error:
+        first = problems(error)[0]
+        raise InvalidValue(f"{field}.{first.field}", first.value, first.problem) from None
+    return text
+
+
 def _fields(columns: Mapping[str, Column], types: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Describe columns as fields for pydantic.
 
@@ -129,12 +139,12 @@ def _fields(columns: Mapping[str, Column], types: Mapping[str, Any], own: Mappin
         types: the annotation of each type of column.
         own: the annotations of columns that hold less than their type would.
     """
-    kinds = {name: own[name] if name in own else types[column.type] for name, column in columns.items()}
+    kinds = {**{name: types.get(column.type) for name, column in columns.items()}, **own}
     return {name: _field(kinds[name], column.default) for name, column in columns.items()}
 
 
 def _field(kind: Any, default: Any) -> Any:
-    return (kind | None, None) if default is None else (kind, list(default) if isinstance(default, tuple) else default)
+    return (kind | None, None) if default is None else (kind, default)
 
 
 _GIVEN_TYPES = {
@@ -160,6 +170,7 @@ _TASK_FIELDS = _fields(
     "id": (_Id, ...),
     "action": (Annotated[str, PlainValidator(_named(_action))], ...),
     "status": (_Status, ...),
+    "origin": (Annotated[JSONText, PlainValidator(_named(_origin))] | None, None),
 }
 # What another database has stamped is taken as it says: raw SQL may have counted below zero there.
 _STAMP_TYPES = {
@@ -247,20 +258,6 @@ class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # ty
             values["pause_entry"] = _values(values["pause_entry"], {"work_plan"}, "pause_entry")
         record: TaskRecord = cls.model_validate(values)
         return record
-
-    @field_validator("origin", mode="plain")
-    @classmethod
-    def _check_origin(cls, value: Any) -> JSONText | None:
-        if value is None:
-            return None
-        text = value if isinstance(value, JSONText) else validation.document("origin", value)
-        jsontext.storable("origin", text)
-        try:
-            OriginRecord.of_text(text)
-        except ValidationError as error:
-            first = problems(error)[0]
-            raise InvalidValue(f"origin.{first.field}", first.value, first.problem) from None
-        return text
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
