@@ -42,7 +42,7 @@ def session(role: str, isolation: str) -> Iterator[psycopg.Connection]:
 
 
 class Background:
-    """A statement that waits for a lock, in a thread; `answer` is the SQLSTATE of its end, empty where it went through."""
+    """A statement that waits for a lock, in a thread; `answer` is the SQLSTATE of its refusal, if any."""
 
     def __init__(self, opened: psycopg.Connection, statement: str) -> None:
         self.answer = ""
