@@ -61,13 +61,13 @@ def work(times: int = preparing.PATIENCE + 5) -> None:
 def prepared() -> dict[str, int]:
     """The statements this session has prepared, by their first words, and how often each was not planned anew."""
     found = sql("SELECT statement, generic_plans FROM pg_prepared_statements WHERE NOT from_sql")
-    return {" ".join(statement.split()[:3]): plans for statement, plans in found}
+    return {" ".join(statement.split()[:4]): plans for statement, plans in found}
 
 
 def test_a_busy_connection_prepares_and_plans_no_more() -> None:
     work(preparing.PATIENCE + 10)
     found = prepared()
-    assert found.keys() == {"WITH picked AS", "UPDATE audit_task SET"}
+    assert found.keys() == {"UPDATE audit_task AS claimed", "UPDATE audit_task AS task"}
     # PostgreSQL makes five plans for the values before it takes one for all, and takes that only if it looks no dearer.
     assert min(found.values()) > 0, found
 
@@ -88,7 +88,7 @@ def test_actions_are_prepared_as_one_statement() -> None:
     approved(preparing.PATIENCE + 5)
     for number in range(preparing.PATIENCE + 5):
         assert len(Task.objects.claim("worker", actions=["work", *map(str, range(number))])) == 1
-    assert prepared().keys() == {"WITH picked AS"}
+    assert prepared().keys() == {"UPDATE audit_task AS claimed"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_every_verb_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
         entry.release()
         assert_same(entry)
         task = entry.resume(actor="bob")
-        assert task.plan == {"rest": number}
+        assert (task.plan, task.work_plan) == ({"n": number}, {"rest": number})
         [task] = Task.objects.claim("worker")
         task.complete(
             {"files": number}, resources={"wall_s": 1.5}, suggestions=[{"suggestion": "x"}] if number else None
@@ -195,8 +195,8 @@ def test_wrappers_see_the_statement_and_errors_are_djangos() -> None:
 
     approved()
     with connection.execute_wrapper(see):
-        Task.objects.claim("worker-7")
-    assert seen == [["worker-7", timedelta(seconds=60), "worker-7"]]
+        [task] = Task.objects.claim("worker-7")
+    assert seen == [["worker-7", task.claim_token, timedelta(seconds=60), "worker-7"]]
     assert preparing._sessions[connections["default"]].prepares
     for _ in range(3):
         with pytest.raises(DataError):

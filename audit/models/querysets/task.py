@@ -108,7 +108,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
         With an `id` of the caller's making (`audit.ids.uuid7`) the request may be repeated: when the task exists
         with the same content it is returned as it stands now. What a task lawfully gains while it lives (services
-        it touched, the plan it was resumed with) does not count as a difference.
+        it touched, another plan before its approval) does not count as a difference.
 
         Args:
             action: the kind of work, at most 100 characters.
