@@ -1,7 +1,7 @@
 """Writes `audit/inspection/expected.jsonl` from a database that is migrated for it.
 
-Run `python -m tests.support.expected_state` after every change of a migration or of a file in `audit/sql/`. DATABASE_URL
-chooses another server than the tests' own; the file is the same.
+Run `python -m tests.support.expected_state` after every change of a migration or of a file in `audit/sql/`.
+DATABASE_URL chooses another server than the tests' own; the file is the same.
 """
 
 import os
