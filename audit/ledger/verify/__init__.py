@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
-from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
 from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
@@ -63,8 +62,8 @@ def verify(
         the tables.
 
     Raises:
-        CannotVerify: no keys, keys of several logs, a witness's key, migrations of this app that are not recorded as
-            applied, or a failure of the verification itself that nothing found before explains.
+        CannotVerify: no keys, keys of several logs, a witness's key, or a failure of the verification itself that
+            nothing found before explains.
         CannotExport: a checkpoint that was kept outside cannot be read.
         django.db.Error: the database cannot be read.
     """
@@ -104,12 +103,6 @@ def _verified(
     findings: Findings,
 ) -> Report:
     with snapshot(using) as (raw, cursor):
-        # What was not applied is not expected to be there: removing the record must not make a guard unexpected.
-        if lacking := [name for name in shipped_migrations() if name not in applied_migrations(using)]:
-            raise CannotVerify(
-                f"The migrations {', '.join(lacking)} are not recorded as applied. Run manage.py migrate; if they had "
-                "been applied before, find out who removed the record."
-            )
         findings.extend(map(_finding, inspect(using)))
         pin_search_path(cursor)
         head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
