@@ -9,7 +9,7 @@ from uuid import UUID
 
 from audit.exceptions import InvalidValue
 
-__all__ = ["uuid7", "uuid7_time"]
+__all__ = ["uuid7", "uuid7_time", "uuid7s"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -40,9 +40,7 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
     if at is None:
         if key is not None:
             raise InvalidValue("key", key, "needs `at`, or the id would not be repeatable")
-        ticks = _tick()
-        tail = int.from_bytes(os.urandom(8)) >> 2
-        return _assemble(ticks >> 12, ticks & 0xFFF, tail)
+        return uuid7s(1)[0]
     if not isinstance(at, datetime):
         raise InvalidValue("at", at, "must be a datetime")
     if at.utcoffset() is None:
@@ -61,6 +59,20 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
     return _assemble(milliseconds, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1))
 
 
+def uuid7s(count: int) -> list[UUID]:
+    """Make many UUIDv7 of now at once, as `uuid7()` makes one; they ascend strictly.
+
+    Args:
+        count: how many.
+    """
+    chance = os.urandom(8 * count)
+    first = _ticks(count)
+    return [
+        _assemble(ticks >> 12, ticks & 0xFFF, int.from_bytes(chance[each : each + 8]) >> 2)
+        for ticks, each in zip(range(first, first + count), range(0, 8 * count, 8), strict=True)
+    ]
+
+
 def uuid7_time(value: UUID) -> datetime:
     """Read the moment, to the millisecond and in UTC, out of a UUIDv7.
 
@@ -72,13 +84,18 @@ def uuid7_time(value: UUID) -> datetime:
     return _EPOCH + (value.int >> 80) * _MILLISECOND
 
 
-def _tick() -> int:
-    """Count 1/4096 milliseconds since 1970, never the same number twice in a process."""
+def _ticks(count: int) -> int:
+    """Take so many numbers in a row, counts of 1/4096 milliseconds since 1970, none of them twice in a process.
+
+    Returns:
+        The first.
+    """
     global _last
     now = (time.time_ns() << 12) // 1_000_000
     with _lock:
-        _last = max(now, _last + 1)
-        return _last
+        first = max(now, _last + 1)
+        _last = first + count - 1
+        return first
 
 
 def _assemble(milliseconds: int, high: int, low: int) -> UUID:

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from audit.verbs import exports
+from audit.interchange import lines as exports
 
 if TYPE_CHECKING:
-    from audit.verbs.exports import Exportable
+    from audit.interchange.lines import Exportable
 
 __all__ = ["csv_lines", "json_lines", "whole_file"]
 

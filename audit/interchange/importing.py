@@ -12,16 +12,18 @@ from django.db import DatabaseError, connections, router
 from django.db.transaction import atomic, set_rollback
 
 from audit.exceptions import InvalidValue
+from audit.interchange.inserting import insert_imported
 from audit.interchange.records import TaskRecord
 from audit.models import Task
 from audit.status import LIVE
 from audit.values import jsontext
 from audit.values.redaction import redact, redact_text
-from audit.verbs.existing import differing, insert_imported
-from audit.verbs.inserts import DOCUMENTS
+from audit.verbs.existing import differing
+from audit.verbs.inserts import GIVEN
 
 __all__ = ["Counts", "Importer", "Read", "Refusal"]
 
+_DOCUMENTS = [name for name, column in GIVEN.items() if column.is_document]
 _ROWS_A_BATCH = 1000
 _CHARACTERS_A_BATCH = 8_000_000
 # Classes of SQLSTATE that speak of a row: its data, its constraints, what the server can hold.
@@ -132,7 +134,7 @@ class Importer:
                 batch, ids, size = [], set(), 0
             batch.append((read.place, record))
             ids.add(record.id)
-            size += sum(len(getattr(record, name) or "") for name in DOCUMENTS)
+            size += sum(len(getattr(record, name) or "") for name in _DOCUMENTS)
         if batch:
             yield batch
 
@@ -160,7 +162,7 @@ class Importer:
         entries = {record.id: record.pause_entry.values() for _, record in batch if record.pause_entry}
         try:
             with atomic(using=self._alias):
-                stored = insert_imported(Task, self._alias, rows, entries)
+                stored = insert_imported(self._alias, rows, entries)
                 if self.dry_run:
                     set_rollback(True, using=self._alias)
         except DatabaseError as error:
@@ -191,7 +193,7 @@ class Importer:
 
     def _blamed(self, row: dict[str, Any], error: DatabaseError) -> InvalidValue:
         """Find the document that the database does not take, or else say what it answered of the row."""
-        for name in DOCUMENTS:
+        for name in _DOCUMENTS:
             if row[name] is None:
                 continue
             try:
@@ -213,7 +215,8 @@ def _redacted(record: TaskRecord) -> TaskRecord:
         changed["outcome"] = jsontext.edited(record.outcome, redact)
     if record.origin is not None:
         changed["origin"] = jsontext.edited(record.origin, _redacted_origin)
-    return record.model_copy(update=changed)
+    masked: TaskRecord = record.model_copy(update=changed)
+    return masked
 
 
 def _redacted_origin(origin: dict[str, Any]) -> dict[str, Any]:

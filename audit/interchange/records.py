@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -19,14 +19,18 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     ValidationInfo,
-    field_validator,
+    create_model,
     model_validator,
 )
 
+from audit import columns
+from audit.columns import Column, Source
 from audit.exceptions import InvalidValue
 from audit.status import FINISHED, LogKind, OnExpiry, PauseReason, Status
 from audit.values import jsontext, validation
 from audit.values.validation import JSONText
+from audit.verbs.existing import GIVEN_ENTRY
+from audit.verbs.inserts import GIVEN
 
 __all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "moment", "problems"]
 
@@ -97,12 +101,6 @@ def _one_of(values: Iterable[str]) -> PlainValidator:
     return PlainValidator(_named(check))
 
 
-def _hexadecimal(field: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch("(?:[0-9a-f]{2})+", value):
-        raise InvalidValue(field, value, "must be bytes in hexadecimal, such as 0f8a")
-    return value
-
-
 _Text = Annotated[str, PlainValidator(_named(validation.text))]
 _Moment = Annotated[datetime, PlainValidator(_named(moment))]
 _Id = Annotated[UUID, PlainValidator(_named(_identifier))]
@@ -113,7 +111,7 @@ _Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_INTEGER)]
 # Raw SQL may have counted below zero where no CHECK forbids it; what is exported comes back.
 _Integer = Annotated[int, Field(strict=True, ge=-_LARGEST_INTEGER - 1, le=_LARGEST_INTEGER)]
 _Whole = Annotated[int, Field(strict=True)]
-_Hex = Annotated[str, PlainValidator(_named(_hexadecimal))]
+_Milliseconds = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 _Status = Annotated[str, _one_of(Status.values)]
 
 
@@ -122,54 +120,91 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PauseQueueEntryRecord(_Record):
-    """The pause entry of a paused task."""
+def _origin(field: str, value: Any) -> JSONText:
+    text = value if isinstance(value, JSONText) else validation.document(field, value)
+    jsontext.storable(field, text)
+    try:
+        OriginRecord.of_text(text)
+    except ValidationError as error:
+        first = problems(error)[0]
+        raise InvalidValue(f"{field}.{first.field}", first.value, first.problem) from None
+    return text
 
-    work_plan: _Document | None = None
-    reason: Annotated[str, _one_of(PauseReason.values)] = PauseReason.MANUAL_PAUSE.value
-    note: _Text = ""
-    paused_by: _Text = ""
-    paused_at: _Moment | None = None
-    resume_after: _Moment | None = None
-    held: Annotated[bool, Field(strict=True)] = True
-    priority: _Priority = 3
-    claimed_by: _Text = ""
-    claim_token: _Uuid | None = None
-    lease_expires_at: _Moment | None = None
-    attempt: _Integer = 0
-    actor: _Text = ""
+
+def _fields(columns: Mapping[str, Column], types: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe columns as fields for pydantic.
+
+    Args:
+        columns: the columns.
+        types: the annotation of each type of column.
+        own: the annotations of columns that hold less than their type would.
+    """
+    kinds = {**{name: types.get(column.type) for name, column in columns.items()}, **own}
+    return {name: _field(kinds[name], column.default) for name, column in columns.items()}
+
+
+def _field(kind: Any, default: Any) -> Any:
+    return (kind | None, None) if default is None else (kind, list(default) if isinstance(default, tuple) else default)
+
+
+_GIVEN_TYPES = {
+    "text": _Text,
+    "jsonb": _Document,
+    "timestamptz": _Moment,
+    "uuid": _Uuid,
+    "integer": _Count,
+    "bigint": _Milliseconds,
+    "boolean": Annotated[bool, Field(strict=True)],
+    "text[]": Annotated[list[str], PlainValidator(_named(_services))],
+}
+_ENTRY_FIELDS = _fields(
+    GIVEN_ENTRY,
+    _GIVEN_TYPES,
+    {"reason": Annotated[str, _one_of(PauseReason.values)], "priority": _Priority, "attempt": _Integer},
+)
+_TASK_FIELDS = _fields(
+    GIVEN,
+    _GIVEN_TYPES,
+    {"priority": _Priority, "on_expiry": Annotated[str, _one_of(OnExpiry.values)]},
+) | {
+    "id": (_Id, ...),
+    "action": (Annotated[str, PlainValidator(_named(_action))], ...),
+    "status": (_Status, ...),
+    "origin": (Annotated[JSONText, PlainValidator(_named(_origin))] | None, None),
+}
+# What another database has stamped is taken as it says: raw SQL may have counted below zero there.
+_STAMP_TYPES = {
+    "text": _Text,
+    "jsonb": Any,
+    "timestamptz": _Moment,
+    "integer": _Integer,
+    "smallint": _Count,
+    "bigint": _Whole,
+    "xid8": _Whole,
+}
+_STAMP_FIELDS = _fields(columns.by_name(columns.TASK, Source.DATABASE), _STAMP_TYPES, {"revision": _Count})
+_LOG_FIELDS = _fields(
+    columns.by_name(columns.LOG, Source.DATABASE, Source.RECORD),
+    _STAMP_TYPES,
+    {"from_status": _Status, "to_status": _Status, "step_number": _Whole},
+) | {"at": (_Moment, ...), "kind": (Annotated[str, _one_of(LogKind.values)], ...)}
+
+
+class PauseQueueEntryRecord(create_model("_Entry", __base__=_Record, **_ENTRY_FIELDS)):  # type: ignore[misc]
+    """The pause entry of a paused task: the columns that travel with it."""
 
     def values(self) -> dict[str, Any]:
         """Return the values of its columns; who paused it acts, where nobody is said to."""
         return self.__dict__ | {"actor": self.actor or self.paused_by}
 
 
-class LogRecord(_Record):
+class LogRecord(create_model("_Log", __base__=_Record, **_LOG_FIELDS)):  # type: ignore[misc]
     """A row of the log of the database that a task came from."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    at: _Moment
-    kind: Annotated[str, _one_of(LogKind.values)]
-    id: _Whole | None = None
-    from_status: _Status | None = None
-    to_status: _Status | None = None
-    revision: _Integer | None = None
-    actor: _Text = ""
-    db_role: _Text = ""
-    attempt: _Integer | None = None
-    step_number: _Whole | None = None
-    action: _Text = ""
-    duration_ms: _Whole | None = None
-    output_summary: _Text = ""
-    detail: Any = None
-    row_version: _Count | None = None
-    salt: _Hex | None = None
-    row_hash: _Hex | None = None
-    xid: _Whole | None = None
 
-
-class OriginRecord(_Record):
+class OriginRecord(create_model("_Origin", __base__=_Record, **_STAMP_FIELDS)):  # type: ignore[misc]
     """What the database that a task came from had stamped on it, its log, and where it came from before.
 
     The record is checked; what is stored is the text that came, with keys of other versions in it.
@@ -177,12 +212,6 @@ class OriginRecord(_Record):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    recorded_at: _Moment | None = None
-    revision: _Count | None = None
-    row_version: _Count | None = None
-    salt: _Hex | None = None
-    row_hash: _Hex | None = None
-    finished_xid: _Whole | None = None
     pause_revision: _Integer | None = None
     log: list[LogRecord] = []
     origin: Any = None
@@ -207,42 +236,14 @@ class OriginRecord(_Record):
                 ]
         if not isinstance(values, dict):
             raise InvalidValue("origin", text, "must be an object")
-        return cls.model_validate(values)
+        record: OriginRecord = cls.model_validate(values)
+        return record
 
 
-class TaskRecord(_Record):
-    """A task: what is set on import, and what an export tells."""
+class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # type: ignore[misc]
+    """A task: what is set on import, and what an export says."""
 
-    id: _Id
-    action: Annotated[str, PlainValidator(_named(_action))]
-    status: _Status
-    summary: _Text = ""
-    priority: _Priority = 3
-    services_touched: Annotated[list[str], PlainValidator(_named(_services))] = []
-    plan: _Document | None = None
-    estimated_resources: _Document | None = None
-    resources_used: _Document | None = None
-    outcome: _Document | None = None
-    suggestions: _Document | None = None
-    requested_by: _Text = ""
-    decided_by: _Text = ""
-    parent: _Uuid | None = None
-    correlation_id: _Text = ""
-    created_at: _Moment | None = None
-    available_at: _Moment | None = None
-    decided_at: _Moment | None = None
-    started_at: _Moment | None = None
-    finished_at: _Moment | None = None
-    claimed_by: _Text = ""
-    claim_token: _Uuid | None = None
-    lease_expires_at: _Moment | None = None
-    attempt: _Count = 0
-    expiries: _Count = 0
-    on_expiry: Annotated[str, _one_of(OnExpiry.values)] = OnExpiry.REQUEUE.value
-    cancel_requested_at: _Moment | None = None
-    actor: _Text = ""
     pause_entry: PauseQueueEntryRecord | None = None
-    origin: JSONText | None = None
 
     @classmethod
     def of_line(cls, line: str) -> TaskRecord:
@@ -255,21 +256,8 @@ class TaskRecord(_Record):
         values = _values(line, _TASK_DOCUMENTS)
         if isinstance(values.get("pause_entry"), JSONText):
             values["pause_entry"] = _values(values["pause_entry"], {"work_plan"}, "pause_entry")
-        return cls.model_validate(values)
-
-    @field_validator("origin", mode="plain")
-    @classmethod
-    def _check_origin(cls, value: Any) -> JSONText | None:
-        if value is None:
-            return None
-        text = value if isinstance(value, JSONText) else validation.document("origin", value)
-        jsontext.storable("origin", text)
-        try:
-            OriginRecord.of_text(text)
-        except ValidationError as error:
-            first = problems(error)[0]
-            raise InvalidValue(f"origin.{first.field}", first.value, first.problem) from None
-        return text
+        record: TaskRecord = cls.model_validate(values)
+        return record
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -287,15 +275,7 @@ class TaskRecord(_Record):
         return {name: value for name, value in self.__dict__.items() if name != "pause_entry"}
 
 
-_TASK_DOCUMENTS = {
-    "plan",
-    "estimated_resources",
-    "resources_used",
-    "outcome",
-    "suggestions",
-    "origin",
-    "pause_entry",
-}
+_TASK_DOCUMENTS = {name for name, column in GIVEN.items() if column.is_document} | {"pause_entry"}
 
 
 def problems(error: ValidationError) -> list[InvalidValue]:

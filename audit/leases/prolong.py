@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connections
 
 from audit.statements.rows import columns, fetch
+from audit.verbs.inserts import GIVEN, placeholder
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -30,33 +31,16 @@ def insert_executing(model: type[Task], using: str, values: Mapping[str, Any], l
         values: what `audit.verbs.inserts.recorded` has checked.
         lease: how long it lasts without a sign of life.
     """
-    given = {name: values[name] for name in _GIVEN}
+    given = {name: values[name] for name in GIVEN if name in values}
     sql = f"""
 INSERT INTO audit_task ({", ".join(given)}, status, attempt, on_expiry,
     created_at, started_at, claim_token, lease_expires_at)
-VALUES ({", ".join(f"%s{_CASTS.get(name, '')}" for name in given)}, 'executing', 1, 'fail',
+VALUES ({", ".join(placeholder(GIVEN[name]) for name in given)}, 'executing', 1, 'fail',
     statement_timestamp(), statement_timestamp(), gen_random_uuid(), statement_timestamp() + %s)
 RETURNING {columns(model, "audit_task")}
 """  # noqa: S608 - column names are this module's own; every value is a parameter
     (task,) = fetch(model, using, sql, [*given.values(), lease])
     return task
-
-
-_GIVEN = (
-    "id",
-    "action",
-    "summary",
-    "priority",
-    "services_touched",
-    "plan",
-    "estimated_resources",
-    "requested_by",
-    "parent",
-    "correlation_id",
-    "claimed_by",
-    "actor",
-)
-_CASTS = {"services_touched": "::text[]", "plan": "::jsonb", "estimated_resources": "::jsonb"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

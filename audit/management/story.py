@@ -162,8 +162,6 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Worker", safe(task.claimed_by)
     yield "Stop requested", _told(task.cancel_requested_at, now)
     yield "Revision", str(task.revision)
-    if task.row_hash:
-        yield "Row hash", f"{bytes(task.row_hash).hex()} (version {task.row_version})"
 
 
 def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Task"]
 
+
 def _stamp(verbose_name: Any, **options: Any) -> models.DateTimeField[Any, Any]:
     """A moment that the database stamps: its default makes Django read it back with RETURNING."""
     return models.DateTimeField(verbose_name, null=True, blank=True, db_default=None, **options)

@@ -40,10 +40,12 @@ class Group:
     name: str
     tasks: int
     statuses: Mapping[str, int]
-    took: Spread
-    """From start to finish."""
     waited: Spread
-    """From request to start."""
+    """Neither executing nor paused, of tasks that were started."""
+    ran: Spread
+    """Executing, of tasks that have finished."""
+    paused: Spread
+    """Of tasks that were paused and have finished."""
 
     @property
     def failure_rate(self) -> float | None:
@@ -85,13 +87,16 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         "created_at",
         "started_at",
         "finished_at",
+        "status_since",
+        "executing_ms",
+        "paused_ms",
         # Only where it counts: an outcome may be large, and stored apart from its row.
         Case(When(status=Status.FAILED, then=KeyTextTransform("error_type", "outcome"))),
     )[: most_rows + 1]
     try:
         inner, params = picked.query.get_compiler(queryset.db).as_sql()
     except EmptyResultSet:
-        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, False)]
+        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, None, False)]
     else:
         with connections[queryset.db].cursor() as cursor:
             cursor.execute(_SQL.replace("{inner}", inner), [*params, most_rows, most_rows, top, top, top])
@@ -102,9 +107,9 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         actions=_groups(rows, "action"),
         services=_groups(rows, "service"),
         error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
-        first=total[6],
-        last=total[7],
-        complete=not total[8],
+        first=total[7],
+        last=total[8],
+        complete=not total[9],
     )
 
 
@@ -113,13 +118,14 @@ def _groups(rows: Sequence[Any], kind: str) -> tuple[Group, ...]:
 
 
 def _group(row: Sequence[Any]) -> Group:
-    _, name, tasks, statuses, took, waited, *_ = row
+    _, name, tasks, statuses, waited, ran, paused, *_ = row
     return Group(
         name=name,
         tasks=tasks,
         statuses={status: count for status, count in zip(Status.values, statuses, strict=True) if count},
-        took=_spread(took),
         waited=_spread(waited),
+        ran=_spread(ran),
+        paused=_spread(paused),
     )
 
 
@@ -128,17 +134,26 @@ def _spread(values: Sequence[timedelta] | None) -> Spread:
     return Spread(p50=p50, p90=p90, p99=p99, longest=longest)
 
 
+_QUARTILES = "percentile_disc(ARRAY[0.5, 0.9, 0.99, 1]) WITHIN GROUP (ORDER BY {})"
+# Until a task has left the statuses in which it waits, its waiting is not over.
+_WAITED = (
+    "CASE WHEN started_at IS NOT NULL AND status NOT IN ('pending', 'approved') THEN greatest(interval '0',"
+    " coalesce(finished_at, status_since) - created_at - (executing_ms + paused_ms) * interval '1 millisecond') END"
+)
+_RAN = "CASE WHEN started_at IS NOT NULL AND finished_at IS NOT NULL THEN executing_ms * interval '1 millisecond' END"
+_PAUSED = "CASE WHEN paused_ms > 0 AND finished_at IS NOT NULL THEN paused_ms * interval '1 millisecond' END"
 _FIGURES = f"""
     count(*) AS tasks,
     ARRAY[{", ".join(f"count(*) FILTER (WHERE status = '{status}')" for status in Status.values)}] AS statuses,
-    percentile_disc(ARRAY[0.5, 0.9, 0.99, 1]) WITHIN GROUP (ORDER BY finished_at - started_at) AS took,
-    percentile_disc(ARRAY[0.5, 0.9, 0.99, 1]) WITHIN GROUP (ORDER BY started_at - created_at) AS waited,
+    {_QUARTILES.format(_WAITED)} AS waited, {_QUARTILES.format(_RAN)} AS ran, {_QUARTILES.format(_PAUSED)} AS paused,
     min(created_at) AS first, max(created_at) AS last
 """
 
 _SQL = f"""
-WITH found (action, status, services_touched, created_at, started_at, finished_at, error_type, place)
-AS MATERIALIZED (
+WITH found (
+    action, status, services_touched, created_at, started_at, finished_at, status_since, executing_ms, paused_ms,
+    error_type, place
+) AS MATERIALIZED (
     SELECT *, row_number() OVER () FROM ({{inner}}) AS newest
 ), picked AS NOT MATERIALIZED (
     SELECT * FROM found WHERE place <= %s

@@ -310,18 +310,23 @@ class Recording:
         named = get_actor() if self.actor is None else validation.label("actor", self.actor)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         parent = self.parent or _current.get()
-        return inserts.recorded(
-            action=self.action,
-            summary=self.summary,
-            services_touched=self.services,
-            plan=self.plan,
-            estimated_resources=self.estimated_resources,
-            requested_by=named,
-            parent=parent if parent is None or isinstance(parent, UUID | str) else parent.pk,
-            correlation_id=self.correlation_id,
-            claimed_by=worker,
-            actor=named or worker,
+        [row] = inserts.recorded(
+            [
+                {
+                    "action": self.action,
+                    "summary": self.summary,
+                    "services_touched": self.services,
+                    "plan": self.plan,
+                    "estimated_resources": self.estimated_resources,
+                    "requested_by": named,
+                    "parent": parent if parent is None or isinstance(parent, UUID | str) else parent.pk,
+                    "correlation_id": self.correlation_id,
+                    "claimed_by": worker,
+                    "actor": named or worker,
+                }
+            ]
         )
+        return row
 
     def _joins(self, using: str) -> bool:
         """Say whether a transaction is open; one that is not a test case's own must be joined knowingly."""

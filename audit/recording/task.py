@@ -8,7 +8,7 @@ from audit.exceptions import IllegalTransition
 from audit.models import ExecutionLog, Task
 from audit.status import Status
 from audit.values.redaction import redact, redact_document, redact_text
-from audit.verbs.runner import async_twin
+from audit.verbs.calling import async_twin
 
 if TYPE_CHECKING:
     from audit.verbs.task import TaskVerbs as _Verbs

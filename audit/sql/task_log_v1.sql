@@ -3,7 +3,8 @@
 --
 -- Once a statement: a trigger for each row would start an INSERT for every row (measured: 2.2 times the cost of inserting
 -- many tasks). Where a task came from stands in status_was, which task_write_v1.sql has just written. A pause tells the
--- reason and the plan of its entry, which leaves when the work goes on; an approval tells which plan was approved.
+-- reason and the plan of its entry, which leaves when the work goes on; an approval tells which plan was approved. Without
+-- sequential scans, as task_queue_v1.sql says.
 --
 -- Note [Own schema]
 --     The table beside this one is the one in the same schema, whatever the caller's search_path says and whatever
@@ -14,7 +15,7 @@
 
 -- forwards
 CREATE FUNCTION audit_task_log_v1() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 BEGIN
     PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
     INSERT INTO audit_executionlog

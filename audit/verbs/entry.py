@@ -1,4 +1,4 @@
-"""The verbs of a pause entry, on the rules of `audit.verbs.task`.
+"""The verbs of a pause entry; when one changes no row, the reason is raised as `audit.verbs.move` does.
 
 Locks are taken task first, then entry: the order of the triggers that keep the two together.
 """
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
-from audit.statements.rows import columns, fetch
+from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, Status
 from audit.values import validation
-from audit.verbs.runner import acting, adopt, async_twin, jsonb, writes_to
+from audit.verbs.calling import acting, async_twin, jsonb, writes_to
 
 if TYPE_CHECKING:
     from audit.models.task import Task
@@ -41,7 +41,9 @@ class PauseQueueEntryVerbs(models.Model):
         abstract = True
 
     def resume(self, *, actor: str | None = None, using: str | None = None) -> Task:
-        """Let the work go on: paused → approved, what remains of the plan goes to the task's `work_plan`, the entry leaves.
+        """Let the work go on: paused → approved, and the entry leaves.
+
+        The entry's work plan, what remains to be done, goes to the task's `work_plan`; the approved plan stays.
 
         Returns:
             The task, equal to its row.
@@ -126,9 +128,8 @@ class PauseQueueEntryVerbs(models.Model):
         actor: str | None,
         using: str | None,
     ) -> Task:
-        from audit.models.task import Task
-
         db = writes_to(self, using)
+        task_model = table("Task")
         fence, fence_params = self._fence("queued")
         sql = f"""
 WITH locked AS MATERIALIZED (
@@ -142,10 +143,10 @@ UPDATE audit_task AS task
 SET status = '{to}', {sets} actor = %s, revision = task.revision + 1
 FROM entry
 WHERE task.id = entry.task_id AND task.status = 'paused'
-RETURNING {columns(Task, "task")}
+RETURNING {columns(task_model, "task")}
 """  # noqa: S608 - column names of our own models; every value is a parameter
         name = acting(actor, self.claimed_by)
-        rows = fetch(Task, db, sql, [self.task_id, self.pk, *fence_params, *params, name])
+        rows: list[Task] = fetch(task_model, db, sql, [self.task_id, self.pk, *fence_params, *params, name])
         if not rows:
             raise self._explain(db, [to])
         return rows[0]
@@ -154,13 +155,10 @@ RETURNING {columns(Task, "task")}
         return (f"AND {table}.claim_token = %s", [self.claim_token]) if self.claim_token else ("", [])
 
     def _explain(self, db: str, to: list[Status]) -> Exception:
-        from audit.models.pause import PauseQueueEntry
-        from audit.models.task import Task
-
-        task = Task._base_manager.using(db).get(pk=self.task_id)
+        task = table("Task")._base_manager.using(db).get(pk=self.task_id)
         if task.status in FINISHED:
             return TaskFrozen(task.pk, task.status, task.finished_at)
-        entry = PauseQueueEntry._base_manager.using(db).filter(task=task).first()
+        entry = table("PauseQueueEntry")._base_manager.using(db).filter(task_id=task.pk).first()
         if self.claim_token is not None:
             holder = entry.claimed_by if entry and entry.pk == self.pk else ""
             return LeaseLost(task.pk, task.status, holder, self.claim_token)

@@ -1,4 +1,4 @@
-"""The INSERT of tasks that come from elsewhere, and what differs when wanted tasks are here already."""
+"""What differs when a task that is requested or imported is here already."""
 
 from __future__ import annotations
 
@@ -8,65 +8,24 @@ from uuid import UUID
 
 from django.db import connections
 
-from audit.verbs.exports import ENTRY_TRAVELS_AS, origin_here_sql
-from audit.verbs.inserts import DOCUMENTS, TRAVELS_AS, array, statement
+from audit import columns
+from audit.columns import Column, Source
+from audit.verbs.inserts import GIVEN, array
 
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["asks_otherwise", "differing", "insert_imported"]
+__all__ = ["GIVEN_ENTRY", "arrays", "asks_otherwise", "differing", "origin_here_sql", "value_sql"]
 
-Values = Mapping[str, Any]
+Row = Mapping[str, Any]
 
-# What the database fills in when it is not given, so that not giving it is no difference.
-_FILLED_IN = (
-    "created_at",
-    "available_at",
-    "finished_at",
-    "claimed_by",
-    "claim_token",
-    "lease_expires_at",
-    "actor",
-    "paused_by",
-    "paused_at",
-)
+GIVEN_ENTRY = columns.by_name(columns.ENTRY, Source.RECORD)
+"""The columns of a pause entry that travel with its task."""
+_STAMPS = columns.by_name(columns.TASK, Source.DATABASE)
+_LOG = {name: column for name, column in columns.by_name(columns.LOG).items() if column.source is not Source.TABLE}
 
 
-def insert_imported(model: type[Task], using: str, rows: Sequence[Values], entries: Mapping[UUID, Values]) -> set[UUID]:
-    """Insert tasks whose ids are free, with the pause entries of those that are paused, in one statement.
-
-    Args:
-        model: `Task`.
-        using: the alias to write through.
-        rows: values of every column in `TRAVELS_AS`, checked; documents as the text of their JSON.
-        entries: values of the columns in `ENTRY_TRAVELS_AS` by the id of their task.
-
-    Returns:
-        The ids that were inserted.
-    """
-    sql, params = statement(model, rows, "audit_task.id")
-    if entries:
-        # In the statement that inserts the task: a trigger at its end would make an entry of its own otherwise.
-        names = ", ".join(ENTRY_TRAVELS_AS)
-        picked = ", ".join(
-            "coalesce(given.paused_at, statement_timestamp())" if name == "paused_at" else f"given.{name}{_cast(name)}"
-            for name in ENTRY_TRAVELS_AS
-        )
-        sql = f"""
-WITH inserted AS ({sql}), entry AS (
-    INSERT INTO audit_pause_queue (task_id, {names})
-    SELECT inserted.id, {picked}
-    FROM unnest(%s::uuid[], {_arrays(ENTRY_TRAVELS_AS)}) AS given (id, {names}) JOIN inserted ON inserted.id = given.id
-)
-SELECT id FROM inserted
-"""  # noqa: S608 - column names are this module's own; every value is a parameter
-        params = [*params, _ids(entries), *_columns(ENTRY_TRAVELS_AS, list(entries.values()))]
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, params)
-        return {key for (key,) in cursor.fetchall()}
-
-
-def differing(using: str, rows: Sequence[Values], entries: Mapping[UUID, Values]) -> dict[UUID, list[str]]:
+def differing(using: str, rows: Sequence[Row], entries: Mapping[UUID, Row]) -> dict[UUID, list[str]]:
     """Name the columns in which tasks that exist say something else than these rows.
 
     What the database fills in is compared when it is given. The origin differs when it claims a stamp or a line of
@@ -74,8 +33,8 @@ def differing(using: str, rows: Sequence[Values], entries: Mapping[UUID, Values]
 
     Args:
         using: the alias to read through.
-        rows: as in `insert_imported`.
-        entries: as in `insert_imported`.
+        rows: checked values by the names of `GIVEN`; documents as the text of their JSON.
+        entries: checked values by the names of `GIVEN_ENTRY`, by the id of their task.
 
     Returns:
         The names by id, an empty list for a task that is the same.
@@ -83,42 +42,38 @@ def differing(using: str, rows: Sequence[Values], entries: Mapping[UUID, Values]
     compared = ", ".join(
         f"CASE WHEN given.origin IS NOT NULL AND NOT coalesce(task.origin @> given.origin::jsonb, false)"
         f" AND NOT {origin_here_sql('task')} @> given.origin::jsonb THEN 'origin' END"
-        if name == "origin"
-        else _compared("task", name)
-        for name in TRAVELS_AS
-        if name != "id"
+        if column.name == "origin"
+        else _compared("task", column)
+        for column in GIVEN.values()
+        if column.name != "id"
     )
-    names = ", ".join(TRAVELS_AS)
+    given, params = arrays(GIVEN, rows)
     sql = f"""
 SELECT task.id, array_remove(ARRAY[{compared}], NULL)
-FROM unnest({_arrays(TRAVELS_AS)}) AS given ({names}) JOIN audit_task AS task ON task.id = given.id
-"""  # noqa: S608 - as above
+FROM {given} JOIN audit_task AS task ON task.id = given.id
+"""  # noqa: S608 - column names are this app's own; every value is a parameter
     with connections[using].cursor() as cursor:
-        cursor.execute(sql, _columns(TRAVELS_AS, rows))
+        cursor.execute(sql, params)
         found = dict(cursor.fetchall())
         if entries:
-            names = ", ".join(ENTRY_TRAVELS_AS)
-            compared = ", ".join(_compared("entry", name) for name in ENTRY_TRAVELS_AS)
+            compared = ", ".join(_compared("entry", column) for column in GIVEN_ENTRY.values())
+            given, params = arrays(GIVEN_ENTRY, list(entries.values()), keys=list(entries))
             sql = f"""
 SELECT entry.task_id, array_remove(ARRAY[{compared}], NULL)
-FROM unnest(%s::uuid[], {_arrays(ENTRY_TRAVELS_AS)}) AS given (id, {names})
-JOIN audit_pause_queue AS entry ON entry.task_id = given.id
+FROM {given} JOIN audit_pause_queue AS entry ON entry.task_id = given.id
 """  # noqa: S608 - as above
-            cursor.execute(sql, [_ids(entries), *_columns(ENTRY_TRAVELS_AS, list(entries.values()))])
+            cursor.execute(sql, params)
             for key, different in cursor.fetchall():
                 found[key] += [f"pause_entry.{name}" for name in different]
     return found
 
 
-# What a request alone decides.
-_ASKED = frozenset(
-    {"action", "summary", "requested_by", "parent", "correlation_id", "estimated_resources", "on_expiry"}
-)
-# What a task may lawfully gain or change once it moves.
-_ASKED_AT_FIRST = frozenset({"plan", "priority", "suggestions", "services_touched", "available_at"})
+# What a task may lawfully gain or change once it moves; the rest of a request never changes.
+_MAY_CHANGE = frozenset({"plan", "priority", "suggestions", "services_touched", "available_at"})
+_ASKED = frozenset(columns.by_name(columns.TASK, Source.REQUEST)) - {"id"} | {"requested_by"}
 
 
-def asks_otherwise(task: Task, values: Values, different: Iterable[str]) -> tuple[str, ...]:
+def asks_otherwise(task: Task, values: Row, different: Iterable[str]) -> tuple[str, ...]:
     """Name the requested columns in which an existing task says something else.
 
     Args:
@@ -127,38 +82,75 @@ def asks_otherwise(task: Task, values: Values, different: Iterable[str]) -> tupl
         different: the columns that `differing` named.
 
     Returns:
-        The names, in the order given; a task that has moved on may have touched more services, changed priority or been
-        resumed with another plan.
+        The names, in the order given; a task that has moved on may have touched more services, or changed priority.
     """
-    asked = _ASKED | _ASKED_AT_FIRST if task.revision == 1 else _ASKED
+    asked = _ASKED if task.revision == 1 else _ASKED - _MAY_CHANGE
     found = [name for name in different if name in asked]
-    if not set(values["services_touched"]) <= set(task.services_touched):
+    if not set(values.get("services_touched", ())) <= set(task.services_touched):
         found.append("services_touched")
     return tuple(dict.fromkeys(found))
 
 
-def _compared(alias: str, name: str) -> str:
-    here, there = f"{alias}.{name}", f"given.{name}{_cast(name)}"
-    if _cast(name) == "::jsonb":
+def arrays(
+    kinds: Mapping[str, Column], rows: Sequence[Row], keys: Sequence[UUID] | None = None
+) -> tuple[str, list[str]]:
+    """Write rows as a table `given`, one array a column, for FROM.
+
+    Args:
+        kinds: its columns.
+        rows: checked values; what is missing is the column's default.
+        keys: values of a first column `id`, where the rows have none of their own.
+
+    Returns:
+        SQL and its parameters.
+    """
+    names = [] if keys is None else ["id"]
+    kinds_sql = [] if keys is None else ["%s::uuid[]"]
+    params = [] if keys is None else [array(GIVEN["id"], keys)]
+    for name, column in kinds.items():
+        names.append(name)
+        kinds_sql.append(f"%s::{column.travels_as}[]")
+        params.append(array(column, [row.get(name, column.default) for row in rows]))
+    return f"unnest({', '.join(kinds_sql)}) AS given ({', '.join(names)})", params
+
+
+def _compared(alias: str, column: Column) -> str:
+    name = column.name
+    here, there = f"{alias}.{name}", f"given.{name}" + ("" if column.travels_as == column.type else f"::{column.type}")
+    if column.is_document:
         # As text: 12.50 is another document than 12.5.
         here, there = f"{here}::text", f"{there}::text"
-    missing = f" AND given.{name}::text <> ''" if name in _FILLED_IN else ""
+    missing = f" AND given.{name}::text <> ''" if column.filled else ""
     return f"CASE WHEN {here} IS DISTINCT FROM {there}{missing} THEN '{name}' END"
 
 
-def _cast(name: str) -> str:
-    if name in DOCUMENTS or name == "work_plan":
-        return "::jsonb"
-    return "::text[]" if name == "services_touched" else ""
+def origin_here_sql(task: str) -> str:
+    """Write the expression of what this database reports of a task as its origin: its stamps and its log.
+
+    Args:
+        task: the alias of `audit_task`.
+    """
+    stamps = f"jsonb_build_object({_pairs(task, _STAMPS)}"
+    revision = f"(SELECT entry.revision FROM audit_pause_queue AS entry WHERE entry.task_id = {task}.id)"  # noqa: S608 - as above
+    rows = f"jsonb_agg(jsonb_build_object({_pairs('log', _LOG)}) ORDER BY log.id)"
+    log = f"(SELECT {rows} FROM audit_executionlog AS log WHERE log.task_id = {task}.id)"  # noqa: S608 - as above
+    return f"{stamps}, 'pause_revision', {revision}, 'log', coalesce({log}, '[]'))"
 
 
-def _arrays(kinds: Mapping[str, str]) -> str:
-    return ", ".join(f"%s::{'text' if kind == 'jsonb' else kind}[]" for kind in kinds.values())
+def _pairs(alias: str, kinds: Mapping[str, Column]) -> str:
+    """Write the arguments of `jsonb_build_object`."""
+    return ", ".join(f"'{name}', {value_sql(f'{alias}.{name}', column.type)}" for name, column in kinds.items())
 
 
-def _columns(kinds: Mapping[str, str], rows: Sequence[Values]) -> list[str]:
-    return [array(name, rows) for name in kinds]
+def value_sql(column: str, kind: str) -> str:
+    """Write the expression of a value in a type that JSON has a form for.
 
-
-def _ids(entries: Mapping[UUID, Values]) -> str:
-    return array("id", [{"id": key} for key in entries])
+    Args:
+        column: the expression of the value.
+        kind: its type.
+    """
+    if kind == "timestamptz":
+        return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    if kind == "xid8":
+        return f"{column}::text::numeric"
+    return column

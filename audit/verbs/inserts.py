@@ -1,4 +1,8 @@
-"""New tasks: their values checked, and one INSERT for one or for ten thousand of them."""
+"""New tasks: their values checked, and one INSERT for one or for ten thousand of them.
+
+A row is a mapping of column names to values, checked, and holds what was given alone: what is missing is the column's
+default. Documents are the text of their JSON.
+"""
 
 from __future__ import annotations
 
@@ -8,125 +12,86 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connections
+from django.db.transaction import atomic
 
-from audit import ids
+from audit import columns, ids
+from audit.columns import Source
 from audit.context import get_actor
 from audit.exceptions import InvalidValue
-from audit.statements.rows import columns, fetch
+from audit.statements import rows as made
 from audit.status import OnExpiry, Status
 from audit.values import validation
 
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = [
-    "DOCUMENTS",
-    "TRAVELS_AS",
-    "array",
-    "insert",
-    "insert_ids",
-    "recorded",
-    "requested",
-    "statement",
-]
+__all__ = ["GIVEN", "array", "insert", "insert_ids", "placeholder", "recorded", "requested", "statement"]
 
-Values = Mapping[str, Any]
+Row = Mapping[str, Any]
 Check = Callable[[str, Any], Any]
 
 _CHUNK = 5000
 
-# Column → the type its values travel as. Arrays and documents travel as text: arrays of arrays would have to be
-# rectangular, and a document's text reaches JSONB as it is.
-TRAVELS_AS = {
-    "id": "uuid",
-    "action": "text",
-    "summary": "text",
-    "status": "text",
-    "priority": "smallint",
-    "services_touched": "text",
-    "plan": "text",
-    "estimated_resources": "text",
-    "resources_used": "text",
-    "outcome": "text",
-    "suggestions": "text",
-    "requested_by": "text",
-    "decided_by": "text",
-    "parent": "uuid",
-    "correlation_id": "text",
-    "created_at": "timestamptz",
-    "available_at": "timestamptz",
-    "decided_at": "timestamptz",
-    "started_at": "timestamptz",
-    "finished_at": "timestamptz",
-    "claimed_by": "text",
-    "claim_token": "uuid",
-    "lease_expires_at": "timestamptz",
-    "attempt": "integer",
-    "expiries": "integer",
-    "on_expiry": "text",
-    "cancel_requested_at": "timestamptz",
-    "actor": "text",
-    "origin": "text",
-}
-DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
-_LABELS = ("requested_by", "decided_by", "correlation_id", "claimed_by", "actor")
-_DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(TRAVELS_AS),
-    **dict.fromkeys(("summary", *_LABELS), ""),
-    "status": "pending",
-    "priority": 3,
-    "services_touched": (),
-    "attempt": 0,
-    "expiries": 0,
-    "on_expiry": "requeue",
-}
+GIVEN = columns.by_name(columns.TASK, Source.REQUEST, Source.RECORD)
+"""The columns of a task that may be given when it is inserted."""
+_REQUESTABLE = columns.by_name(columns.TASK, Source.REQUEST).keys() - {"services_touched"}
 
 
-def requested(*, actor: str | None = None, services: Iterable[str] = (), **given: Any) -> dict[str, Any]:
-    """Check the keywords of `Task.objects.request` and return them as column values of a pending task.
+def requested(requests: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Check the keywords of `Task.objects.request`, of many requests, and return the rows of pending tasks.
 
     Raises:
         InvalidValue: a value could not be stored.
     """
-    name = get_actor() if actor is None else validation.label("actor", actor)
-    if unknown := given.keys() - _REQUESTABLE:
-        raise InvalidValue("request", sorted(unknown), f"unknown keywords; known: {', '.join(sorted(_REQUESTABLE))}")
-    return recorded(**given, services_touched=services, requested_by=name, actor=name)
+    rows = []
+    current: str | None = None
+    for request in requests:
+        given = dict(request)
+        actor = given.pop("actor", None)
+        if actor is not None:
+            name = validation.label("actor", actor)
+        else:
+            name = current = get_actor() if current is None else current
+        services = given.pop("services", ())
+        if unknown := given.keys() - _REQUESTABLE:
+            known = ", ".join(sorted(_REQUESTABLE | {"actor", "services"}))
+            raise InvalidValue("request", sorted(unknown), f"unknown keywords; known: {known}")
+        rows.append({**given, "services_touched": services, "requested_by": name, "actor": name})
+    return _checked(rows)
 
 
-_REQUESTABLE = {
-    "action",
-    "summary",
-    "plan",
-    "priority",
-    "id",
-    "parent",
-    "correlation_id",
-    "available_at",
-    "estimated_resources",
-    "suggestions",
-    "on_expiry",
-}
-
-
-def recorded(**given: Any) -> dict[str, Any]:
-    """Check column values of a task in any status, and complete them with defaults.
+def recorded(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Check column values of tasks in any status, and return their rows.
 
     Raises:
         InvalidValue: an unknown column, or a value that could not be stored.
     """
-    if unknown := given.keys() - TRAVELS_AS.keys():
-        raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(TRAVELS_AS))}")
-    if "action" not in given:
-        raise InvalidValue("action", None, "is required")
-    values = _DEFAULTS | given
-    # What is not given is a default, and sound.
-    for name, value in given.items():
-        if value is not None or name not in _OPTIONAL:
-            values[name] = _CHECKS[name](name, value)
-    if values["id"] is None:
-        values["id"] = ids.uuid7()
-    return values
+    rows = [dict(record) for record in records]
+    for row in rows:
+        if unknown := row.keys() - GIVEN.keys():
+            raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(GIVEN))}")
+    return _checked(rows)
+
+
+def _checked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check every value, and give an id to each row that has none."""
+    sound: set[tuple[str, str]] = set()  # short texts that were checked: most rows say the same
+    for row in rows:
+        if "action" not in row:
+            raise InvalidValue("action", None, "is required")
+        for name, value in list(row.items()):
+            if value is None and name in _OPTIONAL:
+                del row[name]
+                continue
+            key = (name, value) if type(value) is str and len(value) <= validation.MAX_LABEL else None
+            if key is None or key not in sound:
+                row[name] = _CHECKS[name](name, value)
+                if key is not None and type(row[name]) is str:
+                    sound.add(key)
+    lacking = [row for row in rows if "id" not in row]
+    for row, made_id in zip(lacking, ids.uuid7s(len(lacking)), strict=True):
+        row["id"] = made_id
+    return rows
 
 
 def _label(name: str, value: object) -> str:
@@ -150,82 +115,112 @@ def _suggestions(name: str, value: object) -> str:
     return validation.document(name, value)
 
 
+_BY_TYPE: dict[str, Check] = {
+    "text": _label,
+    "jsonb": validation.document,
+    "timestamptz": validation.moment,
+    "uuid": validation.uuid,
+    "integer": partial(validation.whole, lowest=0),
+    "bigint": partial(validation.whole, lowest=0, highest=2**63 - 1),
+}
 _CHECKS: dict[str, Check] = {
-    **dict.fromkeys(DOCUMENTS, validation.document),
-    **dict.fromkeys((name for name, kind in TRAVELS_AS.items() if kind == "timestamptz"), validation.moment),
-    **dict.fromkeys(_LABELS, _label),
+    **{name: _BY_TYPE[column.type] for name, column in GIVEN.items() if column.type in _BY_TYPE},
+    "id": validation.identifier,
     "action": partial(validation.label, max_length=100),
     "summary": validation.text,
     "status": _one_of(Status.values),
     "priority": validation.priority,
     "services_touched": lambda _, value: validation.services("services", value),
     "suggestions": _suggestions,
-    "attempt": partial(validation.whole, lowest=0),
-    "expiries": partial(validation.whole, lowest=0),
     "on_expiry": _one_of(OnExpiry.values),
-    "id": validation.identifier,
-    "parent": validation.uuid,
-    "claim_token": validation.uuid,
 }
-_OPTIONAL = frozenset(name for name, default in _DEFAULTS.items() if default is None) - {"action"}
+_OPTIONAL = frozenset(name for name, column in GIVEN.items() if column.default is None) - {"action"}
 
 
-def insert(model: type[Task], using: str, rows: Sequence[Values]) -> list[Task]:
+def insert(model: type[Task], using: str, rows: Sequence[Row]) -> list[Task]:
     """Insert tasks whose ids are free, and return those that were inserted, equal to their rows."""
-    sql, params = statement(model, rows, columns(model, "audit_task"))
-    return fetch(model, using, sql, params)
+    sql, params = statement(rows, made.columns(model, "audit_task"))
+    return made.fetch(model, using, sql, params)
 
 
-def insert_ids(model: type[Task], using: str, rows: Sequence[Values]) -> list[UUID]:
+def insert_ids(using: str, rows: Sequence[Row]) -> list[UUID]:
     """Insert tasks whose ids are free, all in one transaction, and return the ids that were inserted, in order."""
-    from django.db.transaction import atomic
-
     inserted: set[UUID] = set()
     with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
         for start in range(0, len(rows), _CHUNK):
-            cursor.execute(*statement(model, rows[start : start + _CHUNK], "audit_task.id"))
+            cursor.execute(*statement(rows[start : start + _CHUNK], "audit_task.id"))
             inserted.update(key for (key,) in cursor.fetchall())
     return [key for key in dict.fromkeys(row["id"] for row in rows) if key in inserted]
 
 
-def statement(model: type[Task], rows: Sequence[Values], returning: str) -> tuple[str, list[Any]]:
-    """Write the INSERT of rows given as one array a column, leaving out columns that no row names."""
-    used = [name for name in TRAVELS_AS if any(row[name] != _DEFAULTS[name] for row in rows)]
-    params = [array(name, rows) for name in used]
-    arrays = ", ".join(f"%s::{TRAVELS_AS[name]}[]" for name in used)
-    picked = ", ".join(_arriving(name) for name in used)
+def statement(rows: Sequence[Row], returning: str) -> tuple[str, list[Any]]:
+    """Write the INSERT of rows.
+
+    Columns that no row names are left out, and a value that all rows share is sent once; of the others one array a
+    column is sent.
+
+    Args:
+        rows: what `requested` or `recorded` returned.
+        returning: what to return of each row that was inserted.
+
+    Returns:
+        SQL and its parameters.
+    """
+    named = set().union(*rows)
+    shared: dict[str, Any] = {}
+    varying: dict[str, str] = {}
+    for name, column in GIVEN.items():
+        if name not in named:
+            continue
+        values = [row.get(name, column.default) for row in rows]
+        first = values[0]
+        if name != "id" and (first is None or isinstance(first, str | int)) and values.count(first) == len(values):
+            if first != column.default:
+                shared[name] = first
+        elif name == "id" or any(value != column.default for value in values):
+            varying[name] = array(column, values)
+    picked = [_picked(GIVEN[name]) for name in varying]
+    picked += [placeholder(GIVEN[name]) for name in shared]
+    names = [*varying, *shared]
+    if "created_at" not in named:
+        # The default, now(), would be the beginning of the caller's transaction.
+        names.append("created_at")
+        picked.append("statement_timestamp()")
+    arrays = ", ".join(f"%s::{GIVEN[name].travels_as}[]" for name in varying)
     sql = f"""
-INSERT INTO audit_task ({", ".join(used)})
-SELECT {picked} FROM unnest({arrays}) AS given ({", ".join(used)})
+INSERT INTO audit_task ({", ".join(names)})
+SELECT {", ".join(picked)} FROM unnest({arrays}) AS given ({", ".join(varying)})
 ON CONFLICT (id) DO NOTHING
 RETURNING {returning}
-"""  # noqa: S608 - column names are this module's own; every value is a parameter
-    return sql, params
+"""  # noqa: S608 - column names are this app's own; every value is a parameter
+    return sql, [*shared.values(), *varying.values()]
 
 
-def array(name: str, rows: Sequence[Values]) -> str:
-    """Write one column of rows as the text of an array; psycopg writes a list many times slower."""
-    return "{" + ",".join([_element(name, row[name]) for row in rows]) + "}"
+def placeholder(column: columns.Column) -> str:
+    """Write the placeholder of one value of a column."""
+    return f"%s::{column.type}"
 
 
-def _element(name: str, value: Any) -> str:
+def _picked(column: columns.Column) -> str:
+    value = f"given.{column.name}" + ("" if column.travels_as == column.type else f"::{column.type}")
+    return f"coalesce({value}, statement_timestamp())" if column.name == "created_at" else value
+
+
+def array(column: columns.Column, values: Sequence[Any]) -> str:
+    """Write values of a column as the text of an array; psycopg writes a list many times slower."""
+    if column.type == "uuid":
+        return "{" + ",".join(["NULL" if value is None else value.hex for value in values]) + "}"
+    if column.is_list:
+        values = ["{" + ",".join(map(_quoted, value)) + "}" for value in values]
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
     if value is None:
         return "NULL"
-    if name == "services_touched":
-        value = "{" + ",".join(map(_quoted, value)) + "}"
     return _quoted(value) if isinstance(value, str) else f'"{value}"'
 
 
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _arriving(name: str) -> str:
-    if name in DOCUMENTS:
-        return f"given.{name}::jsonb"
-    if name == "services_touched":
-        return f"given.{name}::text[]"
-    if name == "created_at":
-        return "coalesce(given.created_at, statement_timestamp())"
-    return f"given.{name}"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit.statements.rows import columns, execute, fetch
+from audit.statements.rows import adopt, columns, execute, fetch, table
+from audit.status import Status
 from audit.values import validation
-from audit.verbs.move import HELD, UNCLAIMED, TaskMoves, starting_in
-from audit.verbs.runner import acting, adopt, async_twin, explain, jsonb, writes_to
+from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.move import UNCLAIMED, Move, Moved, current, refusal
 
 if TYPE_CHECKING:
     from audit.models.log import ExecutionLog
 
 __all__ = ["LogVerbs"]
 
+# What the writer of a step must be: the holder of the claim, or anybody while nobody has claimed the task.
+_STEP_HELD = Move(sources=(Status.EXECUTING,), held=True, fenced=True)
+_STEP = Move(sources=UNCLAIMED, fenced=True)
+# A note or a suggestion is anybody's, also of a finished task.
+_ANYBODY = Move(sources=tuple(Status))
 
-class LogVerbs(TaskMoves):
+
+class LogVerbs(Moved):
     """Writes rows of the log under conditions on the task."""
 
     class Meta:
@@ -59,12 +65,11 @@ class LogVerbs(TaskMoves):
             validation.whole(
                 "duration_ms", duration_ms, lowest=0, highest=validation.LONGEST_SPAN // timedelta(milliseconds=1)
             )
-        where = f"task.{HELD if self.claim_token else starting_in(UNCLAIMED)}"
+        writer = _STEP_HELD if self.claim_token else _STEP
         written = self._write(
             db,
             "step",
-            where,
-            [self.claim_token] if self.claim_token else [],
+            writer,
             actor=acting(actor, self.claimed_by),
             action=validation.label("action", action, max_length=None),
             duration_ms=duration_ms,
@@ -73,7 +78,7 @@ class LogVerbs(TaskMoves):
             step_number=step_number,
         )
         if written is None:
-            raise explain(self._current(db), token=self.claim_token, fenced=True, revision=self.revision)
+            raise refusal(self, writer, current(self, db))
         return written
 
     # What anybody may add, also to a finished task
@@ -94,8 +99,7 @@ class LogVerbs(TaskMoves):
         written = self._write(
             writes_to(self, using),
             "note",
-            "true",
-            [],
+            _ANYBODY,
             actor=acting(actor),
             output_summary=validation.label("text", text, max_length=None),
             detail=jsonb("detail", detail),
@@ -112,12 +116,11 @@ class LogVerbs(TaskMoves):
         Raises:
             InvalidValue: a text that cannot be stored.
         """
-        from audit.models.log import ExecutionLog
-
         validation.label("suggestion", suggestion, max_length=None)
         validation.text("reason", reason)
         db = writes_to(self, using)
         name = acting(actor)
+        log = table("ExecutionLog")
         sql = f"""
 WITH live AS (
     UPDATE audit_task AS task
@@ -135,10 +138,10 @@ WITH live AS (
     WHERE task.id = %s
     RETURNING *
 )
-SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM written LEFT JOIN live ON true
+SELECT {columns(log, "written")}, {columns(type(self), "live")} FROM written LEFT JOIN live ON true
 """  # noqa: S608 - column names of our own models; every value is a parameter
         params = [suggestion, reason, name, self.pk, name, suggestion, suggestion, reason, self.pk]
-        rows = execute([ExecutionLog, type(self)], db, sql, params)
+        rows = execute([log, type(self)], db, sql, params)
         if not rows:
             raise type(self).DoesNotExist(f"There is no task {self.pk}.")
         written, live = rows[0]
@@ -150,8 +153,7 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
         self,
         db: str,
         kind: str,
-        where: str,
-        where_params: Sequence[Any],
+        writer: Move,
         *,
         actor: str,
         action: str = "",
@@ -160,9 +162,10 @@ SELECT {columns(ExecutionLog, "written")}, {columns(type(self), "live")} FROM wr
         detail: str | None = None,
         step_number: int | None = None,
     ) -> ExecutionLog | None:
-        """Insert a row of the log under a condition on the task; None when the condition does not hold."""
-        from audit.models.log import ExecutionLog
-
+        """Insert a row of the log if the task is where `writer` starts; None when it is not."""
+        log = table("ExecutionLog")
+        statuses = ", ".join(f"'{status}'" for status in writer.sources)
+        held = " AND task.claim_token = %s" if writer.held else ""
         number = "NULL"
         if kind == "step":
             number = (
@@ -174,12 +177,13 @@ INSERT INTO audit_executionlog
     (task_id, kind, revision, attempt, actor, action, duration_ms, output_summary, detail, step_number)
 SELECT task.id, %s, task.revision, task.attempt, %s, %s, %s::bigint, %s, %s::jsonb, {number}
 FROM audit_task AS task
-WHERE task.id = %s AND {where}
-RETURNING {columns(ExecutionLog, "audit_executionlog")}
+WHERE task.id = %s AND task.status IN ({statuses}){held}
+RETURNING {columns(log, "audit_executionlog")}
 """  # noqa: S608 - column names of our own models; every value is a parameter
         params: list[Any] = [kind, actor, action, duration_ms, output_summary, detail]
         params += [step_number] if kind == "step" else []
-        rows = fetch(ExecutionLog, db, sql, [*params, self.pk, *where_params])
+        params += [self.pk, *([self.claim_token] if writer.held else [])]
+        rows: list[ExecutionLog] = fetch(log, db, sql, params)
         return rows[0] if rows else None
 
     alog = async_twin(log)

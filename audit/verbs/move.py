@@ -1,105 +1,203 @@
-"""How the verbs of a task move it: one UPDATE, and the reason when it changed no row."""
+"""How a verb changes a task: a `Move` says what, `run` does it in one UPDATE, or raises why it changed no row.
+
+Note [One statement]
+    The conditions of a verb stand in the WHERE of its statement. When the statement changes no row, the task is read
+    once and the reason is raised: `TaskFrozen`, `LeaseLost`, `IllegalTransition` or `StaleTask`, whichever holds first.
+    A trigger never has to refuse, so the caller's transaction is never aborted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from audit.statements.rows import columns, fetch
-from audit.status import Status
+from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.statements.preparing import run as run_sql
+from audit.statements.rows import adopt, columns, execute, table, update
+from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED
-from audit.verbs.runner import acting, adopt, explain, writes_to
+from audit.verbs.calling import acting, writes_to
 
-__all__ = ["HELD", "UNCLAIMED", "TaskMoves", "starting_in"]
+__all__ = ["UNCLAIMED", "Move", "Moved", "current", "refusal", "run"]
 
 UNCLAIMED = (Status.PENDING, Status.APPROVED, Status.PAUSED)
-HELD = "status = 'executing' AND claim_token = %s"
+"""The statuses of live work that nobody has claimed."""
+
+# What the database writes into a row when it changes, and when its status does (audit/sql/task_write_v1.sql).
+_STAMPS = ("revision", "actor", "status", "status_was", "status_since")
+_TRANSITION_STAMPS = (
+    *("decided_at", "decided_by", "started_at", "finished_at", "executing_ms", "paused_ms"),
+    *("claimed_by", "claim_token", "lease_expires_at", "row_version", "finished_xid"),
+)
 
 
-def starting_in(sources: tuple[Status, ...]) -> str:
-    """Write the condition on the statuses a verb starts from; executing work is its holder's (one parameter)."""
-    if sources == (Status.EXECUTING,):
-        return HELD
-    return f"status IN ({', '.join(repr(str(status)) for status in sources)})"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A change of a task by a verb."""
+
+    sources: tuple[Status, ...]
+    """The statuses that it starts from."""
+    to: Status | None = None
+    """The status that it leads to; None leaves the status as it is."""
+    sets: str = ""
+    """Further assignments of its UPDATE of `audit_task AS task`, each value a placeholder."""
+    changes: tuple[str, ...] = ()
+    """The columns that `sets` assigns."""
+    held: bool = False
+    """Whether it takes the token of the claim: only the holder makes it."""
+    fenced: bool = False
+    """Whether it belongs to whoever does the work, so that another's claim is a lost lease."""
+    inserts: str = ""
+    """The model of a row that is inserted in the same statement."""
+    insert: str = ""
+    """The INSERT of that row, which selects FROM moved, the task as it has become."""
 
 
-class TaskMoves(models.Model):
-    """The columns the verbs read, and the statement they share."""
+class Moved(models.Model):
+    """The columns of a task that moves read; mixed into `Task`."""
 
     if TYPE_CHECKING:
         # Fields of `Task`, which mixes this in.
         id: Any
+        cancel_requested_at: Any
         claim_token: Any
         claimed_by: Any
-        cancel_requested_at: Any
-        outcome: Any
-        priority: Any
         revision: Any
         status: Any
 
     class Meta:
         abstract = True
 
-    def _as_holder(
-        self,
-        sets: str,
-        params: Sequence[Any],
-        actor: str | None,
-        using: str | None,
-        *,
-        to: Status | None = None,
-    ) -> None:
-        self._move(to, sets, params, (Status.EXECUTING,), actor, using, fenced=True)
 
-    def _move(
-        self,
-        to: Status | None,
-        sets: str,
-        params: Sequence[Any],
-        sources: tuple[Status, ...],
-        actor: str | None,
-        using: str | None,
-        *,
-        fenced: bool = False,
-        hint: str = "",
-    ) -> None:
-        db = writes_to(self, using)
-        name = acting(actor, self.claimed_by if fenced else "")
-        held = [self.claim_token] if sources == (Status.EXECUTING,) else []
-        assignments = [f"status = '{to}'"] if to else []
-        assignments += [sets] if sets else []
-        sql = (
-            f"UPDATE audit_task SET {', '.join(assignments)}{',' if assignments else ''}"  # noqa: S608 - as above
-            f" actor = %s, revision = revision + 1 WHERE id = %s AND {starting_in(sources)}"
-            f" RETURNING {columns(type(self), 'audit_task')}"
-        )
-        rows = fetch(type(self), db, sql, [*params, name, self.pk, *held])
+def run(
+    task: Moved,
+    move: Move,
+    params: Sequence[Any] = (),
+    *,
+    actor: str | None,
+    using: str | None,
+    insert_params: Sequence[Any] = (),
+    hint: str = "",
+) -> Any:
+    """Move a task, and leave the instance equal to its row.
+
+    Args:
+        task: the task.
+        move: the change.
+        params: the values of `move.sets`.
+        actor: who makes it, as the verb was told.
+        using: the alias, as the verb was told.
+        insert_params: the values of `move.insert`.
+        hint: what to do instead, for a step that is not legal.
+
+    Returns:
+        The row that was inserted along; None where the move inserts none.
+
+    Raises:
+        TaskFrozen, LeaseLost, IllegalTransition, StaleTask: it changed no row; see Note [One statement].
+        Task.DoesNotExist: there is no such task.
+    """
+    db = writes_to(task, using)
+    name = acting(actor, task.claimed_by if move.fenced else "")
+    values = [*params, name, task.pk, *([task.claim_token] if move.held else []), *insert_params]
+    kind = type(task)
+    if move.inserts:
+        rows = execute([kind, table(move.inserts)], db, _statement(kind, move), values)
         if rows:
-            adopt(self, rows[0])
-            return
-        current = self._current(db)
-        # Recovery leaves the token on the row too; what it ended this caller has not.
-        recovered = isinstance(current.outcome, dict) and current.outcome.get("error_type") == LEASE_EXPIRED
-        if (
-            to
-            and fenced
-            and current.status == to
-            and current.claim_token == self.claim_token is not None
-            and not recovered
-        ):
-            adopt(self, current)
-            return
-        raise explain(
-            current,
-            to=to,
-            sources=sources,
-            token=self.claim_token,
-            fenced=fenced,
-            revision=self.revision,
-            hint=hint,
-        )
+            moved, inserted = rows[0]
+            adopt(task, moved)
+            return inserted
+    else:
+        returned = run_sql(db, _statement(kind, move), values, True)
+        if returned:
+            _take(task, db, move, returned[0])
+            return None
+    now = current(task, db)
+    if _repeats(task, move, now):
+        adopt(task, now)
+        return None
+    raise refusal(task, move, now, hint)
 
-    def _current(self, db: str) -> Self:
-        return type(self)._base_manager.using(db).get(pk=self.pk)
+
+@cache
+def _statement(kind: type[models.Model], move: Move) -> str:
+    status = f"status = '{move.to}', " if move.to else ""
+    sets = f"{move.sets}, " if move.sets else ""
+    statuses = ", ".join(f"'{status}'" for status in move.sources)
+    held = " AND task.claim_token = %s" if move.held else ""
+    update_sql = (
+        f"UPDATE audit_task AS task SET {status}{sets}actor = %s, revision = task.revision + 1"  # noqa: S608 - constants of this app; every value is a parameter
+        f" WHERE task.id = %s AND task.status IN ({statuses}){held}"
+    )
+    if not move.inserts:
+        return f"{update_sql} RETURNING {', '.join(f'task.{name}' for name in _returned(move))}"
+    return (
+        f"WITH moved AS ({update_sql} RETURNING task.*), inserted AS ({move.insert} RETURNING *)"  # noqa: S608 - as above
+        f" SELECT {columns(kind, 'moved')}, {columns(table(move.inserts), 'inserted')} FROM moved CROSS JOIN inserted"
+    )
+
+
+@cache
+def _returned(move: Move) -> tuple[str, ...]:
+    """The columns that a move can have changed, in the row or by the rule."""
+    stamps = _STAMPS + (_TRANSITION_STAMPS if move.to else ())
+    return (*stamps, *(name for name in move.changes if name not in stamps))
+
+
+def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
+    """Give the instance what the statement returned; where it was behind, the row is read whole."""
+    if returned[0] == _read_at(task) + 1:
+        update(task, db, _returned(move), returned)
+    else:
+        adopt(task, current(task, db))
+
+
+def _read_at(task: Moved) -> int:
+    """The revision that an instance was read at; 0 where it was not read, and only the row tells the rest."""
+    revision = task.__dict__.get("revision")
+    return revision if isinstance(revision, int) and not task.get_deferred_fields() else 0
+
+
+def _repeats(task: Moved, move: Move, now: Any) -> bool:
+    """Whether a move was made already, with the same claim; what recovery ended, the holder has not."""
+    recovered = isinstance(now.outcome, dict) and now.outcome.get("error_type") == LEASE_EXPIRED
+    return bool(
+        move.to
+        and move.fenced
+        and now.status == move.to
+        and now.claim_token == task.claim_token is not None
+        and not recovered
+    )
+
+
+def current(task: Moved, db: str) -> Any:
+    """Read a task as it is now."""
+    return type(task)._base_manager.using(db).get(pk=task.pk)
+
+
+def refusal(task: Moved, move: Move, now: Any, hint: str = "") -> Exception:
+    """Say why a move changed no row: the first that holds of frozen, lease lost, illegal, stale.
+
+    Args:
+        task: the task as the caller had it.
+        move: what was wanted.
+        now: the task as it is.
+        hint: what to do instead, for a step that is not legal.
+    """
+    if now.status in FINISHED:
+        return TaskFrozen(now.pk, now.status, now.finished_at)
+    token = task.claim_token
+    if move.fenced and now.claim_token != token and (token is not None or now.status == Status.EXECUTING):
+        return LeaseLost(now.pk, now.status, now.claimed_by, token)
+    if move.to and (move.to not in TRANSITIONS[Status(now.status)] or hint):
+        return IllegalTransition(now.pk, now.status, move.to, hint)
+    if now.status not in move.sources:
+        # The rules have the step, and this verb does not make it.
+        if move.fenced:
+            return LeaseLost(now.pk, now.status, now.claimed_by, token)
+        return IllegalTransition(now.pk, now.status, move.to or "", hint or "Another verb makes this step.")
+    return StaleTask(now.pk, task.revision, now.revision)

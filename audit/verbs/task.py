@@ -1,30 +1,78 @@
-"""The verbs of a task. Each is one statement whose WHERE holds its conditions.
-
-When the statement changes no row, the task is read once and the reason is raised: `TaskFrozen`, `LeaseLost`,
-`IllegalTransition` or `StaleTask`, whichever holds first. A trigger never has to refuse, so the caller's
-transaction is never aborted.
-"""
+"""The verbs of a task: each is one move (`audit.verbs.move`), made in one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from audit.exceptions import IllegalTransition, InvalidValue
+from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
-from audit.statements.rows import columns, execute
-from audit.status import FINISHED, PauseReason, Status
+from audit.status import PauseReason, Status
 from audit.values import validation
 from audit.values.failures import REJECTION, described
+from audit.verbs.calling import async_twin, jsonb
 from audit.verbs.log import LogVerbs
-from audit.verbs.move import HELD, UNCLAIMED
-from audit.verbs.runner import acting, adopt, async_twin, explain, jsonb, writes_to
+from audit.verbs.move import UNCLAIMED, Move, run
 
 if TYPE_CHECKING:
     from audit.models.pause import PauseQueueEntry
 
 __all__ = ["TaskVerbs"]
+
+_APPROVE = Move(sources=(Status.PENDING,), to=Status.APPROVED)
+_REJECT = Move(sources=UNCLAIMED, to=Status.REJECTED, sets="outcome = %s::jsonb", changes=("outcome",))
+_REQUEST_CANCEL = Move(
+    sources=(Status.EXECUTING,),
+    sets="cancel_requested_at = coalesce(task.cancel_requested_at, statement_timestamp())",
+    inserts="ExecutionLog",
+    insert="INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary)"
+    " SELECT moved.id, 'note', moved.revision, moved.actor, moved.attempt, 'request-cancel', %s FROM moved",
+)
+_HEARTBEAT = Move(
+    sources=(Status.EXECUTING,),
+    sets="lease_expires_at = greatest(task.lease_expires_at, statement_timestamp() + %s)",
+    changes=("lease_expires_at", "cancel_requested_at"),
+    held=True,
+    fenced=True,
+)
+_ADD_SERVICES = (
+    "services_touched = task.services_touched || ARRAY(SELECT given.name"
+    " FROM unnest(%s::text[]) WITH ORDINALITY AS given (name, place)"
+    " WHERE given.name <> ALL (task.services_touched) ORDER BY given.place)"
+)
+_TOUCH_HELD = Move(
+    sources=(Status.EXECUTING,), sets=_ADD_SERVICES, changes=("services_touched",), held=True, fenced=True
+)
+_TOUCH = Move(sources=UNCLAIMED, sets=_ADD_SERVICES, changes=("services_touched",), fenced=True)
+_RELEASE = Move(sources=(Status.EXECUTING,), to=Status.APPROVED, held=True, fenced=True)
+_RESULTS = (
+    "outcome = %s::jsonb, resources_used = coalesce(%s::jsonb, task.resources_used),"
+    " suggestions = coalesce(%s::jsonb, task.suggestions)"
+)
+_RESULT_COLUMNS = ("outcome", "resources_used", "suggestions")
+_COMPLETE = Move(
+    sources=(Status.EXECUTING,), to=Status.COMPLETED, sets=_RESULTS, changes=_RESULT_COLUMNS, held=True, fenced=True
+)
+_FAIL = Move(
+    sources=(Status.EXECUTING,), to=Status.FAILED, sets=_RESULTS, changes=_RESULT_COLUMNS, held=True, fenced=True
+)
+_FAIL_PAUSED = Move(sources=(Status.PAUSED,), to=Status.FAILED, sets=_RESULTS, changes=_RESULT_COLUMNS, fenced=True)
+_QUEUE = (
+    "INSERT INTO audit_pause_queue"
+    " (task_id, work_plan, reason, note, paused_by, resume_after, held, priority, actor)"
+    " SELECT moved.id, coalesce(%s::jsonb, moved.work_plan), %s, %s, moved.actor,"
+    " coalesce(%s, statement_timestamp() + %s), %s, coalesce(%s, moved.priority), moved.actor FROM moved"
+)
+_PAUSE_HELD = Move(
+    sources=(Status.EXECUTING,),
+    to=Status.PAUSED,
+    held=True,
+    fenced=True,
+    inserts="PauseQueueEntry",
+    insert=_QUEUE,
+)
+_PAUSE = Move(sources=(Status.APPROVED,), to=Status.PAUSED, fenced=True, inserts="PauseQueueEntry", insert=_QUEUE)
 
 
 class TaskVerbs(LogVerbs):
@@ -47,7 +95,7 @@ class TaskVerbs(LogVerbs):
             InvalidValue: an actor that cannot be stored.
         """
         hint = "Resume its pause entry instead." if self.status == Status.PAUSED else ""
-        self._move(Status.APPROVED, "", [], (Status.PENDING,), actor, using, hint=hint)
+        run(self, _APPROVE, actor=actor, using=using, hint=hint)
 
     def reject(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Reject work that is pending, approved or paused; the reason becomes its outcome.
@@ -61,7 +109,7 @@ class TaskVerbs(LogVerbs):
             "error_type": REJECTION,
             "output_summary": validation.text("reason", reason),
         }
-        self._move(Status.REJECTED, "outcome = %s::jsonb", [jsonb("outcome", outcome)], UNCLAIMED, actor, using)
+        run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Ask executing work to stop; its next heartbeat tells the worker, and the log keeps the reason.
@@ -72,32 +120,9 @@ class TaskVerbs(LogVerbs):
             TaskFrozen, IllegalTransition: it is not executing (reject it instead).
             InvalidValue: a text that cannot be stored.
         """
-        from audit.models.log import ExecutionLog
-
-        db = writes_to(self, using)
-        name = acting(actor)
-        sql = f"""
-WITH asked AS (
-    UPDATE audit_task AS task
-    SET cancel_requested_at = coalesce(task.cancel_requested_at, statement_timestamp()), actor = %s,
-        revision = task.revision + 1
-    WHERE task.id = %s AND task.status = 'executing'
-    RETURNING task.*
-), noted AS (
-    INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary)
-    SELECT asked.id, 'note', asked.revision, asked.actor, asked.attempt, 'request-cancel', %s FROM asked
-    RETURNING *
-)
-SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM asked CROSS JOIN noted
-"""  # noqa: S608 - column names of our own models; every value is a parameter
-        rows = execute([type(self), ExecutionLog], db, sql, [name, self.pk, validation.text("reason", reason)])
-        if not rows:
-            hint = "Only executing work can be asked to stop; reject work that waits."
-            current = self._current(db)
-            if current.status in FINISHED:
-                raise explain(current)
-            raise IllegalTransition(current.pk, current.status, "", hint)
-        adopt(self, rows[0][0])
+        said = validation.text("reason", reason)
+        hint = "Only executing work can be asked to stop; reject work that waits."
+        run(self, _REQUEST_CANCEL, actor=actor, using=using, insert_params=[said], hint=hint)
 
     # What the holder of the claim does
 
@@ -111,8 +136,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone; stop working.
             InvalidValue: a lease that is not positive.
         """
-        sets = "lease_expires_at = greatest(lease_expires_at, statement_timestamp() + %s)"
-        self._as_holder(sets, [lease_of(lease)], actor, using)
+        run(self, _HEARTBEAT, [lease_of(lease)], actor=actor, using=using)
         return self.cancel_requested_at is not None
 
     def touch(self, *services: str, actor: str | None = None, using: str | None = None) -> None:
@@ -125,15 +149,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         names = validation.services("services", services)
         if not names:
             raise InvalidValue("services", services, "name at least one service")
-        sets = (
-            "services_touched = services_touched || ARRAY(SELECT given.name"
-            " FROM unnest(%s::text[]) WITH ORDINALITY AS given (name, place)"
-            " WHERE given.name <> ALL (services_touched) ORDER BY given.place)"
-        )
-        if self.claim_token:
-            self._as_holder(sets, [names], actor, using)
-        else:
-            self._move(None, sets, [names], UNCLAIMED, actor, using, fenced=True)
+        run(self, _TOUCH_HELD if self.claim_token else _TOUCH, [names], actor=actor, using=using)
 
     def release(self, *, actor: str | None = None, using: str | None = None) -> None:
         """Give the claim back: executing → approved, for any worker to take.
@@ -141,7 +157,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone.
         """
-        self._as_holder("", [], actor, using, to=Status.APPROVED)
+        run(self, _RELEASE, actor=actor, using=using)
 
     def complete(
         self,
@@ -170,7 +186,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         stated = {"success": True} if outcome is None else outcome
         if isinstance(stated, dict):
             stated = {"success": True, **stated}
-        self._finish(Status.COMPLETED, stated, resources, suggestions, actor, using)
+        run(self, _COMPLETE, _results(stated, resources, suggestions), actor=actor, using=using)
 
     def fail(
         self,
@@ -200,7 +216,8 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         """
         if outcome is not None and not isinstance(outcome, dict):
             raise InvalidValue("outcome", outcome, "must be an object when work fails")
-        self._finish(Status.FAILED, described(error) | (outcome or {}), resources, suggestions, actor, using)
+        results = _results(described(error) | (outcome or {}), resources, suggestions)
+        run(self, _FAIL_PAUSED if self.claim_token is None else _FAIL, results, actor=actor, using=using)
 
     def pause(
         self,
@@ -218,7 +235,8 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
 
         Args:
             reason: one of `PauseReason`.
-            work_plan: what remains to be done, any JSON; it becomes the task's plan when it is resumed.
+            work_plan: what remains to be done, any JSON; when the task is resumed it stands in its `work_plan`, beside
+                the approved plan. Left out, what remained before remains.
             resume_after: not due before this moment, or before this span of time has passed.
             priority: 1 (highest) to 5; the task's own when left out.
             held: whether only a person or an event may release it; when left out, all reasons but
@@ -234,8 +252,6 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it is neither executing nor approved.
             InvalidValue: a value that cannot be stored.
         """
-        from audit.models.pause import PauseQueueEntry
-
         if reason not in PauseReason.values:
             raise InvalidValue("reason", reason, f"must be one of {', '.join(PauseReason.values)}")
         at, after = resume_after, None
@@ -249,76 +265,23 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             held = resume_after is None and reason != PauseReason.INSUFFICIENT_CAPACITY
         if priority is not None:
             validation.priority("priority", priority)
-        db = writes_to(self, using)
-        name = acting(actor, self.claimed_by)
-        where = HELD if self.claim_token else "status = 'approved'"
-        sql = f"""
-WITH paused AS (
-    UPDATE audit_task AS task
-    SET status = 'paused', actor = %s, revision = task.revision + 1
-    WHERE task.id = %s AND task.{where}
-    RETURNING task.*
-), entry AS (
-    INSERT INTO audit_pause_queue (task_id, work_plan, reason, note, paused_by, resume_after, held, priority, actor)
-    SELECT paused.id, %s::jsonb, %s, %s, paused.actor, coalesce(%s, statement_timestamp() + %s), %s,
-           coalesce(%s, paused.priority), paused.actor
-    FROM paused
-    RETURNING *
-)
-SELECT {columns(type(self), "paused")}, {columns(PauseQueueEntry, "entry")} FROM paused CROSS JOIN entry
-"""  # noqa: S608 - column names of our own models; every value is a parameter
-        params = [
-            name,
-            self.pk,
-            *([self.claim_token] if self.claim_token else []),
-            jsonb("work_plan", work_plan),
-            str(reason),
-            validation.text("note", note),
-            at,
-            after,
-            held,
-            priority,
-        ]
-        rows = execute([type(self), PauseQueueEntry], db, sql, params)
-        if not rows:
-            raise explain(
-                self._current(db),
-                to=Status.PAUSED,
-                token=self.claim_token,
-                fenced=True,
-                revision=self.revision,
-            )
-        task: Self
-        entry: PauseQueueEntry
-        task, entry = rows[0]
-        adopt(self, task)
+        entry: PauseQueueEntry = run(
+            self,
+            _PAUSE_HELD if self.claim_token else _PAUSE,
+            actor=actor,
+            using=using,
+            insert_params=[
+                jsonb("work_plan", work_plan),
+                str(reason),
+                validation.text("note", note),
+                at,
+                after,
+                held,
+                priority,
+            ],
+        )
         entry.task = self  # type: ignore[assignment]
         return entry
-
-    def _finish(
-        self,
-        to: Status,
-        outcome: Any,
-        resources: Any,
-        suggestions: Sequence[Any] | None,
-        actor: str | None,
-        using: str | None,
-    ) -> None:
-        if suggestions is not None and not isinstance(suggestions, list | tuple):
-            raise InvalidValue("suggestions", suggestions, "must be a list")
-        sets = (
-            "outcome = %s::jsonb, resources_used = coalesce(%s::jsonb, resources_used),"
-            " suggestions = coalesce(%s::jsonb, suggestions)"
-        )
-        params = [
-            jsonb("outcome", outcome),
-            jsonb("resources", resources),
-            jsonb("suggestions", suggestions),
-        ]
-        if to == Status.FAILED and self.claim_token is None:
-            self._move(to, sets, params, (Status.PAUSED,), actor, using, fenced=True)
-        else:
-            self._as_holder(sets, params, actor, using, to=to)
 
     aapprove = async_twin(approve)
     areject = async_twin(reject)
@@ -329,3 +292,10 @@ SELECT {columns(type(self), "paused")}, {columns(PauseQueueEntry, "entry")} FROM
     acomplete = async_twin(complete)
     afail = async_twin(fail)
     apause = async_twin(pause)
+
+
+def _results(outcome: Any, resources: Any, suggestions: Sequence[Any] | None) -> list[str | None]:
+    """Check what finished work hands in, and return the values of `_RESULTS`."""
+    if suggestions is not None and not isinstance(suggestions, list | tuple):
+        raise InvalidValue("suggestions", suggestions, "must be a list")
+    return [jsonb("outcome", outcome), jsonb("resources", resources), jsonb("suggestions", suggestions)]

@@ -28,7 +28,7 @@ PUBLIC = {
         "StaleTask",
         "TaskFrozen",
     ],
-    "audit.ids": ["uuid7", "uuid7_time"],
+    "audit.ids": ["uuid7", "uuid7_time", "uuid7s"],
     "audit.inspection": ["Flaw", "inspect", "keeps_audit"],
     "audit.ledger.seal": ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],

@@ -149,7 +149,7 @@ def assert_same(instance: models.Model) -> None:
         mine, theirs = getattr(instance, field.attname), getattr(row, field.attname)
         assert _plain(mine) == _plain(theirs), (field.attname, mine, theirs)
     if isinstance(instance, Task):
-        assert (instance.status in FINISHED) == (instance.row_hash is not None)
+        assert (instance.status in FINISHED) == (instance.finished_xid is not None)
 
 
 def _plain(value: Any) -> Any:

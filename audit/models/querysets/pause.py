@@ -11,8 +11,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from audit.leases.arguments import claim_arguments, condition
-from audit.leases.claim import claim_entries_sql
-from audit.statements.rows import fetch
+from audit.leases.claim import ENTRIES, claim
 
 if TYPE_CHECKING:
     from audit.models import PauseQueueEntry
@@ -54,8 +53,18 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
             where, params = condition(self, self.db, "claim")
         except EmptyResultSet:
             return []
-        sql = claim_entries_sql(self.model, where, limit)
-        return fetch(self.model, self.db, sql, [*params, worker, lease, actor], prepare=not where)
+        return claim(
+            self.model,
+            ENTRIES,
+            self.db,
+            where=where,
+            params=params,
+            limit=limit,
+            worker=worker,
+            lease=lease,
+            actor=actor,
+            prepare=not where,
+        )
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[PauseQueueEntry]:
         """Claim from async code; see `claim`."""

@@ -17,12 +17,13 @@ from audit import conf
 from audit.context import get_actor
 from audit.exceptions import ConflictingTask, InvalidValue
 from audit.leases.arguments import claim_arguments, condition
-from audit.leases.claim import claim_tasks_sql, recover_tasks_sql
+from audit.leases.claim import TASKS, claim
+from audit.leases.recover import recover_tasks_sql
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
 from audit.values import validation
-from audit.verbs import existing as imports
 from audit.verbs import inserts
+from audit.verbs.existing import asks_otherwise, differing
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -131,29 +132,30 @@ class TaskQuerySet(models.QuerySet["Task"]):
             InvalidValue: a value could not be stored.
             ConflictingTask: a task with this id exists and says something else.
         """
-        values = inserts.requested(
-            action=action,
-            summary=summary,
-            services=services,
-            plan=plan,
-            priority=priority,
-            actor=actor,
-            id=id,
-            parent=parent,
-            correlation_id=correlation_id,
-            available_at=available_at,
-            estimated_resources=estimated_resources,
-            suggestions=suggestions,
-            on_expiry=on_expiry,
-        )
+        request = {
+            "action": action,
+            "summary": summary,
+            "services": services,
+            "plan": plan,
+            "priority": priority,
+            "actor": actor,
+            "id": id,
+            "parent": parent,
+            "correlation_id": correlation_id,
+            "available_at": available_at,
+            "estimated_resources": estimated_resources,
+            "suggestions": suggestions,
+            "on_expiry": on_expiry,
+        }
+        [values] = inserts.requested([request])
         self._for_write = True
         made = inserts.insert(self.model, self.db, [values])
         if made:
             return made[0]
         # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
-        different = imports.differing(self.db, [values], {})[values["id"]]
+        different = differing(self.db, [values], {})[values["id"]]
         task = self.model._base_manager.using(self.db).get(pk=values["id"])
-        if otherwise := imports.asks_otherwise(task, values, different):
+        if otherwise := asks_otherwise(task, values, different):
             raise ConflictingTask(task.id, otherwise)
         return task
 
@@ -173,9 +175,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
         Raises:
             InvalidValue: a value could not be stored; nothing is inserted then.
         """
-        values = [inserts.requested(**request) for request in requests]
+        rows = inserts.requested(requests)
         self._for_write = True
-        return inserts.insert_ids(self.model, self.db, values)
+        return inserts.insert_ids(self.db, rows)
 
     async def abulk_request(self, *args: Any, **kwargs: Any) -> list[UUID]:
         """Ask for many pieces of work from async code; see `bulk_request`."""
@@ -194,12 +196,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
         Raises:
             InvalidValue: an unknown column, a live status or a value that could not be stored; nothing is inserted.
         """
-        values = [inserts.recorded(**record) for record in records]
-        for each in values:
-            if each["status"] not in FINISHED:
-                raise InvalidValue("status", each["status"], f"must be one of {', '.join(FINISHED)}")
+        rows = inserts.recorded(records)
+        for row in rows:
+            if row.get("status", Status.PENDING) not in FINISHED:
+                raise InvalidValue("status", row.get("status"), f"must be one of {', '.join(FINISHED)}")
         self._for_write = True
-        return inserts.insert_ids(self.model, self.db, values)
+        return inserts.insert_ids(self.db, rows)
 
     async def abulk_record(self, *args: Any, **kwargs: Any) -> list[UUID]:
         """Store finished work from async code; see `bulk_record`."""
@@ -245,8 +247,18 @@ class TaskQuerySet(models.QuerySet["Task"]):
         prepare = not where
         if kinds is not None:
             where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
-        sql = claim_tasks_sql(self.model, where, limit)
-        return fetch(self.model, self.db, sql, [*params, worker, lease, actor], prepare=prepare)
+        return claim(
+            self.model,
+            TASKS,
+            self.db,
+            where=where,
+            params=params,
+            limit=limit,
+            worker=worker,
+            lease=lease,
+            actor=actor,
+            prepare=prepare,
+        )
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Claim from async code; see `claim`."""

@@ -5,7 +5,7 @@ JSONB is put into the line as its own text. Moments are written in UTC with micr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib.postgres.fields import ArrayField
@@ -14,7 +14,10 @@ from django.db import connections, models
 from django.db.models.expressions import RawSQL
 from django.db.transaction import atomic
 
-from audit.verbs.inserts import TRAVELS_AS
+from audit import columns as described
+from audit.columns import Column
+from audit.verbs.existing import GIVEN_ENTRY, origin_here_sql, value_sql
+from audit.verbs.inserts import GIVEN
 
 if TYPE_CHECKING:
     from audit.models.querysets.log import ExecutionLogQuerySet
@@ -23,65 +26,14 @@ if TYPE_CHECKING:
 
     Exportable: TypeAlias = TaskQuerySet | ExecutionLogQuerySet | PauseQueueQuerySet
 
-__all__ = ["ENTRY_TRAVELS_AS", "LOG", "STAMPS", "cells", "columns", "lines", "origin_here_sql"]
+__all__ = ["cells", "columns", "lines"]
 
-# The columns of a pause entry that travel with its task, as `TRAVELS_AS` has them of the task.
-ENTRY_TRAVELS_AS = {
-    "work_plan": "jsonb",
-    "reason": "text",
-    "note": "text",
-    "paused_by": "text",
-    "paused_at": "timestamptz",
-    "resume_after": "timestamptz",
-    "held": "boolean",
-    "priority": "smallint",
-    "claimed_by": "text",
-    "claim_token": "uuid",
-    "lease_expires_at": "timestamptz",
-    "attempt": "integer",
-    "actor": "text",
-}
-# What the database itself writes on a task.
-STAMPS = {
-    "recorded_at": "timestamptz",
-    "revision": "integer",
-    "row_version": "smallint",
-    "salt": "bytea",
-    "row_hash": "bytea",
-    "finished_xid": "xid8",
-}
-# The columns of the log.
-LOG = {
-    "id": "bigint",
-    "at": "timestamptz",
-    "kind": "text",
-    "from_status": "text",
-    "to_status": "text",
-    "revision": "integer",
-    "actor": "text",
-    "db_role": "text",
-    "attempt": "integer",
-    "step_number": "integer",
-    "action": "text",
-    "duration_ms": "bigint",
-    "output_summary": "text",
-    "detail": "jsonb",
-    "row_version": "smallint",
-    "salt": "bytea",
-    "row_hash": "bytea",
-    "xid": "xid8",
-}
-_TASK = {
-    name: {"services_touched": "text[]", "origin": "origin"}.get(name, kind) for name, kind in TRAVELS_AS.items()
-} | dict.fromkeys(("plan", "estimated_resources", "resources_used", "outcome", "suggestions"), "jsonb")
-
+_OWN = {name: column for name, column in GIVEN.items() if name != "origin"}
 # The columns of a flat row, by table.
 _CELLS = {
-    "audit_task": {name: (_TASK | STAMPS)[name] for name in _TASK if name != "origin"}
-    | {name: STAMPS[name] for name in ("recorded_at", "revision", "row_hash")},
-    "audit_executionlog": {"id": "bigint", "task_id": "uuid"} | LOG,
-    "audit_pause_queue": {"id": "bigint", "task_id": "uuid", **ENTRY_TRAVELS_AS, "due_at": "timestamptz"}
-    | {"revision": "integer"},
+    "audit_task": _OWN | {name: described.by_name(described.TASK)[name] for name in ("recorded_at", "revision")},
+    "audit_executionlog": described.by_name(described.LOG),
+    "audit_pause_queue": described.by_name(described.ENTRY),
 }
 
 _BYTES_A_FETCH = 4_000_000
@@ -105,26 +57,8 @@ def columns(queryset: Exportable) -> list[str]:
 def cells(queryset: Exportable) -> Iterator[list[str | None]]:
     """Yield the texts of each row's `columns`, in the order of their ids, of one snapshot."""
     table = queryset.model._meta.db_table
-    texts = ", ".join(f"({_text_sql(f'{table}.{name}', kind)})::text" for name, kind in _CELLS[table].items())
+    texts = ", ".join(f"({_text_sql(f'{table}.{name}', column)})::text" for name, column in _CELLS[table].items())
     return (row for (row,) in _streamed(queryset, f"ARRAY[{texts}]", ArrayField(models.TextField())))
-
-
-def origin_here_sql(task: str) -> str:
-    """Write the expression of what this database would tell of a task as its origin: its stamps and its log.
-
-    Args:
-        task: the alias of `audit_task`.
-    """
-    stamps = f"jsonb_build_object({_pairs(task, STAMPS)}"
-    revision = f"(SELECT entry.revision FROM audit_pause_queue AS entry WHERE entry.task_id = {task}.id)"  # noqa: S608 - names of columns and types, all of this module
-    rows = f"jsonb_agg(jsonb_build_object({_pairs('log', LOG)}) ORDER BY log.id)"
-    log = f"(SELECT {rows} FROM audit_executionlog AS log WHERE log.task_id = {task}.id)"  # noqa: S608 - as above
-    return f"{stamps}, 'pause_revision', {revision}, 'log', coalesce({log}, '[]'))"
-
-
-def _pairs(alias: str, kinds: dict[str, str]) -> str:
-    """Write the arguments of `jsonb_build_object`."""
-    return ", ".join(f"'{name}', {_value_sql(f'{alias}.{name}', kind)}" for name, kind in kinds.items())
 
 
 def _line_sql() -> str:
@@ -142,43 +76,30 @@ def _line_sql() -> str:
         f" THEN audit_task.origin ELSE {here} || jsonb_build_object('origin', audit_task.origin) END"
     )
     entry = (
-        f"(SELECT concat('{{', {_members_sql('entry', ENTRY_TRAVELS_AS)}, '}}') FROM audit_pause_queue AS entry"  # noqa: S608 - as above
+        f"(SELECT concat('{{', {_members_sql('entry', GIVEN_ENTRY)}, '}}') FROM audit_pause_queue AS entry"  # noqa: S608 - as above
         " WHERE entry.task_id = audit_task.id)"
     )
-    own = {name: kind for name, kind in _TASK.items() if name != "origin"}
     return (
-        f"concat('{{', {_members_sql('audit_task', own)}, ',\"pause_entry\":', coalesce({entry}, 'null'),"
+        f"concat('{{', {_members_sql('audit_task', _OWN)}, ',\"pause_entry\":', coalesce({entry}, 'null'),"
         f" ',\"origin\":', ({origin})::text, '}}')"
     )
 
 
-def _members_sql(alias: str, kinds: dict[str, str]) -> str:
+def _members_sql(alias: str, kinds: Mapping[str, Column]) -> str:
     """Write the arguments of `concat` that make the members of an object, in this order."""
-    return ", ',', ".join(f"'\"{name}\":', {_json_sql(f'{alias}.{name}', kind)}" for name, kind in kinds.items())
+    return ", ',', ".join(f"'\"{name}\":', {_json_sql(f'{alias}.{name}', kinds[name].type)}" for name in kinds)
 
 
 def _json_sql(column: str, kind: str) -> str:
     """Write the expression of a value's JSON text."""
-    if kind in ("jsonb", "integer", "smallint"):
+    if kind in ("jsonb", "bigint", "integer", "smallint"):
         return f"coalesce({column}::text, 'null')"
-    value = _value_sql(column, kind)
-    return f"coalesce(to_json({value})::text, 'null')"
+    return f"coalesce(to_json({value_sql(column, kind)})::text, 'null')"
 
 
-def _value_sql(column: str, kind: str) -> str:
-    """Write the expression of a value in a type that JSON has a form for."""
-    if kind == "timestamptz":
-        return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    if kind == "bytea":
-        return f"encode({column}, 'hex')"
-    if kind == "xid8":
-        return f"{column}::text::numeric"
-    return column
-
-
-def _text_sql(column: str, kind: str) -> str:
+def _text_sql(column: str, kind: Column) -> str:
     """Write the expression of a value's text in a cell."""
-    return f"to_json({column})" if kind == "text[]" else _value_sql(column, kind)
+    return f"to_json({column})" if kind.is_list else value_sql(column, kind.type)
 
 
 def _streamed(queryset: Exportable, sql: str, kind: models.Field[Any, Any]) -> Iterator[tuple[Any]]:
