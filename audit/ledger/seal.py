@@ -249,9 +249,9 @@ def _locked(using: str) -> Iterator[tuple[Any, LedgerHead]]:
             cursor.execute(f"SET LOCAL lock_timeout = {int(WAIT_S * 1000)}")
             pin_encoding(cursor)
             # A checkpoint is published after the commit; the commit must then be on disk.
-            cursor.execute(
-                "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-            )
+            cursor.execute("SHOW synchronous_commit")
+            if cursor.fetchone() == ("off",):
+                cursor.execute("SET LOCAL synchronous_commit = on")
             # Each batch goes on in the order of an index, whatever the planner believes of tables that just grew.
             for method in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
                 cursor.execute(f"SET LOCAL {method} = off")

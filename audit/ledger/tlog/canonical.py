@@ -221,9 +221,9 @@ def canonical(form: Form, row: Mapping[str, Any]) -> bytes:
     Args:
         form: the form of the row's table and `row_version`.
         row: the value of each column by name, and the leaf's `salt`; others are not looked at. None is NULL. JSONB
-            comes as its own text (`column::text`), because Python's numbers forget that 12.50 was not 12.5; moments as aware
-            datetimes or integer microseconds since 1970-01-01 UTC; ids as UUID or text; a transaction id as a number
-            or its digits; service names as a list; bytes as bytes or memoryview. `Form.select` asks for them so.
+            comes as its own text (`column::text`), because Python's numbers forget that 12.50 was not 12.5; moments as
+            aware datetimes or integer microseconds since 1970-01-01 UTC; ids as UUID or text; a transaction id as a
+            number or its digits; service names as a list; bytes as bytes or memoryview. `Form.select` asks for them so.
 
     Raises:
         Uncanonical: a column is missing, or a value is not what its column holds.

@@ -109,8 +109,8 @@ def _look_at_plans(raw: Raw, findings: Findings) -> None:
         approved = _text(detail and detail[1:]) or "nothing"
         findings.add(
             Code.PLAN_CHANGED,
-            f"The plan of the task {task} is not the one that was approved: the task holds {holds}, and the approval in "
-            f"the row {row} of the execution log says {approved}.",
+            f"The plan of the task {task} is not the one that was approved: the task holds {holds}, and the approval "
+            f"in the row {row} of the execution log says {approved}.",
             task=task,
             log=row,
         )
