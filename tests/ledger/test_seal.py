@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -20,7 +18,7 @@ from audit.models import ExecutionLog, LedgerCheckpoint, LedgerEpoch, LedgerHead
 from tests.support.attacked import Base, maintained, rebuild, resign
 from tests.support.databases import ended
 from tests.support.factories import sql, task_in
-from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
+from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, session, verified
 from tests.support.users import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,15 +52,6 @@ def test_an_empty_batch_signs_nothing() -> None:
 
 
 # Who commits when
-
-
-@contextmanager
-def session() -> Iterator[psycopg.Connection[Any]]:
-    """A session beside the test's, in a transaction of its own."""
-    wanted = ("host", "port", "user", "password", "dbname")
-    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
-    with closing(psycopg.connect(**parameters)) as beside:
-        yield beside
 
 
 def finish_in(beside: psycopg.Connection[Any]) -> None:
