@@ -72,7 +72,7 @@ TASK = (
     _column(_REQUEST, "text", "summary", ""),
     _column(_RECORD, "text", "status", "pending"),
     _column(_REQUEST, "smallint", "priority", 3),
-    _column(_REQUEST, "text[]", "services_touched", ()),
+    _column(_REQUEST, "text[]", "services_touched", []),
     _column(_REQUEST, "jsonb", "plan"),
     _column(_RECORD, "jsonb", "work_plan"),
     _column(_REQUEST, "jsonb", "estimated_resources"),

@@ -144,7 +144,7 @@ def _fields(columns: Mapping[str, Column], types: Mapping[str, Any], own: Mappin
 
 
 def _field(kind: Any, default: Any) -> Any:
-    return (kind | None, None) if default is None else (kind, list(default) if isinstance(default, tuple) else default)
+    return (kind | None, None) if default is None else (kind, default)
 
 
 _GIVEN_TYPES = {

@@ -146,9 +146,11 @@ def insert(model: type[Task], using: str, rows: Sequence[Row]) -> list[Task]:
 def insert_ids(using: str, rows: Sequence[Row]) -> list[UUID]:
     """Insert tasks whose ids are free, all in one transaction, and return the ids that were inserted, in order."""
     inserted: set[UUID] = set()
+    # In one order, whoever sends the same ids: else two callers could wait for each other.
+    ordered = sorted(rows, key=lambda row: row["id"])
     with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
-        for start in range(0, len(rows), _CHUNK):
-            cursor.execute(*statement(rows[start : start + _CHUNK], "audit_task.id"))
+        for start in range(0, len(ordered), _CHUNK):
+            cursor.execute(*statement(ordered[start : start + _CHUNK], "audit_task.id"))
             inserted.update(key for (key,) in cursor.fetchall())
     return [key for key in dict.fromkeys(row["id"] for row in rows) if key in inserted]
 
