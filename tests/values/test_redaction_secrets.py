@@ -51,7 +51,7 @@ redis-cli --pass § info
 redis-cli AUTH §
 redis-cli CONFIG SET requirepass §
 ldapsearch -x -D cn=admin -w § -b dc=example
-ldappasswd -D cn=admin -w x1y2z3Qa -s §
+ldappasswd -D cn=admin -s §
 smbclient //server/share -U bob%§
 rpcclient -U bob%§ 10.0.0.5
 mount -t cifs //s/x /mnt -o username=bob,password=§
@@ -79,7 +79,7 @@ curl --proxy-user bob:§ https://example.com
 curl -H "X-Api-Key: §" https://example.com
 curl -H "PRIVATE-TOKEN: §" https://gitlab.example.com
 curl --header "X-Vault-Token: §" https://vault
-curl -H "Authorization: token §" https://example.com
+curl -H "Authorization: §" https://example.com
 curl -b sessionid=§ https://example.com
 curl -d "user=bob&password=§" https://example.com
 curl --data "grant_type=client_credentials&client_secret=§" https://example.com
@@ -96,7 +96,7 @@ env PGPASSWORD=§ psql shop
 env MYSQL_PWD=§ mysql
 sqlcmd -S server -U sa -P § -Q "select 1"
 bcp shop.dbo.t out f -U sa -P §
-sqlplus scott/§@orcl
+sqlplus scott/§
 cqlsh -u cassandra -p § host
 influx -username admin -password § -execute q
 rabbitmqctl add_user bob §
@@ -127,7 +127,7 @@ vault login §
 vault kv put secret/shop anything=§
 consul kv get -token=§ a
 git clone https://bob:§@git.example.com/x.git
-git config http.extraheader "Authorization: Basic §"
+git config http.extraheader "Authorization: §"
 java -Djavax.net.ssl.trustStorePassword=§ -jar a.jar
 mvn deploy -Dgpg.passphrase=§
 gradle publish -PsigningPassword=§
@@ -189,7 +189,7 @@ TEXTS = [
     'password: "§"',
     "  - password: '§'",
     "spring.datasource.password=§",
-    "requirepass §x1" if False else "masterauth=§",
+    "masterauth=§",
     "machine example.com login bob password §",
     "machine example.com\nlogin bob\npassword §\n",
     "db.example.com:5432:shop:bob:§",
@@ -232,8 +232,8 @@ TEXTS = [
     "X-Amz-Security-Token: §",
     "api-key: §",
     "Ocp-Apim-Subscription-Key: §",
-    "Proxy-Authorization: Basic §\r\nHost: x",
-    "Cookie: sessionid=§; csrftoken=§",
+    "Proxy-Authorization: §\r\nHost: x",
+    "Cookie: §",
     "used Basic §== for it",
     "got Bearer §.§ back",
     # Python.
@@ -432,8 +432,8 @@ def test_secrets_in_documents_are_masked_and_nothing_else(document: Any) -> None
     once = redact(filled(document, SECRET))
     assert once == filled(document, MASK)
     assert redact(once) == once
-    assert SECRET not in redact_text(json.dumps(filled(document, SECRET)))
-    assert SECRET not in redact_text(json.dumps(filled(document, SECRET), indent=2))
+    assert SECRET not in redact_text(json.dumps(filled(document, SECRET), ensure_ascii=False))
+    assert SECRET not in redact_text(json.dumps(filled(document, SECRET), indent=2, ensure_ascii=False))
     assert SECRET not in redact_text(repr(filled(document, SECRET)))
 
 
@@ -476,7 +476,7 @@ def test_the_signing_key_of_the_trail_is_masked(key: note.Signer, text: str) -> 
     shown = redact_text(text.format(secret, secret))
     assert material not in shown
     assert secret[-40:] not in shown
-    assert shown in (text.format(MASK, MASK), text.format(MASK, ""))  # two behind a comma are one
+    assert shown == text.format(MASK, MASK)
     assert redact({"a": [text.format(secret, secret)]}) == {"a": [shown]}
     assert secret[-40:] not in redact_command(["env", f"AUDIT_LEDGER_KEY={secret}", "audit_seal"])
     assert secret[-40:] not in redact_command(["printf", secret])
@@ -496,7 +496,7 @@ def test_a_tail_that_begins_inside_the_signing_key_holds_no_key(lost: int) -> No
 
 def test_keys_of_other_programs_are_masked() -> None:
     putty = f"PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\n{SECRET}{SECRET}=\nPrivate-MAC: 00ff\n"
-    assert redact_text(putty) == f"PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1{MASK}\nPrivate-MAC: 00ff\n"
+    assert redact_text(putty) == f"PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\n{MASK}\nPrivate-MAC: 00ff\n"
     for kind in ("", "RSA ", "OPENSSH ", "EC ", "ENCRYPTED "):
         pem = f"-----BEGIN {kind}PRIVATE KEY-----\n{SECRET}\n-----END {kind}PRIVATE KEY-----"
         assert redact_text(f"a\n{pem}\nb") == f"a\n{MASK}\nb"

@@ -311,7 +311,9 @@ def _words_masked(argv: Sequence[str], rules: _Rules) -> list[tuple[str, bool]]:
         given = None if _SCRIPT.fullmatch(previous) else _NAMED.match(each)
         names = given[0] if given else ""
         name = names.rstrip("=").rpartition("=")[2]
-        if header or (secret and not each.startswith("--")) or _is_bearer(previous, each):
+        if known.get(index, 0) and secret and each[known[index] :] != MASK:
+            words_.append((each[: known[index]], True))
+        elif header or (secret and not each.startswith("--")) or _is_bearer(previous, each):
             words_.append(("", True))
         elif len(names) < len(each) and _is_secret(name, each[len(names) :], rules):
             words_.append((names, True))

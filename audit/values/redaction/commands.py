@@ -125,7 +125,7 @@ certbot lego | --eab-hmac-key
 rclone / config create | =pass
 rclone / obscure | $
 plink pscp psftp putty | -pw
-xfreerdp rdesktop freerdp wlfreerdp | -p /p: /p;
+xfreerdp rdesktop freerdp wlfreerdp | -p /p:
 vncviewer x11vnc vncpasswd | -passwd -password
 ssh-keygen | -N -P
 gpg gpg2 | --passphrase
@@ -186,14 +186,14 @@ def _read() -> dict[str, list[_Line]]:
 
 
 _PROGRAMS = _read()
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.:-]+(?=[\"',]*\s)")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.:-]+(?=[\"',]*\s|[\"'],)")
 
 
-def programs(small: str) -> Iterator[int]:
-    """Yield where the name of a program of the table stands, in a text in small letters."""
+def programs(small: str) -> Iterator[tuple[int, int]]:
+    """Yield where names of programs of the table stand in a text in small letters."""
     for match in _NAME.finditer(small):
         if match[0].removesuffix(".exe") in _PROGRAMS:
-            yield match.start()
+            yield match.span()
 
 
 # `config set KEY VALUE`: what comes next is a secret.
@@ -209,11 +209,11 @@ def secrets_of(argv: Sequence[str]) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     lines: list[tuple[int, _Line]] = []
-    words = set(argv)
+    words = {each[:100].lower() if each[:1] != '-' else each for each in argv}
     for index, word in enumerate(argv):
         name = word.rpartition("/")[2].removesuffix(".exe").lower() if len(word) < 200 else ""
         for line in _PROGRAMS.get(name, ()):
-            if words.issuperset(line.needs) or (len(argv) < 40 and {each.lower() for each in argv}.issuperset(line.needs)):
+            if all(any(each == need or each.startswith(f"{need}.") for each in words) for need in line.needs):
                 lines.append((index, line))
     for at, line in lines:
         _apply(argv, at, line, found)

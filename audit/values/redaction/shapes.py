@@ -12,9 +12,11 @@ __all__ = ["key_blocks", "shapes"]
 Span = tuple[int, int]
 
 _W = "[A-Za-z0-9_-]"
+_PLUS = r"(?:\+|%2[Bb]|\\u002[Bb])"
 _TOKENS = (
     # The trail's own signing key. A tail of output may begin inside it.
-    r"PRIVATE(?:\+|%2[Bb]|\\u002[Bb])KEY(?:\+|%2[Bb]|\\u002[Bb])(?=[^\s+%<>\"'\\]+(?:\+|%2[Bb]|\\))[^\s<>\"',;]+",
+    rf"PRIVATE{_PLUS}KEY{_PLUS}(?:[^\s+%<>\"'\\]|\\[ux][0-9a-f]{{2,4}}|%[0-9A-F]{{2}}){{1,300}}?{_PLUS}[0-9a-f]{{1,8}}"
+    rf"(?:{_PLUS}(?:[A-Za-z0-9+/=]|%2[BbFf]|%3[Dd]|\\u002[Bb]|\\u003[Dd])*)?",
     # JSON web tokens, one that is cut short too
     rf"eyJ{_W}{{6,1000}}+\.(?:eyJ)?{_W}{{6,}}(?:\.{_W}*){{0,3}}",
     # GitHub, GitLab, Bitbucket
@@ -58,16 +60,16 @@ _TOKENS = (
     r"AGE-SECRET-KEY-1[A-Za-z0-9]{16,}|(?:xprv|yprv|zprv)[1-9A-HJ-NP-Za-km-z]{60,}|nsec1[a-z0-9]{40,}|SU?A[A-Z2-7]{54,}",
     # Hashes of passwords
     r"\$(?:2[abxy]\$\d\d\$[./A-Za-z0-9]{20,}|(?:apr1|[1567]|y|gy|sha1|md5|scrypt|argon2(?:id?|d))\$[./A-Za-z0-9$=,+-]{12,})",
-    r"(?:pbkdf2_sha\d+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1|salted_sha1|pbkdf2_sha1)\$\S{20,}|SCRAM-SHA-256\$\S{20,}|\{S?SHA(?:512)?\}[A-Za-z0-9+/=]{20,}",
+    r"(?:pbkdf2_sha\d+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1|salted_sha1|pbkdf2_sha1)\$[^\s\"\'\\,;)\]}]{20,}|SCRAM-SHA-256\$[^\s\"\'\\,;)\]}]{20,}|\{S?SHA(?:512)?\}[A-Za-z0-9+/=]{20,}",
 )
 # Tokens that begin with anything; each is looked for only where the text before the bar stands.
 _OTHERS = (
     ("hooks.slack.com/", r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[A-Za-z0-9+/_-]{12,}"),
     (".webhook.office.com/", r"(?<=\.webhook\.office\.com/)webhookb2/[^\s\"'<>]+"),
     ("/webhooks/", rf"(?<=/webhooks/)[0-9]+/{_W}{{8,}}"),
-    ("-us", r"(?<![A-Za-z0-9])[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])"),  # Mailchimp
+    ("-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])"),  # Mailchimp
     ("8Q~", r"(?<![A-Za-z0-9_-])[A-Za-z0-9_.~-]{1,8}8Q~[A-Za-z0-9_.~-]{24,}"),  # Azure
-    (".atlasv1.", rf"(?<![A-Za-z0-9])[A-Za-z0-9]{{10,18}}\.atlasv1\.{_W}{{16,}}"),  # Terraform
+    (".atlasv1.", rf"(?:(?<=\\[nrt])|(?<![A-Za-z0-9\\]))[A-Za-z0-9]{{10,18}}\.atlasv1\.{_W}{{16,}}"),  # Terraform
     ("NRAL", r"(?<![A-Za-z0-9])[a-f0-9]{30,40}NRAL"),  # New Relic
     ("sig=", r"(?<=sig=)[A-Za-z0-9%+/=_-]{16,}"),  # signed links
 )
@@ -98,7 +100,7 @@ def shapes(text: str) -> Iterator[Span]:
 
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- END SSH2 ENCRYPTED PRIVATE KEY ----")
-_PUTTY = re.compile(r"Private-Lines: ?\d+((?:(?:\r?\n|\\r?\\n|\\n)[A-Za-z0-9+/=]+)+)")
+_PUTTY = re.compile(r"Private-Lines: ?\d+(?:\r?\n|\\r\\n|\\n)([A-Za-z0-9+/=]+(?:(?:\r?\n|\\r\\n|\\n)[A-Za-z0-9+/=]++(?![-:]))*)")
 
 
 def key_blocks(text: str) -> Iterator[Span]:

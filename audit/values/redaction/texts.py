@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from audit.values.redaction.commands import programs, secrets_of
-from audit.values.redaction.keys import MASK, Kind, is_opaque, is_reference, is_strong, kind_of
+from audit.values.redaction.keys import MASK, Kind, fold, is_opaque, is_reference, is_strong, kind_of
 from audit.values.redaction.shapes import key_blocks, shapes
 
 __all__ = ["spans"]
@@ -21,8 +21,9 @@ Span = tuple[int, int]
 _STEMS = (
     "pass|pwd|pw|psw|secret|token|key|cred|auth|cookie|sig|sas|pin|sess|sid|otp|psk|jwt|jwk|csrf|xsrf|dsn|hmac|saml|phrase"
     "|mnemonic|bearer|code|ur[il]|connstr|conn|assertion|wort|senha|contrase|wachtwoord|haslo|hasło|lösenord|salasana"
-    "|heslo|napoль|пароль|napo|密码|密碼|口令|パスワード|비밀번호"
+    "|heslo|пароль|密码|密碼|口令|パスワード|비밀번호"
 )
+_STEMS = fold(_STEMS)
 _ESCAPED_QUOTE = r"""\\*["'`]|&quot;|&\#3[49];|&apos;|%22|%27|\\u0022|\\u0027"""
 _HEAD = re.compile(
     rf"""
@@ -125,6 +126,8 @@ def _name_end(match: re.Match[str]) -> int:
 def _after_option(text: str, name: str, gap: str, stop: int) -> Span | None:
     bare = name.lstrip("-")
     dashes = len(name) - len(bare)
+    if not dashes and gap[0] in "\"'" and "," in gap:
+        return _after_item(text, name, stop)
     if not dashes or bare.startswith("no-") or not is_strong(bare) and kind_of(bare) is not Kind.OPAQUE:
         return None
     if dashes == 1 and len(bare) < 4:
@@ -136,6 +139,16 @@ def _after_option(text: str, name: str, gap: str, stop: int) -> Span | None:
     if found is None or text[slice(*found)].startswith("-") or (dashes == 1 and kind_of(bare) is not Kind.ALL):
         return found if found and is_opaque(text[slice(*found)][:_LOOK]) else None
     return None if is_reference(text[slice(*found)][:_LOOK]) or _HARMLESS.match(text[slice(*found)][:_LOOK]) else found
+
+
+def _after_item(text: str, name: str, stop: int) -> Span | None:
+    """`["Authorization", "…"]`, `("password", "…")`: a pair and nothing more."""
+    before = text[max(0, stop - len(name) - 44) : stop].rpartition(name)[0]
+    found = _value(text, stop, True) if re.search(r"[\[(]\s{0,20}b?[\"']$", before) else None
+    if found is None or not re.match(r"[\"'],?\s{0,20}[\])]", text[found[1] : found[1] + 24]):
+        return None
+    header = name.lower() in {"authorization", "proxy-authorization", "cookie", "set-cookie"}
+    return found if is_strong(name) and (header or is_opaque(text[slice(*found)][:_LOOK])) else None
 
 
 def _after_sign(text: str, match: re.Match[str], start: int, name: str, stop: int) -> Span | None:
@@ -151,6 +164,11 @@ def _after_sign(text: str, match: re.Match[str], start: int, name: str, stop: in
         return None  # a resource's name: arn:aws:secretsmanager:…:secret:…
     quoted = bool(match["quote"])
     sign = match["sign"]
+    if sign == ":" and not quoted and _BLOCK_SIGN.match(text, stop):
+        return _indented(text, start, stop, kind)
+    if quoted and kind in (Kind.ALL, Kind.TEXT) and (brackets := _NESTED.match(text, stop)):
+        texts = [each for each in _LITERAL.finditer(text, *brackets.span()) if is_opaque(each["value"])]
+        return (texts[0].start("value"), texts[-1].end("value")) if texts else None
     found = _value(text, stop, quoted)
     if found is None:
         return _indented(text, start, stop, kind) if sign == ":" and not quoted else None
@@ -200,13 +218,14 @@ def _value(text: str, at: int, quoted: bool) -> Span | None:
     if not quoted and (brackets := _BRACKETS.match(text, start)):
         end = brackets.end()
     elif quoted and text[start : start + 1] in {"{", "["}:
-        brackets = _BRACKETS.match(text, start)
-        return brackets.span() if brackets and brackets.end() - start > 2 and False else None
+        return None
     inner = (_BARE_IN_JSON if quoted else _BARE).match(text, end)
     end = inner.end() if inner else end
     return (start, end) if end > start else None
 
 
+_NESTED = re.compile(r"\s{0,40}[\[{][^\]}]{0,2000}[\]}]?")
+_BLOCK_SIGN = re.compile(r"[ \t]*+[|>][+-]?\d?[+-]?[ \t]*+\r?\n")
 _BLOCK = re.compile(r"[ \t]*+[|>]?[+-]?\d?[ \t]*+\r?\n(?P<indent>[ \t]*)(?P<value>[^\s#-][^\r\n]*)")
 
 
@@ -463,34 +482,42 @@ def _calls(text: str, small: str) -> Iterator[Span]:
             yield literals[-1].span("value")
 
 
-_TOKEN = re.compile(r"""\$?"(?:[^"\\\r\n]|\\.){0,2000}+"|b?'[^'\r\n]{0,2000}+'|[^\s"'\[\](),]{1,2000}+(?:"[^"\r\n]{0,500}"|'[^'\r\n]{0,500}')?|[\[\](),"']""")
+_LIST_ITEM = re.compile(r"""b?"(?:[^"\\\r\n]|\\.){0,2000}+"|b?'[^'\r\n]{0,2000}+'""")
+_SHELL_WORD = re.compile(
+    r"""\[masked\]|\$?"(?:[^"\\\r\n]|\\.){0,2000}+"|'[^'\r\n]{0,2000}+'|[^\s"'\[]{1,2000}+(?:"[^"\r\n]{0,500}"|'[^'\r\n]{0,500}')?|["'\[]"""
+)
+_END_OF_LIST = re.compile(r"\]")
 _STOP = re.compile(r"[\r\n]|\|\||&&|[|;](?=\s|$)")
 
 
 def _commands(text: str, small: str) -> Iterator[Span]:
     """Command lines of known programs, as a shell, a log or a repr writes them."""
     done = 0
-    for begin in programs(small):
+    for begin, end in programs(small):
         if begin < done:
             continue
-        stop = _STOP.search(text, begin, begin + 4000)
+        quote = text[end : end + 1]
+        listed = quote != "" and quote in "\"'"  # ['mysql', '-p…'], as a repr writes it
+        stop = (_END_OF_LIST if listed else _STOP).search(text, end, begin + 4000)
         done = stop.start() if stop else min(len(text), begin + 4000)
-        found: list[Span] = []
-        for token in _TOKEN.finditer(text, begin, done):
-            start, end = token.span()
-            if end - start == 1 and token[0] in "[](),\"'":
+        found = [(begin, end)]
+        for token in (_LIST_ITEM if listed else _SHELL_WORD).finditer(text, end + listed, done):
+            first, last = token.span()
+            if last - first == 1 and token[0] in "[](),\"'":
                 continue
             if token[0][:2] in {"b'", '$"'}:
-                start += 1
-            if text[start] in "\"'" and text[end - 1] == text[start] and end - start > 1:
-                start, end = start + 1, end - 1
-            found.append((start, end))
-        given = [text[start:end] for start, end in found]
+                first += 1
+            if text[first] in "\"'" and text[last - 1] == text[first] and last - first > 1:
+                first, last = first + 1, last - 1
+            found.append((first, last))
+        given = [text[first:last] for first, last in found]
         for index, offset in secrets_of(given).items():
-            start, end = found[index]
-            word = given[index][offset:].rstrip("'\"])")
-            if word and not word.startswith(MASK) and not is_reference(word) and MASK not in word:
-                yield start + offset, start + offset + len(word)
+            word = given[index][offset:]
+            if MASK in word or is_reference(word):
+                continue
+            if word := word.rstrip("'\"])"):
+                first = found[index][0] + offset
+                yield first, first + len(word)
 
 
 _LISTED = re.compile(r"""(?P<q>["'])-(?:p|P|w|a|k|u|t)(?P=q),\s{1,40}(?P<r>["'])(?P<value>[^"'\r\n]{6,200})(?P=r)""")
@@ -513,7 +540,6 @@ _Rule = tuple[re.Pattern[str], Callable[[str, str], Iterator[Span]]]
 _WITH_NAMES: tuple[_Rule, ...] = (
     (re.compile("[:=>%\"'-]"), _assigned),
     (re.compile("authorization|cookie"), _headers),
-    (re.compile("bearer|basic|api-?key|token|negotiate|ntlm|sso-key"), _schemes),
     (re.compile("pass|pwd|secret|token|key|pin|credential"), _said),
     (re.compile("identified|set password"), _sql),
     (re.compile("val|content|plaintext|default|v['\"]"), _pairs),
@@ -524,7 +550,8 @@ _WITH_NAMES: tuple[_Rule, ...] = (
 _ALWAYS: tuple[_Rule, ...] = (
     (re.compile("@"), _urls),
     (re.compile(r"\("), _calls),
-    (re.compile(r"[\"'\s][-/]\w|:|login|auth|secret|token|un(?:lock|seal)|pass"), _commands),
+    (re.compile(""), _commands),
+    (re.compile("bearer|basic|api-?key|token|negotiate|ntlm|sso-key"), _schemes),
     (re.compile(r"[\"']-[ppwakut][\"'],"), _listed),
     (re.compile(r":(?:[0-9]{4,5}|\*):"), _pgpass),
 )
