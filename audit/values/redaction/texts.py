@@ -45,7 +45,7 @@ _LEAD = re.compile(
     re.VERBOSE,
 )
 _OPENING = re.compile(_ESCAPED_QUOTE, re.VERBOSE)
-_QUOTED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.)+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.)+"), "`": re.compile(r"[^`\r\n]+")}
+_QUOTED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.)+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.)+"), "`": re.compile(r"[^`\s]+(?=`)")}
 _ESCAPED = re.compile(r"""[^"'`\\\r\n&%]+(?:(?:&(?!quot;|\#3[49];|apos;)|%(?!2[27]))[^"'`\\\r\n&%]*)*""", re.VERBOSE)
 _BRACKETS = re.compile(r"\[[^\]\r\n]*\]?|\{[^}\r\n]*\}?")
 _BARE = re.compile(
@@ -71,7 +71,7 @@ _HARMLESS = re.compile(
 _PROSE = re.compile(
     r"""(?:must|should|cannot|can't|may|can|is|was|has|have|does|do|not|to|for|from|at|in|the|a|an|this|that|your|you|please
       | enter|type|use|using|with|authentication|contains|expected|unexpected|could|will|too|it|we|if|permission|access
-      | both|only)\b[ ]+[\w'(]""",
+      | both|only|passwords?|token|secret)\b[ ]+[\w'(]""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -164,6 +164,11 @@ def _after_sign(text: str, match: re.Match[str], start: int, name: str, stop: in
         return None  # a resource's name: arn:aws:secretsmanager:…:secret:…
     quoted = bool(match["quote"])
     sign = match["sign"]
+    if not quoted and start and text[start - 1] in "\"'" and text.startswith(text[start - 1], stop):
+        # The sign ends an item of a list, and the value is the next one.
+        following = _NEXT_ITEM.match(text, stop)
+        found = _value(text, following.end() - 1, True) if following and kind is Kind.ALL else None
+        return found if found and is_opaque(text[slice(*found)][:_LOOK]) else None
     if sign == ":" and not quoted and _BLOCK_SIGN.match(text, stop):
         return _indented(text, start, stop, kind)
     if quoted and kind in (Kind.ALL, Kind.TEXT) and (brackets := _NESTED.match(text, stop)):
@@ -184,16 +189,16 @@ def _is_exempt(value: str, name: str, kind: Kind, marked: bool, prose: bool, tex
     if kind is Kind.ADDRESS:
         return "://" in value or "=" in value or is_reference(value) or not is_opaque(value, least=8)
     bare = value.rstrip(".,;:!?)]}")
-    if is_reference(value) or (not marked and (_HARMLESS.match(value) or bare.lower() == name.lstrip("-").lower())):
+    if is_reference(value) or (not marked and (_HARMLESS.match(value) or bare.lower() == name.lower().lstrip("-").rpartition(".")[2])):
         return True
-    if marked and _HARMLESS.fullmatch(value):
+    if marked and (_HARMLESS.fullmatch(value) or (len(value) < 4 and not any(map(str.isalnum, value)))):
         return True
     if prose and _PROSE.match(text, found[0], found[0] + 40):
         return True
     if kind is Kind.OPAQUE or (prose and name.lower() in {"token", "secret"}) or "\n" in text[found[0] - 1 : found[0]]:
         return not is_opaque(bare)
     if kind is Kind.TEXT:
-        if bare.isdigit() and len(bare) < 4 or (not bare and not marked):
+        if (bare.isdigit() and len(bare) < 4) or re.fullmatch(r"v?\d+(?:\.\d+)+", bare) or (not bare and not marked):
             return True
         # `Missing key: name`, `pass: 3 of 5`, and what stands behind `*_KEY:` in sentences.
         return prose and not is_opaque(bare) and bool(re.match(r"[\w'-]+[ ]+\w", text[found[0] : found[0] + 60]))
@@ -224,6 +229,7 @@ def _value(text: str, at: int, quoted: bool) -> Span | None:
     return (start, end) if end > start else None
 
 
+_NEXT_ITEM = re.compile(r"""["'],\s{1,20}["']""")
 _NESTED = re.compile(r"\s{0,40}[\[{][^\]}]{0,2000}[\]}]?")
 _BLOCK_SIGN = re.compile(r"[ \t]*+[|>][+-]?\d?[+-]?[ \t]*+\r?\n")
 _BLOCK = re.compile(r"[ \t]*+[|>]?[+-]?\d?[ \t]*+\r?\n(?P<indent>[ \t]*)(?P<value>[^\s#-][^\r\n]*)")
@@ -436,7 +442,10 @@ def _kubernetes(text: str, small: str) -> Iterator[Span]:
                     yield span
 
 
-_NETRC = re.compile(r"\b(?:login|user|account)[ \t]+[^\s]{1,100}\s{1,20}password[ \t]+(\S{1,300})")
+_NETRC = re.compile(
+    r"(?:\bmachine\s{1,20}\S{1,200}\s{1,20}|\bdefault\s{1,20}|^[ \t]{0,20})(?:login|user)[ \t]+\S{1,100}\s{1,20}password[ \t]+(\S{1,300})",
+    re.MULTILINE,
+)
 _PGPASS = re.compile(r"^[\w.*-]{1,100}:(?:\d{4,5}|\*):[\w.*-]{1,100}:[\w.*@-]{1,100}:(\S{1,300})$", re.MULTILINE)
 _PIPED = re.compile(
     r"""\b(?:echo|printf|print)[ ]+(?:-[neE]+[ ]+)?(?:['"]?%s(?:\\n)?['"]?[ ]+)?(?:"(?P<a>[^"\r\n]{1,300})"|'(?P<b>[^'\r\n]{1,300})'|(?P<c>[^\s|'"]{1,300}))[ ]*\|[^|\r\n]{0,80}?
