@@ -4,11 +4,12 @@ import json
 import uuid
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
 from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnBare, OwnPlanning, connection_words
+from tests.benchmarks.history import ACTOR, history_sql
 from tests.benchmarks.work import ACTION, arguments
 
 __all__ = ["CONTENDERS", "job"]
@@ -214,6 +215,65 @@ class TasksDb(Contender):
         return count
 
 
+class PgQueuerHistory(PgQueuer):
+    """pgqueuer with the history that a user would add. A finished job is deleted; its own log says how it ended."""
+
+    name = "pgqueuer + history"
+    database = "bench_pgqueuer_history"
+    options: ClassVar[dict[str, object]] = ACTOR
+    log = "its log row and a history row by trigger: from, to, when, who, database role"
+
+    @staticmethod
+    def empty(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_history")
+
+    @staticmethod
+    def fill(connection: psycopg.Connection[Any], count: int) -> None:
+        PgQueuer.fill(connection, count)
+        connection.execute("VACUUM ANALYZE pgqueuer_history")
+
+    def install(self) -> None:
+        super().install()
+        ended = (
+            "coalesce((SELECT ending.status::text FROM pgqueuer_log AS ending WHERE ending.job_id = gone.id"
+            " AND ending.created = now() ORDER BY ending.id DESC LIMIT 1), 'deleted')"
+        )
+        _execute(history_sql("pgqueuer", key="bigint", deleted=ended))
+
+
+class TasksDbHistory(TasksDb):
+    """django-tasks-db with the history that a user would add."""
+
+    name = "django-tasks-db + history"
+    database = "bench_django_tasks_db_history"
+    options: ClassVar[dict[str, object]] = ACTOR
+    log = "history row by trigger: from, to, when, who, database role"
+    _table = "django_tasks_database_dbtaskresult"
+
+    @classmethod
+    def empty(cls, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(f"TRUNCATE {cls._table}, {cls._table}_history")
+
+    @classmethod
+    def fill(cls, connection: psycopg.Connection[Any], count: int) -> None:
+        TasksDb.fill(connection, count)
+        connection.execute(f"VACUUM ANALYZE {cls._table}_history")
+
+    def install(self) -> None:
+        super().install()
+        _execute(history_sql(self._table, key="uuid"))
+
+
+def _execute(statements: str) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+
+
 CONTENDERS: dict[str, type[Contender]] = {
-    each.name: each for each in (Own, OwnPlanning, OwnBare, Driver, PgQueuer, Procrastinate, TasksDb)
+    each.name: each
+    for each in (
+        *(Own, OwnPlanning, OwnBare, Driver, PgQueuer, PgQueuerHistory, Procrastinate, TasksDb, TasksDbHistory),
+    )
 }

@@ -1,6 +1,6 @@
 """A process of one contender: `python -m tests.benchmarks.worker NAME`, orders as lines of JSON on stdin.
 
-An order names a `step` (`install`, `claim`, `complete`, `request`, `forget`) and how often; the answer is a line with
+An order names a `step` (`install`, `forget` or one of the contender's) and how often; the answer is a line with
 the rows, the seconds and the seconds of CPU.
 """
 
@@ -85,7 +85,9 @@ def main(name: str) -> None:
         elif step == "forget":
             contender.claimed.clear()
         else:
-            doing = contender.complete if step == "complete" else partial(getattr(contender, step), order["count"])
+            doing = getattr(contender, step)
+            if "count" in order:
+                doing = partial(doing, order["count"])
             answer = contender.loop(doing, times, seconds)
         print(json.dumps([*answer, time.process_time() - began]), flush=True)  # noqa: T201 - the answer to the parent
     contender.close()

@@ -13,7 +13,7 @@ from tests.benchmarks.glance import glance
     ("suite", "expected"),
     [
         ("guards", ["with the guards", "without triggers"]),
-        ("claims", ["pgbench, same SQL", "ours", "target: claim one"]),
+        ("claims", ["pgbench, same SQL", "record, start, 4 processes", "record, end, 1 process, by CPU", "wanted 0.9: "]),
     ],
 )
 def test_a_glance(suite: str, expected: list[str]) -> None:
