@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg import ClientCursor
 
-from tests.benchmarks.contenders import Contender, Own, sent
-from tests.benchmarks.measure import Rate, Report, turns
+from tests.benchmarks.contenders import Contender, Own, check, sent
+from tests.benchmarks.measure import Rate, Report, by_cpu, turns
 from tests.benchmarks.peers import CONTENDERS
 from tests.benchmarks.places import Place
 from tests.benchmarks.work import ACTION, PLAN, SERVICES
@@ -71,7 +71,7 @@ def run(place: Place, report: Report, scale: float) -> None:
                     for what, rate in rates:
                         cell = _cell(what, workers, sizes)
                         report.add(cell, subject, rate.second, number)
-                        report.add(_by_cpu(cell), subject, rate.cpu, number)
+                        report.add(by_cpu(cell), subject, rate.cpu, number)
                 place.checkpoint()
             report.progress(number)
     _print(report, sizes, list(crews))
@@ -80,10 +80,6 @@ def run(place: Place, report: Report, scale: float) -> None:
 def _cell(what: str, workers: int, sizes: _Sizes) -> str:
     named = {"hundred": f"claim {sizes.batch}, rows", "request": f"request {sizes.request}, rows"}.get(what, what)
     return f"{named}, {workers} process{'es' if workers > 1 else ''}"
-
-
-def _by_cpu(cell: str) -> str:
-    return f"{cell}, by CPU"
 
 
 def _crews(place: Place, stack: ExitStack, say: Callable[[str], None]) -> Iterator[tuple[str, Crew]]:
@@ -113,12 +109,13 @@ def _crew_rates(
     place: Place, crew: Crew, contender: type[Contender], workers: int, sizes: _Sizes
 ) -> Iterator[tuple[str, Rate]]:
     each = sizes.single // (1 if workers == 1 else 2)
-    with _filled(place, contender, workers * (each + sizes.warm)):
+    with _filled(place, contender, workers * (each + sizes.warm)) as connection:
         crew.order(workers, "claim", count=1, times=sizes.warm)
         yield "claim one", crew.rate(workers, "claim", count=1, times=each, seconds=_SECONDS)
         if "complete" in contender.steps:
             crew.order(workers, "complete", times=sizes.warm)
             yield "complete", crew.rate(workers, "complete", times=each, seconds=_SECONDS)
+        check(connection, contender)
     each = sizes.batches // (1 if workers == 1 else 2)
     with _filled(place, contender, workers * sizes.batch * (each + 2)):
         crew.order(workers, "claim", count=sizes.batch, times=2)
@@ -245,4 +242,4 @@ def _print(report: Report, sizes: _Sizes, crews: list[str]) -> None:
             notes = dict.fromkeys(alone, f"no batch API: a loop {where}")
             cell = _cell(what, workers, sizes)
             report.compare(cell, Own.name, wanted | _AUDITED, notes=notes)
-            report.compare(_by_cpu(cell), Own.name, wanted | _AUDITED, unit="/CPU s", notes=notes)
+            report.compare(by_cpu(cell), Own.name, wanted | _AUDITED, unit="/CPU s", notes=notes)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import psycopg
@@ -24,6 +25,8 @@ __all__ = [
     "Own",
     "OwnBare",
     "OwnPlanning",
+    "absent",
+    "check",
     "connection_words",
     "empty_audit",
     "fill_audit",
@@ -34,6 +37,12 @@ __all__ = [
 _TABLES = ("audit_task", "audit_executionlog", "audit_pause_queue")
 
 
+def absent(*modules: str) -> str:
+    """Say which of these modules are not installed; empty when all are."""
+    lacking = [name for name in modules if find_spec(name) is None]
+    return f"{', '.join(lacking)} not installed" if lacking else ""
+
+
 class Contender:
     """A task queue on PostgreSQL, through its own API. Steps return how many rows they dealt with; 0 ends a loop."""
 
@@ -42,6 +51,8 @@ class Contender:
     apps: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[dict[str, object]] = {}
     """The OPTIONS of Django's connection."""
+    settings: ClassVar[dict[str, object]] = {}
+    """More of Django's settings."""
     log: ClassVar[str]
     """What a claim and an end write besides the job's row."""
     steps: ClassVar[tuple[str, ...]] = ("claim", "complete", "request")
@@ -66,6 +77,11 @@ class Contender:
     def fill(connection: psycopg.Connection[Any], count: int) -> None:
         """Put in jobs that are ready to be claimed."""
         raise NotImplementedError
+
+    @staticmethod
+    def unlogged(connection: psycopg.Connection[Any]) -> int:
+        """Count the changes that its history should tell and does not; a history that is not written costs nothing."""
+        return 0
 
     def install(self) -> None:
         """Make its tables; after `open`."""
@@ -107,6 +123,16 @@ class Contender:
             if not done or time.perf_counter() - began > seconds:
                 break
         return rows, time.perf_counter() - began
+
+
+def check(connection: psycopg.Connection[Any], contender: type[Contender]) -> None:
+    """Refuse to measure a contender whose history has holes.
+
+    Raises:
+        RuntimeError: with how many.
+    """
+    if count := contender.unlogged(connection):
+        raise RuntimeError(f"{contender.name}: {count} changes are not in its history")
 
 
 class AsyncContender(Contender):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Rate", "Report", "turns"]
+__all__ = ["Rate", "Report", "by_cpu", "turns"]
 
 _NOISY = 1.15
 
@@ -32,6 +32,11 @@ class Rate(NamedTuple):
 
 def _noise(values: Sequence[float]) -> str:
     return "~" if max(values) > _NOISY * min(values) else ""
+
+
+def by_cpu(cell: str) -> str:
+    """The name of a cell whose rates are by CPU."""
+    return f"{cell}, by CPU"
 
 
 def turns(subjects: Sequence[str], number: int) -> list[str]:

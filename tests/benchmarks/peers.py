@@ -3,12 +3,20 @@
 import json
 import uuid
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import psycopg
 
-from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnBare, OwnPlanning, connection_words
+from tests.benchmarks.contenders import (
+    AsyncContender,
+    Contender,
+    Driver,
+    Own,
+    OwnBare,
+    OwnPlanning,
+    absent,
+    connection_words,
+)
 from tests.benchmarks.history import ACTOR, history_sql
 from tests.benchmarks.work import ACTION, arguments
 
@@ -17,11 +25,6 @@ __all__ = ["CONTENDERS", "job"]
 
 def job(**content: object) -> None:
     """The function that a job would call."""
-
-
-def _absent(*modules: str) -> str:
-    lacking = [name for name in modules if find_spec(name) is None]
-    return f"{', '.join(lacking)} not installed" if lacking else ""
 
 
 class Procrastinate(AsyncContender):
@@ -34,7 +37,7 @@ class Procrastinate(AsyncContender):
 
     @staticmethod
     def missing() -> str:
-        return _absent("procrastinate", "psycopg_pool")
+        return absent("procrastinate", "psycopg_pool")
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -96,7 +99,7 @@ class PgQueuer(AsyncContender):
 
     @staticmethod
     def missing() -> str:
-        return _absent("pgqueuer")
+        return absent("pgqueuer")
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -154,7 +157,7 @@ class TasksDb(Contender):
     def missing() -> str:
         from django import VERSION
 
-        return _absent("django_tasks_db", *(["django_tasks"] if VERSION < (6, 0) else []))
+        return absent("django_tasks_db", *(["django_tasks"] if VERSION < (6, 0) else []))
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -232,6 +235,14 @@ class PgQueuerHistory(PgQueuer):
         PgQueuer.fill(connection, count)
         connection.execute("VACUUM ANALYZE pgqueuer_history")
 
+    @staticmethod
+    def unlogged(connection: psycopg.Connection[Any]) -> int:
+        [(count,)] = connection.execute(
+            "SELECT count(*) FROM pgqueuer_log AS logged WHERE NOT EXISTS (SELECT FROM pgqueuer_history AS kept"
+            " WHERE kept.job_id = logged.job_id AND kept.to_status = logged.status::text AND kept.actor = 'worker')"
+        )
+        return int(count)
+
     def install(self) -> None:
         super().install()
         ended = (
@@ -258,6 +269,15 @@ class TasksDbHistory(TasksDb):
     def fill(cls, connection: psycopg.Connection[Any], count: int) -> None:
         TasksDb.fill(connection, count)
         connection.execute(f"VACUUM ANALYZE {cls._table}_history")
+
+    @classmethod
+    def unlogged(cls, connection: psycopg.Connection[Any]) -> int:
+        [(count,)] = connection.execute(
+            f"SELECT count(*) FROM {cls._table} AS job WHERE job.status <> 'READY' AND NOT EXISTS (SELECT"
+            f" FROM {cls._table}_history AS kept WHERE kept.job_id = job.id AND kept.to_status = job.status"
+            " AND kept.from_status IS NOT NULL AND kept.actor = 'worker')"
+        )
+        return int(count)
 
     def install(self) -> None:
         super().install()
