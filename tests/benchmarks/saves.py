@@ -113,12 +113,6 @@ class PgHistoryRows(Plain):
     def missing() -> str:
         return absent("pghistory", "pgtrigger")
 
-    def install(self) -> None:
-        import pgtrigger
-
-        super().install()
-        pgtrigger.install()
-
     def acting(self) -> AbstractContextManager[object]:
         import pghistory
 
