@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -31,6 +31,7 @@ __all__ = [
     "empty_audit",
     "fill_audit",
     "sent",
+    "truncate",
 ]
 
 
@@ -169,19 +170,24 @@ class AsyncContender(Contender):
         return self.run(repeat())
 
 
-def empty_audit(connection: psycopg.Connection[Any]) -> None:
-    """Empty the audit tables, which the owner alone can, without the triggers that refuse."""
+def truncate(connection: psycopg.Connection[Any], tables: Sequence[str]) -> None:
+    """Empty tables, which the owner alone can, without the triggers that refuse."""
     refusing = connection.execute(
         "SELECT tgrelid::regclass, tgname FROM pg_trigger"
         " WHERE tgrelid = ANY (%s::regclass[]) AND NOT tgisinternal AND tgtype & 32 <> 0",  # 32: TRUNCATE
-        [list(_TABLES)],
+        [list(tables)],
     ).fetchall()
     with connection.transaction():
         for table, trigger in refusing:
             connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
-        connection.execute(f"TRUNCATE {', '.join(_TABLES)}")
+        connection.execute(f"TRUNCATE {', '.join(tables)}")
         for table, trigger in refusing:
             connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+
+
+def empty_audit(connection: psycopg.Connection[Any]) -> None:
+    """Empty the audit tables."""
+    truncate(connection, _TABLES)
 
 
 def fill_audit(connection: psycopg.Connection[Any], count: int, status: str = "approved") -> None:
