@@ -11,7 +11,7 @@ from django.utils import timezone
 from audit.admin.shared import panels
 from audit.admin.shared.wording import moment
 from audit.admin.tasks.histogram import BARS, step_for
-from audit.admin.tasks.page import counting as overview
+from audit.admin.tasks import counting as overview
 from audit.ids import uuid7
 from audit.models import Task
 from tests.support.factories import requested

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from audit.admin.decide.view import view as deciding
+from audit.admin.decide import view as deciding
 from audit.decisions import MAX_REASON
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.deciding import QUEUE, TASKS, URL, form_of, sent, token, told

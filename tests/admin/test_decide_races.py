@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from audit.admin.decide.view import view as deciding
+from audit.admin.decide import view as deciding
 from audit.decisions import Decision
 from audit.models import Task
 from tests.support.deciding import URL, sent, token, told

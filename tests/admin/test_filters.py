@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from audit.admin.tasks.page import facets
+from audit.admin.tasks import facets
 from audit.models import Task
 from audit.reading.filters import TaskFilter, search
 from tests.support.factories import requested, task_in

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from audit.admin.queue.page import page as queue
+from audit.admin.queue import page as queue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.pages import LOG, QUEUE, TASKS, ids_in, link_in, past, text_of

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.admin.shared.jsontree import LIMIT, tree
 from audit.admin.shared.wording import ago, moment, shown, size, span
-from audit.admin.task.page import page as page_of_task
+from audit.admin.task import page as page_of_task
 from audit.admin.task.timeline import segments, spent, timeline
 from audit.models import PauseQueueEntry, Task
 from tests.support.factories import claimed, finished, requested, sql, task_in
