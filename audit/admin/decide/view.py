@@ -283,7 +283,7 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
             "is_detail": True,
         }
 
-    return page.answer(request, "audit/admin/confirm.html", build, using=primary)
+    return page.answer(request, "audit/admin/decide/confirm.html", build, using=primary)
 
 
 def _carry_out(
@@ -354,7 +354,7 @@ def _answer(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, results: 
             "back": ballot.back,
             "is_detail": True,
         }
-        return TemplateResponse(request, "audit/admin/decided.html", {**page.frame(request), **context})
+        return TemplateResponse(request, "audit/admin/decide/results.html", {**page.frame(request), **context})
     for told in undone:
         messages.add_message(request, told.level, f"“{told.title}”: {told.text}")
     if done:

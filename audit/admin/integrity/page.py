@@ -98,8 +98,8 @@ class Told:
 class LedgerVerificationAdmin(ReadOnlyAdmin):
     """What verifications of the ledger found, and what it signed; the page of a row is one verification."""
 
-    list_template = "audit/admin/integrity.html"
-    detail_template = "audit/admin/verification.html"
+    list_template = "audit/admin/integrity/page.html"
+    detail_template = "audit/admin/integrity/verification.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         using, now = self.using, timezone.now()

@@ -117,7 +117,7 @@ class _Asked:
 class ExecutionLogAdmin(TailingAdmin):
     """The log as one stream; the page of a row is its place in the page of its task."""
 
-    list_template = "audit/admin/log.html"
+    list_template = "audit/admin/log/list.html"
     order = ORDER
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:

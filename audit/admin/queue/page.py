@@ -89,7 +89,7 @@ class Section:
 class PauseQueueEntryAdmin(ExportingAdmin):
     """Work that waits; the page of an entry is its place in the page of its task."""
 
-    list_template = "audit/admin/queue.html"
+    list_template = "audit/admin/queue/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         now = timezone.now()

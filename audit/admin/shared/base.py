@@ -222,7 +222,7 @@ class ReadOnlyAdmin(_ModelAdmin):
             "narrower": self.narrower(request) if self._is_list(request) else [],
             "using": using or self.using,
         }
-        return TemplateResponse(request, "audit/admin/problem.html", context, status=status, **options)
+        return TemplateResponse(request, "audit/admin/shared/problem.html", context, status=status, **options)
 
     def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
         """What to ask for instead of a list that was too slow, as words and links; none for a list without a range."""

@@ -71,7 +71,7 @@ class Seal:
 @lru_cache(maxsize=256)
 def badge(seal: Seal) -> SafeString:
     """Draw a seal; a list has many that are the same."""
-    return render_to_string("audit/admin/seal.html", {"seal": seal})
+    return render_to_string("audit/admin/shared/seal.html", {"seal": seal})
 
 
 _SIGNS = {"live": "–", "unsealed": "○", "sealed": "◐", "unclear": "◐", "verified": "✓", "failed": "!", "unknown": ""}  # noqa: RUF001 - signs

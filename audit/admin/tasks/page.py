@@ -40,8 +40,8 @@ class TaskAdmin(TailingAdmin):
 
     order = ORDER
 
-    list_template = "audit/admin/tasks.html"
-    detail_template = "audit/admin/task.html"
+    list_template = "audit/admin/tasks/list.html"
+    detail_template = "audit/admin/task/page.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         question = Question.read(request, ORDER)
