@@ -16,6 +16,8 @@ __all__ = [
     "BOUNDED",
     "CHOICES",
     "LONGEST",
+    "MOST",
+    "SERVICES_A_TASK",
     "UNBOUNDED",
     "Counts",
     "Others",
@@ -30,14 +32,12 @@ UNBOUNDED = 10_000
 """How many of the newest tasks a chart counts over all time."""
 CHOICES = 1_000
 """How many of those the choices of the filter are counted in."""
-
 MOST = 10
 """How many choices of a kind are named."""
 LONGEST = 200
 """How many characters of a name are read."""
 SERVICES_A_TASK = 50
 """How many services of a task are counted."""
-
 
 Counts = Mapping[str, Mapping[str, int]]
 Others = Mapping[str, Mapping[str, int | None]]

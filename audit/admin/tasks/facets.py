@@ -42,8 +42,6 @@ _FACETS = (
     ("action", "actions", gettext_lazy("By action"), gettext_lazy("action")),
     ("actor", "actors", gettext_lazy("By actor"), gettext_lazy("actor")),
 )
-
-
 _LABELS = {
     "status": gettext_lazy("status"),
     "service": gettext_lazy("service"),

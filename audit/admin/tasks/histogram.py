@@ -9,6 +9,8 @@ from itertools import accumulate
 
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.links import Link
@@ -38,6 +40,12 @@ _STACK = (
 )
 _TICKS = 6
 
+_BAR = (
+    '<a href="{url}" class="audit-bar" aria-label="{label}" tabindex="{tabindex}"><title>{label}</title>'
+    '<rect class="audit-hit" x="{x}" y="0" width="{width}" height="100"/>{parts}</a>'
+)
+_PART = '<path class="audit-part f-{status}" d="{path}"/>'
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -62,6 +70,20 @@ class Bar:
     parts: Sequence[Part]
     first: bool
     """Whether it is the one that the tab key stops at."""
+
+    @property
+    def svg(self) -> SafeString:
+        """The bar, drawn; a template would take a tenth of the page's time for all of them."""
+        parts = format_html_join("", _PART, ({"status": part.status, "path": part.path} for part in self.parts))
+        return format_html(
+            _BAR,
+            url=self.url,
+            label=self.label,
+            tabindex=0 if self.first else -1,
+            x=self.x,
+            width=self.width,
+            parts=parts,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

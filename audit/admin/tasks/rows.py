@@ -6,8 +6,8 @@ rows are most of a page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -15,6 +15,9 @@ from django.db.models import Case, F, IntegerField, Q, TextField, Value, When
 from django.db.models.expressions import Func
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Left
+from django.template.loader import render_to_string
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from audit.admin.decide.offers import checkbox
@@ -78,8 +81,8 @@ class TaskRow(TypedDict):
     when: str
     exact: str
     iso: str
-    services: Sequence[tuple[str, str, str]]
-    """Of each the name, the whole of a long one, and the link to the list with it."""
+    services: SafeString
+    """The first of them, drawn: each a link to the list with it."""
     more_services: int
     actor: str
     """Empty where nobody is named."""
@@ -116,10 +119,14 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> 
         when=ago(values["created_at"], query.now),
         exact=moment(values["created_at"], query.now),
         iso=values["created_at"].isoformat(),
-        services=[
-            (shown(name, 30), shown(name, 200), query.links.adding("services", name))
-            for name in values["some_services"]
-        ],
+        services=format_html_join(
+            "",
+            "{}",
+            [
+                (_service(shown(name, 30), shown(name, 200), query.links.adding("services", name)),)
+                for name in values["some_services"]
+            ],
+        ),
         more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
         actor=shown(who, 40),
         actor_title=shown(who, 200),
@@ -130,6 +137,12 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> 
         seal=seal,
         checkbox=checkbox(values["id"], values["revision"], values["status"]),
     )
+
+
+@lru_cache(maxsize=1024)
+def _service(name: str, whole: str, url: str) -> SafeString:
+    """Draw a service; a list has the same few in many rows."""
+    return render_to_string("audit/admin/tasks/service.html", {"name": name, "whole": whole, "url": url})
 
 
 def _took(values: dict[str, Any], now: datetime) -> str:
