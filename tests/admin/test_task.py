@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.admin.shared.jsontree import LIMIT, tree
 from audit.admin.shared.wording import ago, moment, shown, size, span
-from audit.admin.task.columns import DOCUMENTS
+from audit.admin.task.columns import COLUMNS, DOCUMENTS
 from audit.admin.task.timeline import segments, spent, timeline
 from audit.models import PauseQueueEntry, Task
 from tests.support.factories import claimed, finished, requested, sql, task_in
@@ -377,6 +377,12 @@ def test_many_and_long_suggestions_make_a_bounded_page(viewer) -> None:
     cards = _cards(viewer.get(_url(done)))
     assert [len(each) < 4500 for each in cards] == [True] * len(cards)
     assert "t" * 2000 + "…" in cards[1]
+
+
+def test_the_page_knows_of_every_column_of_a_task() -> None:
+    above = {"action", "summary", "status", "services_touched"}
+    known = [*(column.name for column in COLUMNS), *DOCUMENTS, *above]
+    assert sorted(known) == sorted(field.name for field in Task._meta.concrete_fields)
 
 
 @pytest.mark.django_db
