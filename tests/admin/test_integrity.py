@@ -152,7 +152,7 @@ def test_tampering_with_a_task_and_with_a_log_row_leads_there(viewer: Client) ->
     response = viewer.get(PAGE)
     last = response.context_data["last"]
     assert (last.label, last.tone) == ("Tampering", "failed")
-    assert [row.found.code for row in last.findings] == ["row_tampered", "row_tampered"]
+    assert [row.finding.code for row in last.findings] == ["row_tampered", "row_tampered"]
     assert {row.url for row in last.findings} == {
         page_of(changed),
         reverse("admin:audit_executionlog_change", args=[step.pk]),

@@ -43,7 +43,7 @@ _COVERED = {
 class FindingRow:
     """One finding with the way to what it is about."""
 
-    found: StoredFinding
+    finding: StoredFinding
     title: str
     url: str
     leaf: str
@@ -98,25 +98,25 @@ def verification(page: ReadOnlyAdmin, request: HttpRequest, stored: StoredVerifi
         counts=[Fact(label=str(label), value=grouped(number), title=code) for code, label, number in stored.counts],
         findings=rows,
         more=max(stored.total - len(rows), 0) if len(rows) >= FINDINGS else 0,
-        first=next((row for row in rows if row.found is bad), None),
+        first=next((row for row in rows if row.finding is bad), None),
         not_covered=list(stored.not_covered),
         report_url=page.url("report", stored.id),
     )
 
 
 def _finding_row(
-    page: ReadOnlyAdmin, found: StoredFinding, names: Mapping[UUID | int, str], tasks: bool, logs: bool
+    page: ReadOnlyAdmin, finding: StoredFinding, names: Mapping[UUID | int, str], tasks: bool, logs: bool
 ) -> FindingRow:
     title = url = ""
-    if found.task:
-        title = names.get(found.task) or _("task %(id)s") % {"id": short_id(found.task)}
-        url = page.url("change", found.task, model="task") if tasks else ""
-    elif found.log is not None:
-        name = names.get(found.log, "")
-        number = _("log row %(id)s") % {"id": found.log}
+    if finding.task:
+        title = names.get(finding.task) or _("task %(id)s") % {"id": short_id(finding.task)}
+        url = page.url("change", finding.task, model="task") if tasks else ""
+    elif finding.log is not None:
+        name = names.get(finding.log, "")
+        number = _("log row %(id)s") % {"id": finding.log}
         title = f"{name} ({number})" if name else number
-        url = page.url("change", found.log, model="executionlog") if logs else ""
-    return FindingRow(found=found, title=title, url=url, leaf="" if found.leaf is None else grouped(found.leaf))
+        url = page.url("change", finding.log, model="executionlog") if logs else ""
+    return FindingRow(finding=finding, title=title, url=url, leaf="" if finding.leaf is None else grouped(finding.leaf))
 
 
 _NAMES = """
@@ -127,10 +127,10 @@ FROM audit_executionlog AS log JOIN audit_task AS task ON task.id = log.task_id 
 """
 
 
-def _names(using: str, found: Sequence[StoredFinding]) -> dict[UUID | int, str]:
+def _names(using: str, findings: Sequence[StoredFinding]) -> dict[UUID | int, str]:
     """Read what the tasks of findings are called, those of log rows too, in one query."""
-    tasks = list({each.task for each in found if each.task})
-    logs = list({each.log for each in found if each.log is not None})
+    tasks = list({each.task for each in findings if each.task})
+    logs = list({each.log for each in findings if each.log is not None})
     if not tasks and not logs:
         return {}
     with connections[using].cursor() as cursor:
@@ -171,16 +171,16 @@ def growth(last: StoredVerification, size: int | None) -> str:
 
 def alarms(last: StoredVerification, size: int | None, now: datetime) -> list[str]:
     """Why the newest verification is no comfort; arguments as those of `growth`."""
-    found = []
+    texts = []
     if now - last.finished_at > OLD:
-        found.append(_("The last verification is %(age)s old.") % {"age": span(now - last.finished_at)})
+        texts.append(_("The last verification is %(age)s old.") % {"age": span(now - last.finished_at)})
     if size is not None and size < last.size:
         words = _(
             "The newest checkpoint has %(now)s leaves, and the last verification saw %(then)s: "
             "the ledger was cut or set back. Verify it now."
         )
-        found.append(words % {"then": grouped(last.size), "now": grouped(size)})
-    return found
+        texts.append(words % {"then": grouped(last.size), "now": grouped(size)})
+    return texts
 
 
 def list_columns(using: str) -> Any:

@@ -20,7 +20,7 @@ from audit.admin.shared.wording import moment, shown
 from audit.models import Task
 from audit.status import OnExpiry
 
-__all__ = ["COLUMNS", "DOCUMENTS", "SERVICES_SHOWN", "Column", "label_of", "listed", "read_task"]
+__all__ = ["COLUMNS", "DOCUMENTS", "SERVICES_SHOWN", "Column", "column_facts", "label_of", "read_task"]
 
 SERVICES_SHOWN = 200
 _LONGEST_TEXT = 500
@@ -145,7 +145,7 @@ def read_task(using: str, key: UUID) -> dict[str, Any]:
     raise NotThere
 
 
-def listed(task: dict[str, Any], now: datetime, parent_url: str) -> Iterator[Fact]:
+def column_facts(task: dict[str, Any], now: datetime, parent_url: str) -> Iterator[Fact]:
     """List every column, for those who want all of it.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.wording import size
 from audit.admin.task.columns import DOCUMENTS
-from audit.admin.task.suggestions import MOST, Suggestion, added, known
+from audit.admin.task.suggestions import MOST, Suggestion, column_suggestions, log_suggestions
 
 __all__ = ["Document", "documents"]
 
@@ -39,8 +39,8 @@ def documents(task: dict[str, Any], log: Sequence[dict[str, Any]], now: datetime
     for name, title in DOCUMENTS.items():
         text, length = task[f"{name}_text"], task[f"{name}_length"]
         if name == "suggestions":
-            column = [] if text is None else known(text, length, now)
-            cards = [*(column or ()), *added(log, column, task["finished_at"], now)]
+            column = [] if text is None else column_suggestions(text, length, now)
+            cards = [*(column or ()), *log_suggestions(log, column, task["finished_at"], now)]
             is_tree = column is None
             if cards or is_tree:
                 yield Document(

@@ -22,7 +22,7 @@ from audit.admin.shared.seals import integrity_url, seal_of_task
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import shown
 from audit.admin.task.banner import banner
-from audit.admin.task.columns import SERVICES_SHOWN, listed, read_task
+from audit.admin.task.columns import SERVICES_SHOWN, column_facts, read_task
 from audit.admin.task.documents import documents
 from audit.admin.task.facts import facts
 from audit.admin.task.log import LOG_ROWS, read_log
@@ -96,7 +96,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "integrity_url": integrity_url(self, request) if seal else "",
             "proof": proof_offer(self, key) if seal and seal.is_sealed else None,
             "facts": list(facts(task, now, list_url)),
-            "fields": list(listed(task, now, parent_url)),
+            "fields": list(column_facts(task, now, parent_url)),
             "banner": failure,
             "timeline": moments,
             "segments": parts,
