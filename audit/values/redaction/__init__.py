@@ -77,7 +77,9 @@ def redact_command(argv: Sequence[str]) -> str:
     rules = _rules()
     return _redact_custom(
         " ".join(
-            f"{kept if not masked else shlex.quote(kept) if _needs_quotes(kept) else kept}{MASK}" if masked else shlex.quote(kept)
+            f"{kept if not masked else shlex.quote(kept) if _needs_quotes(kept) else kept}{MASK}"
+            if masked
+            else shlex.quote(kept)
             for kept, masked in _words_masked(argv, rules)
         ),
         rules,
@@ -127,8 +129,23 @@ def _rules() -> _Rules:
 
 # Documents.
 
-_NAMES = frozenset("name key id variable parametername parameterkey parameter header field var property k".split())
-_VALUES = frozenset("value val parametervalue content plaintext default stringvalue v".split())
+_NAMES = frozenset(
+    [
+        "name",
+        "key",
+        "id",
+        "variable",
+        "parametername",
+        "parameterkey",
+        "parameter",
+        "header",
+        "field",
+        "var",
+        "property",
+        "k",
+    ]
+)
+_VALUES = frozenset(["value", "val", "parametervalue", "content", "plaintext", "default", "stringvalue", "v"])
 
 
 def _redact(value: Any, rules: _Rules, depth: int) -> Any:
@@ -151,9 +168,9 @@ def _redact_dict(value: dict[Any, Any], rules: _Rules, depth: int) -> dict[Any, 
         kind = rules.kind_of(key)
         if kind is None and named and isinstance(key, str) and key.lower() in _VALUES:
             kind = named
-        if is_secret and key in ("data", "stringData") and isinstance(inner, dict):
-            inner = {each: MASK if isinstance(text, str) else text for each, text in inner.items()}
-        elif key == "secrets" and isinstance(inner, dict):
+        if (is_secret and key in ("data", "stringData") and isinstance(inner, dict)) or (
+            key == "secrets" and isinstance(inner, dict)
+        ):
             inner = {each: MASK if isinstance(text, str) else text for each, text in inner.items()}
         shown = _redact_key(key, rules, masked) if isinstance(key, str) else key
         if kind and _holds(inner, kind):
@@ -201,7 +218,24 @@ def _holds(value: Any, kind: Kind) -> bool:
     return "://" not in value and "=" not in value and is_opaque(value, least=8)
 
 
-_SAYS_NOTHING = frozenset("none true false yes no required optional missing invalid expired inherit ok failed passed".split())
+_SAYS_NOTHING = frozenset(
+    [
+        "none",
+        "true",
+        "false",
+        "yes",
+        "no",
+        "required",
+        "optional",
+        "missing",
+        "invalid",
+        "expired",
+        "inherit",
+        "ok",
+        "failed",
+        "passed",
+    ]
+)
 
 
 def _is_opaque_text(value: Any) -> bool:
@@ -235,7 +269,9 @@ def _redact_pair(value: Sequence[Any], rules: _Rules) -> list[Any]:
 
 # Text.
 
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]|\x1b\\[[0-9;]{0,20}[A-Za-z]|\\\\(?:x1b|u001b|033|e)\\[[0-9;]{0,20}m")
+_UNSEEN = re.compile(
+    "[\u00ad\u200b-\u200f\u2060\ufeff]|\x1b\\[[0-9;]{0,20}[A-Za-z]|\\\\(?:x1b|u001b|033|e)\\[[0-9;]{0,20}m"
+)
 
 
 def _redact_text(text: str, rules: _Rules) -> str:
@@ -248,7 +284,9 @@ def _masked(text: str) -> str:
     """Mask what the rules find; they look at a text without colours, unseen characters and look-alike letters."""
     shown = fold(text)
     places: list[int] | None = None
-    if ("\x1b" in shown or "\\x1b" in shown or "\\u001b" in shown or "\\033" in shown or not shown.isascii()) and _UNSEEN.search(shown):
+    if (
+        "\x1b" in shown or "\\x1b" in shown or "\\u001b" in shown or "\\033" in shown or not shown.isascii()
+    ) and _UNSEEN.search(shown):
         places, kept, position = [], [], 0
         for match in _UNSEEN.finditer(shown):
             kept.append(shown[position : match.start()])
@@ -323,7 +361,9 @@ def _words_masked(argv: Sequence[str], rules: _Rules) -> list[tuple[str, bool]]:
             glued = "-H" if each.startswith("-H") else ""  # curl's
             words_.append((glued + _redact_text(each.removeprefix(glued), rules), False))
         header = header or bool(_BARE_HEADER.fullmatch(each))
-        secret = _awaits(each, argv[index + 1] if index + 1 < len(argv) else "", rules) or _announces(previous, each, rules)
+        secret = _awaits(each, argv[index + 1] if index + 1 < len(argv) else "", rules) or _announces(
+            previous, each, rules
+        )
         previous = each
     return words_
 

@@ -197,7 +197,9 @@ def programs(small: str) -> Iterator[tuple[int, int]]:
 
 
 # `config set KEY VALUE`: what comes next is a secret.
-_SETTERS = frozenset("set config configure put config:set setenv add --add --global --replace-all".split())
+_SETTERS = frozenset(
+    ["set", "config", "configure", "put", "config:set", "setenv", "add", "--add", "--global", "--replace-all"]
+)
 _PASS = re.compile(r"(?:[a-z0-9]+:)?pass:(?=.)")
 
 
@@ -209,7 +211,7 @@ def secrets_of(argv: Sequence[str]) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     lines: list[tuple[int, _Line]] = []
-    words = {each[:100].lower() if each[:1] != '-' else each for each in argv}
+    words = {each[:100].lower() if each[:1] != "-" else each for each in argv}
     for index, word in enumerate(argv):
         name = word.rpartition("/")[2].removesuffix(".exe").lower() if len(word) < 200 else ""
         for line in _PROGRAMS.get(name, ()):
@@ -220,7 +222,12 @@ def secrets_of(argv: Sequence[str]) -> dict[int, int]:
     for index, word in enumerate(argv):
         if index and (match := _PASS.match(word)) and argv[index - 1].startswith("-"):
             found.setdefault(index, match.end())
-        if index and index + 1 < len(argv) and _SETTERS.intersection(argv[max(0, index - 4) : index]) and _names_secret(word):
+        if (
+            index
+            and index + 1 < len(argv)
+            and _SETTERS.intersection(argv[max(0, index - 4) : index])
+            and _names_secret(word)
+        ):
             found.setdefault(index + 1, 0)
     return found
 
@@ -260,7 +267,12 @@ def _apply(argv: Sequence[str], at: int, line: _Line, found: dict[int, int]) -> 
             found.setdefault(index, word.index("/") + 1)
         if following is not None and word in line.names:
             found.setdefault(index + 1, 0)
-    if line.last and not argv[-1].startswith("-") and len(argv) > at + 1 + len(line.needs) and argv[-1] not in line.needs:
+    if (
+        line.last
+        and not argv[-1].startswith("-")
+        and len(argv) > at + 1 + len(line.needs)
+        and argv[-1] not in line.needs
+    ):
         found.setdefault(len(argv) - 1, 0)
 
 

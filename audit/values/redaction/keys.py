@@ -88,17 +88,82 @@ ALONE = frozenset(
 )
 """Names that are exactly these words hold a secret, whatever the value is."""
 
-_KEYS_OF = """
-    access admin aes anthropic app application auth aws azure cipher client consumer crypto decryption encrypt encryption
-    fernet function gemini google hmac host ingest integration jwt ledger license licence master openai pre-shared
-    preshared recovery root rsa sas secret server service session shared sign ssh ssl stripe subscription tls tsig unseal
-    webhook wep write
-""".split()
+_KEYS_OF = [
+    "access",
+    "admin",
+    "aes",
+    "anthropic",
+    "app",
+    "application",
+    "auth",
+    "aws",
+    "azure",
+    "cipher",
+    "client",
+    "consumer",
+    "crypto",
+    "decryption",
+    "encrypt",
+    "encryption",
+    "fernet",
+    "function",
+    "gemini",
+    "google",
+    "hmac",
+    "host",
+    "ingest",
+    "integration",
+    "jwt",
+    "ledger",
+    "license",
+    "licence",
+    "master",
+    "openai",
+    "pre-shared",
+    "preshared",
+    "recovery",
+    "root",
+    "rsa",
+    "sas",
+    "secret",
+    "server",
+    "service",
+    "session",
+    "shared",
+    "sign",
+    "ssh",
+    "ssl",
+    "stripe",
+    "subscription",
+    "tls",
+    "tsig",
+    "unseal",
+    "webhook",
+    "wep",
+    "write",
+]
 # Names that end in these words hold a secret when the value is text.
 _TEXT = frozenset(
     {
-        *"pass passw pswd psw pwd pw psk secret secrets token passwords passphrases credential credentials cred creds".split(),
-        *"pin otp totp mnemonic requirepass masterauth authkey".split(),
+        *[
+            "pass",
+            "passw",
+            "pswd",
+            "psw",
+            "pwd",
+            "pw",
+            "psk",
+            "secret",
+            "secrets",
+            "token",
+            "passwords",
+            "passphrases",
+            "credential",
+            "credentials",
+            "cred",
+            "creds",
+        ],
+        *["pin", "otp", "totp", "mnemonic", "requirepass", "masterauth", "authkey"],
         *(f"{each} key" for each in _KEYS_OF if each not in {"host"}),
         *(f"{each} keys" for each in ("api", "private", "secret", "signing", "access", "encryption")),
         *("api tokens", "access tokens", "auth tokens", "refresh tokens"),
@@ -110,18 +175,52 @@ _TEXT = frozenset(
 # Names that end in these words hold a secret when the value looks like one.
 _OPAQUE = frozenset(
     {
-        *"auth sig signature sas sessionid jsessionid phpsessid session csrf xsrf bearer jwt hmac".split(),
-        *("session id", "connect sid", "csrf token", "basic auth", "auth code", "authorization code", "authorization", "code verifier"),
+        *[
+            "auth",
+            "sig",
+            "signature",
+            "sas",
+            "sessionid",
+            "jsessionid",
+            "phpsessid",
+            "session",
+            "csrf",
+            "xsrf",
+            "bearer",
+            "jwt",
+            "hmac",
+        ],
+        *(
+            "session id",
+            "connect sid",
+            "csrf token",
+            "basic auth",
+            "auth code",
+            "authorization code",
+            "authorization",
+            "code verifier",
+        ),
         *("client assertion", "saml response", "saml assertion", "shared access signature", "auth header", "cookie"),
     }
 )
 _ADDRESS = frozenset(
     {
-        *"dsn connstr".split(),
+        *["dsn", "connstr"],
         *("connection string", "connection strings", "connection uri", "connection url", "conn string", "conn str"),
         *(
             f"{what} {form}"
-            for what in ("database", "db", "redis", "mongo", "mongodb", "broker", "amqp", "postgres", "postgresql", "mysql")
+            for what in (
+                "database",
+                "db",
+                "redis",
+                "mongo",
+                "mongodb",
+                "broker",
+                "amqp",
+                "postgres",
+                "postgresql",
+                "mysql",
+            )
             for form in ("url", "uri", "dsn")
         ),
     }
@@ -129,18 +228,64 @@ _ADDRESS = frozenset(
 # `xToken` and `x_secret` that say where a page begins or where something else is kept.
 _PLAIN_BEFORE = {
     "token": frozenset(
-        """
-        next continuation continue page paging pagination request client idempotency marker start starting end previous
-        prev resume cursor eos bos pad unk mask sep cls special stop unexpected invalid illegal missing per cancellation
-        cancel fencing lease claim first last max min total input output prompt completion cached ordering lock change
-        """.split()
+        [
+            "next",
+            "continuation",
+            "continue",
+            "page",
+            "paging",
+            "pagination",
+            "request",
+            "client",
+            "idempotency",
+            "marker",
+            "start",
+            "starting",
+            "end",
+            "previous",
+            "prev",
+            "resume",
+            "cursor",
+            "eos",
+            "bos",
+            "pad",
+            "unk",
+            "mask",
+            "sep",
+            "cls",
+            "special",
+            "stop",
+            "unexpected",
+            "invalid",
+            "illegal",
+            "missing",
+            "per",
+            "cancellation",
+            "cancel",
+            "fencing",
+            "lease",
+            "claim",
+            "first",
+            "last",
+            "max",
+            "min",
+            "total",
+            "input",
+            "output",
+            "prompt",
+            "completion",
+            "cached",
+            "ordering",
+            "lock",
+            "change",
+        ]
     ),
-    "secret": frozenset("existing pull tls".split()),
-    "secrets": frozenset("pull existing list".split()),
-    "credential": frozenset("amz goog verifiable".split()),
-    "credentials": frozenset("allow with".split()),
-    "signature": frozenset("method function type call".split()),
-    "session": frozenset("db database http ssh tmux".split()),
+    "secret": frozenset(["existing", "pull", "tls"]),
+    "secrets": frozenset(["pull", "existing", "list"]),
+    "credential": frozenset(["amz", "goog", "verifiable"]),
+    "credentials": frozenset(["allow", "with"]),
+    "signature": frozenset(["method", "function", "type", "call"]),
+    "session": frozenset(["db", "database", "http", "ssh", "tmux"]),
     "key": frozenset(),
 }
 # Words of one piece that end so: `dbpassword`, `storepass`, `authtoken`; but not `compass`.
@@ -152,15 +297,38 @@ _GLUED_TEXT = re.compile(
     r"|(?<!^com)(?<!^by)(?<!^tres)(?<!^over)(?<!^under)(?<!^sur)(?<!^encom)pass)$"
 )
 _ONLY_WHICH = frozenset(
-    """
-    hash data value base64 b64 base plain plaintext text new old current again confirm confirmation repeat verify prod
-    production staging dev live default hex pem
-    """.split()
+    [
+        "hash",
+        "data",
+        "value",
+        "base64",
+        "b64",
+        "base",
+        "plain",
+        "plaintext",
+        "text",
+        "new",
+        "old",
+        "current",
+        "again",
+        "confirm",
+        "confirmation",
+        "repeat",
+        "verify",
+        "prod",
+        "production",
+        "staging",
+        "dev",
+        "live",
+        "default",
+        "hex",
+        "pem",
+    ]
 )
 
 # Letters that look like Latin ones, and full-width forms, each for one character.
 _LOOKALIKE = str.maketrans(
-    dict(zip("аеорсухікмтвнАЕОРСУХІКМТВНѕԁӏοαΟΑΕΚ", "aeopcyxikmtbhAEOPCYXIKMTBHsdloaOAEK", strict=True))  # noqa: RUF001
+    dict(zip("аеорсухікмтвнАЕОРСУХІКМТВНѕԁӏοαΟΑΕΚ", "aeopcyxikmtbhAEOPCYXIKMTBHsdloaOAEK", strict=True))
     | {chr(0xFF01 + each): chr(0x21 + each) for each in range(94)}
 )
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")

@@ -24,7 +24,7 @@ _TOKENS = (
     rf"gl(?:pat|rt|dt|ptt|ft|soat|cbt|agent|imt|ffct|oas|oat|wt|rtr|cib)-{_W}{{12,}}(?:\.{_W}+)*|GR1348941{_W}{{12,}}",
     r"ATBB[A-Za-z0-9]{20,}|ATATT3[A-Za-z0-9_=-]{16,}|ATCTT3[A-Za-z0-9_=-]{16,}",
     # Slack, Discord, Telegram, Microsoft Teams
-    rf"xox[a-z]-[A-Za-z0-9-]{{8,}}|xoxe\.xox[bp]-[A-Za-z0-9-]{{8,}}|xapp-[0-9]-[A-Za-z0-9-]{{8,}}",
+    r"xox[a-z]-[A-Za-z0-9-]{8,}|xoxe\.xox[bp]-[A-Za-z0-9-]{8,}|xapp-[0-9]-[A-Za-z0-9-]{8,}",
     rf"[MNO][A-Za-z0-9_-]{{22,26}}\.{_W}{{6}}\.{_W}{{26,}}",
     rf"(?:bot)?[0-9]{{5,11}}:AA{_W}{{8,}}",
     # OpenAI, Anthropic and others that begin with sk-; Google, Hugging Face, Replicate, Groq, xAI, Perplexity …
@@ -48,11 +48,11 @@ _TOKENS = (
     rf"do[oprt]_v1_[a-f0-9]{{16,}}|sl\.[A-Za-z0-9_.-]{{60,}}|v1\.0-[0-9a-f]{{24}}-[0-9a-f]{{16,}}|cf(?:ut|at|k)_[A-Za-z0-9]{{20,}}|HRKU-{_W}{{20,}}|rnd_[A-Za-z0-9]{{20,}}",
     rf"fo1_{_W}{{20,}}|fm[12]_[A-Za-z0-9+/=_,-]{{20,}}|nf[cpou]_[A-Za-z0-9_]{{20,}}|vercel_[A-Za-z0-9_]{{16,}}|vc[apikr]_[A-Za-z0-9]{{20,}}",
     r"LTAI[A-Za-z0-9]{12,}|pscale_(?:tkn|pw|oauth|otkn)_[A-Za-z0-9_.-]{16,}|sb[ps]_[a-z0-9_]{20,}|sb_secret_[A-Za-z0-9_-]{16,}|napi_[a-z0-9]{20,}",
-    rf"dapi[a-f0-9]{{24,}}(?:-\d)?|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{{16,}}|ABSK[A-Za-z0-9+/=]{{40,}}|bedrock-api-key-[A-Za-z0-9+/=]{{16,}}",
+    r"dapi[a-f0-9]{24,}(?:-\d)?|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{16,}|ABSK[A-Za-z0-9+/=]{40,}|bedrock-api-key-[A-Za-z0-9+/=]{16,}",
     # HashiCorp, Pulumi, observability
     rf"hv[sbr]\.{_W}{{12,}}|pul-[a-f0-9]{{20,}}|s\.(?=[A-Za-z]{{0,20}}[0-9])[A-Za-z0-9]{{24}}(?![A-Za-z0-9.(])",
     rf"NRAK-[A-Z0-9]{{16,}}|NR(?:II|IQ|JS|AA|RA)-{_W}{{16,}}|glc_[A-Za-z0-9+/=]{{16,}}|glsa_[A-Za-z0-9_]{{16,}}",
-    rf"sntry[su]_[A-Za-z0-9+/=_-]{{16,}}|hc[abx]ik_[A-Za-z0-9]{{20,}}|dt0[a-z]\d\d\.[A-Z0-9]{{16,}}\.[A-Z0-9]{{20,}}|dd[pa]{{1,2}}_[A-Za-z0-9]{{24,}}",
+    r"sntry[su]_[A-Za-z0-9+/=_-]{16,}|hc[abx]ik_[A-Za-z0-9]{20,}|dt0[a-z]\d\d\.[A-Z0-9]{16,}\.[A-Z0-9]{20,}|dd[pa]{1,2}_[A-Za-z0-9]{24,}",
     r"phc_[A-Za-z0-9]{24,}|phx_[A-Za-z0-9]{24,}|sgp_[A-Za-z0-9_]{24,}|squ_[a-f0-9]{24,}|sq[pa]_[a-f0-9]{24,}|CCIPAT_\S{16,}|bkua_[a-f0-9]{20,}",
     # Work and design
     r"lin_(?:api|oauth)_[A-Za-z0-9]{16,}|ntn_[A-Za-z0-9]{20,}|secret_[A-Za-z0-9]{32,}|fig[dopu]r?_[A-Za-z0-9_-]{20,}|pat[A-Za-z0-9]{14}\.[a-f0-9]{32,}",
@@ -98,9 +98,13 @@ def shapes(text: str) -> Iterator[Span]:
         yield from (match.span(1) for match in _AWS_PAIR.finditer(text))
 
 
-_KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")
+_KEY_BEGINS = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+)
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- END SSH2 ENCRYPTED PRIVATE KEY ----")
-_PUTTY = re.compile(r"Private-Lines: ?\d+(?:\r?\n|\\r\\n|\\n)([A-Za-z0-9+/=]+(?:(?:\r?\n|\\r\\n|\\n)[A-Za-z0-9+/=]++(?![-:]))*)")
+_PUTTY = re.compile(
+    r"Private-Lines: ?\d+(?:\r?\n|\\r\\n|\\n)([A-Za-z0-9+/=]+(?:(?:\r?\n|\\r\\n|\\n)[A-Za-z0-9+/=]++(?![-:]))*)"
+)
 
 
 def key_blocks(text: str) -> Iterator[Span]:

@@ -45,7 +45,11 @@ _LEAD = re.compile(
     re.VERBOSE,
 )
 _OPENING = re.compile(_ESCAPED_QUOTE, re.VERBOSE)
-_QUOTED = {'"': re.compile(r'(?:[^"\\\r\n]|\\.)+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.)+"), "`": re.compile(r"[^`\s]+(?=`)")}
+_QUOTED = {
+    '"': re.compile(r'(?:[^"\\\r\n]|\\.)+'),
+    "'": re.compile(r"(?:[^'\\\r\n]|\\.)+"),
+    "`": re.compile(r"[^`\s]+(?=`)"),
+}
 _ESCAPED = re.compile(r"""[^"'`\\\r\n&%]+(?:(?:&(?!quot;|\#3[49];|apos;)|%(?!2[27]))[^"'`\\\r\n&%]*)*""", re.VERBOSE)
 _BRACKETS = re.compile(r"\[[^\]\r\n]*\]?|\{[^}\r\n]*\}?")
 _BARE = re.compile(
@@ -128,7 +132,7 @@ def _after_option(text: str, name: str, gap: str, stop: int) -> Span | None:
     dashes = len(name) - len(bare)
     if not dashes and gap[0] in "\"'" and "," in gap:
         return _after_item(text, name, stop)
-    if not dashes or bare.startswith("no-") or not is_strong(bare) and kind_of(bare) is not Kind.OPAQUE:
+    if not dashes or bare.startswith("no-") or (not is_strong(bare) and kind_of(bare) is not Kind.OPAQUE):
         return None
     if dashes == 1 and len(bare) < 4:
         return None
@@ -154,7 +158,12 @@ def _after_item(text: str, name: str, stop: int) -> Span | None:
 def _after_sign(text: str, match: re.Match[str], start: int, name: str, stop: int) -> Span | None:
     name = name.strip()
     kind = kind_of(name)
-    if kind is None and start and text[start - 1] == " " and (before := _WORDS_BEFORE.search(text[max(0, start - 30) : start])):
+    if (
+        kind is None
+        and start
+        and text[start - 1] == " "
+        and (before := _WORDS_BEFORE.search(text[max(0, start - 30) : start]))
+    ):
         kind = kind_of(before[0] + name)
         if kind is Kind.OPAQUE:
             kind = None
@@ -189,7 +198,9 @@ def _is_exempt(value: str, name: str, kind: Kind, marked: bool, prose: bool, tex
     if kind is Kind.ADDRESS:
         return "://" in value or "=" in value or is_reference(value) or not is_opaque(value, least=8)
     bare = value.rstrip(".,;:!?)]}")
-    if is_reference(value) or (not marked and (_HARMLESS.match(value) or bare.lower() == name.lower().lstrip("-").rpartition(".")[2])):
+    if is_reference(value) or (
+        not marked and (_HARMLESS.match(value) or bare.lower() == name.lower().lstrip("-").rpartition(".")[2])
+    ):
         return True
     if marked and (_HARMLESS.fullmatch(value) or (len(value) < 4 and not any(map(str.isalnum, value)))):
         return True
@@ -247,7 +258,11 @@ def _indented(text: str, start: int, stop: int, kind: Kind) -> Span | None:
     begin, end = match.span("value")
     if not re.match(r"[ \t]*+[|>]", text[stop : stop + 20]):
         bare = value.rstrip().strip("\"'")
-        return None if re.match(r"[\w.-]+:(?:\s|$)", value) or " " in bare or is_reference(bare) or _HARMLESS.match(bare) else (begin, begin + len(value.rstrip()))
+        return (
+            None
+            if re.match(r"[\w.-]+:(?:\s|$)", value) or " " in bare or is_reference(bare) or _HARMLESS.match(bare)
+            else (begin, begin + len(value.rstrip()))
+        )
     while further := re.compile(rf"\r?\n(?:[ \t]{{{len(match['indent'])}}}[^\r\n]*|[ \t]*(?=\r?\n))").match(text, end):
         end = further.end()
     return begin, end
@@ -346,20 +361,31 @@ def _said(text: str, small: str) -> Iterator[Span]:
         if match["quoted"]:
             span = match.span("quoted")
             value = text[slice(*span)]
-            sql = match["what"].startswith("pass") and not match["how"].strip() and text[match.start() : match.start() + 8].isupper()
+            sql = (
+                match["what"].startswith("pass")
+                and not match["how"].strip()
+                and text[match.start() : match.start() + 8].isupper()
+            )
             if value.startswith(MASK) or not (sql or is_opaque(value)):
                 continue
         else:
             span = match.span("value")
             value = text[slice(*span)].rstrip(".,;:!?)")
             least = 6 if match["how"].strip() else 8
-            if MASK[1:-1] in value or not is_opaque(value, least=least) or (least == 8 and not any(map(str.isdigit, value))):
+            if (
+                MASK[1:-1] in value
+                or not is_opaque(value, least=least)
+                or (least == 8 and not any(map(str.isdigit, value)))
+            ):
                 continue
             span = span[0], span[0] + len(value)
         yield span
 
 
-_SQL = re.compile(r"""\bidentified[ ]+by[ ]+(?:password[ ]+)?['"]([^'"\r\n]+)['"]|\bset[ ]+password[^\r\n;'=]{0,80}=[ ]*(?:password\()?'([^'\r\n]+)'""", re.VERBOSE)
+_SQL = re.compile(
+    r"""\bidentified[ ]+by[ ]+(?:password[ ]+)?['"]([^'"\r\n]+)['"]|\bset[ ]+password[^\r\n;'=]{0,80}=[ ]*(?:password\()?'([^'\r\n]+)'""",
+    re.VERBOSE,
+)
 
 
 def _sql(text: str, small: str) -> Iterator[Span]:
@@ -383,7 +409,9 @@ _PAIR_REVERSED = re.compile(
          (?:\\*["'])?{_PAIR_NAME}{_Q}?[ \t]*+[:=][ \t]*+(?:{_Q})(?P<name>[\w.:/ -]{{2,100}}?)(?:{_Q})""",
     re.VERBOSE,
 )
-_ELEMENT = re.compile(r"<(?P<name>[\w.:-]{2,100})(?:\s[^<>]{0,300})?>\s{0,40}(?:<!\[CDATA\[)?(?P<value>[^<>\]]{1,2000})(?:\]\]>)?\s{0,40}</")
+_ELEMENT = re.compile(
+    r"<(?P<name>[\w.:-]{2,100})(?:\s[^<>]{0,300})?>\s{0,40}(?:<!\[CDATA\[)?(?P<value>[^<>\]]{1,2000})(?:\]\]>)?\s{0,40}</"
+)
 _PLIST = re.compile(r"<key>(?P<name>[^<>]{2,100})</key>\s{0,40}<(?:string|data)>(?P<value>[^<>]{1,2000})<")
 _NAMED_ELEMENT = re.compile(
     r"""<[\w.:-]{1,60}\s[^<>]{0,200}?\b(?:name|key|id)=["'](?P<name>[^"'<>]{2,100})["'][^<>]{0,200}>\s{0,40}(?:<value>)?(?P<value>[^<>]{1,2000})</"""
@@ -412,7 +440,9 @@ def _elements(text: str, small: str) -> Iterator[Span]:
             start += match["value"].find(value)
             if not value or value == MASK or not (kind := kind_of(match["name"].rpartition(":")[2])):
                 continue
-            if kind is not Kind.ADDRESS and not _is_exempt(value[:_LOOK], match["name"], kind, True, False, text, (start, start)):
+            if kind is not Kind.ADDRESS and not _is_exempt(
+                value[:_LOOK], match["name"], kind, True, False, text, (start, start)
+            ):
                 yield start, start + len(value)
 
 
@@ -422,7 +452,9 @@ _KUBE_DATA = re.compile(
 )
 _KUBE_JSON = re.compile(r"""\\*["'](?:string)?data\\*["']\s{0,9}:\s{0,40}(?P<json>\{[^{}]*\})""")
 _KUBE_KIND = re.compile(r"""\bkind\\*["']?[ ]*:[ ]*\\*["']?(?P<kind>\w+)""")
-_KUBE_LINE = re.compile(r"^[ \t]*[\w.-]+:[ \t]+(?P<value>[^\s|>][^\r\n]*)$|^[ \t]+(?P<more>[A-Za-z0-9+/=]{16,})$", re.MULTILINE)
+_KUBE_LINE = re.compile(
+    r"^[ \t]*[\w.-]+:[ \t]+(?P<value>[^\s|>][^\r\n]*)$|^[ \t]+(?P<more>[A-Za-z0-9+/=]{16,})$", re.MULTILINE
+)
 _KUBE_ITEM = re.compile(r""":\s{0,9}\\*["'](?P<value>[^"'\\]+)\\*["']""")
 
 
@@ -431,7 +463,9 @@ def _kubernetes(text: str, small: str) -> Iterator[Span]:
     kinds = [(match.start(), match["kind"]) for match in _KUBE_KIND.finditer(small)]
     documents = [0, *(match.start() for match in re.finditer(r"^---", small, re.MULTILINE)), len(small)]
     for begin, end in zip(documents, documents[1:], strict=False):
-        if {kind for at, kind in kinds if begin <= at < end} - {"secret", "list"} or not any(begin <= at < end for at, _ in kinds):
+        if {kind for at, kind in kinds if begin <= at < end} - {"secret", "list"} or not any(
+            begin <= at < end for at, _ in kinds
+        ):
             continue
         for match in [*_KUBE_DATA.finditer(small, begin, end), *_KUBE_JSON.finditer(small, begin, end)]:
             group = "json" if match["json"] else "lines"
@@ -452,7 +486,9 @@ _PIPED = re.compile(
         (?:-stdin|sudo[ ]+-S|chpasswd|passwd|with-token|password|smbclient|cryptsetup)""",
     re.VERBOSE | re.IGNORECASE,
 )
-_HERE = re.compile(r"""(?:-stdin|sudo[ ]+-s|chpasswd|with-token)[^\r\n<]{0,40}<<<[ ]*["']?([^\s"']{1,300})""", re.VERBOSE)
+_HERE = re.compile(
+    r"""(?:-stdin|sudo[ ]+-s|chpasswd|with-token)[^\r\n<]{0,40}<<<[ ]*["']?([^\s"']{1,300})""", re.VERBOSE
+)
 _URL_USERPASS = re.compile(r"^[\w.@+-]{1,64}:(?P<pw>\$?[^\s:]{3,300})$", re.MULTILINE)
 
 
