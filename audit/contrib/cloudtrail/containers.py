@@ -54,6 +54,7 @@ class _File:
         self._window = Window(decoded(source.pieces()), conf.settings().IMPORT_MAX_RECORD_BYTES)
         self._has_events = False
         self._passed_over = False
+        self._place = source.name
 
     def read(self) -> Iterator[Read]:
         try:
@@ -69,7 +70,7 @@ class _File:
             if window.match(_PREFIX, _LONGEST_PREFIX) or (not first and window.take("," + closing)):
                 continue
             place, line = name if first else f"{name}:{window.line}", f"{name}:{window.line}"
-            first = False
+            first, self._place = False, line
             window.keep()
             try:
                 if found == "{":
@@ -81,7 +82,7 @@ class _File:
                     raise window.broken("an object or a list must stand here")
             except (InvalidValue, TooLong) as error:
                 problem = error if isinstance(error, InvalidValue) else Withheld("event", None, str(error))
-                yield Read.bad(f"{name}:{window.line}", problem)
+                yield Read.bad(self._place, problem)
                 window.recover()
                 closing = "]}"  # what is left of a list whose element was broken
         if first:
@@ -117,8 +118,11 @@ class _File:
         window.take("[")
         number = 0
         while not window.take("]"):
-            _, text = window.value()
-            yield from self._events(text, f"{place}: {key}[{number}]")
+            self._place = f"{place}: {key}[{number}]"
+            window.peek()
+            window.keep()
+            window.value()
+            yield from self._events(window.since(), self._place)
             number += 1
             if not window.take(",") and window.peek() != "]":
                 raise window.broken("',' or ']' is missing")

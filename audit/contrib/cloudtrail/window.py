@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from audit.exceptions import InvalidValue
@@ -34,15 +35,18 @@ def decoded(pieces: Iterable[bytes]) -> Iterator[str]:
 
     A byte that is no text becomes a lone surrogate, so only the event that holds it is refused.
     """
-    decoder: codecs.IncrementalDecoder | None = None
-    for piece in pieces:
-        if decoder is None:
-            wide = piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            kind, errors = ("utf-16", "surrogatepass") if wide else ("utf-8-sig", "surrogateescape")
-            decoder = codecs.getincrementaldecoder(kind)(errors)
+    remaining = iter(pieces)
+    begin = b""
+    for piece in remaining:
+        begin += piece
+        if len(begin) > 1:
+            break
+    wide = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    kind, errors = ("utf-16", "surrogatepass") if wide else ("utf-8-sig", "surrogateescape")
+    decoder = codecs.getincrementaldecoder(kind)(errors)
+    for piece in chain([begin], remaining):
         yield decoder.decode(piece)
-    if decoder is not None:
-        yield decoder.decode(b"", final=True)
+    yield decoder.decode(b"", final=True)
 
 
 class Window:
@@ -72,8 +76,13 @@ class Window:
         self._kept = None
 
     def since(self) -> str:
-        """Return the text from `keep` on; it is not kept any longer."""
+        """Return the text from `keep` on; it is not kept any longer.
+
+        Raises:
+            TooLong: it is longer than allowed.
+        """
         assert self._kept is not None  # noqa: S101 - a caller's mistake
+        self._check(self._at - self._kept)
         text = self._text[self._kept : self._at]
         self._kept = None
         return text
@@ -146,10 +155,12 @@ class Window:
         return Withheld(f"line {self.line}", None, f"is not JSON: {problem}")
 
     def recover(self) -> None:
-        """Go to where another document may begin, behind the beginning of the one that is kept."""
+        """Go to where another document may begin: here, or behind the beginning of what is kept."""
         if self._kept is not None:
             self._at, self.line = self._kept, self._kept_line
             self._kept = None
+        elif _NEXT.match(self._text, max(self._at - 1, 0)):
+            return
         while not (found := _NEXT.search(self._text, self._at)):
             # The last character may be the line break before it.
             self._move(max(self._at, len(self._text) - _LITERAL))
@@ -159,9 +170,15 @@ class Window:
         self._move(found.end())
 
     def _cut(self, value: Any, end: int) -> tuple[Any, str]:
+        self._check(end - self._at)
         text = self._text[self._at : end]
         self._move(end)
         return value, text
+
+    def _check(self, length: int) -> None:
+        if length > self._longest:
+            problem = "is longer than {} characters; if it is sound, raise {}"
+            raise TooLong(problem.format(self._longest, 'AUDIT["IMPORT_MAX_RECORD_BYTES"]'))
 
     def _move(self, to: int) -> None:
         self.line += self._text.count("\n", self._at, to)
@@ -170,12 +187,11 @@ class Window:
     def _more(self) -> bool:
         """Read on: as much again as there is, so that a long value is not scanned too often; False at the end."""
         begin = self._at if self._kept is None else self._kept
+        self._check(len(self._text) - begin)
         wanted = 2 * (len(self._text) - begin)
-        if wanted > 2 * self._longest:
-            problem = "is longer than {} characters; if it is sound, raise {}"
-            raise TooLong(problem.format(self._longest, 'AUDIT["IMPORT_MAX_RECORD_BYTES"]'))
+        begin = max(begin - 1, 0)  # `recover` looks at the character before
         self._at -= begin
-        self._kept = None if self._kept is None else 0
+        self._kept = None if self._kept is None else self._kept - begin
         parts = [self._text[begin:]]
         size = before = len(parts[0])
         for piece in self._pieces:
