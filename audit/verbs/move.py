@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
-from audit.statements.preparing import run as run_sql
+from audit.statements import rows as statements
 from audit.statements.rows import adopt, columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED
@@ -112,7 +112,7 @@ def run(
             adopt(task, moved)
             return inserted
     else:
-        returned = run_sql(db, _statement(kind, move), values, True)
+        returned = statements.run(db, _statement(kind, move), values)
         if returned:
             _take(task, db, move, returned[0])
             return None
