@@ -143,9 +143,9 @@ class Exports:
     def _commit(self) -> None:
         """Commit every checkpoint that is not committed as it is, those of runs that failed to included."""
         ours = f":(glob)*{_SUFFIX}"
-        told = self._run_git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ours)
+        changed = self._run_git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ours)
         # Each entry is two letters, a space and the path from the work tree's root. What is gone stays in git.
-        names = [entry[3:].rpartition("/")[2] for entry in told.split("\0") if entry]
+        names = [entry[3:].rpartition("/")[2] for entry in changed.split("\0") if entry]
         names = [name for name in names if (self.directory / name).exists()]
         if not names:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from struct import Struct
 from uuid import UUID
 
 from audit.exceptions import AuditError
@@ -20,6 +21,9 @@ from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf, Task
 from audit.status import FINISHED
 
 __all__ = ["CannotProve", "prove", "prove_growth"]
+
+
+_LOG_ID = Struct("!q")
 
 
 class CannotProve(AuditError):
@@ -57,12 +61,13 @@ def prove(
     """
     with snapshot(using) as (raw, _):
         signed = checkpoint or _signed(using)
-        rows: list[tuple[Form, UUID | int, int]] = [(TASK_V1, task_id, _leaf(using, task_id))]
+        rows = [(TASK_V1, _leaf(using, task_id))]
         if with_log:
             logged = ExecutionLog.objects.using(using).filter(task_id=task_id).order_by("id")
             ids = list(logged.values_list("pk", flat=True))
-            found = LedgerLeaf.objects.using(using).filter(log_id__in=ids).order_by("log_id")
-            rows += [(LOG_V1, log, index) for log, index in found.values_list("log_id", "index") if log is not None]
+            rows += [
+                (LOG_V1, leaf) for leaf in LedgerLeaf.objects.using(using).filter(log_id__in=ids).order_by("log_id")
+            ]
         node = nodes(using)
         text = "".join(_proof(raw, *row, signed, node) for row in rows)
     try:
@@ -120,10 +125,10 @@ def _signed(using: str) -> str:
     return newest
 
 
-def _leaf(using: str, task_id: UUID) -> int:
-    index = LedgerLeaf.objects.using(using).filter(task_id=task_id).values_list("index", flat=True).first()
-    if index is not None:
-        return index
+def _leaf(using: str, task_id: UUID) -> LedgerLeaf:
+    leaf = LedgerLeaf.objects.using(using).filter(task_id=task_id).first()
+    if leaf is not None:
+        return leaf
     status = Task.objects.using(using).filter(pk=task_id).values_list("status", flat=True).first()
     if status is None:
         raise CannotProve(f"There is no task {task_id}.")
@@ -132,20 +137,21 @@ def _leaf(using: str, task_id: UUID) -> int:
     raise CannotProve(f"The task {task_id} is not sealed yet. Run manage.py audit_seal.")
 
 
-def _proof(raw: Raw, form: Form, key: UUID | int, index: int, signed: str, node: Node) -> str:
+def _proof(raw: Raw, form: Form, leaf: LedgerLeaf, signed: str, node: Node) -> str:
     size = Checkpoint.parse(Note.parse(signed).text).size
-    if index >= size:
-        raise CannotProve(f"The leaf {index} is covered by no checkpoint. See manage.py audit_verify.")
-    rows = list(raw.sealed(form, "id", [key]))
+    if leaf.index >= size:
+        raise CannotProve(f"The leaf {leaf.index} is covered by no checkpoint. See manage.py audit_verify.")
+    key = leaf.task_id or leaf.log_id
+    rows = list(raw.sealed(form, [leaf.task_id.bytes if leaf.task_id else _LOG_ID.pack(leaf.log_id)]))
     if not rows:
         raise CannotProve(f"The row {key} of {form.table} was sealed and is gone. See manage.py audit_verify.")
-    *values, stored = rows[0]
     try:
-        data = wire_bytes(form, values)
-        if leaf_hash(data) != stored:
+        data = wire_bytes(form, bytes(leaf.salt), rows[0])
+        if leaf_hash(data) != bytes(leaf.leaf_hash):
             raise CannotProve(
-                f"The row {key} of {form.table} was changed after it finished. See manage.py audit_verify."
+                f"The row {key} of {form.table} was changed after it was sealed. See manage.py audit_verify."
             )
-        return str(Proof(index=index, hashes=inclusion_proof(index, size, node), checkpoint=signed, extra=data))
+        hashes = inclusion_proof(leaf.index, size, node)
+        return str(Proof(index=leaf.index, hashes=hashes, checkpoint=signed, extra=data))
     except (LedgerError, Uncanonical) as error:
         raise CannotProve(f"The row {key} of {form.table} cannot be proven: {error}") from error

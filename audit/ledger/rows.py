@@ -1,11 +1,11 @@
-"""Sealed rows, read as they are stored and hashed in Python, one at a time in bounded memory.
+"""Sealed rows, read as they are stored to be hashed in Python, one at a time in bounded memory.
 
 Values come in PostgreSQL's binary format, untouched: see `audit.ledger.tlog.wire`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,17 +15,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 from psycopg.types.string import ByteaBinaryLoader
 
-from audit.ledger.tlog.canonical import EPOCH_V1, Form
+from audit.ledger.tlog.canonical import Form, Kind
 from audit.ledger.tlog.wire import columns
 
-__all__ = ["Raw", "pin_search_path", "snapshot"]
+__all__ = ["Raw", "number", "pin_encoding", "pin_search_path", "snapshot"]
 
 # Rows in memory at once; a row may have megabytes. Older libraries hand over one by one.
 _AT_ONCE = 16 if psycopg.capabilities.has_stream_chunked() else 1
 
 
 class Raw:
-    """Reads values in binary, as bytes, through the connection of Django's that holds a snapshot."""
+    """Reads values in binary, as bytes, through the connection of Django's that is in a transaction."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         connection: psycopg.Connection[Any] = wrapper.connection
@@ -46,19 +46,51 @@ class Raw:
         with self._errors:
             yield from self._cursor.stream(query, parameters, binary=True, size=_AT_ONCE)
 
-    def sealed(self, form: Form, key: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """Stream rows of a sealed table by their key: the columns of the form, then the stored hash.
+    def narrow(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Read all rows of a query at once: for ids, hashes and the like, which are short whatever is stored.
+
+        Raises:
+            django.db.Error: it fails.
+        """
+        with self._errors:
+            return self._cursor.execute(query, parameters, binary=True).fetchall()
+
+    def load(self, statement: str, pieces: Iterable[bytes]) -> None:
+        """Write rows with a COPY FROM STDIN.
+
+        Raises:
+            django.db.Error: it fails.
+        """
+        with self._errors, self._cursor.copy(statement) as copy:
+            copy.write(b"".join(pieces))
+
+    def sealed(self, form: Form, keys: Iterable[bytes]) -> Iterator[tuple[Any, ...]]:
+        """Stream rows of a sealed table: the stored columns of the form, the first of which is the key.
 
         Args:
             form: the table and its columns.
-            key: the key's column.
-            keys: which rows; those that are missing are left out.
+            keys: which rows, by their keys as this class reads them; those that are missing are left out.
         """
-        stored = "NULL::bytea" if form is EPOCH_V1 else "r.row_hash"
+        key = form.columns[0]
+        kind, write = ("uuid", bytes.hex) if key.kind is Kind.IDENTIFIER else ("bigint", _digits)
         return self.rows(
-            f"SELECT {columns(form, 'r')}, {stored} FROM {form.table} AS r WHERE r.{key} = ANY(%s)",  # noqa: S608 - our own names
-            keys,
+            f"SELECT {columns(form, 'r')} FROM {form.table} AS r WHERE r.{key.name} = ANY(%s::{kind}[])",  # noqa: S608 - our own names
+            f"{{{','.join(map(write, keys))}}}",
         )
+
+
+def number(value: bytes) -> int:
+    """Read a whole number as PostgreSQL sends it."""
+    return int.from_bytes(value, "big", signed=True)
+
+
+def _digits(value: bytes) -> str:
+    return str(number(value))
+
+
+def pin_encoding(cursor: Any) -> None:
+    """Let texts come in UTF-8 until the transaction ends, whatever the session is set to."""
+    cursor.execute("SET LOCAL client_encoding = 'UTF8'")
 
 
 @contextmanager
@@ -69,6 +101,7 @@ def snapshot(using: str) -> Iterator[tuple[Raw, Any]]:
         # Rows that a policy hides would look deleted: better an error that says so.
         cursor.execute("SET LOCAL row_security = off")
         cursor.execute("SET LOCAL statement_timeout = 0")
+        pin_encoding(cursor)
         yield Raw(connections[using]), cursor
 
 

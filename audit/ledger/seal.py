@@ -1,4 +1,9 @@
-"""The sealer: appends what finished to the tree and signs it, in batches, beside the work.
+"""The sealer: hashes what finished, appends it to the tree and signs the tree, in batches, beside the work.
+
+Note [One sealer at a time]
+    Who seals holds the row of `audit_ledger_head`, which only the sealer's role may lock. No other login can keep it:
+    an advisory lock could be taken by anybody. Every wait for a lock ends after `WAIT_S`, and is then an error that
+    says so.
 
 Note [Low-water mark]
     Rows are found by the transaction that wrote them. Every transaction below the `pg_snapshot_xmin` of a snapshot
@@ -17,41 +22,46 @@ Note [Another server]
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from struct import Struct
 from typing import Any
-from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from audit.exceptions import AuditError
+from audit.ledger.rows import Raw, number, pin_encoding
 from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
 from audit.ledger.tlog import checkpoint as checkpoints
-from audit.ledger.tlog.canonical import EPOCH_V1, row_hash
+from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, SALT, SALT_BYTES, TASK_V1, Uncanonical, row_hash
 from audit.ledger.tlog.checkpoint import Checkpoint, SignedCheckpoint
 from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.merkle import Frontier
 from audit.ledger.tlog.note import Note, Signer, Verifier
 from audit.ledger.tlog.origins import epoch_of, origin_of
-from audit.ledger.tlog.tiles import grow
+from audit.ledger.tlog.tiles import Nodes, grow
+from audit.ledger.tlog.wire import wire_hash
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
 
-__all__ = ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"]
+__all__ = ["BATCH", "WAIT_S", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"]
 
 BATCH = 10_000
-"""How many rows a batch seals at most, unless it is told otherwise."""
+"""How many rows a batch seals at most, unless another limit is given."""
 
-_ADVISORY = 0x61756474  # "audt"; beside it the number of the head's table, so that each schema has a lock of its own
-_NOWHERE = UUID(int=0)
+WAIT_S = 10
+"""How many seconds a batch waits for another sealer, and for any other lock."""
+
+_NOWHERE = bytes(16)
 _BEFORE_ALL = -(2**63)
 
 
 class CannotSeal(AuditError):
-    """What was given is nothing to seal with, or another sealer is in the way: `problem`. Nothing was changed."""
+    """What was given is nothing to seal with, or nothing can be sealed now: `problem`. Nothing was changed."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -60,6 +70,10 @@ class CannotSeal(AuditError):
 
 class RefusesToSeal(CannotSeal):
     """Signing on would hide something: `problem`. Nothing was changed."""
+
+
+class Busy(CannotSeal):
+    """Another session holds what the sealer needs, as another sealer does: `problem`. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +87,6 @@ class Batch:
     epoch: int
     note: str
     """The checkpoint as it is signed now; empty when nothing was ever sealed."""
-    busy: bool = False
-    """Another sealer was at work, so this one did nothing."""
 
 
 def seal(
@@ -102,7 +114,9 @@ def seal(
     Raises:
         RefusesToSeal: the last signature does not cover the tree as it is, or the exported checkpoint is newer, of
             another tree, or missing. What earlier batches committed stays.
-        CannotSeal: the keys do not fit together or are of another log, or the limit is none.
+        Busy: another session held the head, or a table, for longer than `WAIT_S`.
+        CannotSeal: the keys do not fit together or are of another log, the limit is none, or a row is not of the types
+            that are sealed.
     """
     if limit < 1:
         raise CannotSeal(f"A batch of {limit} rows seals nothing; give at least 1.")
@@ -110,16 +124,16 @@ def seal(
     run = _Run()
     while True:
         with _locked(using) as (cursor, head):
-            if head is not None and head.size and empty:
+            if head.size and empty:
                 raise RefusesToSeal(
                     f"This database has signed {head.size} leaves, and no checkpoint is in {empty}. Is that the right "
                     "directory, and is it mounted? Without them nothing tells whether the database was set back. If "
                     "they are kept there from now on, say so once: --first-export."
                 )
-            batch = _busy() if head is None else _sealed(cursor, using, head, keys, run, limit, exported)
+            batch = _sealed(cursor, using, head, keys, run, limit, exported)
         empty = None
         yield batch
-        if batch.busy or batch.sealed < limit:
+        if batch.sealed < limit:
             return
 
 
@@ -148,14 +162,13 @@ def begin_epoch(
     Raises:
         RefusesToSeal: the last signature does not cover the tree as it is, or the tree is another one than that
             checkpoint's, which no new epoch heals.
-        CannotSeal: no reason is given, the log is not behind that checkpoint, or another sealer is at work.
+        Busy: another sealer held the head for longer than `WAIT_S`.
+        CannotSeal: no reason is given, or the log is not behind that checkpoint.
     """
     keys = _Keys.of(signers, verifiers)
     if not reason.strip():
         raise CannotSeal("A new epoch needs a reason that an auditor can read.")
     with _locked(using) as (cursor, head):
-        if head is None:
-            raise CannotSeal("Another sealer is at work; stop it first.")
         _covered(using, head, keys)
         opened, epoch = keys.open(left_behind, "checkpoint that is left behind")
         if not _is_behind(using, head, opened.checkpoint, epoch, keys):
@@ -172,11 +185,11 @@ def begin_epoch(
             "actor": actor,
             "started_at": timezone.now(),
             "row_version": EPOCH_V1.version,
-            "salt": secrets.token_bytes(16),
         }
         LedgerEpoch.objects.using(using).create(**began)
-        leaf = row_hash(EPOCH_V1, began)
-        LedgerLeaf.objects.using(using).create(index=head.size, epoch=head.epoch, leaf_hash=leaf)
+        salt = os.urandom(SALT_BYTES)
+        leaf = row_hash(EPOCH_V1, began | {SALT: salt})
+        LedgerLeaf.objects.using(using).create(index=head.size, epoch=head.epoch, salt=salt, leaf_hash=leaf)
         note = _appended(cursor, using, head, [leaf], keys)
         head.save(using=using)
         return Batch(sealed=1, size=head.size, epoch=head.epoch, note=note)
@@ -194,8 +207,8 @@ class _Keys:
     def of(cls, signers: Sequence[Signer], verifiers: Iterable[Verifier]) -> _Keys:
         names = {each.name for each in signers}
         if len(names) != 1:
-            told = ", ".join(sorted(names)) or "none"
-            raise CannotSeal(f"The signing keys must be of one name, the log's; these are of: {told}.")
+            listed = ", ".join(sorted(names)) or "none"
+            raise CannotSeal(f"The signing keys must be of one name, the log's; these are of: {listed}.")
         own = tuple(each.verifier for each in signers)
         return cls(name=names.pop(), signers=tuple(signers), verifiers=tuple({*own, *verifiers}))
 
@@ -215,7 +228,7 @@ class _Keys:
 class _Run:
     """Where one run stands between its batches."""
 
-    task: tuple[int, UUID] = (-1, _NOWHERE)
+    task: tuple[int, bytes] = (0, _NOWHERE)
     """Behind which (xid, id) of the tasks it goes on."""
     log: tuple[int, int] = (0, 0)
     horizon: int = 0
@@ -225,32 +238,33 @@ class _Run:
 
 
 @contextmanager
-def _locked(using: str) -> Iterator[tuple[Any, LedgerHead | None]]:
-    """A transaction of its own that holds the head, or None in its place while another sealer does."""
-    with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
-        # A snapshot per statement: the one that looks for rows must be younger than the lock.
-        cursor.execute("SHOW transaction_isolation")
-        if cursor.fetchone() != ("read committed",):
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        # A checkpoint is published after the commit; the commit must then be on disk.
-        cursor.execute(
-            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-        )
-        # Each batch goes on in the order of an index, whatever the planner believes of tables that just grew.
-        for method in ("seqscan", "bitmapscan", "sort"):
-            cursor.execute(f"SET LOCAL enable_{method} = off")
-        cursor.execute(
-            "SELECT pg_try_advisory_xact_lock(%s, hashint8('audit_ledger_head'::regclass::oid::bigint))", [_ADVISORY]
-        )
-        if cursor.fetchone() != (True,):
-            yield cursor, None
-            return
-        LedgerHead.objects.using(using).bulk_create([LedgerHead(id=1)], ignore_conflicts=True)
-        yield cursor, LedgerHead.objects.using(using).select_for_update().get(id=1)
-
-
-def _busy() -> Batch:
-    return Batch(sealed=0, size=0, epoch=0, note="", busy=True)
+def _locked(using: str) -> Iterator[tuple[Any, LedgerHead]]:
+    """A transaction of its own that holds the head: Note [One sealer at a time]."""
+    try:
+        with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
+            # A snapshot per statement: the one that looks for rows must be younger than the lock.
+            cursor.execute("SHOW transaction_isolation")
+            if cursor.fetchone() != ("read committed",):
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute(f"SET LOCAL lock_timeout = {int(WAIT_S * 1000)}")
+            pin_encoding(cursor)
+            # A checkpoint is published after the commit; the commit must then be on disk.
+            cursor.execute("SHOW synchronous_commit")
+            if cursor.fetchone() == ("off",):
+                cursor.execute("SET LOCAL synchronous_commit = on")
+            # Each batch goes on in the order of an index, whatever the planner believes of tables that just grew.
+            for method in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
+                cursor.execute(f"SET LOCAL {method} = off")
+            LedgerHead.objects.using(using).bulk_create([LedgerHead(id=1)], ignore_conflicts=True)
+            yield cursor, LedgerHead.objects.using(using).select_for_update().get(id=1)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != "55P03":
+            raise
+        where = error.__cause__.diag.context or ""  # type: ignore[union-attr]
+        raise Busy(
+            f"Another session, perhaps another sealer, holds what this one needs; waited {WAIT_S:g} s"
+            f"{f' {where}' if where else ''}. Nothing was sealed."
+        ) from error
 
 
 def _sealed(
@@ -266,28 +280,27 @@ def _sealed(
                 "Find out which. After a legitimate restore begin a new epoch: manage.py audit_seal --new-epoch "
                 "CHECKPOINT --reason TEXT."
             )
-    cursor.execute(
-        "SELECT system_identifier::text, pg_snapshot_xmax(pg_current_snapshot())::text FROM pg_control_system()"
-    )
-    system, upper_end = cursor.fetchone()
+    cursor.execute(_SERVER)
+    system, horizon, upper_end = cursor.fetchone()
     if not run.horizon:
+        run.horizon = int(horizon)
         run.whole = head.system_identifier != system or (head.low_xid or 0) > int(upper_end)
         low = 0 if run.whole else head.low_xid or 0
         run.task, run.log = (low, _NOWHERE), (low, _BEFORE_ALL)
-    rows, horizon = _pick(cursor, run, head.size, limit)
-    run.horizon = run.horizon or horizon
+    raw = Raw(connections[using])
+    rows = _pick(raw, run, upper_end, limit)
     if rows:
-        note = _appended(cursor, using, head, [leaf for *_, leaf in rows], keys)
+        note = _appended(cursor, using, head, _leaves(raw, head.size, rows), keys)
     if len(rows) < limit:
         head.low_xid = run.horizon if run.whole else max(head.low_xid or 0, run.horizon)
         head.system_identifier = system
     elif not run.whole:
         head.low_xid = max(head.low_xid or 0, min(run.horizon, rows[-1][0]))
-    for xid, task, log, _ in rows:
+    for xid, task, log in rows:
         if task is not None:
             run.task = (xid, task)
-        else:
-            run.log = (xid, log)
+        elif log is not None:
+            run.log = (xid, number(log))
     head.save(using=using)
     return Batch(sealed=len(rows), size=head.size, epoch=head.epoch, note=note)
 
@@ -332,12 +345,12 @@ def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int, keys:
     if epoch > head.epoch or (epoch == head.epoch and kept.size > head.size):
         return True
     began = {number: each for number, each in epochs(using).items() if epoch < number <= head.epoch}
-    told = {
+    left = {
         number: keys.open(each.previous, f"checkpoint that epoch {number} left behind")
         for number, each in began.items()
     }
     sizes = {number: each.size for number, each in began.items()}
-    if left_behind(kept, epoch, sizes, {number: (each.checkpoint, of) for number, (each, of) in told.items()}):
+    if left_behind(kept, epoch, sizes, {number: (each.checkpoint, of) for number, (each, of) in left.items()}):
         return False
     if kept.size > head.size:
         return True
@@ -355,56 +368,94 @@ def _is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int, keys:
     return False
 
 
+_SERVER = """
+SELECT system_identifier::text, pg_snapshot_xmin(pg_current_snapshot())::text,
+    pg_snapshot_xmax(pg_current_snapshot())::text
+FROM pg_control_system()
+"""
 _PICK = """
-WITH mark AS MATERIALIZED (
-    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon, pg_snapshot_xmax(pg_current_snapshot()) AS upper_end
-), found AS (
-    (SELECT task.finished_xid AS xid, task.id AS task_id, NULL::bigint AS log_id, task.row_hash
+SELECT * FROM (
+    (SELECT task.finished_xid AS xid, task.id AS task_id, NULL::bigint AS log_id
     FROM audit_task AS task
     WHERE task.finished_xid IS NOT NULL AND (task.finished_xid, task.id) > (%s::xid8, %s::uuid)
-        AND (%s OR task.finished_xid < (SELECT upper_end FROM mark)) AND length(task.row_hash) = 32
+        AND (%s OR task.finished_xid < %s::xid8)
         AND (SELECT leaf.index FROM audit_ledger_leaf AS leaf WHERE leaf.task_id = task.id LIMIT 1) IS NULL
     ORDER BY task.finished_xid, task.id LIMIT %s)
     UNION ALL
-    (SELECT log.xid, NULL, log.id, log.row_hash
+    (SELECT log.xid, NULL, log.id
     FROM audit_executionlog AS log
     WHERE (log.xid, log.id) > (%s::xid8, %s)
-        AND (%s OR log.xid < (SELECT upper_end FROM mark)) AND length(log.row_hash) = 32
+        AND (%s OR log.xid < %s::xid8)
         AND (SELECT leaf.index FROM audit_ledger_leaf AS leaf WHERE leaf.log_id = log.id LIMIT 1) IS NULL
     ORDER BY log.xid, log.id LIMIT %s)
-), picked AS MATERIALIZED (
-    SELECT found.*, row_number() OVER (ORDER BY xid, log_id NULLS FIRST, task_id) - 1 + %s AS index
-    FROM found ORDER BY xid, log_id NULLS FIRST, task_id LIMIT %s
-), written AS (
-    INSERT INTO audit_ledger_leaf (index, task_id, log_id, leaf_hash)
-    SELECT index, task_id, log_id, row_hash FROM picked
-)
-SELECT picked.xid::text, picked.task_id, picked.log_id, picked.row_hash, mark.horizon::text
-FROM mark LEFT JOIN picked ON true ORDER BY picked.index
+) AS found ORDER BY xid, log_id NULLS FIRST, task_id LIMIT %s
 """
 
-_Picked = tuple[int, UUID | None, int, bytes]
+_Picked = tuple[int, bytes | None, bytes | None]
+"""A row's transaction, and its key, as it comes, as a task or as a row of the log."""
 
 
-def _pick(cursor: Any, run: _Run, size: int, limit: int) -> tuple[list[_Picked], int]:
-    """Give the next rows their leaves: Note [Low-water mark]. Returns them in the order of the tree, and the xmin."""
-    parameters = [*_position(run.task), run.whole, limit, *_position(run.log), run.whole, limit, size, limit]
-    cursor.execute(_PICK, parameters)
-    found = cursor.fetchall()
-    rows = [(int(xid), task, log, bytes(leaf)) for xid, task, log, leaf, _ in found if xid is not None]
-    return rows, int(found[0][4])
-
-
-def _position(place: tuple[int, object]) -> tuple[str, object]:
+def _pick(raw: Raw, run: _Run, upper_end: str, limit: int) -> list[_Picked]:
+    """Look for the next rows, in the order of the tree: Note [Low-water mark]."""
     # xid8 has a cast from text alone.
-    return str(place[0]), place[1]
+    (task_xid, task), (log_xid, log) = run.task, run.log
+    found = raw.narrow(
+        *(_PICK, str(task_xid), task.hex(), run.whole, upper_end, limit),
+        *(str(log_xid), log, run.whole, upper_end, limit, limit),
+    )
+    return [(number(xid), task, log) for xid, task, log in found]
+
+
+_START = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END = b"\xff\xff"
+# A leaf as COPY takes it in binary: five fields, each behind its length, which is -1 for NULL.
+_TASK_LEAF = Struct("!hiqi16sii16si32s")
+_LOG_LEAF = Struct("!hiqii8si16si32s")
+
+
+def _leaves(raw: Raw, size: int, rows: Sequence[_Picked]) -> list[bytes]:
+    """Hash rows and store their leaves behind `size` others; their hashes.
+
+    Raises:
+        CannotSeal: a row is not of the types that are sealed, or not there any more.
+    """
+    drawn = os.urandom(SALT_BYTES * len(rows))
+    salts = [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
+    hashes = [b""] * len(rows)
+    for form, keys in ((TASK_V1, [task for _, task, _ in rows]), (LOG_V1, [log for *_, log in rows])):
+        places = {key: place for place, key in enumerate(keys) if key is not None}
+        for values in raw.sealed(form, places):
+            place = places[values[0]]
+            try:
+                hashes[place] = wire_hash(form, salts[place], values)
+            except Uncanonical as error:
+                raise CannotSeal(f"A row of {form.table} cannot be sealed: {error}. See manage.py check.") from error
+    if b"" in hashes:
+        raise CannotSeal("A row went away while it was sealed. See manage.py audit_verify.")
+    raw.load(_STORE, _copied(size, rows, salts, hashes))
+    return hashes
+
+
+def _copied(size: int, rows: Sequence[_Picked], salts: list[bytes], hashes: list[bytes]) -> Iterator[bytes]:
+    yield _START
+    for index, ((_, task, log), salt, leaf) in enumerate(zip(rows, salts, hashes, strict=True), size):
+        if task is not None:
+            yield _TASK_LEAF.pack(5, 8, index, 16, task, -1, 16, salt, 32, leaf)
+        else:
+            yield _LOG_LEAF.pack(5, 8, index, -1, 8, log, 16, salt, 32, leaf)
+    yield _END
+
+
+_STORE = "COPY audit_ledger_leaf (index, task_id, log_id, salt, leaf_hash) FROM STDIN (FORMAT BINARY)"
 
 
 def _appended(cursor: Any, using: str, head: LedgerHead, leaves: list[bytes], keys: _Keys) -> str:
     """Grow tiles and head by leaves that are stored already, and sign the tree; the checkpoint's text."""
-    write_tiles(cursor, grow(head.size, leaves, partial(read_tile, using)))
-    frontier = head_frontier(head)
-    frontier.extend(leaves)
+    tiles = grow(head.size, leaves, partial(read_tile, using))
+    write_tiles(cursor, tiles)
+    # What the head says is the edge of the tiles, and a batch begins by looking at that.
+    node = Nodes(lambda *place: tiles.get(place) or read_tile(using, *place))
+    frontier = Frontier.of(head.size + len(leaves), node)
     signed = Checkpoint(origin=origin_of(keys.name, head.epoch), size=frontier.size, root=frontier.root())
     note = str(checkpoints.sign(signed, *keys.signers))
     LedgerCheckpoint.objects.using(using).create(epoch=head.epoch, size=signed.size, root=signed.root, note=note)

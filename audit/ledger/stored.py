@@ -49,7 +49,7 @@ def epochs(using: str) -> dict[int, LedgerEpoch]:
 
 
 def left_behind(
-    kept: Checkpoint, epoch: int, began: Mapping[int, int], told: Mapping[int, tuple[Checkpoint, int]]
+    kept: Checkpoint, epoch: int, began: Mapping[int, int], left: Mapping[int, tuple[Checkpoint, int]]
 ) -> set[int]:
     """Tell which later epochs went on from less than a checkpoint covers, if one of them tells of it.
 
@@ -57,8 +57,8 @@ def left_behind(
         kept: a checkpoint that was kept outside.
         epoch: its epoch.
         began: with how many leaves each epoch after the first began, by number.
-        told: which checkpoint, of which epoch, each of them says it left behind. One whose word is not there counts as
-            if it told of all: that it is missing is for the caller to find.
+        left: which checkpoint, of which epoch, each of them says it left behind. One whose word is not there counts as
+            if it spoke of all: that it is missing is for the caller to find.
 
     Returns:
         Their numbers; none when the checkpoint is beyond all that they say they left behind, or none began with less.
@@ -66,10 +66,10 @@ def left_behind(
     later = {number for number, size in began.items() if number > epoch and size < kept.size}
 
     def covers(number: int) -> bool:
-        if number not in told:
+        if number not in left:
             return True
-        left, of = told[number]
-        return (epoch, kept.size) < (of, left.size) or (epoch, kept) == (of, left)
+        checkpoint, of = left[number]
+        return (epoch, kept.size) < (of, checkpoint.size) or (epoch, kept) == (of, checkpoint)
 
     return later if any(map(covers, later)) else set()
 

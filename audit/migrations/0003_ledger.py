@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(
                             ("number__gte", 2), ("size__gte", 0), models.Q(("reason", ""), _negated=True)
                         ),
-                        name="audit_ledger_epoch_told",
+                        name="audit_ledger_epoch_reasoned",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(

@@ -167,7 +167,7 @@ class LedgerEpoch(Undeletable):
         verbose_name_plural = _("epochs")
         constraints = [
             models.CheckConstraint(
-                name="audit_ledger_epoch_told", condition=Q(number__gte=2, size__gte=0) & ~Q(reason="")
+                name="audit_ledger_epoch_reasoned", condition=Q(number__gte=2, size__gte=0) & ~Q(reason="")
             ),
             models.CheckConstraint(name="audit_ledger_epoch_moment_readable", condition=readable("started_at")),
         ]

@@ -22,14 +22,14 @@ last AS MATERIALIZED (
     SELECT verdict, size, finished_at, report -> 'findings' AS findings
     FROM audit_ledger_verification WHERE verdict <> 'unchecked' ORDER BY finished_at DESC, id DESC LIMIT 1
 ), finding AS MATERIALIZED (
-    SELECT told.place,
-        told.finding ->> 'code' AS code,
-        CASE WHEN told.finding ->> 'task' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            THEN (told.finding ->> 'task')::uuid END AS task,
-        CASE WHEN told.finding ->> 'log' ~ '^[0-9]{1,18}$' THEN (told.finding ->> 'log')::bigint END AS log
+    SELECT reported.place,
+        reported.finding ->> 'code' AS code,
+        CASE WHEN reported.finding ->> 'task' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+            THEN (reported.finding ->> 'task')::uuid END AS task,
+        CASE WHEN reported.finding ->> 'log' ~ '^[0-9]{1,18}$' THEN (reported.finding ->> 'log')::bigint END AS log
     FROM last CROSS JOIN LATERAL jsonb_array_elements(
         CASE jsonb_typeof(last.findings) WHEN 'array' THEN last.findings ELSE '[]' END
-    ) WITH ORDINALITY AS told (finding, place)
+    ) WITH ORDINALITY AS reported (finding, place)
     WHERE last.verdict = 'tampering'
 ), blamed AS MATERIALIZED (
     SELECT coalesce(finding.task, log.task_id) AS task, (array_agg(finding.code ORDER BY finding.place))[1] AS code

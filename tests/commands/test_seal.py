@@ -17,6 +17,7 @@ import pytest
 from django.core.management import load_command_class
 from django.db import connection
 
+from audit.ledger import seal as sealing
 from audit.ledger.exported import Exports
 from audit.ledger.tlog import files, keys
 from audit.ledger.tlog.checkpoint import open_checkpoint
@@ -25,7 +26,7 @@ from audit.management.commands.audit_seal import Command
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerLeaf
 from tests.support.commands import outcome as run
 from tests.support.factories import sql
-from tests.support.ledger import KEY, VKEY, behind_the_guards, finish, sealer
+from tests.support.ledger import KEY, VKEY, behind_the_guards, finish, sealer, session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -361,6 +362,46 @@ def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.wait()
     assert process.returncode == 0, err
     assert "Sealing every 1 s until stopped." in err
+
+
+def test_a_sealer_that_cannot_seal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    finish(1)
+    monkeypatch.setattr(sealing, "WAIT_S", 0.2)
+    with session() as beside:
+        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
+        code, out, err = run("audit_seal")
+        assert (code, out) == (2, "")
+        assert err.startswith("Another session, perhaps another sealer, holds what this one needs; waited 0.2 s while")
+        assert err.rstrip().endswith("Nothing was sealed.")
+        beside.rollback()
+    assert run("audit_seal")[0] == 0
+
+
+def test_the_loop_says_that_it_cannot_seal_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    run("audit_seal")
+    finish(1)
+    monkeypatch.setattr(sealing, "WAIT_S", 0.2)
+    said: list[str] = []
+    note = Command.note
+
+    def heard(self: Command, text: str) -> None:
+        said.append(text)
+        note(self, text)
+        if "perhaps another sealer" in text:
+            beside.rollback()
+        elif text.startswith("Sealed 5 rows"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Command, "note", heard)
+    with session() as beside:
+        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
+        code, _, err = run("audit_seal", "--loop", 1)
+    assert code == 0
+    assert "Nothing was sealed. Trying again in 1 s." in err
+    assert LedgerLeaf.objects.count() == 10
 
 
 def test_a_directory_that_is_lost_later_stops_the_loop(tmp_path: Path) -> None:

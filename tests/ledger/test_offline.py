@@ -15,6 +15,7 @@ import termios
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,9 +24,10 @@ import pytest
 from audit.ledger.__main__ import main
 from audit.ledger.tlog import report
 from tests.project.test_wheel import wheel  # noqa: F401 - a fixture
-from tests.support.ledger_example import LOG, LOG_ROW, TASK, TASK_ID, WITNESS, Log, a_log_row, a_task
+from tests.support.ledger_example import LOG, LOG_ROW, TASK, TASK_ID, WITNESS, Log, a_log_row, a_task, an_approval
 
 KEY, WITNESS_KEY = str(LOG.verifier), str(WITNESS.verifier)
+PLAN = sha256(b'{"steps": ["make", "swap"], "budget": 12.50}').hexdigest()
 HOSTILE = "\x1b[31mred\x07 \u202egnp.exe\u2066 \x9b2J\r"
 STEP = a_log_row(
     id=1206,
@@ -38,7 +40,7 @@ STEP = a_log_row(
     output_summary=f"fine\n{HOSTILE}",
     detail='{"items": [1.50, 10000000000000000000001, {}, [], {"deep": "' + "y" * 60 + '"}]}',
 )
-LEDGER = Log(a_log_row(id=1200, from_status="pending", to_status="approved", actor="bob"), LOG_ROW, TASK, STEP)
+LEDGER = Log(an_approval(), LOG_ROW, TASK, STEP)
 
 
 @pytest.fixture
@@ -80,20 +82,40 @@ def test_a_task_in_clear(run) -> None:
     assert re.search(r'^  correlation_id +""$', out, re.MULTILINE)
     rows = re.findall(r"^  (\d{4})  (\S+)  (\w+(?: \d)?)", out, re.MULTILINE)
     assert [(row[0], row[2]) for row in rows] == [("1200", "transition"), ("1206", "step 2"), ("1207", "transition")]
-    assert "  1200  2024-11-23T15:21:12.250310Z  transition  pending → approved  by bob  leaf 0\n" in out
+    assert "  1200  2024-11-23T15:21:12.250000Z  transition  pending → approved  by bob  leaf 0\n" in out
     assert "      revision 4, attempt 1, duration_ms 812, db_role audit_app, xid 74213\n" in out
     assert "1.50,\n" in out
     assert "10000000000000000000001,\n" in out
+    assert f"\nPlan: the one that was approved in log row 1200 by bob, SHA-256 {PLAN}\n" in out
     assert f"  Leaves         4\n  Root           {LEDGER.head().root.hex()}\n" in out
     assert f"  Signed by      {LOG.verifier.label}\n" in out
     assert f"  Cosigned by    {WITNESS.verifier.label} at 2024-11-23T15:22:10Z\n" in out
     assert "leaf 2 (task), leaf 0 (log row 1200), leaf 3 (log row 1206), leaf 1 (log row 1207)\n" in out
 
 
+def test_a_plan_that_was_not_approved_is_named_with_the_one_that_was(run) -> None:
+    other = '{"steps": ["check"]}'
+    log = Log(an_approval(), a_task(plan=other))
+    Path("other").write_text("".join(str(log.proof(index)) for index in (0, 1)), encoding="utf-8")
+    code, out, err = run("check", "other", "--key", KEY)
+    assert (code, out) == (1, "")
+    assert "NOT PROVEN. The plan is not the one that was approved" in err
+    assert PLAN in err
+    assert sha256(other.encode()).hexdigest() in err
+    code, out, _ = run("check", "other", "--key", KEY, "--format", "json")
+    assert (code, json.loads(out)["proven"], json.loads(out)["error"]) == (1, False, "InvalidProof")
+    log = Log(an_approval(detail='{"plan_sha256": null}'), a_task(plan=None))
+    Path("none").write_text("".join(str(log.proof(index)) for index in (0, 1)), encoding="utf-8")
+    assert "\nPlan: none, and none was approved in log row 1200 by bob\n" in run("check", "none", "--key", KEY)[1]
+    code, out, _ = run("check", "none", "--key", KEY, "--format", "json")
+    assert json.loads(out)["approval"] == {"plan_sha256": None, "log_row": 1200, "actor": "bob", "leaf": 0}
+
+
 def test_what_was_not_looked_at_is_told(run) -> None:
     code, out, _ = run("check", "task", "--key", KEY)
     assert code == 0
     assert "Log rows proven: none" in out
+    assert "\nPlan not compared: no row of the log in the file approves it\n" in out
     assert "Cosigned by    no witness that was named\n" in out
     assert f"Not checked    signatures by {WITNESS.verifier.label}\n" in out
     assert run("check", "log", "--key", KEY)[1].startswith("Proven, without the task itself: task ")
@@ -120,6 +142,7 @@ def test_json_says_the_same(run) -> None:
     assert [row["id"] for row in told["log"]] == [1200, 1206, 1207]
     assert told["log"][1]["output_summary"] == f"fine\n{HOSTILE}"
     assert told["log"][1]["detail"]["items"][:2] == [1.5, 10000000000000000000001]
+    assert told["approval"] == {"plan_sha256": PLAN, "log_row": 1200, "actor": "bob", "leaf": 0}
     assert told["checkpoints"] == [
         {
             "origin": LOG.name,

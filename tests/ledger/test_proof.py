@@ -35,10 +35,11 @@ from tests.support.ledger_example import (
     Log,
     a_log_row,
     a_task,
+    an_approval,
 )
 
 OTHER_ID = "01935a2e-7c00-7abc-8def-000000000000"
-EARLIER = a_log_row(id=1200, from_status="pending", to_status="approved", actor="bob")
+EARLIER = an_approval()
 LEDGER = Log(
     EARLIER, a_task(id=OTHER_ID), LOG_ROW, TASK, a_log_row(task_id=OTHER_ID), b"no row", a_task(status="failed")
 )
@@ -157,7 +158,7 @@ def test_an_interior_node_is_no_row() -> None:
 
 
 def test_a_log_row_of_another_task() -> None:
-    unproven(proofs(3, 2, 4), f"tells of task {TASK_ID}, but leaf 4 belongs to task {OTHER_ID}")
+    unproven(proofs(3, 2, 4), f"is of task {TASK_ID}, but leaf 4 belongs to task {OTHER_ID}")
     unproven(proofs(2, 4), "but leaf 4 belongs to task")
     unproven(proofs(3, 1), "but leaf 1 belongs to task")
 
@@ -487,6 +488,55 @@ def test_the_checkpoint_of_a_proof_opens_on_its_own() -> None:
     assert open_checkpoint(proof.checkpoint, KEYS).checkpoint == LEDGER.head()
 
 
+# The plan
+
+PLAN = sha256(parse(TASK)[1]["plan"].encode()).hexdigest()
+
+
+def with_approval(approval: bytes, task: bytes = TASK) -> str:
+    log = Log(approval, task, LOG_ROW)
+    return "".join(str(log.proof(index)) for index in range(3))
+
+
+def test_the_plan_that_the_task_holds_is_the_one_that_was_approved() -> None:
+    checked = check(with_approval(EARLIER), KEYS)
+    assert checked.approval is not None
+    assert (checked.approval.row["id"], checked.approval.index) == (1200, 0)
+    # Also where the task was asked for as an approved one.
+    assert check(with_approval(an_approval(from_status=None)), KEYS).approval
+    # There is nothing to compare with where the file has not both.
+    assert check(proofs(3), KEYS).approval is None
+    assert check(proofs(2, 0), KEYS).approval is None
+    # Work that goes on after a pause, or anew, approves no plan.
+    for status in ("paused", "executing"):
+        assert check(with_approval(an_approval(from_status=status, detail=None)), KEYS).approval is None
+
+
+def test_a_task_without_a_plan_was_approved_without_one() -> None:
+    nothing = an_approval(detail='{"plan_sha256": null}')
+    assert check(with_approval(nothing, a_task(plan=None)), KEYS).approval
+    where = r"its approval \(log row 1200, leaf 0\)"
+    unproven(with_approval(nothing), f"holds a plan with the SHA-256 {PLAN}, and {where} is of no plan")
+    unproven(with_approval(EARLIER, a_task(plan=None)), f"holds no plan, and {where} is of the plan {PLAN}")
+
+
+def test_another_plan_than_was_approved_is_no_proof() -> None:
+    changed = '{"steps": ["make", "swap"], "budget": 12.5}'
+    digest = sha256(changed.encode()).hexdigest()
+    unproven(
+        with_approval(EARLIER, a_task(plan=changed)),
+        rf"The plan is not the one that was approved: the task \(leaf 1\) holds a plan with the SHA-256 {digest}, and "
+        rf"its approval \(log row 1200, leaf 0\) is of the plan {PLAN}\.",
+    )
+
+
+@pytest.mark.parametrize("detail", [None, "{}", "[]", '"x"', "7", "[" * 9000 + "]" * 9000])
+def test_an_approval_that_names_no_plan_is_no_proof(detail: str | None) -> None:
+    unproven(
+        with_approval(an_approval(detail=detail)), r"The approval \(log row 1200, leaf 0\) does not say which plan"
+    )
+
+
 # The document
 
 
@@ -496,11 +546,11 @@ def test_the_documents_example_holds() -> None:
         r"^```\n(.*?)^```$", DOCUMENT.split("## A log of three rows")[1], re.MULTILINE | re.DOTALL
     )
     assert keys.split() == [LOG.secret(), str(LOG.verifier), WITNESS.secret(), str(WITNESS.verifier)]
-    told = [line.rsplit(None, 1) for line in nodes.splitlines()]
-    assert {name: value for name, value in told if name != "root"} == {
+    written = [line.rsplit(None, 1) for line in nodes.splitlines()]
+    assert {name: value for name, value in written if name != "root"} == {
         f"{level} {index}": ledger.node(level, index).hex() for level, index in ((0, 0), (0, 1), (0, 2), (1, 0))
     }
-    assert told[-1] == ["root", ledger.head().root.hex()]
+    assert written[-1] == ["root", ledger.head().root.hex()]
     assert checkpoint == str(ledger.checkpoint())
     extra = to_base64(TASK)
     assert proof == str(ledger.proof(1)).replace(extra, f"{extra[:60]}…")

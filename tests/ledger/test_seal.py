@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -11,13 +10,16 @@ import pytest
 from django.db import connection, transaction
 
 from audit import ids
-from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.ledger import seal as sealer
+from audit.ledger.seal import Busy, CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, row_hash
 from audit.ledger.tlog.note import generate
 from audit.models import ExecutionLog, LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf, LedgerTile, Task
 from tests.support.attacked import Base, maintained, rebuild, resign
 from tests.support.databases import ended
 from tests.support.factories import sql, task_in
-from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, verified
+from tests.support.ledger import KEY, behind_the_guards, codes, finish, sealed, session, verified
+from tests.support.users import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,15 +52,6 @@ def test_an_empty_batch_signs_nothing() -> None:
 
 
 # Who commits when
-
-
-@contextmanager
-def session() -> Iterator[psycopg.Connection[Any]]:
-    """A session beside the test's, in a transaction of its own."""
-    wanted = ("host", "port", "user", "password", "dbname")
-    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
-    with closing(psycopg.connect(**parameters)) as beside:
-        yield beside
 
 
 def finish_in(beside: psycopg.Connection[Any]) -> None:
@@ -141,19 +134,101 @@ def test_a_transaction_of_another_database_holds_the_mark_and_not_the_sealing() 
     assert mark() > before
 
 
-def test_another_sealer_at_work_is_left_alone() -> None:
+def test_a_second_sealer_waits_for_the_first_and_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     finish(1)
-    batches = seal("default", [KEY], limit=2)
+    sealed()
+    finish(1)
+    monkeypatch.setattr(sealer, "WAIT_S", 0.2)
     with session() as beside:
-        beside.execute(
-            "SELECT pg_advisory_xact_lock(%s, hashint8('audit_ledger_head'::regclass::oid::bigint))", [0x61756474]
-        )
-        batch = next(batches)
-        assert (batch.busy, batch.sealed, batch.note) == (True, 0, "")
-        assert list(batches) == []
-        beside.execute("ROLLBACK")  # a session that was closed keeps its locks until its server process notices
-    assert not LedgerLeaf.objects.exists()
+        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
+        with pytest.raises(Busy, match=r"perhaps another sealer, .*waited 0\.2 s.* Nothing was sealed"):
+            sealed()
+        with pytest.raises(Busy, match="perhaps another sealer"):
+            begin_epoch("default", [KEY], left_behind="", reason="restored", actor="cli:bob")
+        assert LedgerLeaf.objects.count() == 5
+        # One that lets go in time is waited for.
+        monkeypatch.setattr(sealer, "WAIT_S", 60)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(_sealed_elsewhere)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+            assert until(lambda: sql(waiting, [connection.settings_dict["NAME"]]) == [(1,)], 30)
+            beside.rollback()
+            assert second.result(timeout=60) == 5
+    assert codes(verified()) == []
+
+
+def _sealed_elsewhere() -> int:
+    """Seal in this thread, with a connection of its own."""
+    try:
+        return sealed().sealed
+    finally:
+        connection.close()
+
+
+def test_a_first_sealer_that_has_not_committed_is_waited_for_no_longer_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything was sealed there is no head to lock: it is made by whoever comes first."""
+    finish(1)
+    monkeypatch.setattr(sealer, "WAIT_S", 0.2)
+    with session() as beside:
+        beside.execute("INSERT INTO audit_ledger_head (id) VALUES (1)")
+        with pytest.raises(Busy):
+            sealed()
+        beside.rollback()
     assert sealed().sealed == 5
+
+
+def test_a_table_that_somebody_locks_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    monkeypatch.setattr(sealer, "WAIT_S", 0.2)
+    with session() as beside:
+        beside.execute("LOCK TABLE audit_task IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Busy, match="Nothing was sealed"):
+            sealed()
+        beside.rollback()
+    assert sealed().sealed == 5
+
+
+# What a login that may only read, or nothing at all, tries in order to stop the sealer.
+BLOCKED = [
+    "SELECT FROM audit_ledger_head FOR UPDATE",
+    "SELECT FROM audit_ledger_head FOR NO KEY UPDATE",
+    "SELECT FROM audit_ledger_head FOR SHARE",
+    "SELECT FROM audit_ledger_head FOR KEY SHARE",
+    "LOCK TABLE audit_ledger_head IN ROW SHARE MODE",
+    "LOCK TABLE audit_ledger_leaf IN SHARE MODE",
+    "LOCK TABLE audit_task IN ACCESS EXCLUSIVE MODE",
+    "INSERT INTO audit_ledger_head (id) VALUES (1)",
+]
+ALLOWED = [
+    "LOCK TABLE audit_ledger_head, audit_ledger_leaf, audit_task, audit_executionlog IN ACCESS SHARE MODE",
+    "SELECT pg_advisory_lock(1635083380, hashint8('audit_ledger_head'::regclass::oid::bigint))",
+    "SELECT count(*) FROM audit_ledger_head, audit_ledger_leaf, audit_task",
+]
+
+
+def test_who_may_only_read_cannot_keep_the_sealer_from_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    sealed()
+    finish(1)
+    monkeypatch.setattr(sealer, "WAIT_S", 0.2)
+    sql("DROP ROLE IF EXISTS audit_reader")
+    sql("CREATE ROLE audit_reader")
+    sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_reader")
+    try:
+        with session() as beside:
+            beside.execute("SET ROLE audit_reader")
+            for statement in BLOCKED:
+                beside.execute("SAVEPOINT before")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    beside.execute(statement)
+                beside.execute("ROLLBACK TO SAVEPOINT before")
+            for statement in ALLOWED:
+                beside.execute(statement)
+            assert sealed().sealed == 5
+            beside.rollback()
+    finally:
+        sql("DROP OWNED BY audit_reader")
+        sql("DROP ROLE audit_reader")
 
 
 def test_the_session_may_be_set_to_another_isolation() -> None:
@@ -201,7 +276,8 @@ def test_sealing_joins_no_transaction_of_its_caller() -> None:
 STRANGER = generate("example.org/other")
 SPOILT = {
     "no checkpoint": "DELETE FROM audit_ledger_checkpoint",
-    "a leaf too many": "INSERT INTO audit_ledger_leaf (index, epoch, leaf_hash) VALUES (99, 2, sha256('x'))",
+    "a leaf too many": "INSERT INTO audit_ledger_leaf (index, epoch, salt, leaf_hash)"
+    " VALUES (99, 2, uuid_send(gen_random_uuid()), sha256('x'))",
     "the last leaf gone": "DELETE FROM audit_ledger_leaf WHERE index = (SELECT max(index) FROM audit_ledger_leaf)",
     "another frontier": "UPDATE audit_ledger_head SET frontier = set_byte(frontier, 3, get_byte(frontier, 3) # 1)",
     "no frontier": "UPDATE audit_ledger_head SET frontier = ''",
@@ -260,7 +336,7 @@ def test_a_kept_checkpoint_of_another_tree_stops_the_sealer() -> None:
         begin_epoch("default", [KEY], left_behind=kept, reason="restored", actor="eve")
     assert not LedgerEpoch.objects.exists()
     with behind_the_guards():  # an epoch that nobody began forgives nothing
-        sql("INSERT INTO audit_ledger_epoch VALUES (2, '', 0, '', 'restored', 'eve', now(), 1, '')")
+        sql("INSERT INTO audit_ledger_epoch VALUES (2, '', 0, '', 'restored', 'eve', now(), 1)")
     with pytest.raises(RefusesToSeal, match="a fork, not a restore"):
         sealed(exported=kept)
 
@@ -298,3 +374,45 @@ def test_a_mark_in_the_future_is_not_believed() -> None:
     assert sealed().sealed == 5
     assert codes(verified()) == []
     assert mark() < 2**40
+
+
+# What a leaf holds
+
+
+def test_a_leaf_holds_a_salt_of_its_own_and_the_hash_of_its_row_with_it() -> None:
+    finish(2)
+    sealed()
+    salts = set()
+    for leaf in LedgerLeaf.objects.all():
+        form, key = (TASK_V1, leaf.task_id) if leaf.task_id else (LOG_V1, leaf.log_id)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {form.select()} FROM {form.table} WHERE id = %s", [key])
+            row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
+        assert bytes(leaf.leaf_hash) == row_hash(form, row | {"salt": leaf.salt})
+        salts.add(bytes(leaf.salt))
+    assert {len(each) for each in salts} == {16}
+    assert len(salts) == LedgerLeaf.objects.count() == 2 + ExecutionLog.objects.count()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["client_encoding = 'LATIN1'", "bytea_output = 'escape'", "TimeZone = 'Asia/Kathmandu'"],
+)
+def test_settings_of_the_session_change_no_hash(setting: str) -> None:
+    finish(1, summary="Zoë")
+    sql(f"SET {setting}")
+    try:
+        assert sealed().sealed == 5
+        assert codes(verified()) == []
+    finally:
+        connection.close()
+    assert codes(verified()) == []
+
+
+def test_a_row_that_has_no_canonical_form_stops_the_sealer(victim: Base) -> None:
+    finish(1)
+    size = LedgerLeaf.objects.count()
+    sql("ALTER TABLE audit_task ALTER created_at TYPE date")
+    with pytest.raises(CannotSeal, match=r"A row of audit_task cannot be sealed: .* not of the type"):
+        sealed()
+    assert LedgerLeaf.objects.count() == size

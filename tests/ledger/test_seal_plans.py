@@ -37,13 +37,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     total: Counter[str] = Counter()
     pick = sealer._pick
 
-    def counted(cursor: Any, *arguments: Any) -> Any:
+    def counted(*arguments: Any) -> Any:
         def counts() -> Counter[str]:
-            cursor.execute(_COUNTS, [list(TABLES), list(INDEXES)])
-            return Counter(dict(cursor.fetchall()))
+            return Counter(dict(sql(_COUNTS, [list(TABLES), list(INDEXES)])))
 
         before = counts()
-        found = pick(cursor, *arguments)
+        found = pick(*arguments)
         total.update(counts() - before)
         return found
 

@@ -29,7 +29,6 @@ __all__ = [
     "Base",
     "base",
     "copied",
-    "fit_hash",
     "fit_leaf",
     "leading_to",
     "leaf_hashes",
@@ -152,22 +151,17 @@ def _names(victim: UUID, other: UUID, live: UUID) -> dict[str, Any]:
     return names
 
 
-def fit_hash(form: Form, key: Any) -> None:
-    """Write into a row the hash that fits what it holds now."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {form.select('r')} FROM {form.table} AS r WHERE r.id = %s", [key])
-        row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
-    sql(f"UPDATE {form.table} SET row_hash = %s WHERE id = %s", [row_hash(form, row), key])
-
-
 def fit_leaf(form: Form, key: Any) -> None:
-    """Write a row's hash into its leaf."""
+    """Write into a row's leaf the hash that fits what the row holds now."""
     column = {TASK_V1: "task_id", LOG_V1: "log_id"}[form]
-    sql(
-        f"UPDATE audit_ledger_leaf SET leaf_hash = r.row_hash FROM {form.table} AS r WHERE r.id = {column}"
-        f" AND {column} = %s",
-        [key],
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {form.select('r')}, leaf.salt FROM {form.table} AS r"
+            f" JOIN audit_ledger_leaf AS leaf ON leaf.{column} = r.id WHERE r.id = %s",
+            [key],
+        )
+        row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
+    sql(f"UPDATE audit_ledger_leaf SET leaf_hash = %s WHERE {column} = %s", [row_hash(form, row), key])
 
 
 def leaf_hashes() -> list[bytes]:

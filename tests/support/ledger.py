@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 
@@ -19,7 +20,7 @@ from audit.ledger.verify.findings import Report
 from audit.models import Task
 from tests.support.factories import sql, task_in
 
-__all__ = ["KEY", "VKEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "verified"]
+__all__ = ["KEY", "VKEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "session", "verified"]
 
 KEY: Signer = generate("example.org/audit")
 VKEY = str(KEY.verifier)
@@ -71,6 +72,15 @@ def behind_the_guards() -> Iterator[None]:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # ALTER TABLE waits for no pending foreign key
         for table, trigger, state in triggers:
             cursor.execute(f"ALTER TABLE {table} ENABLE {'ALWAYS ' if state == 'A' else ''}TRIGGER {trigger}")
+
+
+@contextlib.contextmanager
+def session() -> Iterator[psycopg.Connection[Any]]:
+    """A session beside the test's, in a transaction of its own."""
+    wanted = ("host", "port", "user", "password", "dbname")
+    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
+    with contextlib.closing(psycopg.connect(**parameters)) as beside:
+        yield beside
 
 
 def sealer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A small log without a database: the two rows of docs/ledger-format.md and others, sealed by a key of its own."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,19 @@ from audit.ledger.tlog.note import KeyKind, Note, Signer, sign
 from audit.ledger.tlog.proof import Growth, Proof
 from audit.ledger.tlog.tiles import Nodes, grow
 
-__all__ = ["COSIGNED_AT", "DOCUMENT", "LOG", "LOG_ROW", "TASK", "TASK_ID", "WITNESS", "Log", "a_log_row", "a_task"]
+__all__ = [
+    "COSIGNED_AT",
+    "DOCUMENT",
+    "LOG",
+    "LOG_ROW",
+    "TASK",
+    "TASK_ID",
+    "WITNESS",
+    "Log",
+    "a_log_row",
+    "a_task",
+    "an_approval",
+]
 
 DOCUMENT = (Path(__file__).resolve().parent.parent.parent / "docs" / "ledger-format.md").read_text(encoding="utf-8")
 TASK, LOG_ROW = (
@@ -36,6 +49,13 @@ def a_task(**changes: Any) -> bytes:
 def a_log_row(**changes: Any) -> bytes:
     """The document's log row with other values."""
     return canonical(LOG_V1, parse(LOG_ROW)[1] | changes)
+
+
+def an_approval(**changes: Any) -> bytes:
+    """The row of the document's log that approves the document's plan, with other values."""
+    digest = sha256(parse(TASK)[1]["plan"].encode()).hexdigest()
+    values = {"id": 1200, "from_status": "pending", "to_status": "approved", "revision": 2, "actor": "bob"}
+    return a_log_row(**values | {"detail": f'{{"plan_sha256": "{digest}"}}'} | changes)
 
 
 class Log:

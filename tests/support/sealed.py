@@ -1,8 +1,8 @@
-"""Rows that are awkward to write down, sealed by a server, and the check of what it sealed."""
+"""Rows that are awkward to write down, and the bytes that stand for them, read in both ways."""
 
 import contextlib
-import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -11,13 +11,17 @@ from django.db import connections
 from django.db.utils import ConnectionHandler
 
 from audit import ids
-from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, canonical, leaf_hash
+from audit.ledger.rows import Raw, pin_encoding
+from audit.ledger.seal import seal
+from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, canonical
+from audit.ledger.tlog.wire import wire_bytes
 from auditproj.embedded.server import Server
-from tests.support import servers
+from tests.support import ledger, servers
 
-__all__ = ["FORMS", "canonical_sql", "connect", "fill", "insert", "migrate", "stored", "verify"]
+__all__ = ["FORMS", "SALT", "canonical_rows", "connect", "fill", "insert", "migrate", "raw", "seal_all", "stored"]
 
 FORMS = (TASK_V1, LOG_V1)
+SALT = bytes(range(16))
 
 _TEXTS = [
     "",
@@ -137,7 +141,7 @@ def insert(connection: psycopg.Connection[Any], table: str, row: dict[str, Any])
 
 
 def fill(connection: psycopg.Connection[Any]) -> None:
-    """Write every awkward value into finished tasks and log rows, sealed by the triggers."""
+    """Write every awkward value into finished tasks and log rows."""
     for row in _tasks():
         insert(connection, "audit_task", {"id": ids.uuid7()} | row)
     last = row_id = ids.uuid7()
@@ -150,35 +154,42 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     connection.execute("UPDATE audit_task SET status = 'completed' WHERE id = %s", [last])
 
 
+def seal_all(server: Server, name: str = "audit") -> None:
+    """Seal all that a database holds."""
+    with servers.connected(server, name, "sealed") as alias:
+        list(seal(alias, [ledger.KEY]))
+
+
 def stored(connection: psycopg.Connection[Any], form: Form, where: str = "true", *params: Any) -> list[dict[str, Any]]:
-    """The sealed rows of a table (called r) as `canonical` takes them, by id."""
+    """The rows of a table (called r) that are sealed, as `canonical` takes them, by id; all with the same salt."""
+    finished = "r.finished_xid IS NOT NULL" if form is TASK_V1 else "true"
     cursor = connection.execute(
-        f"SELECT {form.select('r')}, r.row_hash FROM {form.table} AS r"
-        f" WHERE r.row_hash IS NOT NULL AND {where} ORDER BY r.id",
-        params,
+        f"SELECT {form.select('r')} FROM {form.table} AS r WHERE {finished} AND {where} ORDER BY r.id", params
     )
     names = [column.name for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    return [dict(zip(names, row, strict=True)) | {"salt": SALT} for row in cursor]
 
 
-def verify(connection: psycopg.Connection[Any]) -> dict[str, list[bytes]]:
-    """Check the hash of every sealed row with the twin; the canonical bytes of each table's rows, by id."""
-    told = {}
-    for form in FORMS:
-        told[form.table] = []
-        for row in stored(connection, form):
-            data = canonical(form, row)
-            assert leaf_hash(data) == row["row_hash"], data[:2000]
-            told[form.table].append(data)
-        assert told[form.table]
-    return told
+def raw(connection: psycopg.Connection[Any]) -> Raw:
+    """The sealer's own reader on a session without Django."""
+    return Raw(SimpleNamespace(connection=connection, wrap_database_errors=contextlib.nullcontext()))
 
 
-def canonical_sql(connection: psycopg.Connection[Any], form: Form) -> str:
-    """The trigger's own expression for the bytes, for a row called r."""
-    function = {"audit_task": "audit_task_seal_v1", "audit_executionlog": "audit_log_seal_v1"}[form.table]
-    [body] = connection.execute("SELECT prosrc FROM pg_proc WHERE proname = %s", [function]).fetchone()
-    [expression] = re.findall(
-        r"computed := sha256\(decode\('00', 'hex'\) \|\| (convert_to\(.*'UTF8'\))\);$", body, re.MULTILINE | re.DOTALL
-    )
-    return expression.replace("NEW.", "r.")
+def canonical_rows(connection: psycopg.Connection[Any]) -> dict[str, list[bytes]]:
+    """The canonical bytes of each table's rows, by id, as the sealer makes them; other settings of the session remain.
+
+    Where the session speaks UTF-8 they are made in the other way, too, from texts and numbers, and compared.
+    """
+    made: dict[str, list[bytes]] = {}
+    with connection.transaction():
+        readable = connection.info.encoding == "utf-8"
+        expected = {form: [canonical(form, row) for row in stored(connection, form)] for form in FORMS if readable}
+        pin_encoding(connection)
+        for form in FORMS:
+            finished = "WHERE finished_xid IS NOT NULL" if form is TASK_V1 else ""
+            keys = [key for (key,) in raw(connection).narrow(f"SELECT id FROM {form.table} {finished} ORDER BY id")]
+            rows = {row[0]: wire_bytes(form, SALT, row) for row in raw(connection).sealed(form, keys)}
+            made[form.table] = [rows[key] for key in keys]
+            assert made[form.table] == expected.get(form, made[form.table])
+            assert made[form.table]
+    return made

@@ -1,4 +1,4 @@
-"""The canonical bytes of a row and their hash: the Python twin of `audit/sql/seal_task_v1.sql` and `seal_log_v1.sql`.
+"""The canonical bytes of a row and their hash: the one home of what stands for a row for ever.
 
     audit.task v1
     id 36:0190d3c8-0000-7000-8000-000000000001
@@ -7,8 +7,9 @@
     decided_at -
 
 One line a column: its name, then `-` for NULL, else the number of bytes, a colon and the value, which may hold
-anything, line breaks included. `docs/ledger-format.md` has every rule and an example. Only the standard library is
-needed, so that a verifier needs no more. The form of a version never changes; a new column makes a new version.
+anything, line breaks included. `docs/ledger-format.md` has every rule and an example. The salt is no column of the
+table: the sealer draws it, and it stands in the row's leaf. Only the standard library is needed, so that a verifier
+needs no more. The form of a version never changes; a new column makes a new version.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ __all__ = [
     "EPOCH_V1",
     "FORMS",
     "LOG_V1",
+    "SALT",
+    "SALT_BYTES",
     "TASK_V1",
     "Column",
     "Form",
@@ -40,6 +43,11 @@ __all__ = [
     "parse",
     "row_hash",
 ]
+
+
+SALT = "salt"
+"""The column of each form that the table lacks."""
+SALT_BYTES = 16
 
 
 class Uncanonical(LedgerError):
@@ -95,8 +103,13 @@ class Form:
     """The `row_version` of the rows it is for."""
     columns: tuple[Column, ...]
 
+    @property
+    def stored(self) -> tuple[Column, ...]:
+        """The columns that the table has: all but the salt."""
+        return tuple(column for column in self.columns if column.name != SALT)
+
     def select(self, alias: str = "") -> str:
-        """List the columns for a SELECT whose rows `canonical` takes, whatever the session's settings.
+        """List the stored columns for a SELECT whose rows `canonical` takes, whatever the session's settings.
 
         Args:
             alias: name of the table in the statement, needed where it has several.
@@ -104,7 +117,7 @@ class Form:
         prefix = f"{alias}." if alias else ""
         return ", ".join(
             f"{_SELECTED.get(column.kind, '{}').format(prefix + column.name)} AS {column.name}"
-            for column in self.columns
+            for column in self.stored
         )
 
 
@@ -120,6 +133,7 @@ TASK_V1 = Form(
         Column(name="priority", kind=Kind.INTEGER),
         Column(name="services_touched", kind=Kind.NAMES),
         Column(name="plan", kind=Kind.DOCUMENT),
+        Column(name="work_plan", kind=Kind.DOCUMENT),
         Column(name="estimated_resources", kind=Kind.DOCUMENT),
         Column(name="resources_used", kind=Kind.DOCUMENT),
         Column(name="outcome", kind=Kind.DOCUMENT),
@@ -134,6 +148,8 @@ TASK_V1 = Form(
         Column(name="decided_at", kind=Kind.MOMENT),
         Column(name="started_at", kind=Kind.MOMENT),
         Column(name="finished_at", kind=Kind.MOMENT),
+        Column(name="executing_ms", kind=Kind.INTEGER),
+        Column(name="paused_ms", kind=Kind.INTEGER),
         Column(name="claimed_by", kind=Kind.TEXT),
         Column(name="claim_token", kind=Kind.IDENTIFIER),
         Column(name="lease_expires_at", kind=Kind.MOMENT),
@@ -143,9 +159,11 @@ TASK_V1 = Form(
         Column(name="cancel_requested_at", kind=Kind.MOMENT),
         Column(name="actor", kind=Kind.TEXT),
         Column(name="revision", kind=Kind.INTEGER),
+        Column(name="status_was", kind=Kind.TEXT),
+        Column(name="status_since", kind=Kind.MOMENT),
         Column(name="origin", kind=Kind.DOCUMENT),
         Column(name="row_version", kind=Kind.INTEGER),
-        Column(name="salt", kind=Kind.BYTES),
+        Column(name=SALT, kind=Kind.BYTES),
         Column(name="finished_xid", kind=Kind.XID),
     ),
 )
@@ -171,7 +189,7 @@ LOG_V1 = Form(
         Column(name="output_summary", kind=Kind.TEXT),
         Column(name="detail", kind=Kind.DOCUMENT),
         Column(name="row_version", kind=Kind.INTEGER),
-        Column(name="salt", kind=Kind.BYTES),
+        Column(name=SALT, kind=Kind.BYTES),
         Column(name="xid", kind=Kind.XID),
     ),
 )
@@ -189,7 +207,7 @@ EPOCH_V1 = Form(
         Column(name="actor", kind=Kind.TEXT),
         Column(name="started_at", kind=Kind.MOMENT),
         Column(name="row_version", kind=Kind.INTEGER),
-        Column(name="salt", kind=Kind.BYTES),
+        Column(name=SALT, kind=Kind.BYTES),
     ),
 )
 
@@ -202,10 +220,10 @@ def canonical(form: Form, row: Mapping[str, Any]) -> bytes:
 
     Args:
         form: the form of the row's table and `row_version`.
-        row: the value of each column by name; others (`row_hash`) are not looked at. None is NULL. JSONB comes as its
-            own text (`column::text`), because Python's numbers forget that 12.50 was not 12.5; moments as aware
-            datetimes or integer microseconds since 1970-01-01 UTC; ids as UUID or text; a transaction id as a number
-            or its digits; service names as a list; bytes as bytes or memoryview. `Form.select` asks for them so.
+        row: the value of each column by name, and the leaf's `salt`; others are not looked at. None is NULL. JSONB
+            comes as its own text (`column::text`), because Python's numbers forget that 12.50 was not 12.5; moments as
+            aware datetimes or integer microseconds since 1970-01-01 UTC; ids as UUID or text; a transaction id as a
+            number or its digits; service names as a list; bytes as bytes or memoryview. `Form.select` asks for them so.
 
     Raises:
         Uncanonical: a column is missing, or a value is not what its column holds.
@@ -270,7 +288,7 @@ def leaf_hash(data: bytes) -> bytes:
 
 
 def row_hash(form: Form, row: Mapping[str, Any]) -> bytes:
-    """Compute what the column `row_hash` of an untouched row holds; 32 bytes.
+    """Compute what the leaf of an untouched row holds; arguments as those of `canonical`; 32 bytes.
 
     Raises:
         Uncanonical: as `canonical`.

@@ -18,8 +18,10 @@ file holds one such proof or several, one after another: a task's, and those of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +32,7 @@ from audit.ledger.tlog.merkle import HASH_SIZE, verify_consistency, verify_inclu
 from audit.ledger.tlog.note import Note, Verifier, from_base64, to_base64
 from audit.ledger.tlog.origins import log_of
 
-__all__ = ["Checked", "Growth", "Proof", "ProvenRow", "check", "check_growth", "parse_all"]
+__all__ = ["Checked", "Growth", "Proof", "ProvenRow", "check", "check_growth", "parse_all", "plan_sha256"]
 
 HEADER = "c2sp.org/tlog-proof@v1"
 _MAX_HASHES = 63
@@ -117,6 +119,8 @@ class Checked:
     """The task; None when the file holds rows of its log only."""
     log: tuple[ProvenRow, ...]
     """Rows of its log in their order. The file need not hold all of them."""
+    approval: ProvenRow | None = None
+    """The row of its log that approves the plan that the task holds; None when the file has not both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +224,8 @@ def check(
     Raises:
         Malformed: no such file.
         InvalidKey: a key of the wrong kind.
-        Unproven: something in it does not hold; the message says what.
+        Unproven: something in it does not hold, or the task's plan is not the one that its log says was approved; the
+            message says what.
     """
     verifiers, witnesses = tuple(verifiers), tuple(witnesses)
     heads: dict[str, SignedCheckpoint] = {}
@@ -234,7 +239,7 @@ def check(
             raise InvalidProof(f"Leaf {proof.index} occurs twice in the file.")
         rows[proof.index] = _proven(proof, heads[proof.checkpoint])
     _agreeing([each.checkpoint for each in heads.values()])
-    return _told(list(rows.values()))
+    return _of_one_task(list(rows.values()))
 
 
 def check_growth(
@@ -299,22 +304,64 @@ def _agreeing(heads: list[Checkpoint]) -> None:
         raise InvalidProof("The file holds two signed checkpoints of one size with different roots: a fork.")
 
 
-def _told(rows: list[ProvenRow]) -> Checked:
-    """Put the rows in order, and see that they tell of one task."""
+def _of_one_task(rows: list[ProvenRow]) -> Checked:
+    """Put the rows in order, and see that they are of one task, which holds the plan that was approved."""
     log = [each for each in rows if each.form.name == LOG_V1.name]
     tasks = [each for each in rows if each.form.name != LOG_V1.name]
     first = (tasks or log)[0]
     if strange := next((each for each in rows if each.task_id != first.task_id), None):
         raise InvalidProof(
-            f"The file tells of task {first.task_id}, but leaf {strange.index} belongs to task {strange.task_id}."
+            f"The file is of task {first.task_id}, but leaf {strange.index} belongs to task {strange.task_id}."
         )
     if len(tasks) > 1:
         raise InvalidProof(f"Leaves {tasks[0].index} and {tasks[1].index} are both the task {first.task_id}.")
+    log.sort(key=lambda each: each.row["id"])
     return Checked(
         task_id=first.task_id,
         task=tasks[0] if tasks else None,
-        log=tuple(sorted(log, key=lambda each: each.row["id"])),
+        log=tuple(log),
+        approval=_approval(tasks[0], log) if tasks else None,
     )
+
+
+def _approval(task: ProvenRow, log: list[ProvenRow]) -> ProvenRow | None:
+    """Find the row that approves the task, and see that it approves the plan that the task holds.
+
+    Raises:
+        InvalidProof: it approves another one.
+    """
+    approvals = [
+        each
+        for each in log
+        if (each.row["kind"], each.row["to_status"]) == ("transition", "approved")
+        and each.row["from_status"] in (None, "pending")
+    ]
+    holds = plan_sha256(task.row["plan"])
+    for each in approvals:
+        approved = _approved_plan(each)
+        if approved != holds:
+            raise InvalidProof(
+                f"The plan is not the one that was approved: the task (leaf {task.index}) holds "
+                f"{f'a plan with the SHA-256 {holds}' if holds else 'no plan'}, and its approval (log row "
+                f"{each.row['id']}, leaf {each.index}) is of {f'the plan {approved}' if approved else 'no plan'}."
+            )
+    return approvals[0] if approvals else None
+
+
+def plan_sha256(plan: str | None) -> str | None:
+    """Compute what the approval of a plan says of it: the SHA-256 of the JSONB's own text, in hexadecimal."""
+    return None if plan is None else sha256(plan.encode()).hexdigest()
+
+
+def _approved_plan(approval: ProvenRow) -> str | None:
+    try:
+        detail = json.loads(approval.row["detail"])
+        approved: str | None = detail["plan_sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise InvalidProof(
+            f"The approval (log row {approval.row['id']}, leaf {approval.index}) does not say which plan it is of."
+        ) from None
+    return approved
 
 
 def _decoded(text: str, what: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What was proven, told in text for people and in JSON for programs."""
+"""What was proven, written in text for people and in JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from audit.ledger.tlog.canonical import Column, Kind
 from audit.ledger.tlog.checkpoint import SignedCheckpoint
-from audit.ledger.tlog.proof import Checked, ProvenRow
+from audit.ledger.tlog.proof import Checked, ProvenRow, plan_sha256
 from audit.values.terminal import safe, safe_json
 
 __all__ = [
@@ -26,19 +26,19 @@ __all__ = [
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORT = 80
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|\[\s*\]|\{\s*\}|[\[\]{},:"]|[^\s\[\]{},:"]+', re.DOTALL)
-_UNTOLD = ("row_version", "salt")
+_UNSHOWN = ("row_version", "salt")
 # Columns of a log row that share its second line, and those with lines of their own.
 _BRIEF = ("revision", "attempt", "duration_ms", "db_role", "xid")
 _AT_LENGTH = ("output_summary", "detail")
 
 
 def checked_as_text(checked: Checked) -> Iterator[str]:
-    """Yield lines that tell a task, its log rows in order, and where they stand in the log."""
+    """Yield the lines for a task, its log rows in order, and where they stand in the log."""
     what = "Proven" if checked.task else "Proven, without the task itself"
     yield f"{what}: task {checked.task_id}"
     if checked.task:
         yield ""
-        yield from _columns(checked.task, [name for name in checked.task.row if name not in _UNTOLD])
+        yield from _columns(checked.task, [name for name in checked.task.row if name not in _UNSHOWN])
     if checked.log:
         yield ""
         yield f"Log rows proven: {len(checked.log)} (the file may leave others out)"
@@ -47,6 +47,8 @@ def checked_as_text(checked: Checked) -> Iterator[str]:
     elif checked.task:
         yield ""
         yield "Log rows proven: none (the file holds the task only)"
+    if checked.task:
+        yield _plan(checked)
     for head in _heads(checked):
         yield ""
         yield from head_as_text(head)
@@ -56,8 +58,19 @@ def checked_as_text(checked: Checked) -> Iterator[str]:
         )
 
 
+def _plan(checked: Checked) -> str:
+    approval = checked.approval
+    if approval is None:
+        return "Plan not compared: no row of the log in the file approves it"
+    by = f"log row {approval.row['id']} by {safe(approval.row['actor'])}"
+    digest = plan_sha256(checked.task.row["plan"]) if checked.task else None
+    if digest is None:
+        return f"Plan: none, and none was approved in {by}"
+    return f"Plan: the one that was approved in {by}, SHA-256 {digest}"
+
+
 def head_as_text(head: SignedCheckpoint) -> Iterator[str]:
-    """Yield lines that tell a checkpoint and who vouches for it."""
+    """Yield the lines for a checkpoint and who vouches for it."""
     checkpoint = head.checkpoint
     yield f"Log {safe(checkpoint.origin)}"
     yield f"  Leaves         {checkpoint.size}"
@@ -84,7 +97,21 @@ def checked_as_json(checked: Checked) -> str:
         task_id=_text(checked.task_id),
         task=_row_as_json(checked.task) if checked.task else "null",
         log=_array(map(_row_as_json, checked.log)),
+        approval=_approval_as_json(checked),
         checkpoints=_array(map(head_as_json, _heads(checked))),
+    )
+
+
+def _approval_as_json(checked: Checked) -> str:
+    approval = checked.approval
+    if approval is None or checked.task is None:
+        return "null"
+    digest = plan_sha256(checked.task.row["plan"])
+    return _object(
+        plan_sha256="null" if digest is None else _text(digest),
+        log_row=str(approval.row["id"]),
+        actor=_text(approval.row["actor"]),
+        leaf=str(approval.index),
     )
 
 
@@ -101,7 +128,7 @@ def head_as_json(head: SignedCheckpoint) -> str:
 
 
 def growth_as_text(old: SignedCheckpoint, new: SignedCheckpoint) -> Iterator[str]:
-    """Yield lines that tell how a log grew."""
+    """Yield the lines for how a log grew."""
     before, after = old.checkpoint, new.checkpoint
     yield f"Consistent: the log grew from {before.size} to {after.size} leaves, and nothing before was changed."
     yield ""
@@ -152,19 +179,19 @@ def _columns(row: ProvenRow, names: Sequence[str], indent: str = "  ") -> Iterat
 
 
 def _log_row(row: ProvenRow) -> Iterator[str]:
-    told = row.row
+    values = row.row
     parts = (
-        told["id"],
-        _moment(told["at"]),
-        f"{told['kind']} {told['step_number'] or ''}".rstrip(),
-        " → ".join(filter(None, (told["from_status"], told["to_status"]))),
-        told["action"],
-        f"by {told['actor']}" if told["actor"] else "",
+        values["id"],
+        _moment(values["at"]),
+        f"{values['kind']} {values['step_number'] or ''}".rstrip(),
+        " → ".join(filter(None, (values["from_status"], values["to_status"]))),
+        values["action"],
+        f"by {values['actor']}" if values["actor"] else "",
         f"leaf {row.index}",
     )
     yield "  " + "  ".join(safe(each) for each in parts if each)
-    yield "      " + ", ".join(f"{name} {safe(told[name])}" for name in _BRIEF if told[name] not in (None, ""))
-    if at_length := [name for name in _AT_LENGTH if told[name]]:
+    yield "      " + ", ".join(f"{name} {safe(values[name])}" for name in _BRIEF if values[name] not in (None, ""))
+    if at_length := [name for name in _AT_LENGTH if values[name]]:
         yield from _columns(row, at_length, indent="      ")
 
 

@@ -1,17 +1,18 @@
 """The hash of a row as PostgreSQL sends it in its binary format: `canonical.row_hash` for millions of rows.
 
 Reading columns in binary asks the server for nothing but the values: no function of its catalog, which a superuser
-could have replaced, writes a moment, an array or a hash for us, and no setting of the session changes a byte.
+could have replaced, writes a moment, an array or a hash for us, and no setting of the session changes a byte, save the
+client's encoding, which the reader pins (`audit.ledger.rows`).
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha256
+from operator import getitem
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct.error says nothing alone
-from typing import Any
 
-from audit.ledger.tlog.canonical import Form, Kind, Uncanonical, names_text
+from audit.ledger.tlog.canonical import SALT, Form, Kind, Uncanonical, names_text
 
 __all__ = ["columns", "wire_bytes", "wire_hash"]
 
@@ -23,16 +24,17 @@ _Writer = Callable[[bytes], bytes]
 
 
 def columns(form: Form, alias: str) -> str:
-    """List a form's columns as they are, in its order, for a SELECT in the binary format."""
-    return ", ".join(f"{alias}.{column.name}" for column in form.columns)
+    """List a form's stored columns as they are, in its order, for a SELECT in the binary format."""
+    return ", ".join(f"{alias}.{column.name}" for column in form.stored)
 
 
-def wire_hash(form: Form, values: Sequence[bytes | None]) -> bytes:
+def wire_hash(form: Form, salt: bytes, values: Sequence[bytes | None]) -> bytes:
     """Compute what `canonical.row_hash` computes.
 
     Args:
         form: the form of the row's table and version.
-        values: the binary value of each of its columns, in order; None is NULL.
+        salt: the salt of its leaf.
+        values: the binary value of each stored column, in order; None is NULL.
 
     Returns:
         32 bytes.
@@ -40,58 +42,90 @@ def wire_hash(form: Form, values: Sequence[bytes | None]) -> bytes:
     Raises:
         Uncanonical: a value is not what its column holds.
     """
-    return sha256(b"\0" + wire_bytes(form, values)).digest()
+    return sha256(b"\0" + wire_bytes(form, salt, values)).digest()
 
 
-def wire_bytes(form: Form, values: Sequence[bytes | None]) -> bytes:
+def wire_bytes(form: Form, salt: bytes, values: Sequence[bytes | None]) -> bytes:
     """Write the canonical bytes; arguments and errors as `wire_hash`."""
-    header, plan = _plan(form)
-    parts = [header]
-    add = parts.append
+    header, plan, place = _plan(form)
+    if len(values) != len(plan):
+        raise Uncanonical(form.name, len(values), f"the row has not the {len(plan)} columns of this version")
     try:
-        for (absent, name, write), value in zip(plan, values, strict=True):
-            if value is None:
-                add(absent)
-            elif write is None:
-                length = len(value)
-                add(name)
-                add(_LENGTHS[length] if length < _SHORT else b"%d:" % length)
-                add(value)
-            else:
-                add(name)
-                add(write(value))
+        lines = [header, *map(getitem, plan, values)]
     except (ValueError, IndexError, StructError) as error:
         raise Uncanonical(form.name, None, f"a column is not of the type this version seals: {error}") from None
-    add(b"\n")
-    return b"".join(parts)
+    lines.insert(place, b"\nsalt " + _hexadecimal(salt))
+    lines.append(b"\n")
+    return b"".join(lines)
+
+
+class _Lines(dict[bytes | None, bytes]):
+    """The line of a column for each of its values, kept for those that come again: who acted, statuses, counts."""
+
+    def __init__(self, name: str, write: _Writer) -> None:
+        super().__init__()
+        self._name = b"\n%s " % name.encode()
+        self._write = write
+
+    def __missing__(self, value: bytes | None) -> bytes:
+        if value is None:
+            line = self._name + b"-"
+        else:
+            line = self._name + self._write(value)
+            if len(value) > _SHORT:
+                return line
+        if len(self) >= _KEPT:
+            self.clear()
+        self[value] = line
+        return line
+
+
+class _Fresh(dict[bytes | None, bytes]):
+    """The same of a column whose values hardly ever come again: keys and moments."""
+
+    def __init__(self, name: str, write: _Writer) -> None:
+        super().__init__({None: b"\n%s -" % name.encode()})
+        self._name = b"\n%s " % name.encode()
+        self._write = write
+
+    def __missing__(self, value: bytes) -> bytes:
+        return self._name + self._write(value)
+
+
+_KEPT = 512
+_SHORT = 64
+_UNIQUE = (Kind.IDENTIFIER, Kind.MOMENT)
+_BIGINT = Struct("!q")
 
 
 @cache
-def _plan(form: Form) -> tuple[bytes, list[tuple[bytes, bytes, _Writer | None]]]:
-    """The header and, for each column, its line when it is NULL, the line's beginning when not, and what writes it.
+def _plan(form: Form) -> tuple[bytes, list[_Lines | _Fresh], int]:
+    """The header, the lines of each stored column, and the place of the salt's line behind the header.
 
     A line begins with the break that ends the one before.
     """
     header = b"%s v%d" % (form.name.encode(), form.version)
-    return header, [
-        (b"\n%s -" % column.name.encode(), b"\n%s " % column.name.encode(), _WRITERS[column.kind])
-        for column in form.columns
+    names = [column.name for column in form.columns]
+    lines = [
+        (_Fresh if each.kind in _UNIQUE or each is form.columns[0] else _Lines)(each.name, _WRITERS[each.kind])
+        for each in form.stored
     ]
+    return header, lines, names.index(SALT) + 1
 
 
-_SHORT = 1024
-_LENGTHS = [b"%d:" % length for length in range(_SHORT)]
+def _text(value: bytes) -> bytes:
+    return b"%d:%s" % (len(value), value)
 
 
-@lru_cache(maxsize=4096)  # priorities, attempts, revisions: the same few over and over
 def _integer(value: bytes) -> bytes:
-    digits = b"%d" % int.from_bytes(value, "big", signed=True)
-    return b"%d:%s" % (len(digits), digits)
+    return _text(b"%d" % int.from_bytes(value, "big", signed=True))
 
 
 def _moment(value: bytes) -> bytes:
-    digits = b"%d" % (int.from_bytes(value, "big", signed=True) + _EPOCH)
-    return _LENGTHS[len(digits)] + digits
+    micros = _BIGINT.unpack(value)[0] + _EPOCH
+    if 10**15 <= micros < 10**16:  # from September 2001 to November 2286
+        return b"16:%d" % micros
+    return _text(b"%d" % micros)
 
 
 def _identifier(value: bytes) -> bytes:
@@ -100,7 +134,7 @@ def _identifier(value: bytes) -> bytes:
 
 
 def _hexadecimal(value: bytes) -> bytes:
-    return b"%d:%s" % (2 * len(value), value.hex().encode())
+    return _text(value.hex().encode())
 
 
 def _document(value: bytes) -> bytes:
@@ -126,12 +160,11 @@ def _names(value: bytes) -> bytes:
             raise ValueError("an array that holds NULL")
         at += 4 + length
         names.append(value[at - length : at].decode())
-    text = names_text(names)
-    return b"%d:%s" % (len(text), text)
+    return _text(names_text(names))
 
 
-_WRITERS: dict[Kind, Any] = {
-    Kind.TEXT: None,
+_WRITERS: dict[Kind, _Writer] = {
+    Kind.TEXT: _text,
     Kind.INTEGER: _integer,
     Kind.XID: _integer,
     Kind.IDENTIFIER: _identifier,

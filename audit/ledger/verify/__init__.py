@@ -1,8 +1,8 @@
 """The verifier: does the database still hold what was sealed? Everything is hashed here, in Python, in one snapshot.
 
 What it reads, in this order: the catalog (are the tables the tables?), the checkpoints of the database and those kept
-outside, every leaf with the row it stands for and the tree they make, and the rows that have no leaf. It trusts the
-verifier keys it is given and nothing in the database.
+outside, every leaf with the row it stands for and the tree they make, the rows that have no leaf, and what the log says
+of each task. It trusts the verifier keys it is given and nothing in the database.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
-from audit.inspection.flaws import applied_migrations, shipped_migrations
 from audit.ledger.exported import Exported
 from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
+from audit.ledger.verify.history import look_at_history
 from audit.ledger.verify.leaves import Leaves, Progress
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
@@ -63,8 +63,8 @@ def verify(
         the tables.
 
     Raises:
-        CannotVerify: no keys, keys of several logs, a witness's key, migrations of this app that are not recorded as
-            applied, or a failure of the verification itself that nothing found before explains.
+        CannotVerify: no keys, keys of several logs, a witness's key, or a failure of the verification itself that
+            nothing found before explains.
         CannotExport: a checkpoint that was kept outside cannot be read.
         django.db.Error: the database cannot be read.
     """
@@ -76,8 +76,8 @@ def verify(
             )
     names = {each.name for each in verifiers}
     if len(names) != 1:
-        told = ", ".join(sorted(names)) or "none"
-        raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {told}.")
+        listed = ", ".join(sorted(names)) or "none"
+        raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {listed}.")
     started = timezone.now()
     findings = Findings()
     try:
@@ -104,12 +104,6 @@ def _verified(
     findings: Findings,
 ) -> Report:
     with snapshot(using) as (raw, cursor):
-        # What was not applied is not expected to be there: removing the record must not make a guard unexpected.
-        if lacking := [name for name in shipped_migrations() if name not in applied_migrations(using)]:
-            raise CannotVerify(
-                f"The migrations {', '.join(lacking)} are not recorded as applied. Run manage.py migrate; if they had "
-                "been applied before, find out who removed the record."
-            )
         findings.extend(map(_finding, inspect(using)))
         pin_search_path(cursor)
         head = LedgerHead.objects.using(using).filter(id=1).first() or LedgerHead(
@@ -120,6 +114,7 @@ def _verified(
         leaves.read()
         leaves.tree.end(head)
         left = look_for_unsealed(raw, cursor, head, findings)
+        look_at_history(raw, findings)
     return Report(
         started_at=started,
         size=leaves.tree.size,
@@ -148,7 +143,7 @@ def keep(report: Report, using: str, actor: str) -> LedgerVerification:
         size=report.size,
         unsealed=report.unsealed,
         oldest_unsealed=report.oldest_unsealed,
-        report=_storable(report.as_json()),
+        report=_readable(report.as_json()),
         actor=actor,
     )
 
@@ -177,18 +172,18 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
         size=0,
         unsealed=0,
         oldest_unsealed=None,
-        report=_storable(report),
+        report=_readable(report),
         actor=actor,
     )
 
 
-def _storable(value: Any) -> Any:
-    """Make a report storable: it may name a file whose name is no text."""
+def _readable(value: Any) -> Any:
+    """Make a report that can be stored as JSON: it may name a file whose name is no text."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
-        return {key: _storable(inner) for key, inner in value.items()}
-    return [_storable(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _readable(inner) for key, inner in value.items()}
+    return [_readable(inner) for inner in value] if isinstance(value, list) else value
 
 
 _FLAWS = {
@@ -210,9 +205,9 @@ def _counts(findings: Findings) -> dict[str, int]:
 
 
 def _unreadable(started: datetime, findings: Findings, error: Exception) -> Report:
-    told = str(error).partition("\n")[0]
+    problem = str(error).partition("\n")[0]
     if not isinstance(error, Error):
-        told = f"{type(error).__name__}: {told}"
+        problem = f"{type(error).__name__}: {problem}"
     return Report(
         started_at=started,
         size=0,
@@ -222,7 +217,7 @@ def _unreadable(started: datetime, findings: Findings, error: Exception) -> Repo
         covered={},
         unsealed=0,
         oldest_unsealed=None,
-        not_covered=[f"What was not read: the tables cannot be read as they are now ({told})."],
+        not_covered=[f"What was not read: the tables cannot be read as they are now ({problem})."],
     )
 
 
@@ -231,15 +226,15 @@ def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], ou
     if left.count:
         oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
         said.append(
-            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: "
-            "whoever owns the database can still change them together with their hash."
+            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: whoever owns the database can "
+            "still change them, and only their transitions, transaction and age are looked at."
         )
         said.append(
             "Whether these are new: that is believed of the sealer's mark and the server's identifier in the ledger's "
             "head, which nobody signs, and of the transaction in each row. Whoever set the mark back can have put in "
             "rows with old dates; they can only be sealed behind everything that is signed."
         )
-    said.append("Tasks that are not finished and the pause queue: they are sealed when they finish.")
+    said.append("What else tasks hold that are not finished, and the pause queue: they are sealed when they finish.")
     if outside and not (wanted.external or wanted.left_behind):
         said.append("No external checkpoint was found where they should be kept, or none was of this log.")
     if not outside:

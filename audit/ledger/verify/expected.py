@@ -126,10 +126,10 @@ def _compare(
             return
         # Whoever has the signing key can declare an epoch: that one was declared excuses nothing by itself.
         found.external += 1
-        told = ", ".join(map(str, sorted(later - set(accepted))))
+        listed = ", ".join(map(str, sorted(later - set(accepted))))
         reader.findings.add(
             Code.ROLLBACK,
-            f"{_sentence(source)} covers {checkpoint.size} leaves in epoch {epoch}, and epoch {told} went on from "
+            f"{_sentence(source)} covers {checkpoint.size} leaves in epoch {epoch}, and epoch {listed} went on from "
             "fewer. Whoever has the signing key can declare an epoch: if you know of this restore, say so with "
             "--accept-epoch.",
         )
@@ -190,7 +190,7 @@ class _Reader:
         self._verifiers = verifiers
 
     def read(self, text: str, source: str) -> tuple[Checkpoint, int] | None:
-        """Read a signed note; None when it is not worth reading, which is told."""
+        """Read a signed note; None when it is not worth reading, which is reported."""
         try:
             origin = Checkpoint.parse(Note.parse(text).text).origin
             epoch = epoch_of(self._name, origin)

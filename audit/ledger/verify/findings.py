@@ -12,8 +12,7 @@ from typing import Any
 __all__ = ["MAX_FINDINGS", "Code", "Finding", "Findings", "Report"]
 
 MAX_FINDINGS = 1_000
-"""How many findings of one code a report tells in full. More are counted, except those that one query looks for, of
-which it asks for one more than these."""
+"""How many findings of one code a report has in full. More are counted."""
 
 
 class Code(StrEnum):
@@ -38,13 +37,17 @@ class Code(StrEnum):
     ROW_DELETED = "row_deleted"
     """A sealed row is gone."""
     ROW_TAMPERED = "row_tampered"
-    """A sealed row's content is not what its hash says."""
-    ROW_HASH_CHANGED = "row_hash_changed"
-    """A row's stored hash is not the one that was sealed; with or without its content."""
+    """A sealed row does not fit the salt and hash in its leaf."""
     ROW_INSERTED = "row_inserted"
-    """A row that no sealer could have seen when it says it was written, or that the log does not know."""
+    """A row that no sealer could have seen when it says it was written, or a task that the log does not know."""
     HISTORY_BROKEN = "history_broken"
-    """A transition in the execution log does not go on from the one before it: one is forged or missing."""
+    """A transition in the execution log does not go on from the one before it, or is none: one is forged or missing."""
+    STATUS_UNLOGGED = "status_unlogged"
+    """The last transition in the log is not the task's status: a change was not logged, or one was forged."""
+    PLAN_CHANGED = "plan_changed"
+    """A task holds another plan than the one whose approval was logged."""
+    PAUSE_BROKEN = "pause_broken"
+    """An entry of the pause queue without a paused task, or a paused task without one."""
     LEAF_GAP = "leaf_gap"
     """Leaves are missing between others."""
     LEAF_CHANGED = "leaf_changed"

@@ -1,12 +1,11 @@
-"""Every leaf in order, with the row it stands for, hashed in Python."""
+"""Every leaf in order, with the row it stands for, hashed in Python with the leaf's salt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
-from audit.ledger.rows import Raw
+from audit.ledger.rows import Raw, number
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
 from audit.ledger.tlog.wire import wire_hash
 from audit.ledger.verify.expected import Expected
@@ -35,15 +34,15 @@ class Leaves:
     def read(self) -> None:
         """Read all of them."""
         after, count = _BEFORE_ALL, 0
-        while batch := list(self._raw.rows(_LEAVES, after, _BATCH)):
+        while batch := self._raw.narrow(_LEAVES, after, _BATCH):
             tasks: _Sealed = {}
             logs: _Sealed = {}
             epochs: _Sealed = {}
             places = []
-            for raw_index, task, log, epoch, leaf in batch:
-                index = _number(raw_index)
-                place = index, leaf or b""
-                places.append(place)
+            for raw_index, task, log, epoch, salt, leaf in batch:
+                index = number(raw_index)
+                place = index, salt or b"", leaf or b""
+                places.append((index, place[2]))
                 if (task is None) + (log is None) + (epoch is None) != 2:
                     self._findings.add(Code.LEAF_CHANGED, f"The leaf {index} stands for no one row.", leaf=index)
                 # A leaf that stands for several rows is compared with each: one of them was never sealed.
@@ -56,76 +55,63 @@ class Leaves:
                         )
                         sealed[key].append(place)
             self.tree.add(places)
-            self._compare(TASK_V1, "id", [UUID(bytes=each) for each in tasks], tasks, "tasks")
-            self._compare(LOG_V1, "id", [_number(each) for each in logs], logs, "log_rows")
-            self._compare(EPOCH_V1, "number", [_number(each) for each in epochs], epochs, "epochs")
+            self._compare(TASK_V1, tasks, "tasks")
+            self._compare(LOG_V1, logs, "log_rows")
+            self._compare(EPOCH_V1, epochs, "epochs")
             after, count = places[-1][0], count + len(batch)
             if self._progress:
                 self._progress(self.tree.size, max(self._total, self.tree.size))
         self._all_read(count)
 
     def _all_read(self, count: int) -> None:
-        ((there,),) = self._raw.rows("SELECT count(*) FROM audit_ledger_leaf")
-        if (stored := _number(there)) != count:
+        ((there,),) = self._raw.narrow("SELECT count(*) FROM audit_ledger_leaf")
+        if (stored := number(there)) != count:
             self._findings.add(
                 Code.LEAF_CHANGED,
                 f"{stored - count} leaves have the number of another leaf, or stand outside the order.",
             )
 
-    def _compare(self, form: Form, key: str, keys: list[Any], sealed: _Sealed, counted: str) -> None:
+    def _compare(self, form: Form, sealed: _Sealed, counted: str) -> None:
         """Compare the rows of one table with their leaves."""
-        if not keys:
+        if not sealed:
             return
-        self.covered[counted] += len(keys)
+        self.covered[counted] += len(sealed)
         missing = dict(sealed)
-        for *values, stored in self._raw.sealed(form, key, keys):
-            places = missing.pop(values[0], None)
+        for values in self._raw.sealed(form, sealed):
+            key = values[0]
+            places = missing.pop(key, None)
             if places is None:
-                index = sealed[values[0]][0][0] if values[0] in sealed else None
-                self._tell(Code.ROW_INSERTED, form, values[0], index, "is stored twice")
-                places = sealed.get(values[0], [])
-            for index, leaf in places:
+                places = sealed.get(key, [])
+                self._report(Code.ROW_INSERTED, form, key, places[0][0] if places else None, "is stored twice")
+            for index, salt, leaf in places:
                 try:
-                    computed = wire_hash(form, values)
+                    if wire_hash(form, salt, values) != leaf:
+                        self._report(
+                            Code.ROW_TAMPERED,
+                            form,
+                            key,
+                            index,
+                            "does not fit its leaf: it was changed after it was sealed, or the leaf was",
+                        )
                 except Uncanonical as error:
-                    self._tell(Code.ROW_TAMPERED, form, values[0], index, f"has no canonical form any more: {error}")
-                    continue
-                self._judge(form, values[0], index, computed, computed if form is EPOCH_V1 else stored, leaf)
-        for each, places in missing.items():
-            self._tell(Code.ROW_DELETED, form, each, places[0][0], "was sealed and is gone")
+                    self._report(Code.ROW_TAMPERED, form, key, index, f"has no canonical form any more: {error}")
+        for key, places in missing.items():
+            self._report(Code.ROW_DELETED, form, key, places[0][0], "was sealed and is gone")
 
-    def _judge(self, form: Form, key: bytes, index: int, computed: bytes, stored: bytes | None, leaf: bytes) -> None:
-        """Tell what is wrong where a row's content, the hash it carries and its leaf are not one."""
-        if computed == leaf == stored:
-            return
-        if stored == leaf or form is EPOCH_V1:
-            self._tell(Code.ROW_TAMPERED, form, key, index, "was changed after it was sealed")
-        elif computed == leaf:
-            self._tell(Code.ROW_HASH_CHANGED, form, key, index, "has another row_hash than was sealed")
-        elif computed == stored:
-            self._tell(
-                Code.ROW_HASH_CHANGED, form, key, index, "was changed, and its row_hash with it, or its leaf was"
-            )
-        else:
-            self._tell(Code.ROW_TAMPERED, form, key, index, "was changed, and its row_hash too, to no avail")
-
-    def _tell(self, code: Code, form: Form, key: bytes, leaf: int | None, what: str) -> None:
+    def _report(self, code: Code, form: Form, key: bytes, leaf: int | None, what: str) -> None:
         if form is TASK_V1:
             task = str(UUID(bytes=key)) if len(key) == 16 else repr(key)
             self._findings.add(code, f"The task {task} {what}.", task=task, leaf=leaf)
         elif form is LOG_V1:
-            log = _number(key)
+            log = number(key)
             self._findings.add(code, f"The row {log} of the execution log {what}.", log=log, leaf=leaf)
         else:
-            self._findings.add(code, f"The epoch {_number(key)} {what}.", leaf=leaf)
+            self._findings.add(code, f"The epoch {number(key)} {what}.", leaf=leaf)
 
 
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, "big", signed=True)
-
-
-_Sealed = dict[bytes, list[tuple[int, bytes]]]
+# By the rows' keys: the number, the salt and the hash of each leaf that stands for it.
+_Sealed = dict[bytes, list[tuple[int, bytes, bytes]]]
 
 _LEAVES = """
-SELECT index, task_id, log_id, epoch, leaf_hash FROM audit_ledger_leaf WHERE index > %s ORDER BY index LIMIT %s
+SELECT index, task_id, log_id, epoch, salt, leaf_hash FROM audit_ledger_leaf WHERE index > %s ORDER BY index LIMIT %s
 """

@@ -135,8 +135,8 @@ class Tree:
         """Put the hashes of the tiles where leaves are missing before number `end`."""
         begin = self.size
         last = f" to {end - 1}" if end - 1 > begin else ""
-        told = f"The leaves {begin}{last} are missing." if last else f"The leaf {begin} is missing."
-        self._findings.add(Code.LEAF_GAP, told, leaf=begin)
+        message = f"The leaves {begin}{last} are missing." if last else f"The leaf {begin} is missing."
+        self._findings.add(Code.LEAF_GAP, message, leaf=begin)
         # Nobody signed anything beyond, so a number beyond says nothing: it may be any.
         if end > self._wanted.signed:
             return
@@ -193,7 +193,7 @@ class Tree:
                 self._corrupt(level, index)
 
     def _suspect(self, leaves: list[int]) -> None:
-        """Remember leaves that differ from their tile, as many as findings are told."""
+        """Remember leaves that differ from their tile, as many as a report has in full."""
         fresh = [each for each in leaves if each > self._last_suspect]
         self._last_suspect = max([self._last_suspect, *fresh])
         room = MAX_FINDINGS - len(self._suspects)

@@ -12,12 +12,12 @@ from django.db import Error, connections
 from django.db.models import Q
 
 from audit.ledger.exported import CannotExport, Exports
-from audit.ledger.seal import BATCH, Batch, RefusesToSeal, begin_epoch, seal
+from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, seal
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
-from audit.management.output import count
+from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint
 from audit.reading.filters import add_database, positive
 
@@ -83,8 +83,8 @@ class Command(AuditCommand):
         try:
             signers = keys.load()
         except OSError as error:
-            told = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
-            raise CommandError(told, returncode=UNABLE) from error
+            problem = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
+            raise CommandError(problem, returncode=UNABLE) from error
         known = verifiers((), needed=False)
         if options["new_epoch"]:
             return self._begin(options, signers, known, kept)
@@ -120,10 +120,6 @@ class Command(AuditCommand):
             exported=newest.text if newest else None,
             empty=kept.directory if kept and not newest and not options["first_export"] else None,
         ):
-            if batch.busy:
-                if not quiet:
-                    self.note("Another sealer is at work; nothing to do here.")
-                return
             if batch.note and (batch.sealed or not total):
                 self._publish(batch, kept, place, options)
                 options["first_export"] = False  # from now on something is kept there
@@ -202,9 +198,11 @@ class Command(AuditCommand):
                     self._once(options, signers, known, kept, stop=stop)
                 except (RefusesToSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
+                except Busy as error:
+                    self.note(f"{safe(error)} Trying again in {options['loop']} s.")
                 except Error as error:
-                    told = str(error).partition("\n")[0]
-                    self.note(f"The database is not there, or refused: {told}. Trying again in {options['loop']} s.")
+                    problem = str(error).partition("\n")[0]
+                    self.note(f"The database is not there, or refused: {problem}. Trying again in {options['loop']} s.")
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         finally:

@@ -53,7 +53,7 @@ class Command(AuditCommand):
         self.add_format(parser, "text", "json")
 
     def run(self, **options: Any) -> int:
-        """Verify, store the result, and tell it: a reader that leaves early must not take it away."""
+        """Verify, store the result, and print it: a reader that leaves early must not take it away."""
         keys, started = verifiers(options["key"]), timezone.now()
         try:
             report = self._verified(keys, options)
@@ -66,7 +66,7 @@ class Command(AuditCommand):
         if options["format"] == "json":
             self.json(report.as_json())
         else:
-            self._tell(report)
+            self._print(report)
         return self.outcome
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
@@ -108,7 +108,7 @@ class Command(AuditCommand):
                 return
         self.note(f"The result could not be stored for the browser: {safe(problem)}")
 
-    def _tell(self, report: Report) -> None:
+    def _print(self, report: Report) -> None:
         covered = report.covered
         if report.intact:
             self.line(self.heading("INTACT"))
@@ -118,8 +118,8 @@ class Command(AuditCommand):
         for each in report.findings[:_SHOWN]:
             self.line(f"  {each.code.value}: {safe(each.message)}")
         if sum(report.counts.values()) > _SHOWN:
-            told = ", ".join(f"{count} {code}" for code, count in report.counts.items())
-            self.line(f"  … in all: {told} (--format json names them)")
+            listed = ", ".join(f"{count} {code}" for code, count in report.counts.items())
+            self.line(f"  … in all: {listed} (--format json names them)")
         self.line()
         if covered:
             self.line(
@@ -129,8 +129,8 @@ class Command(AuditCommand):
                 f"{count(covered['external_checkpoints'])} outside."
             )
         self.line("Not covered:")
-        for told in report.not_covered:
-            self.line(f"  - {safe(told)}")
+        for limit in report.not_covered:
+            self.line(f"  - {safe(limit)}")
 
 
 def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:

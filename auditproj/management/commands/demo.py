@@ -25,6 +25,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
+from audit.inspection import recorded
 from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
 from auditproj.demo import ledger
@@ -62,6 +63,10 @@ class Command(BaseCommand):
 
     def _show(self, *, tasks: int, port: int, no_serve: bool, **options: Any) -> None:
         self._heading("Database")
+        if problem := recorded.unreleased("default"):
+            embedded = settings.DATABASES["default"]["ENGINE"] == "auditproj.embedded"
+            way_out = f"remove {settings.AUDIT_HOME}" if embedded else "name a new, empty database in DATABASE_URL"
+            raise CommandError(f"{problem} To start afresh, {way_out}.")
         call_command("migrate", verbosity=0)
         with connection.cursor() as cursor:
             cursor.execute("SHOW server_version")
