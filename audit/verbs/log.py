@@ -52,6 +52,7 @@ class LogVerbs(TaskMoves):
             TaskFrozen, LeaseLost: finished (then write a `note`), or executing under another claim.
             InvalidValue: a value that cannot be stored.
         """
+        action, output_summary, detail = self._prepared("log", action, output_summary, detail)
         db = writes_to(self, using)
         if step_number is not None:
             validation.whole("step_number", step_number, lowest=0)
@@ -91,6 +92,7 @@ class LogVerbs(TaskMoves):
         Raises:
             InvalidValue: a text or detail that cannot be stored.
         """
+        text, detail = self._prepared("note", text, detail)
         written = self._write(
             writes_to(self, using),
             "note",
@@ -114,6 +116,7 @@ class LogVerbs(TaskMoves):
         """
         from audit.models.log import ExecutionLog
 
+        suggestion, reason = self._prepared("suggest", suggestion, reason)
         validation.label("suggestion", suggestion, max_length=None)
         validation.text("reason", reason)
         db = writes_to(self, using)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db import models
-
 from audit.statements.rows import columns, fetch
 from audit.status import Status
 from audit.values.failures import LEASE_EXPIRED
+from audit.verbs.hook import Hooked
 from audit.verbs.runner import acting, adopt, explain, writes_to
 
 __all__ = ["HELD", "UNCLAIMED", "TaskMoves", "starting_in"]
@@ -25,7 +24,7 @@ def starting_in(sources: tuple[Status, ...]) -> str:
     return f"status IN ({', '.join(repr(str(status)) for status in sources)})"
 
 
-class TaskMoves(models.Model):
+class TaskMoves(Hooked):
     """The columns the verbs read, and the statement they share."""
 
     if TYPE_CHECKING:

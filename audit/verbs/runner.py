@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -62,8 +63,10 @@ def jsonb(field: str, value: Any) -> str | None:
 
 def adopt(instance: models.Model, row: models.Model) -> None:
     """Make an instance equal to its row: every column, and no related object remembered from before."""
-    for field in instance._meta.concrete_fields:
-        setattr(instance, field.attname, getattr(row, field.attname))
+    hook = getattr(instance, "_hook", None)
+    with nullcontext() if hook is None else hook.kept():
+        for field in instance._meta.concrete_fields:
+            setattr(instance, field.attname, getattr(row, field.attname))
     instance._state.fields_cache = {}
     instance._state.db = row._state.db
     instance._state.adding = False

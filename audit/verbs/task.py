@@ -141,6 +141,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone.
         """
+        self._prepared("release")
         self._as_holder("", [], actor, using, to=Status.APPROVED)
 
     def complete(
@@ -167,6 +168,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it ended otherwise.
             InvalidValue: a document that cannot be stored.
         """
+        outcome, resources, suggestions = self._prepared("complete", outcome, resources, suggestions)
         stated = {"success": True} if outcome is None else outcome
         if isinstance(stated, dict):
             stated = {"success": True, **stated}
@@ -198,6 +200,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it ended otherwise.
             InvalidValue: a value that cannot be stored, or an outcome that is not an object.
         """
+        error, outcome, resources, suggestions = self._prepared("fail", error, outcome, resources, suggestions)
         if outcome is not None and not isinstance(outcome, dict):
             raise InvalidValue("outcome", outcome, "must be an object when work fails")
         self._finish(Status.FAILED, described(error) | (outcome or {}), resources, suggestions, actor, using)
@@ -236,6 +239,7 @@ SELECT {columns(type(self), "asked")}, {columns(ExecutionLog, "noted")} FROM ask
         """
         from audit.models.pause import PauseQueueEntry
 
+        self._prepared("pause")
         if reason not in PauseReason.values:
             raise InvalidValue("reason", reason, f"must be one of {', '.join(PauseReason.values)}")
         at, after = resume_after, None
