@@ -112,7 +112,12 @@ class _Process:
         ]
         environment = {**os.environ, "COLUMNS": "0"}
         self.process = subprocess.Popen(
-            [*command, "--interval", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [*command, "--interval", "0.1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
         )
         self.out: list[str] = []
         self.err: list[str] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +17,7 @@ from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, p
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count
 from audit.models import LedgerCheckpoint
+from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 
 
@@ -83,8 +82,8 @@ class Command(AuditCommand):
         try:
             signers = keys.load()
         except OSError as error:
-            told = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
-            raise CommandError(told, returncode=UNABLE) from error
+            problem = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
+            raise CommandError(problem, returncode=UNABLE) from error
         known = verifiers((), needed=False)
         if options["new_epoch"]:
             return self._begin(options, signers, known, kept)
@@ -103,7 +102,7 @@ class Command(AuditCommand):
         known: tuple[Verifier, ...],
         kept: Exports | None,
         *,
-        stop: threading.Event | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         quiet = stop is not None
         if options["print"] and not self._printed:
@@ -131,7 +130,7 @@ class Command(AuditCommand):
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
                 self.note(f"{count(total, 'row')} sealed …")
-            if stop and stop.is_set():
+            if stop and stop.requested:
                 break
         if total and last:
             self.note(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
@@ -193,23 +192,18 @@ class Command(AuditCommand):
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
         """Seal again and again until a signal; a database that is away is waited for, a refusal ends it."""
-        stop = threading.Event()
-        before = {each: signal.signal(each, lambda *_: stop.set()) for each in (signal.SIGTERM, signal.SIGINT)}
-        self.note(f"Sealing every {options['loop']} s until stopped.")
-        try:
-            while not stop.is_set():
+        with StopRequest() as stop:
+            self.note(f"Sealing every {options['loop']} s until stopped.")
+            while not stop.requested:
                 try:
                     self._once(options, signers, known, kept, stop=stop)
                 except (RefusesToSeal, CannotExport) as error:
                     raise CommandError(str(error), returncode=FAILED) from error
                 except Error as error:
-                    told = str(error).partition("\n")[0]
-                    self.note(f"The database is not there, or refused: {told}. Trying again in {options['loop']} s.")
+                    problem = str(error).partition("\n")[0]
+                    self.note(f"The database is not there, or refused: {problem}. Trying again in {options['loop']} s.")
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
         return FINE
 
 

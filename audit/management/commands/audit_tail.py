@@ -14,8 +14,9 @@ from django.db import InterfaceError, OperationalError, connections
 from audit.management import story
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
-from audit.management.waiting import Waiting
 from audit.models import Task
+from audit.process.signals import StopRequest
+from audit.process.streams import read_by_others
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -63,14 +64,14 @@ class Command(AuditCommand):
         if not options["follow"]:
             self._begin(wanted, options)
             return FINE
-        with Waiting(self.stdout) as waiting:
+        with StopRequest(read_by_others(self.stdout)) as stop:
             # A task that changes to a status is news, whatever has become of it when it is looked up.
             narrow = replace(wanted, statuses=()).apply
             follower = Follower(options["database"], lambda tasks: self._columns(narrow(tasks)), wanted.statuses)
             follower.start()
             known = self._begin(wanted, options)
             self.flush()
-            self._follow(follower, known, waiting, options)
+            self._follow(follower, known, stop, options)
         return FINE
 
     def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
@@ -95,14 +96,14 @@ class Command(AuditCommand):
         rows = self._columns(found(wanted, Task.objects.using(using)))
         return list(rows.order_by("-created_at", "-id")[:count])[::-1]
 
-    def _follow(self, follower: Follower, known: dict[UUID, int], waiting: Waiting, options: dict[str, Any]) -> None:
+    def _follow(self, follower: Follower, known: dict[UUID, int], stop: StopRequest, options: dict[str, Any]) -> None:
         pause = options["interval"]
         lost = False
-        while waiting.wait(pause):
+        while stop.wait(pause):
             try:
                 for change in _news(follower.look(), known):
                     self._tell(change.task, change)
-                    if waiting.ended:
+                    if stop.requested:
                         break
                 self.flush()
             except (OperationalError, InterfaceError) as error:

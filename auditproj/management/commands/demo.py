@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from django.utils import timezone
 
 from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
+from audit.process.signals import terminable
 from auditproj.demo import ledger
 from auditproj.demo.history import fill
 from auditproj.demo.tampering import attempts
@@ -52,13 +52,11 @@ class Command(BaseCommand):
         parser.add_argument("--no-serve", action="store_true", help="stop after the tampering has been tried")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Also where a shell started this in the background, with SIGINT ignored.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, _interrupt)
-        try:
-            self._show(**options)
-        except KeyboardInterrupt:
-            self.stdout.write("\nStopped. Run it again to go on with what is there.")
+        with terminable():
+            try:
+                self._show(**options)
+            except KeyboardInterrupt:
+                self.stdout.write("\nStopped. Run it again to go on with what is there.")
 
     def _show(self, *, tasks: int, port: int, no_serve: bool, **options: Any) -> None:
         self._heading("Database")
@@ -222,10 +220,6 @@ def _ending(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _count(text: str) -> int:
