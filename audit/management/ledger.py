@@ -84,5 +84,5 @@ def read_file(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"{file} cannot be read: {told}", returncode=UNABLE) from None
+        problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CommandError(f"{file} cannot be read: {problem}", returncode=UNABLE) from None

@@ -256,7 +256,7 @@ def test_what_the_block_hands_to_verbs_is_redacted(call: Any) -> None:
 
 @pytest.mark.parametrize("call", [_now, _awaited], ids=["sync", "async"])
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "shown"),
     [
         ({}, {}),
         ({"resources": {"gpu_s": 2, "wall_s": 5}}, {"gpu_s": 2, "wall_s": 5}),
@@ -264,17 +264,17 @@ def test_what_the_block_hands_to_verbs_is_redacted(call: Any) -> None:
     ],
     ids=["nothing given", "an object", "no object"],
 )
-def test_what_a_block_used_is_measured_when_a_verb_ends_it(call: Any, given: Any, told: Any) -> None:
+def test_what_a_block_used_is_measured_when_a_verb_ends_it(call: Any, given: Any, shown: Any) -> None:
     for verb in ("complete", "fail"):
         with record("backup") as task:
             call(task, verb, **given)
         used = stored(task).resources_used
-        if told is None:
+        if shown is None:
             assert used == [1]
         else:
-            assert used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source"} | told.keys()
+            assert used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source"} | shown.keys()
             assert used["peak_rss_bytes"] > 5_000_000
-            assert used | told == used
+            assert used | shown == used
     with record("backup") as task:
         task.resources_used = {"gpu_s": 3}
         call(task, "complete", {"n": 1})

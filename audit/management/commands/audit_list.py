@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from audit.management import story
+from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, is_narrow, moment
 from audit.models import Task
@@ -52,7 +52,7 @@ class Command(AuditCommand):
         with transaction.atomic(using=options["database"]):
             if options["format"] == "json":
                 for task in counted(rows.iterator(chunk_size=500)):
-                    self.json(story.task_values(task))
+                    self.json(presentation.task_values(task))
             elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
@@ -71,7 +71,7 @@ class Command(AuditCommand):
             if task.status == Status.EXECUTING and task.started_at:
                 took = f"{duration(now - task.started_at)} …"
             else:
-                took = duration(story.durations(task)["took"])
+                took = duration(presentation.durations(task)["took"])
             return (
                 _created(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
@@ -85,7 +85,7 @@ class Command(AuditCommand):
 
         return self.table(
             (
-                Column(title=f"Created ({story.zone()})", rank=1),
+                Column(title=f"Created ({presentation.zone()})", rank=1),
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
                 Column(title="Action", least=8, rank=2),

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, count, duration, moment, safe
-from audit.management.story import zone
+from audit.management.presentation import zone
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found

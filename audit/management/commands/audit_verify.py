@@ -118,8 +118,8 @@ class Command(AuditCommand):
         for each in report.findings[:_SHOWN]:
             self.line(f"  {each.code.value}: {safe(each.message)}")
         if sum(report.counts.values()) > _SHOWN:
-            told = ", ".join(f"{count} {code}" for code, count in report.counts.items())
-            self.line(f"  … in all: {told} (--format json names them)")
+            counts = ", ".join(f"{count} {code}" for code, count in report.counts.items())
+            self.line(f"  … in all: {counts} (--format json names them)")
         self.line()
         if covered:
             self.line(
@@ -129,8 +129,8 @@ class Command(AuditCommand):
                 f"{count(covered['external_checkpoints'])} outside."
             )
         self.line("Not covered:")
-        for told in report.not_covered:
-            self.line(f"  - {safe(told)}")
+        for limit in report.not_covered:
+            self.line(f"  - {safe(limit)}")
 
 
 def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:

@@ -142,8 +142,8 @@ class Command(BaseCommand):
             return None
         self.stdout.write(_last_line(sealed.stderr))
         verified = ledger.once("audit_verify")
-        told = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
-        self.stdout.write(". ".join(told) or _last_line(verified.stderr))
+        verdict = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
+        self.stdout.write(". ".join(verdict) or _last_line(verified.stderr))
         leaf = LedgerLeaf.objects.filter(task_id__isnull=False).order_by("-index").values_list("task_id").first()
         if leaf and not verified.returncode:
             self.stdout.write("\nA proof of one task, to be checked by anybody, without this database:")

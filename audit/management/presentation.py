@@ -14,10 +14,10 @@ from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.seals import Sealed, Standing
 from audit.status import LIVE, PauseReason, Status
 
-__all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
+__all__ = ["durations", "entry_state", "entry_values", "log_values", "task_page", "task_values", "zone"]
 
 _MOST_LINES = 60
-_MOST_TOLD = 20
+_MOST_MESSAGE_LINES = 20
 
 
 def zone() -> str:
@@ -63,7 +63,7 @@ def durations(task: Task) -> dict[str, Any]:
     }
 
 
-def story(
+def task_page(
     task: Task,
     log: Sequence[ExecutionLog],
     entry: PauseQueueEntry | None,
@@ -74,10 +74,10 @@ def story(
     paint: Any,
     width: int | None,
 ) -> Iterator[str]:
-    """Yield the lines that tell a task's story.
+    """Yield the lines of a page about a task.
 
     Args:
-        task: whose story it is.
+        task: what it is about.
         log: its rows in order, perhaps not all.
         entry: its place in the pause queue, if it has one.
         seal: how it stands in the ledger.
@@ -138,14 +138,14 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Last change by", safe(task.actor)
     yield "Correlation", safe(task.correlation_id)
     yield "Parent", str(task.parent or "")
-    yield "Created", _told(task.created_at, now)
+    yield "Created", _moment(task.created_at, now)
     if abs((task.recorded_at - task.created_at).total_seconds()) >= 1:
-        yield "Recorded", f"{_told(task.recorded_at, now)}; when this database first saw it"
+        yield "Recorded", f"{_moment(task.recorded_at, now)}; when this database first saw it"
     if task.available_at > task.created_at:
-        yield "Available", _told(task.available_at, now)
-    yield "Decided", _told(task.decided_at, now)
-    yield "Started", _told(task.started_at, now)
-    yield "Finished", _told(task.finished_at, now)
+        yield "Available", _moment(task.available_at, now)
+    yield "Decided", _moment(task.decided_at, now)
+    yield "Started", _moment(task.started_at, now)
+    yield "Finished", _moment(task.finished_at, now)
     if task.finished_at:
         waited, took, total = (duration(spans[name]) for name in ("waited", "took", "total"))
         yield "Durations", f"waited {waited}, took {took}, in all {total}"
@@ -157,10 +157,10 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Attempts", f"{task.attempt}" + (f", {task.expiries} lost by an expired lease" if task.expiries else "")
     if task.status in LIVE and task.claimed_by and task.lease_expires_at:
         expired = "expired" if task.lease_expires_at <= now else "expires"
-        yield "Claimed by", f"{safe(task.claimed_by)}; lease {expired} {_told(task.lease_expires_at, now)}"
+        yield "Claimed by", f"{safe(task.claimed_by)}; lease {expired} {_moment(task.lease_expires_at, now)}"
     elif task.claimed_by:
         yield "Worker", safe(task.claimed_by)
-    yield "Stop requested", _told(task.cancel_requested_at, now)
+    yield "Stop requested", _moment(task.cancel_requested_at, now)
     yield "Revision", str(task.revision)
     if task.row_hash:
         yield "Row hash", f"{bytes(task.row_hash).hex()} (version {task.row_version})"
@@ -168,11 +168,11 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
 
 def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:
     if task.status not in LIVE or seal.state == Standing.FAILED:
-        yield "Seal", _seal_told(seal, now)
-        yield "Sealed", _told(seal.covered_at, now)
+        yield "Seal", _seal_text(seal, now)
+        yield "Sealed", _moment(seal.covered_at, now)
 
 
-def _seal_told(seal: Sealed, now: datetime) -> str:
+def _seal_text(seal: Sealed, now: datetime) -> str:
     when = f"{age(seal.verified_at, now)} ago"
     where = "not sealed" if seal.leaf is None else f"leaf {seal.leaf}"
     if seal.state == Standing.FAILED:
@@ -189,16 +189,16 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     yield "State", entry_state(entry, now)
     yield "Reason", str(PauseReason(entry.reason).label) + (f": {safe(entry.note)}" if entry.note else "")
     yield "Paused by", safe(entry.paused_by)
-    yield "Paused", _told(entry.paused_at, now)
-    yield "Due", "when somebody releases it" if entry.held else _told(entry.due_at, now)
+    yield "Paused", _moment(entry.paused_at, now)
+    yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
-        yield "Claimed by", f"{safe(entry.claimed_by)}, until {_told(entry.lease_expires_at, now)}"
+        yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"
     if entry.work_plan is not None:
         yield "Work plan", safe(_compact(entry.work_plan)[:2000])
 
 
-def _told(value: datetime | None, now: datetime) -> str:
+def _moment(value: datetime | None, now: datetime) -> str:
     if value is None:
         return ""
     return f"{moment(value, precise=True)} ({age(value, now)}{'' if value > now else ' ago'})"
@@ -224,7 +224,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         Column(title="Took", right=True, rank=3),
         Column(title="Actor", least=8),
         Column(title="Role", least=6, rank=1),
-        Column(title="Told"),
+        Column(title="Message"),
     )
     previous = None
     rows = []
@@ -233,8 +233,8 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         local = timezone.localtime(row.at)
         at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
         took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""
-        told = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
-        rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, told))
+        message = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
+        rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, message))
         previous = row.at
     if not rows:
         yield "  none"
@@ -251,12 +251,12 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         yield from _wrapped(values[-1], width)
 
 
-def _wrapped(told: str, width: int) -> Iterator[str]:
-    """Yield what a row tells, below it; what takes more than 20 lines is cut, with the number of those left out."""
-    lines = list(wrapped(safe(told), max(width - 4, 16)))
-    yield from (f"      {line}" for line in lines[:_MOST_TOLD])
-    if len(lines) > _MOST_TOLD:
-        yield f"      … {len(lines) - _MOST_TOLD} more lines; --format json shows all"
+def _wrapped(message: str, width: int) -> Iterator[str]:
+    """Yield the message of a row, below it; what takes more than 20 lines is cut, with the number of those left out."""
+    lines = list(wrapped(safe(message), max(width - 4, 16)))
+    yield from (f"      {line}" for line in lines[:_MOST_MESSAGE_LINES])
+    if len(lines) > _MOST_MESSAGE_LINES:
+        yield f"      … {len(lines) - _MOST_MESSAGE_LINES} more lines; --format json shows all"
 
 
 def _what(row: ExecutionLog, finished_at: datetime | None) -> str:
