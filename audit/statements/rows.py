@@ -2,8 +2,7 @@
 
 Note [Prepared statements]
     Planning anew takes a quarter of a single claim. Statements are the same text each time, so psycopg prepares them on
-    a connection that binds on the server: `OPTIONS = {"server_side_binding": True, "prepare_threshold": 5}`, for workers
-    (`docs/api.md`). Nothing here needs to know.
+    a connection that binds on the server; `docs/api.md` has the options for workers. Nothing here needs to know.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     connection = connections[using]
     with connection.cursor() as cursor:
         if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this, in C.
+            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this one.
             # A claim of a hundred tasks brings five hundred moments.
             cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         cursor.execute(sql, params)

@@ -301,7 +301,7 @@ HOSTILE = [
         "%",
         "\\",
         "$(",
-    ),  # noqa: RUF001
+    ),
     *(
         "identified by '",
         "set password ",
