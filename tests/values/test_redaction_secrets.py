@@ -380,19 +380,19 @@ TOKENS = {
     "Groq, Replicate, xAI": ["gs" + "k_" + _random(52), "r" + "8_" + _random(37), "xa" + "i-" + _random(80)],
     "Stripe": ["sk" + "_live_" + _random(24), "rk" + "_test_" + _random(24), "wh" + "sec_" + _random(32)],
     "Shopify, Square": ["shp" + "at_" + _random(32, _HEX), "sq0" + "csp-" + _random(43)],
-    "npm, PyPI, RubyGems": ["np" + "m_" + _random(36), "py" + "pi-AgEIcHlwaS5vcmc" + _random(60), "ruby" + "gems_" + _random(48, _HEX)],
-    "SendGrid, Mailgun, Mailchimp": ["SG" + "." + _random(22) + "." + _random(43), "key" + "-" + _random(32, _HEX), _random(32, _HEX) + "-us" + "12"],
+    "npm, PyPI, RubyGems": ["np" + "m_" + _random(36), "py" + "pi-AgEIcHlwaS5vcmc" + _random(60), "ruby" + "gems_" + _random(48, _HEX)],  # noqa: E501
+    "SendGrid, Mailgun, Mailchimp": ["SG" + "." + _random(22) + "." + _random(43), "key" + "-" + _random(32, _HEX), _random(32, _HEX) + "-us" + "12"],  # noqa: E501
     "Twilio": ["S" + "K" + _random(32, _HEX)],
     "Telegram, Discord": ["123456789" + ":AA" + _random(33), "M" + _random(23) + "." + _random(6) + "." + _random(30)],
     "DigitalOcean": ["do" + each + "_v1_" + _random(64, _HEX) for each in "opr"],
     "Docker": ["dckr" + "_pat_" + _random(27)],
     "HashiCorp": ["hv" + each + "." + _random(90) for each in "sbr"] + [_random(14) + ".atlas" + "v1." + _random(60)],
-    "New Relic, Grafana, Sentry": ["NR" + "AK-" + _random(27, _UPPER), "gl" + "sa_" + _random(32) + "_abcdef12", "sntry" + "s_" + _random(60)],
-    "Databricks, Doppler, PlanetScale": ["da" + "pi" + _random(32, _HEX), "dp" + ".pt." + _random(43), "pscale" + "_tkn_" + _random(40)],
-    "Linear, Notion, Figma, Postman": ["lin" + "_api_" + _random(40), "nt" + "n_" + _random(46), "fig" + "d_" + _random(40), "PMA" + "K-" + _random(24, _HEX) + "-" + _random(34, _HEX)],
-    "Tailscale, Pulumi, age": ["ts" + "key-auth-" + _random(20), "pu" + "l-" + _random(40, _HEX), "AGE-SECRET" + "-KEY-1" + _random(58, _UPPER)],
+    "New Relic, Grafana, Sentry": ["NR" + "AK-" + _random(27, _UPPER), "gl" + "sa_" + _random(32) + "_abcdef12", "sntry" + "s_" + _random(60)],  # noqa: E501
+    "Databricks, Doppler, PlanetScale": ["da" + "pi" + _random(32, _HEX), "dp" + ".pt." + _random(43), "pscale" + "_tkn_" + _random(40)],  # noqa: E501
+    "Linear, Notion, Figma, Postman": ["lin" + "_api_" + _random(40), "nt" + "n_" + _random(46), "fig" + "d_" + _random(40), "PMA" + "K-" + _random(24, _HEX) + "-" + _random(34, _HEX)],  # noqa: E501
+    "Tailscale, Pulumi, age": ["ts" + "key-auth-" + _random(20), "pu" + "l-" + _random(40, _HEX), "AGE-SECRET" + "-KEY-1" + _random(58, _UPPER)],  # noqa: E501
     "JSON web tokens": ["ey" + "J" + _random(20) + ".ey" + "J" + _random(40) + "." + _random(43)],
-    "hashes": ["$2b$" + "12$" + _random(53), "pbkdf2_sha256" + "$600000$" + _random(22) + "$" + _random(43) + "=", "$6$" + "salt$" + _random(86)],
+    "hashes": ["$2b$" + "12$" + _random(53), "pbkdf2_sha256" + "$600000$" + _random(22) + "$" + _random(43) + "=", "$6$" + "salt$" + _random(86)],  # noqa: E501
 }  # fmt: skip
 
 

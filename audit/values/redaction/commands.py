@@ -150,7 +150,7 @@ duplicity borg restic | --password
 pass / insert | $
 cryptsetup fscrypt zfs | --passphrase
 grafana-cli / reset-admin-password | $
-""".strip()
+""".strip()  # noqa: E501
 
 
 class _Line(NamedTuple):
@@ -186,7 +186,7 @@ def _read() -> dict[str, list[_Line]]:
 
 
 _PROGRAMS = _read()
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.:-]+(?=[\"',]*\s|[\"'],)")
+_NAME = re.compile(r"(?<![\w.-])[a-z0-9][a-z0-9_.-]{1,40}+(?=[\"',]{0,3}\s|[\"'],)")
 
 
 def programs(small: str) -> Iterator[tuple[int, int]]:
@@ -210,15 +210,17 @@ def secrets_of(argv: Sequence[str]) -> dict[int, int]:
         The index of each such word, and where in it the secret begins.
     """
     found: dict[int, int] = {}
-    lines: list[tuple[int, _Line]] = []
-    words = {each[:100].lower() if each[:1] != "-" else each for each in argv}
+    seen: dict[str, int] = {}
     for index, word in enumerate(argv):
         name = word.rpartition("/")[2].removesuffix(".exe").lower() if len(word) < 200 else ""
-        for line in _PROGRAMS.get(name, ()):
+        if name in _PROGRAMS:
+            seen.setdefault(name, index)
+    if seen:
+        words = [each[:100].lower() if each[:1] != "-" else each for each in argv]
+    for name, at in seen.items():
+        for line in _PROGRAMS[name]:
             if all(any(each == need or each.startswith(f"{need}.") for each in words) for need in line.needs):
-                lines.append((index, line))
-    for at, line in lines:
-        _apply(argv, at, line, found)
+                _apply(argv, at, line, found)
     for index, word in enumerate(argv):
         if index and (match := _PASS.match(word)) and argv[index - 1].startswith("-"):
             found.setdefault(index, match.end())

@@ -430,12 +430,16 @@ _PLAIN = re.compile(
 _NOT_IN_SECRETS = re.compile(r"[\s()<>{}\"'|]|\[(?!masked)")
 
 
+_DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
 def is_opaque(value: str, *, least: int = 6) -> bool:
     """Whether a text looks as if a machine had made it: letters with digits, with signs, or long and in mixed case."""
     if len(value) < least or _NOT_IN_SECRETS.search(value) or _PLAIN.fullmatch(value) or is_reference(value):
         return False
-    digits = any(each.isdigit() for each in value)
-    letters = any(each.isalpha() for each in value)
+    digits = bool(_DIGIT.search(value))
+    letters = bool(_LETTER.search(value))
     if digits and letters:
         return True
     mixed = letters and value != value.lower() and value != value.upper()

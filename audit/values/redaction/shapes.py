@@ -15,8 +15,10 @@ _W = "[A-Za-z0-9_-]"
 _PLUS = r"(?:\+|%2[Bb]|\\u002[Bb])"
 _TOKENS = (
     # The trail's own signing key. A tail of output may begin inside it.
-    rf"PRIVATE{_PLUS}KEY{_PLUS}(?:[^\s+%<>\"'\\]|\\[ux][0-9a-f]{{2,4}}|%[0-9A-F]{{2}}){{1,300}}?{_PLUS}[0-9a-f]{{1,8}}"
-    rf"(?:{_PLUS}(?:[A-Za-z0-9+/=]|%2[BbFf]|%3[Dd]|\\u002[Bb]|\\u003[Dd])*)?",
+    (
+        rf"PRIVATE{_PLUS}KEY{_PLUS}(?:[^\s+%<>\"'\\]|\\[ux][0-9a-f]{{2,4}}|%[0-9A-F]{{2}}){{1,300}}?{_PLUS}[0-9a-f]{{1,8}}"
+        rf"(?:{_PLUS}(?:[A-Za-z0-9+/=]|%2[BbFf]|%3[Dd]|\\u002[Bb]|\\u003[Dd])*)?"
+    ),
     # JSON web tokens, one that is cut short too
     rf"eyJ{_W}{{6,1000}}+\.(?:eyJ)?{_W}{{6,}}(?:\.{_W}*){{0,3}}",
     # GitHub, GitLab, Bitbucket
@@ -28,8 +30,10 @@ _TOKENS = (
     rf"[MNO][A-Za-z0-9_-]{{22,26}}\.{_W}{{6}}\.{_W}{{26,}}",
     rf"(?:bot)?[0-9]{{5,11}}:AA{_W}{{8,}}",
     # OpenAI, Anthropic and others that begin with sk-; Google, Hugging Face, Replicate, Groq, xAI, Perplexity …
-    rf"sk-(?:(?:proj|ant|svcacct|admin|or|lf|live|test|api\d\d|[a-z]{{2,8}}-v\d)-{_W}{{8,}}|(?=[A-Za-z_-]{{0,40}}\d){_W}{{20,}}"
-    rf"|[A-Za-z0-9]{{32,}})",
+    (
+        rf"sk-(?:(?:proj|ant|svcacct|admin|or|lf|live|test|api\d\d|[a-z]{{2,8}}-v\d)-{_W}{{8,}}|(?=[A-Za-z_-]{{0,40}}\d){_W}{{20,}}"
+        rf"|[A-Za-z0-9]{{32,}})"
+    ),
     rf"AIza{_W}{{20,}}|ya29\.{_W}{{8,}}|GOCSPX-{_W}{{12,}}|1//0{_W}{{20,}}|AQ\.Ab8{_W}{{20,}}",
     r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|gsk_[A-Za-z0-9]{16,}|xai-[A-Za-z0-9]{16,}",
     r"pplx-[A-Za-z0-9]{16,}|lsv2_(?:pt|sk)_[a-f0-9_]{16,}|nvapi-[A-Za-z0-9_-]{16,}|fw_[A-Za-z0-9]{20,}|tgp_v1_\S{16,}",
@@ -112,17 +116,18 @@ def key_blocks(text: str) -> Iterator[Span]:
     for match in _PUTTY.finditer(text):
         yield match.span(1)
     position = 0
-    if (end := _KEY_ENDS.search(text)) and not _KEY_BEGINS.search(text, 0, end.start()):
+    first = _KEY_BEGINS.search(text)
+    for end in _KEY_ENDS.finditer(text, 0, first.start() if first else len(text)):
         start = end.start()
-        for line in reversed(text[: end.start()].splitlines(keepends=True)):
+        for line in reversed(text[position:start].splitlines(keepends=True)):
             if " " in line.strip():
                 break
             start -= len(line)
         yield start, end.end()
         position = end.end()
     while begin := _KEY_BEGINS.search(text, position):
-        end = _KEY_ENDS.search(text, begin.end())
-        yield begin.start(), end.end() if end else len(text)
-        if end is None:
+        closing = _KEY_ENDS.search(text, begin.end())
+        yield begin.start(), closing.end() if closing else len(text)
+        if closing is None:
             return
-        position = end.end()
+        position = closing.end()

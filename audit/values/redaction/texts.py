@@ -8,6 +8,7 @@ Every rule takes linear time: repetitions are bounded, possessive, or exclude wh
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from audit.values.redaction.commands import programs, secrets_of
 from audit.values.redaction.keys import MASK, Kind, fold, is_opaque, is_reference, is_strong, kind_of
@@ -41,7 +42,7 @@ _WORDS_BEFORE = re.compile(r"(?:[A-Za-z]+ ){1,2}\Z")
 
 # What may stand between the sign and the value: colours are gone already.
 _LEAD = re.compile(
-    r"""[ \t]*+(?:!!?\w+[ \t]++)?+(?:[A-Z]\w{0,40}\((?=[bru]{0,2}["']))?+(?:[bBrRuU]{1,2}(?=["']))?+(?:<!\[CDATA\[)?+""",
+    r"""[ \t]*+(?:!!?\w+[ \t]++)?+(?:[A-Z]\w{0,40}\((?=[bru]{0,2}["']))?+(?:[bBrRuU]{1,2}(?=["']))?+(?:<!\[CDATA\[)?+""",  # noqa: E501
     re.VERBOSE,
 )
 _OPENING = re.compile(_ESCAPED_QUOTE, re.VERBOSE)
@@ -63,13 +64,16 @@ _BARE = re.compile(
 _BARE_IN_JSON = re.compile(r"[^\s,;&\"'`\\\])}<]+")
 _LOOK = 300
 """So many characters of a value decide what it is."""
+_LONGEST = 320
+_REST = re.compile(r"[^\s\"'`&;,]+")
+# A value is looked at up to here, and followed to its end only once it is known to be a secret.
 
 _HARMLESS = re.compile(
     r"""(?:
         none|null|nil|undefined|true|false|yes|no|on|off|required|missing|invalid|incorrect|wrong|expired|empty|unset|set
       | unchanged|changed|reset|updated|accepted|rejected|failed|ok|string|str|bytes|int|integer|bool|boolean|optional|any
       | object|text|varchar|char|secretstr|hidden|redacted|masked|removed|omitted|inherit|default|prompt|ask|field|n/a
-    )(?:$|[.,;:!?)\]}\[|(\s])""",
+    )(?:$|[.,;:!?)\]}\[|(\s])""",  # noqa: E501
     re.VERBOSE | re.IGNORECASE,
 )
 _PROSE = re.compile(
@@ -111,11 +115,10 @@ def _assigned(text: str, small: str) -> Iterator[Span]:
         while start > done and (text[start - 1].isalnum() or text[start - 1] in "_.-") and match.start() - start < 250:
             start -= 1
         name = text[start:name_end]
-        if gap is not None:
-            found = _after_option(text, name, gap, stop)
-        else:
-            found = _after_sign(text, match, start, name, stop)
+        found = _after_option(text, name, gap, stop) if gap else _after_sign(text, match, start, name, stop)
         if found:
+            if found[1] - found[0] >= _LONGEST - 100 and (rest := _REST.match(text, found[1])):
+                found = found[0], rest.end()
             yield found
             done = found[1]
 
@@ -226,16 +229,16 @@ def _value(text: str, at: int, quoted: bool) -> Span | None:
         start = opening.end()
         if text.startswith(MASK, start) or text.startswith(opening[0], start):
             return None
-        inner = (_QUOTED[opening[0]] if len(opening[0]) == 1 else _ESCAPED).match(text, start)
+        inner = (_QUOTED[opening[0]] if len(opening[0]) == 1 else _ESCAPED).match(text, start, start + _LONGEST)
         return inner.span() if inner else None
     if lead and lead[0].endswith("("):
         return None
     end = start
-    if not quoted and (brackets := _BRACKETS.match(text, start)):
+    if not quoted and (brackets := _BRACKETS.match(text, start, start + _LONGEST)):
         end = brackets.end()
     elif quoted and text[start : start + 1] in {"{", "["}:
         return None
-    inner = (_BARE_IN_JSON if quoted else _BARE).match(text, end)
+    inner = (_BARE_IN_JSON if quoted else _BARE).match(text, end, end + _LONGEST)
     end = inner.end() if inner else end
     return (start, end) if end > start else None
 
@@ -269,7 +272,7 @@ def _indented(text: str, start: int, stop: int, kind: Kind) -> Span | None:
 
 
 _HEADER = re.compile(
-    r"""(?<![a-z0-9])(?:(?P<open>["'])?(?<![a-z0-9]))(?:(?:proxy-|x-)?authorization|(?:set-)?cookie2?)[ \t]{0,4}[:=][ \t]{0,4}(?=[^\s])""",
+    r"""(?<![a-z0-9])(?:(?P<open>["'])?(?<![a-z0-9]))(?:(?:proxy-|x-)?authorization|(?:set-)?cookie2?)[ \t]{0,4}[:=][ \t]{0,4}(?=[^\s])""",  # noqa: E501
     re.VERBOSE,
 )
 
@@ -313,7 +316,7 @@ def _schemes(text: str, small: str) -> Iterator[Span]:
 _USER = re.compile(
     r"""://(?P<user>[^\s/?\#:@"'<>`]{0,200}+)
         (?: : (?P<pw>(?!\d{0,5}(?:[/?\#\s]|$))(?:[^\s/?\#"<>`]{1,500}(?=@)|[^\s"'<>@`]{1,200}(?=@)|[^\s/?\#"'<>`@]{1,500}\#[^\s/"'@]{0,99}(?=@))) )?
-        (?P<at>@)?""",
+        (?P<at>@)?""",  # noqa: E501
     re.VERBOSE,
 )
 _BARE_USER = re.compile(
@@ -350,7 +353,7 @@ _SAID = re.compile(
           | [ ]+(?:is|was|are|will[ ]be|set[ ]to|changed[ ]to|reset[ ]to|now|to|as|being)(?:[ ]+now)?[ ]*[:=]?
           | (?=[ ])
         )
-        [ ]+(?:["'`](?P<quoted>[^"'`\s]{1,300})["'`]|(?P<value>[^\s"'`,;]{6,300}))""",
+        [ ]+(?:["'`](?P<quoted>[^"'`\s]{1,300})["'`]|(?P<value>[^\s"'`,;]{6,300}))""",  # noqa: E501
     re.VERBOSE,
 )
 
@@ -383,7 +386,7 @@ def _said(text: str, small: str) -> Iterator[Span]:
 
 
 _SQL = re.compile(
-    r"""\bidentified[ ]+by[ ]+(?:password[ ]+)?['"]([^'"\r\n]+)['"]|\bset[ ]+password[^\r\n;'=]{0,80}=[ ]*(?:password\()?'([^'\r\n]+)'""",
+    r"""\bidentified[ ]+by[ ]+(?:password[ ]+)?['"]([^'"\r\n]+)['"]|\bset[ ]+password[^\r\n;'=]{0,80}=[ ]*(?:password\()?'([^'\r\n]+)'""",  # noqa: E501
     re.VERBOSE,
 )
 
@@ -401,12 +404,12 @@ _PAIR = re.compile(
     rf"""\b{_PAIR_NAME}{_Q}?[ \t]*+[:=][ \t]*+(?:{_Q})?+(?P<name>[\w.:/ -]{{2,100}}?)(?:{_Q})?
          (?:[ \t]*+[,;][ \t]*+|[ \t]+|[ \t]*+,?[ \t]*+\r?\n[ \t]*+|[ \t]*+,?(?:\\r)?\\n[ \t]*+)
          (?:(?:type|source|encrypted|sensitive|secure|kind){_Q}?[ \t]*+[:=][ \t]*+[^\s,]{{1,40}}[,\s]\s{{0,40}}|(?:type|scope|id|class|autocomplete)=["'][\w -]{{0,40}}["'][ ]){{0,3}}
-         (?:\\*["'])?{_PAIR_VALUE}(?=\\*["'`]?[ \t]*[:=]|&quot;)(?P<q>{_Q})?[ \t]*+[:=]""",
+         (?:\\*["'])?{_PAIR_VALUE}(?=\\*["'`]?[ \t]*[:=]|&quot;)(?P<q>{_Q})?[ \t]*+[:=]""",  # noqa: E501
     re.VERBOSE,
 )
 _PAIR_REVERSED = re.compile(
     rf"""\b{_PAIR_VALUE}(?P<q>{_Q})?[ \t]*+[:=][ \t]*+(?P<open>{_Q})(?P<value>[^"'`\\\r\n<>]{{1,500}})(?:{_Q})[ \t]*+[,;]?\s{{0,40}}
-         (?:\\*["'])?{_PAIR_NAME}{_Q}?[ \t]*+[:=][ \t]*+(?:{_Q})(?P<name>[\w.:/ -]{{2,100}}?)(?:{_Q})""",
+         (?:\\*["'])?{_PAIR_NAME}{_Q}?[ \t]*+[:=][ \t]*+(?:{_Q})(?P<name>[\w.:/ -]{{2,100}}?)(?:{_Q})""",  # noqa: E501
     re.VERBOSE,
 )
 _ELEMENT = re.compile(
@@ -447,7 +450,7 @@ def _elements(text: str, small: str) -> Iterator[Span]:
 
 
 _KUBE_DATA = re.compile(
-    r"""^(?P<indent>[ ]*)["']?(?:string)?data["']?:[ ]*(?:\r?\n(?P<lines>(?:(?P=indent)[ ]+[^\r\n]*(?:\r?\n|\Z))+)|(?P<json>\{[^{}]*\}))""",
+    r"""^(?P<indent>[ ]*)["']?(?:string)?data["']?:[ ]*(?:\r?\n(?P<lines>(?:(?P=indent)[ ]+[^\r\n]*(?:\r?\n|\Z))+)|(?P<json>\{[^{}]*\}))""",  # noqa: E501
     re.VERBOSE | re.MULTILINE,
 )
 _KUBE_JSON = re.compile(r"""\\*["'](?:string)?data\\*["']\s{0,9}:\s{0,40}(?P<json>\{[^{}]*\})""")
@@ -460,12 +463,10 @@ _KUBE_ITEM = re.compile(r""":\s{0,9}\\*["'](?P<value>[^"'\\]+)\\*["']""")
 
 def _kubernetes(text: str, small: str) -> Iterator[Span]:
     """The data of a Secret, in YAML and JSON; other kinds in the same text keep theirs."""
-    kinds = [(match.start(), match["kind"]) for match in _KUBE_KIND.finditer(small)]
     documents = [0, *(match.start() for match in re.finditer(r"^---", small, re.MULTILINE)), len(small)]
-    for begin, end in zip(documents, documents[1:], strict=False):
-        if {kind for at, kind in kinds if begin <= at < end} - {"secret", "list"} or not any(
-            begin <= at < end for at, _ in kinds
-        ):
+    for begin, end in pairwise(documents):
+        kinds = {match["kind"] for match in _KUBE_KIND.finditer(small, begin, end)}
+        if "secret" not in kinds or kinds - {"secret", "list"}:
             continue
         for match in [*_KUBE_DATA.finditer(small, begin, end), *_KUBE_JSON.finditer(small, begin, end)]:
             group = "json" if match["json"] else "lines"
@@ -477,13 +478,13 @@ def _kubernetes(text: str, small: str) -> Iterator[Span]:
 
 
 _NETRC = re.compile(
-    r"(?:\bmachine\s{1,20}\S{1,200}\s{1,20}|\bdefault\s{1,20}|^[ \t]{0,20})(?:login|user)[ \t]+\S{1,100}\s{1,20}password[ \t]+(\S{1,300})",
+    r"(?:\bmachine\s{1,20}\S{1,200}\s{1,20}|\bdefault\s{1,20}|^[ \t]{0,20})(?:login|user)[ \t]+\S{1,100}\s{1,20}password[ \t]+(\S{1,300})",  # noqa: E501
     re.MULTILINE,
 )
 _PGPASS = re.compile(r"^[\w.*-]{1,100}:(?:\d{4,5}|\*):[\w.*-]{1,100}:[\w.*@-]{1,100}:(\S{1,300})$", re.MULTILINE)
 _PIPED = re.compile(
     r"""\b(?:echo|printf|print)[ ]+(?:-[neE]+[ ]+)?(?:['"]?%s(?:\\n)?['"]?[ ]+)?(?:"(?P<a>[^"\r\n]{1,300})"|'(?P<b>[^'\r\n]{1,300})'|(?P<c>[^\s|'"]{1,300}))[ ]*\|[^|\r\n]{0,80}?
-        (?:-stdin|sudo[ ]+-S|chpasswd|passwd|with-token|password|smbclient|cryptsetup)""",
+        (?:-stdin|sudo[ ]+-S|chpasswd|passwd|with-token|password|smbclient|cryptsetup)""",  # noqa: E501
     re.VERBOSE | re.IGNORECASE,
 )
 _HERE = re.compile(
