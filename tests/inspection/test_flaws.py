@@ -183,6 +183,7 @@ _FUNCTIONS = [
     does("ALTER FUNCTION audit_task_write_v1() SECURITY DEFINER", E018="audit_task_write_v1"),
     does("ALTER FUNCTION audit_task_write_v1() IMMUTABLE", E018="audit_task_write_v1"),
     does("ALTER FUNCTION audit_task_write_v1() STRICT", E018="audit_task_write_v1"),
+    does("ALTER FUNCTION audit_task_write_v1() LEAKPROOF", E018="audit_task_write_v1"),
     does("GRANT EXECUTE ON FUNCTION audit_task_log_v1() TO PUBLIC", E019="audit_task_log_v1"),
     # Whoever may call it may write transitions from a trigger.
     does("CREATE ROLE eve", "GRANT EXECUTE ON FUNCTION audit_task_log_v1() TO eve", E035="audit_task_log_v1"),
@@ -193,6 +194,12 @@ _FUNCTIONS = [
     does(
         "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT "
         "AS 'SELECT $1'",
+        E017="sha256(bytea)",
+    ),
+    # The same symbol, of somebody else's library.
+    does(
+        "SET LOCAL allow_system_table_mods = on",
+        "UPDATE pg_proc SET prolang = (SELECT oid FROM pg_language WHERE lanname = 'c') WHERE proname = 'sha256'",
         E017="sha256(bytea)",
     ),
 ]

@@ -17,6 +17,7 @@ from audit.inspection.expected import expected
 from audit.inspection.flaws import kept_models
 from audit.inspection.recorded import shipped_migrations
 from tests.support.databases import temporary_database
+from tests.support.servers import connected, dump, restore
 
 _GUARD = "audit_task_10_write"
 _TABLES = sorted(model._meta.db_table for model in kept_models())
@@ -102,6 +103,46 @@ def test_a_dump_of_the_tables_alone(record: str) -> None:
     assert found["trigger-missing"] == objects["trigger"]
     assert found["function-missing"] == objects["function"]
     assert found["foreign-key"] == 1
+
+
+@pytest.fixture
+def dumped(throwaway_server: Any, django_db_blocker: Any) -> Iterator[Any]:
+    """A migrated database on a server of its own, and two empty ones beside it."""
+    server = throwaway_server()
+    with django_db_blocker.unblock():
+        with connected(server, "postgres", "dumped") as alias:
+            for name in ("whole", "part"):
+                _run(f"CREATE DATABASE {name}", alias=alias)
+        with connected(server, "audit", "dumped") as alias:
+            call_command("migrate", database=alias, verbosity=0)
+        yield server
+
+
+@pytest.mark.slow
+def test_what_pg_dump_restores(dumped: Any) -> None:
+    assert restore(dumped, "whole", dump(dumped)) == ""
+    with connected(dumped, "whole", "dumped") as alias:
+        assert inspection.inspect(alias, minor=True) == []
+    tables = "--table=audit_*"
+    assert "does not exist" in restore(dumped, "part", dump(dumped, tables))  # triggers, without their functions
+    assert restore(dumped, "part", dump(dumped, tables, "--section=pre-data")) == ""
+    with connected(dumped, "part", "dumped") as alias:
+        objects = Counter(kind for kind, _, _ in expected())
+        found = _kinds(alias)
+        assert found["trigger-missing"] == objects["trigger"]
+        assert found["function-missing"] == objects["function"]
+
+
+@pytest.mark.django_db
+def test_one_thing_of_a_name_is_enough_to_miss_the_rest() -> None:
+    _run(
+        "CREATE SCHEMA lone",
+        "CREATE VIEW lone.audit_task AS SELECT 1 AS id",
+        "SET LOCAL search_path = lone",
+    )
+    found = _kinds()
+    assert found["table-replaced"] == 1
+    assert found["table-missing"] == len(_TABLES) - 1
 
 
 @_EMPTY
