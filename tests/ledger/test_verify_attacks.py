@@ -34,7 +34,7 @@ class Attack:
     armed: bool = False
     """With the guards on, because they are what is attacked."""
     perhaps: str = ""
-    """A code that depends on what the server reads first."""
+    """A code that depends on what the server reads first, or on what else the catalog says."""
 
 
 def does(*steps: str | Callable[[Base], object], found: str, **options: Any) -> Attack:
@@ -441,6 +441,7 @@ SCHEMA = {
         "DROP INDEX audit_task_services_gin",
         "ALTER TABLE audit_task ALTER services_touched DROP DEFAULT, ALTER services_touched TYPE text USING '{}'",
         found="schema_changed row_tampered",
+        perhaps="guard_off",
     ),
     "a column that may be NULL, with NULL in it": does(
         "ALTER TABLE audit_ledger_checkpoint ALTER note DROP NOT NULL",
@@ -461,7 +462,8 @@ SCHEMA = {
     "a table replaced by a view": does(
         "ALTER TABLE audit_executionlog RENAME TO true_log",
         "CREATE VIEW audit_executionlog AS SELECT * FROM true_log WHERE id <> $step",
-        found="relation_replaced guard_off row_deleted",
+        found="relation_replaced row_deleted",
+        perhaps="guard_off",
         armed=True,
     ),
     "tasks replaced by a view that lies": does(
