@@ -142,9 +142,9 @@ def test_leaves_that_are_not_their_tiles_are_remembered_in_bounds(
 
 
 def test_progress_is_told(victim: Base) -> None:
-    told: list[tuple[int, int]] = []
-    verify("default", [KEY.verifier], progress=lambda done, of: told.append((done, of)))
-    assert told[-1] == (victim.names["size"], victim.names["size"])
+    seen: list[tuple[int, int]] = []
+    verify("default", [KEY.verifier], progress=lambda done, of: seen.append((done, of)))
+    assert seen[-1] == (victim.names["size"], victim.names["size"])
 
 
 # Who verifies
