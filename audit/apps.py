@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -11,5 +12,8 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what stops `migrate` on a database of the unreleased past."""
         from audit import checks  # noqa: F401 - importing registers them
+        from audit.inspection.recorded import refuse_unreleased
+
+        pre_migrate.connect(refuse_unreleased, sender=self, dispatch_uid="audit.refuse_unreleased")

@@ -15,7 +15,6 @@ from django.utils import timezone
 
 from audit import conf, inspection
 from audit.exceptions import AuditError
-from audit.inspection.flaws import applied_migrations
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerHead, Task
@@ -23,7 +22,7 @@ from audit.values import redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
 
-MINIMUM_SERVER = 14
+MINIMUM_SERVER = 15
 """The oldest major version of PostgreSQL that this app is made for."""
 
 _IDS = {
@@ -46,6 +45,19 @@ _IDS = {
     "column-retyped": "audit.E026",
     "column-unknown": "audit.E027",
     "check-changed": "audit.E028",
+    "trigger-beside": "audit.E029",
+    "constraint-foreign": "audit.E030",
+    "column-changed": "audit.E031",
+    "foreign-key": "audit.E032",
+    "owner": "audit.E033",
+    "settings": "audit.E034",
+    "function-granted": "audit.E035",
+    "sequence": "audit.E036",
+    "unreleased": "audit.E037",
+    "index": "audit.W010",
+    "unfinished": "audit.W011",
+    "replication": "audit.W012",
+    "login": "audit.W013",
 }
 
 
@@ -83,7 +95,8 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E028."""
+    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
+    W010 to W013 (what stands there against what should)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -110,10 +123,11 @@ def _settings() -> list[str]:
 
 def _ledger(alias: str) -> list[CheckMessage]:
     """W002: a log that is in use and whose sealer has fallen behind."""
-    if "0007_ledger_indexes" not in applied_migrations(alias):
-        return []
     try:
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s) IS NULL", [LedgerHead._meta.db_table])
+            if cursor.fetchone() == (True,):
+                return []  # not migrated yet
             head = LedgerHead.objects.using(alias).filter(id=1, sealed_at__isnull=False).first()
             if head is None:
                 return []
@@ -165,13 +179,15 @@ def _server_version(connection: Any) -> int:
 
 
 def _guards(alias: str) -> list[CheckMessage]:
-    flaws = inspection.inspect(alias)
+    flaws = inspection.inspect(alias, minor=True)
     found: list[CheckMessage] = [
-        Error(f"{flaw.problem} (database {alias!r})", hint=flaw.remedy, obj=flaw.name, id=_IDS[flaw.kind])
+        (Caution if flaw.minor else Error)(
+            f"{flaw.problem} (database {alias!r})", hint=flaw.remedy, obj=flaw.name, id=_IDS[flaw.kind]
+        )
         for flaw in flaws
     ]
     # What the tables are not, no query on them can count.
-    if not any(flaw.kind.startswith(("table-", "column-")) for flaw in flaws):
+    if not any(flaw.kind.startswith(("table-", "column-", "unreleased")) for flaw in flaws):
         found += _ledger(alias)
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT current_setting('server_encoding')")

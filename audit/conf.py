@@ -28,6 +28,12 @@ class AuditSettings:
     MAX_JSON_BYTES: int = 16 * 1024 * 1024
     """The largest JSON document a verb stores; a larger one is refused whole, never cut."""
 
+    IMPORT_MAX_BYTES: int = 1024 * 1024 * 1024
+    """How many bytes an import takes out of one compressed file; it stops where the file grows larger."""
+
+    IMPORT_MAX_RECORD_BYTES: int = 32 * 1024 * 1024
+    """The longest line or event that an import reads; a longer one is refused."""
+
     RECORD_USING: str | None = None
     """The database alias `record` writes through; one with a connection of its own survives a rollback."""
 

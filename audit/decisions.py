@@ -31,7 +31,7 @@ MAX_REASON = 2000
 _PATIENCE = timedelta(seconds=5)
 _WRITTEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,10})(?:\.([0-9]{1,18})\.([0-9]{1,10}))?")
 # A lock needs the columns that verbs look at, never a document of megabytes.
-_DOCUMENTS = ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
+_DOCUMENTS = ("plan", "work_plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin")
 
 
 class Decision(models.TextChoices):
@@ -225,7 +225,7 @@ def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:
 
 
 def _locked(model: type[models.Model], db: str, *documents: str) -> Any:
-    # NO KEY: rows of the log, whose foreign key takes KEY SHARE, need not wait.
+    # NO KEY: pause entries, whose foreign key takes KEY SHARE, need not wait.
     return model._base_manager.using(db).select_for_update(no_key=True).defer(*documents)
 
 

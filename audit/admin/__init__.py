@@ -1,17 +1,24 @@
 """The audit browser: read-only pages on the stock admin.
 
-On an `AdminSite` of your own: `register(my_site)`.
+On an `AdminSite` of your own: `register(my_site)`. Each folder is a page; pages share `shared` and `decide`, and know
+nothing of each other. Tasks have two, their list and the page of one, which are put together here.
 """
 
 from django.contrib import admin
 
+from audit.admin.decide.view import DecidingAdmin
 from audit.admin.integrity.page import LedgerVerificationAdmin
 from audit.admin.log.page import ExecutionLogAdmin
 from audit.admin.queue.page import PauseQueueEntryAdmin
-from audit.admin.tasks.page import TaskAdmin
+from audit.admin.task.page import TaskPageAdmin
+from audit.admin.tasks.page import TaskListAdmin
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 
 __all__ = ["ExecutionLogAdmin", "LedgerVerificationAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]
+
+
+class TaskAdmin(TaskListAdmin, TaskPageAdmin, DecidingAdmin):
+    """What was asked, who decided, who did it, and how it ended."""
 
 
 def register(site: admin.AdminSite) -> None:

@@ -1,19 +1,17 @@
-"""What an inspection finds, and which part of the database it looks at."""
+"""What an inspection finds."""
 
 from __future__ import annotations
 
-import pkgutil
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
-from django.db import connections, models, router
-from django.db.migrations.recorder import MigrationRecorder
+from django.db import models, router
 
-from audit import migrations
 from audit.models import Task
 
-__all__ = ["Flaw", "applied_migrations", "keeps_audit", "kept_models", "shipped_migrations"]
+__all__ = ["Flaw", "keeps_audit", "kept_models", "quoted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,18 +19,22 @@ class Flaw:
     """One thing that is not as this app installed it."""
 
     kind: str
-    """`table-missing`, `table-replaced`, `row-security`, `column-missing`, `column-retyped` (or NULL is allowed),
-    `column-unknown`, `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-foreign`,
-    `function-missing`, `function-changed`, `function-config`, `function-public`, `check-missing`,
-    `check-changed`, `check-unproven` or `rule`."""
+    """`table-missing`, `table-replaced`, `row-security`, `owner`, `column-missing`, `column-retyped` (or NULL is
+    allowed), `column-changed` (its default, identity, generation or collation), `column-unknown`, `sequence`,
+    `trigger-missing`, `trigger-disabled`, `trigger-mode`, `trigger-changed`, `trigger-foreign`, `trigger-beside`,
+    `function-missing`, `function-changed`, `function-config`, `function-public`, `function-granted`, `check-missing`,
+    `check-changed`, `check-unproven` (each also of a unique index), `foreign-key`, `constraint-foreign`, `rule`,
+    `settings` or `unreleased`; of those that weaken nothing `index`, `unfinished`, `replication` or `login`."""
     table: str
-    """The table concerned; empty for a function."""
+    """The table concerned; empty for a function, a role or the whole database."""
     name: str
-    """The trigger, function, column, CHECK or rule."""
+    """The trigger, function, column, constraint, index, rule or setting."""
     problem: str
     """What is wrong, in one sentence."""
     remedy: str
     """What to do; SQL where that is enough."""
+    minor: bool = False
+    """Whether the guards are in force nevertheless."""
 
 
 def keeps_audit(alias: str) -> bool:
@@ -40,18 +42,12 @@ def keeps_audit(alias: str) -> bool:
     return bool(router.allow_migrate_model(alias, Task))
 
 
-def applied_migrations(alias: str) -> frozenset[str]:
-    """Name this app's migrations that a database has."""
-    applied = MigrationRecorder(connections[alias]).applied_migrations()
-    return frozenset(name for label, name in applied if label == "audit")
-
-
-def shipped_migrations() -> list[str]:
-    """Name this app's migrations, in order."""
-    return sorted(module.name for module in pkgutil.iter_modules(migrations.__path__))
-
-
 def kept_models() -> list[type[models.Model]]:
     """Every model of this app that has a table."""
     found: Any = apps.get_app_config("audit").get_models()
     return [model for model in found if model._meta.managed and not model._meta.proxy]
+
+
+def quoted(name: str) -> str:
+    """Write a name as SQL takes it, so that a remedy can be run whatever somebody called the thing."""
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

@@ -26,6 +26,7 @@ __all__ = ["Counts", "Importer", "Read", "Refusal"]
 _DOCUMENTS = [name for name, column in GIVEN.items() if column.is_document]
 _ROWS_A_BATCH = 1000
 _CHARACTERS_A_BATCH = 8_000_000
+_LONGEST_PROBLEM = 1000
 # Classes of SQLSTATE that speak of a row: its data, its constraints, what the server can hold.
 _ABOUT_THE_ROW = ("22", "23", "54")
 
@@ -39,21 +40,29 @@ class Refusal:
     problems: tuple[InvalidValue, ...]
 
     def __str__(self) -> str:
-        return f"{self.place}: {'; '.join(map(str, self.problems))}"
+        # A field may be a key of somebody else's document, of any length.
+        return f"{self.place}: {'; '.join(str(each)[:_LONGEST_PROBLEM] for each in self.problems)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What was read at a place: a record, or what is wrong with what stands there."""
+    """What was read at a place: a record, or what is wrong with what stands there, or why it is passed over."""
 
     place: str
     record: TaskRecord | None = None
     problems: tuple[InvalidValue, ...] = ()
+    passed_over: str = ""
+    """What stands there, if it is something else than a record and nothing is wrong with it."""
 
     @classmethod
     def bad(cls, place: str, *problems: InvalidValue) -> Self:
         """Make one that holds no record."""
         return cls(place=place, problems=problems)
+
+    @classmethod
+    def other(cls, place: str, what: str) -> Self:
+        """Make one for something that is no record, and need not be one."""
+        return cls(place=place, passed_over=what)
 
 
 @dataclass(slots=True)
@@ -65,10 +74,12 @@ class Counts:
     present: int = 0
     """Here already, with the same content."""
     refused: int = 0
+    passed_over: int = 0
+    """Something else than records: files or parts of them."""
 
     @property
     def seen(self) -> int:
-        """All of them."""
+        """All records."""
         return self.stored + self.present + self.refused
 
 
@@ -91,6 +102,7 @@ class Importer:
     dry_run: bool = False
     """Ask the database for everything and keep nothing of it."""
     on_refusal: Callable[[Refusal], None] = lambda refusal: None
+    on_passed_over: Callable[[Read], None] = lambda read: None
     on_batch: Callable[[Counts], None] = lambda counts: None
 
     def __post_init__(self) -> None:
@@ -140,6 +152,10 @@ class Importer:
 
     def _accepted(self, read: Read) -> TaskRecord | None:
         record = read.record
+        if read.passed_over:
+            self.counts.passed_over += 1
+            self.on_passed_over(read)
+            return None
         if record is None:
             self._refuse(read.place, *read.problems)
             return None

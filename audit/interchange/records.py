@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -32,10 +32,20 @@ from audit.values.validation import JSONText
 from audit.verbs.existing import GIVEN_ENTRY
 from audit.verbs.inserts import GIVEN
 
-__all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "moment", "problems"]
+__all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "Withheld", "moment", "problems"]
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?")
 _LARGEST_INTEGER = 2**31 - 1
+# So many problems of one record are named; a file that holds no tasks may have a million.
+_NAMED = 20
+_UNKNOWN = 100
+
+
+class Withheld(InvalidValue):
+    """What is wrong with something that is no record: its text, which may hold anything, is not in the message."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
 
 
 def _named(check: Callable[[str, Any], Any]) -> Callable[[Any, ValidationInfo], Any]:
@@ -50,8 +60,12 @@ def moment(field: str, value: Any) -> datetime:
         InvalidValue: it is none, has no time zone, or more digits than microseconds.
     """
     if isinstance(value, str):
-        if not _MOMENT.fullmatch(value):
+        read = _MOMENT.fullmatch(value)
+        if not read:
             raise InvalidValue(field, value, "is no moment such as 2026-11-24T05:48:03.123456Z")
+        if not read[1]:
+            problem = f"names no time zone; write {value}Z if it is UTC, else its offset, as in {value}+01:00"
+            raise InvalidValue(field, value, problem)
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
@@ -124,10 +138,10 @@ def _origin(field: str, value: Any) -> JSONText:
     text = value if isinstance(value, JSONText) else validation.document(field, value)
     jsontext.storable(field, text)
     try:
-        OriginRecord.of_text(text)
-    except ValidationError as error:
-        first = problems(error)[0]
-        raise InvalidValue(f"{field}.{first.field}", first.value, first.problem) from None
+        OriginRecord.check_text(text)
+    except InvalidValue as error:
+        path = error.field if error.field.partition(".")[0] == field else f"{field}.{error.field}"
+        raise InvalidValue(path, error.value, error.problem) from None
     return text
 
 
@@ -224,6 +238,30 @@ class OriginRecord(create_model("_Origin", __base__=_Record, **_STAMP_FIELDS)): 
             InvalidValue: it is no JSON object.
             pydantic.ValidationError: a known key holds what it cannot.
         """
+        record: OriginRecord = cls.model_validate(cls._document(text))
+        return record
+
+    @classmethod
+    def check_text(cls, text: str) -> None:
+        """Check the text of an origin as `of_text` does, one line of the log at a time, for there may be millions.
+
+        Raises:
+            InvalidValue: the first that is wrong with it.
+        """
+        values = cls._document(text)
+        try:
+            if isinstance(values.get("log"), list):
+                for index, line in enumerate(values.pop("log")):
+                    place = f"log.{index}."
+                    LogRecord.model_validate(line)
+            place = ""
+            cls.model_validate(values)
+        except ValidationError as error:
+            first = problems(error)[0]
+            raise InvalidValue(f"{place}{first.field}".rstrip("."), first.value, first.problem) from None
+
+    @classmethod
+    def _document(cls, text: str) -> dict[str, Any]:
         try:
             values = json.loads(text, parse_constant=int)  # int("NaN") is a ValueError
         except (ValueError, RecursionError):
@@ -236,8 +274,7 @@ class OriginRecord(create_model("_Origin", __base__=_Record, **_STAMP_FIELDS)): 
                 ]
         if not isinstance(values, dict):
             raise InvalidValue("origin", text, "must be an object")
-        record: OriginRecord = cls.model_validate(values)
-        return record
+        return values
 
 
 class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # type: ignore[misc]
@@ -250,12 +287,16 @@ class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # ty
         """Read a line of JSON.
 
         Raises:
-            InvalidValue: the line is no JSON object.
+            InvalidValue: the line is no JSON object; the message does not show its text.
             pydantic.ValidationError: a field holds what it cannot; `problems` words it.
         """
-        values = _values(line, _TASK_DOCUMENTS)
+        try:
+            values = _values(line, _TASK_DOCUMENTS, "line", cls.model_fields)
+        except InvalidValue as error:
+            raise Withheld(error.field[:100], None, error.problem) from None
         if isinstance(values.get("pause_entry"), JSONText):
-            values["pause_entry"] = _values(values["pause_entry"], {"work_plan"}, "pause_entry")
+            known = PauseQueueEntryRecord.model_fields
+            values["pause_entry"] = _values(values["pause_entry"], {"work_plan"}, "pause_entry", known)
         record: TaskRecord = cls.model_validate(values)
         return record
 
@@ -279,9 +320,9 @@ _TASK_DOCUMENTS = {name for name, column in GIVEN.items() if column.is_document}
 
 
 def problems(error: ValidationError) -> list[InvalidValue]:
-    """Word each of pydantic's findings: field, value and what is wrong with it."""
-    found = []
-    for each in error.errors(include_url=False):
+    """Word each of pydantic's findings: field, value and what is wrong with it; of many, the first ones."""
+    found: list[InvalidValue] = []
+    for each in error.errors(include_url=False)[:_NAMED]:
         path = ".".join(map(str, each["loc"]))
         cause = each.get("ctx", {}).get("error")
         if isinstance(cause, InvalidValue):
@@ -292,18 +333,36 @@ def problems(error: ValidationError) -> list[InvalidValue]:
         elif each["type"] == "missing":
             found.append(InvalidValue(path, None, "is required"))
         elif each["type"] == "extra_forbidden":
-            found.append(InvalidValue(path, each["input"], "is no field that is known here"))
+            found.append(Withheld(path[:100], None, "is no field that is known here"))
         else:
             found.append(InvalidValue(path, each["input"], each["msg"][:1].lower() + each["msg"][1:]))
+    if error.error_count() > _NAMED:
+        found.append(Withheld("line", None, f"has {error.error_count() - _NAMED} more problems"))
     return found
 
 
-def _values(text: str, documents: Iterable[str], field: str = "line") -> dict[str, Any]:
-    """Read an object, its documents as their text; a `null` document is None."""
-    return {
-        key: (None if cut == "null" else cut) if key in documents else value if cut[0] in '"tfn' else _value(cut)
-        for key, value, cut in jsontext.members(text, field)
-    }
+def _values(
+    text: str, documents: Iterable[str], field: str = "line", known: Container[str] | None = None
+) -> dict[str, Any]:
+    """Read an object, its documents as their text; a `null` document is None.
+
+    Raises:
+        InvalidValue: it is none, or has more than a hundred members beside `known`.
+    """
+    values: dict[str, Any] = {}
+    unknown = []
+    for key, value, cut in jsontext.members(text, field):
+        if known is not None and key not in known:
+            unknown.append(key[:50])
+            if len(unknown) > _UNKNOWN:
+                told = ", ".join(unknown[:3])
+                raise Withheld(field, None, f"has more than {_UNKNOWN} members that are not known here: {told} …")
+            values[key] = None  # its name is what is refused
+        elif key in documents:
+            values[key] = None if cut == "null" else cut
+        else:
+            values[key] = value if cut[0] in '"tfn' else _value(cut)
+    return values
 
 
 def _value(cut: JSONText) -> Any:

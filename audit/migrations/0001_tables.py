@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
                 (
                     "created_at",
                     models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), verbose_name="created at"
+                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="created at"
                     ),
                 ),
                 (
@@ -86,15 +86,18 @@ class Migration(migrations.Migration):
                         db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="recorded at"
                     ),
                 ),
-                ("available_at", models.DateTimeField(db_default=None, verbose_name="available at")),
+                ("available_at", models.DateTimeField(blank=True, db_default=None, verbose_name="available at")),
                 ("decided_at", models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="decided at")),
                 ("started_at", models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="started at")),
                 (
                     "finished_at",
                     models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="finished at"),
                 ),
-                ("executing_ms", models.BigIntegerField(db_default=None, verbose_name="executing (ms)")),
-                ("paused_ms", models.BigIntegerField(db_default=None, verbose_name="paused (ms)")),
+                (
+                    "executing_ms",
+                    models.BigIntegerField(db_default=None, editable=False, verbose_name="executing (ms)"),
+                ),
+                ("paused_ms", models.BigIntegerField(db_default=None, editable=False, verbose_name="paused (ms)")),
                 ("claimed_by", models.TextField(blank=True, db_default="", verbose_name="claimed by")),
                 ("claim_token", models.UUIDField(blank=True, db_default=None, null=True, verbose_name="claim token")),
                 (
@@ -117,7 +120,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="cancel requested at"),
                 ),
                 ("actor", models.TextField(blank=True, db_default="", verbose_name="actor")),
-                ("revision", models.IntegerField(db_default=1, verbose_name="revision")),
+                ("revision", models.IntegerField(db_default=1, editable=False, verbose_name="revision")),
                 (
                     "status_was",
                     models.TextField(db_default=None, editable=False, null=True, verbose_name="status before"),
@@ -278,7 +281,7 @@ class Migration(migrations.Migration):
                 (
                     "paused_at",
                     models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), verbose_name="paused at"
+                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="paused at"
                     ),
                 ),
                 (
@@ -301,7 +304,7 @@ class Migration(migrations.Migration):
                 ),
                 ("attempt", models.IntegerField(db_default=0, default=0, verbose_name="attempt")),
                 ("actor", models.TextField(blank=True, db_default="", verbose_name="actor")),
-                ("revision", models.IntegerField(db_default=1, verbose_name="revision")),
+                ("revision", models.IntegerField(db_default=1, editable=False, verbose_name="revision")),
                 (
                     "task",
                     models.OneToOneField(

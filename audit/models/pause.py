@@ -36,7 +36,7 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
     )
     note = models.TextField(_("note"), blank=True, default="", db_default="")
     paused_by = models.TextField(_("paused by"), blank=True, default="", db_default="")
-    paused_at = models.DateTimeField(_("paused at"), db_default=Now())
+    paused_at = models.DateTimeField(_("paused at"), db_default=Now(), editable=False)
     resume_after = models.DateTimeField(_("resume after"), null=True, blank=True, db_default=None)
     # NOT NULL, kept by a trigger: a nullable due time cannot be found through an index in order.
     due_at = models.DateTimeField(_("due at"), db_default=Now(), editable=False)
@@ -47,7 +47,7 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
     lease_expires_at = models.DateTimeField(_("lease expires at"), null=True, blank=True, db_default=None)
     attempt = models.IntegerField(_("attempt"), default=0, db_default=0)
     actor = models.TextField(_("actor"), blank=True, db_default="")
-    revision = models.IntegerField(_("revision"), db_default=1)
+    revision = models.IntegerField(_("revision"), db_default=1, editable=False)
 
     objects = PauseQueueManager()
 

@@ -67,16 +67,16 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     # Not a foreign key: the parent may live in another partition or database.
     parent = models.UUIDField(_("parent"), null=True, blank=True, db_default=None)
     correlation_id = _words(_("correlation id"))
-    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     recorded_at = models.DateTimeField(_("recorded at"), db_default=Now(), editable=False)
     # NOT NULL without a default: the stamp trigger copies created_at into a missing one.
-    available_at = models.DateTimeField(_("available at"), db_default=None)  # type: ignore[arg-type]
+    available_at = models.DateTimeField(_("available at"), blank=True, db_default=None)  # type: ignore[arg-type]
     decided_at = _stamp(_("decided at"))
     started_at = _stamp(_("started at"))
     finished_at = _stamp(_("finished at"))
     # NOT NULL without a default, as available_at: what is not given is summed up by the database.
-    executing_ms = models.BigIntegerField(_("executing (ms)"), db_default=None)  # type: ignore[arg-type]
-    paused_ms = models.BigIntegerField(_("paused (ms)"), db_default=None)  # type: ignore[arg-type]
+    executing_ms = models.BigIntegerField(_("executing (ms)"), db_default=None, editable=False)  # type: ignore[arg-type]
+    paused_ms = models.BigIntegerField(_("paused (ms)"), db_default=None, editable=False)  # type: ignore[arg-type]
     claimed_by = models.TextField(_("claimed by"), blank=True, db_default="")
     claim_token = models.UUIDField(_("claim token"), null=True, blank=True, db_default=None)
     lease_expires_at = _stamp(_("lease expires at"))
@@ -87,7 +87,7 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     )
     cancel_requested_at = _stamp(_("cancel requested at"))
     actor = models.TextField(_("actor"), blank=True, db_default="")
-    revision = models.IntegerField(_("revision"), db_default=1)
+    revision = models.IntegerField(_("revision"), db_default=1, editable=False)
     status_was = models.TextField(_("status before"), null=True, db_default=None, editable=False)  # noqa: DJ001 - NULL: there was none
     status_since = models.DateTimeField(_("in this status since"), db_default=Now(), editable=False)
     origin = _document(_("origin"))

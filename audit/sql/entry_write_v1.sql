@@ -23,7 +23,7 @@ BEGIN
         RETURN NEW;
     END IF;
     IF TG_OP = 'UPDATE' THEN
-        named := starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1;
+        named := (starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1) IS TRUE;
         IF named THEN
             NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
         ELSE

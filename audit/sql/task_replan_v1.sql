@@ -3,7 +3,7 @@
 
 -- forwards
 CREATE FUNCTION audit_task_replan_v1() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
     INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, detail)

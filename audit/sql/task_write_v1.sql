@@ -55,7 +55,7 @@ BEGIN
         IF stamps THEN
             -- A statement of the application raises the revision by one and names who acts (actor_named_v1.sql marks the
             -- name); any other appears under its role, also as who decided.
-            named := starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1;
+            named := (starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1) IS TRUE;
             IF named THEN
                 NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
             ELSE
@@ -103,7 +103,8 @@ BEGIN
             NEW.finished_at := moment;
         END IF;
         -- Of work that was done elsewhere, the span between its moments, unless it says better.
-        NEW.executing_ms := coalesce(NEW.executing_ms, CASE WHEN ends THEN
+        NEW.executing_ms := coalesce(NEW.executing_ms, CASE
+            WHEN ends AND isfinite(NEW.started_at) AND isfinite(NEW.finished_at) THEN
             greatest(extract(epoch FROM NEW.finished_at - NEW.started_at) * 1000, 0)::bigint END, 0);
         NEW.paused_ms := coalesce(NEW.paused_ms, 0);
     END IF;
@@ -111,7 +112,8 @@ BEGIN
         IF ends THEN
             NEW.row_version := 1;
             NEW.finished_xid := pg_current_xact_id();
-        ELSIF NEW.status = 'executing' AND (NEW.claim_token IS NULL OR NEW.lease_expires_at IS NULL OR NEW.claimed_by = '')
+        ELSIF NEW.status = 'executing' AND OLD.status IS DISTINCT FROM 'executing'
+            AND (NEW.claim_token IS NULL OR NEW.lease_expires_at IS NULL OR NEW.claimed_by = '')
         THEN
             -- Executing without a lease would never be found again: raw SQL gets one, which recovery can end.
             NEW.claim_token := coalesce(NEW.claim_token, gen_random_uuid());

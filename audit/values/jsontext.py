@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from audit.exceptions import InvalidValue
 from audit.values.validation import JSONText
 
-__all__ = ["edited", "elements", "members", "spliced", "storable"]
+__all__ = ["closing", "edited", "elements", "members", "spliced", "storable"]
 
 
 def members(text: str, field: str = "line") -> Iterator[tuple[str, Any, JSONText]]:
@@ -100,6 +100,7 @@ def _no_constant(name: str) -> NoReturn:
 
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
 _NUMBERS = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
+_DEEPEST = 100_000
 _SPACE = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
@@ -166,13 +167,32 @@ def _scanned(text: str, position: int, field: str) -> tuple[Any, int]:
         raise InvalidValue(field, str(constant), "is a number JSON does not have") from None
     except RecursionError:
         # PostgreSQL reads deeper than Python; it is left to judge what is inside.
-        return None, _closing(text, position, field)
+        try:
+            return None, closing(text, position, field)
+        except RecursionError:
+            raise InvalidValue(field, "…", f"is nested deeper than {_DEEPEST} levels") from None
 
 
-def _closing(text: str, position: int, field: str) -> int:
+def closing(text: str, position: int, field: str = "line") -> int:
+    """Find where a list or an object ends, however deep it is nested; what is inside is not checked.
+
+    Args:
+        text: holds the value.
+        position: where the value begins.
+        field: what to call the text in errors.
+
+    Returns:
+        The position behind its last bracket.
+
+    Raises:
+        InvalidValue: the text ends before it.
+        RecursionError: it is nested deeper than any database could take.
+    """
     depth = 0
     for token in _STRUCTURE.finditer(text, position):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > _DEEPEST:
+            raise RecursionError
         if depth == 0:
             return token.end()
     raise _broken(field, text, len(text), "a bracket is never closed")

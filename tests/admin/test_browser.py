@@ -269,8 +269,8 @@ def test_a_task_is_approved_from_its_page_and_who_comes_later_is_told(page, brow
         assert "looks right" in page.locator(".audit-timeline").inner_text()
         late.click("button[value=reject]")
         late.wait_for_load_state()
-        told = late.locator(".audit-items").inner_text()
-        assert "It changed since you opened it: now approved, by decider. Nothing was done." in told
+        text = late.locator(".audit-items").inner_text()
+        assert "It changed since you opened it: now approved, by decider. Nothing was done." in text
         assert late.locator("#id_reason").count() == 0
     task.refresh_from_db()
     assert (task.status, task.decided_by) == ("approved", "decider")
@@ -423,7 +423,7 @@ KINDS += [_unverified, _intact, _tampered, _verification]
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.strip("_"))
 def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind, monkeypatch) -> None:
     # Lists are short, for axe takes its time with each row.
-    monkeypatch.setattr(paging.turn, "__defaults__", (4,))
+    monkeypatch.setattr(paging.read_page, "__defaults__", (4,))
     address = kind(page)
     if address:
         answer = page.goto(page.base + address)
@@ -470,7 +470,7 @@ def test_a_page_that_took_too_long_is_accessible_too(page, monkeypatch) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)")
 
-    monkeypatch.setattr("audit.admin.tasks.page.turn", slow)
+    monkeypatch.setattr("audit.admin.tasks.page.read_page", slow)
     assert page.goto(page.base + TASKS).status == 503
     page.complaints.clear()
     assert page.get_by_text("choose a shorter range of time").is_visible()

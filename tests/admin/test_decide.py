@@ -1,4 +1,4 @@
-"""Deciding in the browser: what is shown before, that it is asked twice, and what is told after."""
+"""Deciding in the browser: what is shown before, that it is asked twice, and what is said after."""
 
 import re
 from datetime import timedelta
@@ -10,10 +10,10 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from audit.admin.decide.view import view as deciding
+from audit.admin.decide.selection import MOST_ITEMS
 from audit.decisions import MAX_REASON
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from tests.support.deciding import QUEUE, TASKS, URL, form_of, sent, token, told
+from tests.support.deciding import QUEUE, TASKS, URL, form_of, messages_of, sent, token
 from tests.support.factories import entry_of, log_of, requested, task_in, unchanged
 from tests.support.pages import HOSTILE, asking, inline_code, past, text_of
 
@@ -42,7 +42,7 @@ def test_from_the_list_to_the_confirmation_and_back(decider: Client) -> None:
     assert sorted(form["item"]) == sorted(boxes)
     response = decider.post(URL, form | {"reason": "both looked at"})
     assert response.url == listed
-    assert told(decider, response) == ["success: 2 tasks approved."]
+    assert messages_of(decider, response) == ["success: 2 tasks approved."]
     for task in (first, second):
         assert log_of(task)[1:] == [
             ("transition", "pending", "approved", "decider"),
@@ -77,7 +77,7 @@ def test_a_tasks_page_offers_what_its_status_allows_and_each_of_it_works(
         until = timezone.localtime() + timedelta(days=1)
         response = decider.post(URL, asked | {"reason": "so", "until": until.strftime("%Y-%m-%dT%H:%M")})
         assert response.url == here
-        [message] = told(decider, response)
+        [message] = messages_of(decider, response)
         assert message.startswith("success: “Deploy Uptime Kuma”: "), message
         assert "so" in text_of(decider.get(here))
         task.refresh_from_db()
@@ -110,7 +110,7 @@ def test_held_work_is_released_and_free_work_held_from_the_queue(decider: Client
     assert "It is held already." in text_of(asked)
     assert form_of(asked, "audit-reason")["item"] == [token(free)]
     response = decider.post(URL, form_of(asked, "audit-reason") | {"reason": "wait"})
-    assert told(decider, response) == ["success: “is free”: held."]
+    assert messages_of(decider, response) == ["success: “is free”: held."]
     assert entry_of(free).held
 
 
@@ -218,9 +218,9 @@ def test_one_that_the_database_refuses_leaves_the_others_done(
 
 def test_more_than_can_be_decided_at_once_is_refused_whole(decider: Client) -> None:
     task = requested()
-    items = [f"{number:032x}.1" for number in range(deciding.MOST_ITEMS)]
+    items = [f"{number:032x}.1" for number in range(MOST_ITEMS)]
     with unchanged(task):
-        [message] = told(decider, decider.post(URL, sent("approve", *items, task)))
+        [message] = messages_of(decider, decider.post(URL, sent("approve", *items, task)))
     assert message == "error: 201 were chosen; at most 200 can be decided at once. Choose fewer."
     assert decider.post(URL, {"decision": "approve", "item": items}).status_code == 200
 
@@ -248,11 +248,11 @@ def test_what_no_page_sends_is_told_and_changes_nothing(
     if confirmed is None:
         del form["confirmed"]
     with unchanged(task):
-        [shown] = told(decider, decider.post(URL, form))
+        [shown] = messages_of(decider, decider.post(URL, form))
     assert shown.startswith(f"error: {message}")
     paused = task_in("paused")
     with unchanged(paused):
-        [shown] = told(decider, decider.post(URL, sent("approve", paused)))
+        [shown] = messages_of(decider, decider.post(URL, sent("approve", paused)))
     assert shown == "error: Approve is about tasks."
 
 
@@ -365,15 +365,15 @@ def test_people_are_told_what_they_requested_themselves(decider: Client) -> None
     with override_settings(AUDIT={"DECIDE_OWN": False}), unchanged(mine):
         text = text_of(decider.post(URL, {"decision": "approve", "item": [token(mine), token(other)]}))
         assert "You requested it; somebody else has to decide that it runs." in text
-        [message] = told(decider, decider.post(URL, sent("approve", mine)))
+        [message] = messages_of(decider, decider.post(URL, sent("approve", mine)))
         assert message.endswith("You requested it; somebody else has to decide that it runs.")
     with override_settings(AUDIT={"DECIDE_OWN": False}):
-        assert told(decider, decider.post(URL, sent("reject", mine))) == ["success: “mine”: rejected."]
+        assert messages_of(decider, decider.post(URL, sent("reject", mine))) == ["success: “mine”: rejected."]
 
 
 def test_a_user_whose_name_cannot_be_an_actor_decides_nothing(decider: Client) -> None:
     User.objects.filter(username="decider").update(username=" ")
     task = requested()
     with unchanged(task):
-        [message] = told(decider, decider.post(URL, sent("approve", task)))
+        [message] = messages_of(decider, decider.post(URL, sent("approve", task)))
     assert message.startswith("error: “Deploy Uptime Kuma”: actor: must not be empty")

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext, override_script_prefix
 
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters.values import short_id
-from tests.support.deciding import QUEUE, TASKS, URL, form_of, sent, token, told
+from tests.support.deciding import QUEUE, TASKS, URL, form_of, messages_of, sent, token
 from tests.support.factories import claimed, requested, task_in
 from tests.support.pages import inline_code, text_of
 
@@ -119,18 +119,18 @@ def test_pages_send_no_write_and_no_lock_to_a_replica_and_decisions_go_to_the_pr
         assert "Approve this task?" in text_of(asked)
         assert [each for each in primary.captured_queries if 'FROM "audit_task"' in each["sql"]]
         assert len(statements) == listed
-        [message] = told(decider, decider.post(URL, sent("approve", f"{key.hex}.1")))
+        [message] = messages_of(decider, decider.post(URL, sent("approve", f"{key.hex}.1")))
         assert message == (
             "success: “Deploy Uptime Kuma”: approved. Pages read from “other”, which may show it a little later."
         )
         # The replica still shows it pending; whoever decides again is told the truth.
-        [message] = told(decider, decider.post(URL, sent("reject", f"{key.hex}.1")))
+        [message] = messages_of(decider, decider.post(URL, sent("reject", f"{key.hex}.1")))
         assert "now approved, by you" in message
         entry = PauseQueueEntry.objects.using("default").get(task=paused.pk)
         revision = Task.objects.using("default").get(pk=paused.pk).revision
         item = f"{paused.pk.hex}.{revision}.{entry.pk}.{entry.revision}"
         assert "Resume this task?" in text_of(decider.post(URL, {"decision": "resume", "item": item}))
-        assert "resumed" in told(decider, decider.post(URL, sent("resume", item)))[0]
+        assert "resumed" in messages_of(decider, decider.post(URL, sent("resume", item)))[0]
     assert Task.objects.using("default").get(pk=key).status == "approved"
     assert Task.objects.using("default").get(pk=paused.pk).status == "approved"
     copy.refresh_from_db()
@@ -163,7 +163,7 @@ def test_what_is_slow_to_name_is_decided_all_the_same(decider: Client, monkeypat
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)")
 
-    monkeypatch.setattr("audit.admin.decide.view.titles", slow)
+    monkeypatch.setattr("audit.admin.decide.view.task_titles", slow)
     task = requested(summary="nameless")
     response = decider.post(URL, sent("approve", token(task)), follow=True)
     task.refresh_from_db()

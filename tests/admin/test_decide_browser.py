@@ -28,8 +28,8 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     tasks = [requested(summary=f"number {number}") for number in range(4)]
     tasks[3].approve(actor="bob")
     page.goto(f"{page.base}{TASKS}?status=pending")
-    told = page.locator(".audit-picked")
-    assert told.inner_text() == "With the chosen:"
+    chosen_text = page.locator(".audit-picked")
+    assert chosen_text.inner_text() == "With the chosen:"
     page.keyboard.press("x")
     assert _chosen(page) == 0
     page.keyboard.press("j")
@@ -39,7 +39,7 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     page.keyboard.press("j")
     page.keyboard.press("x")
     page.keyboard.press("x")
-    assert (_chosen(page), told.inner_text()) == (2, "Chosen: 2")
+    assert (_chosen(page), chosen_text.inner_text()) == (2, "Chosen: 2")
     assert page.locator(".audit-pick-all input").evaluate("box => box.indeterminate")
     # In a box the key is a letter.
     page.keyboard.press("/")

@@ -12,10 +12,10 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from audit.admin.decide.view import view as deciding
+from audit.admin.decide import view as deciding
 from audit.decisions import Decision
 from audit.models import Task
-from tests.support.deciding import URL, sent, token, told
+from tests.support.deciding import URL, messages_of, sent, token
 from tests.support.factories import entry_of, log_of, requested, task_in, unchanged
 from tests.support.pages import client_of, text_of
 
@@ -37,7 +37,7 @@ def test_a_stale_page_is_told_so_and_changes_nothing(decider: Client, decision: 
         assert "audit-reason" not in asked.content.decode()
         # … and after it.
         response = decider.post(URL, form)
-        assert told(decider, response) == [
+        assert messages_of(decider, response) == [
             "warning: “Deploy Uptime Kuma”: It changed since you opened it: now approved, by bob. Nothing was done."
         ]
 
@@ -45,15 +45,15 @@ def test_a_stale_page_is_told_so_and_changes_nothing(decider: Client, decision: 
 def test_sent_twice_it_is_done_once(decider: Client) -> None:
     task = requested()
     form = sent("approve", task)
-    assert told(decider, decider.post(URL, form)) == ["success: “Deploy Uptime Kuma”: approved."]
+    assert messages_of(decider, decider.post(URL, form)) == ["success: “Deploy Uptime Kuma”: approved."]
     with unchanged(task):
-        [message] = told(decider, decider.post(URL, form))
+        [message] = messages_of(decider, decider.post(URL, form))
     assert message == (
         "warning: “Deploy Uptime Kuma”: It changed since you opened it: now approved, by you. Nothing was done."
     )
     # The same item twice in one form is one item.
     other = requested()
-    assert told(decider, decider.post(URL, sent("approve", other, other))) == [
+    assert messages_of(decider, decider.post(URL, sent("approve", other, other))) == [
         "success: “Deploy Uptime Kuma”: approved."
     ]
 
@@ -71,7 +71,7 @@ def test_two_who_decide_at_once_make_one_decision(decision: str) -> None:
     def go(client: Client) -> None:
         try:
             barrier.wait(10)
-            messages.append(told(client, client.post(URL, form)))
+            messages.append(messages_of(client, client.post(URL, form)))
         finally:
             connection.close()
 
@@ -144,7 +144,7 @@ def test_a_task_that_somebody_else_holds_is_not_waited_for_for_ever(
         with other.cursor() as cursor:
             cursor.execute("SELECT 1 FROM audit_task WHERE id = %s FOR UPDATE", [task.pk])
         with unchanged(task):
-            [message] = told(decider, decider.post(URL, sent("approve", task)))
+            [message] = messages_of(decider, decider.post(URL, sent("approve", task)))
         assert message.startswith("warning: “Deploy Uptime Kuma”: Somebody else is changing it at this moment")
     finally:
         other.rollback()

@@ -72,9 +72,9 @@ def test_a_file_is_byte_for_byte_what_the_command_writes_with_the_same_filter(vi
         ({}, ("--since", "24h")),
     ):
         response = viewer.get(f"{TASKS}export/?{urlencode({**asked, 'format': form})}")
-        told = _command("--format", form, *argv)
-        assert _body(response) == told
-        assert told.count("\n") > 20
+        printed = _command("--format", form, *argv)
+        assert _body(response) == printed
+        assert printed.count("\n") > 20
     assert Task.objects.filter(status="failed").count() == 33
 
 
@@ -220,12 +220,12 @@ def test_a_file_that_fails_on_the_way_says_so_in_its_last_line_and_breaks(viewer
     response = viewer.get(f"{TASKS}export/?format={form}")
     with pytest.raises(OperationalError):
         sent.extend(piece.decode() for piece in response.streaming_content)
-    told = "".join(sent).splitlines()
-    assert told[-1] + "\n" == INCOMPLETE.format(rows=24 if form == "csv" else 25)
-    assert len(told) == 26
-    assert ("id," in told[0]) == (form == "csv")
+    lines = "".join(sent).splitlines()
+    assert lines[-1] + "\n" == INCOMPLETE.format(rows=24 if form == "csv" else 25)
+    assert len(lines) == 26
+    assert ("id," in lines[0]) == (form == "csv")
     with pytest.raises(ValueError, match="Expecting value"):
-        json.loads(told[-1])
+        json.loads(lines[-1])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -240,9 +240,9 @@ def test_an_asynchronous_server_streams_too(monkeypatch) -> None:
         client.cookies = cookies
         response = await client.get(f"{TASKS}export/?since=all&format=jsonl")
         assert response.is_async
-        told = "".join([piece.decode() async for piece in response])
+        text = "".join([piece.decode() async for piece in response])
         await sync_to_async(connections.close_all)()
-        return told
+        return text
 
     assert asyncio.run(ask()) == expected
 
@@ -251,8 +251,8 @@ def test_an_asynchronous_server_streams_too(monkeypatch) -> None:
 def test_a_file_comes_from_the_alias_that_pages_read(viewer) -> None:
     Task.objects.using("other").request("elsewhere", actor="x")
     with override_settings(AUDIT={"BROWSER_USING": "other"}), asking() as asked:
-        told = _body(viewer.get(f"{TASKS}export/?format=jsonl"))
-    assert json.loads(told)["action"] == "elsewhere"
+        body = _body(viewer.get(f"{TASKS}export/?format=jsonl"))
+    assert json.loads(body)["action"] == "elsewhere"
     assert asked.data == []
 
 
@@ -270,7 +270,7 @@ def test_whoever_may_see_the_list_may_have_the_file(kind, url) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "problem"),
     [
         (f"{TASKS}export/", "There is no format ; use one of csv, jsonl."),
         (f"{TASKS}export/?format=<b>", "There is no format <b>; use one of"),
@@ -284,12 +284,12 @@ def test_whoever_may_see_the_list_may_have_the_file(kind, url) -> None:
         (f"{QUEUE}export/?format=csv&service=kuma", "“service” is no filter."),
     ],
 )
-def test_a_filter_that_means_nothing_gets_no_file_instead_of_too_much(viewer, url, told) -> None:
+def test_a_filter_that_means_nothing_gets_no_file_instead_of_too_much(viewer, url, problem) -> None:
     requested()
     response = viewer.get(url)
     assert response.status_code == 400
     assert response["Content-Type"] == "text/plain; charset=utf-8"
-    assert told in response.content.decode()
+    assert problem in response.content.decode()
 
 
 def test_a_head_request_reads_nothing(viewer) -> None:

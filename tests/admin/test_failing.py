@@ -32,7 +32,7 @@ def _slow(monkeypatch, part: str, statement: str = "SELECT pg_sleep(5)") -> None
 
 def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> None:
     monkeypatch.setattr("audit.admin.shared.base.reading", lambda using: panels.reading(using, 50))
-    _slow(monkeypatch, "audit.admin.tasks.page.turn")
+    _slow(monkeypatch, "audit.admin.tasks.page.read_page")
     response = viewer.get(f"{TASKS}?status=failed&since=all&until=1d&q=needle&after=zork")
     assert response.status_code == 503
     assert "choose a shorter range of time" in text_of(response)
@@ -40,7 +40,7 @@ def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> N
         "Last hour": "?status=failed&since=1h&q=needle",
         "Last 24 hours": "?status=failed&since=1d&q=needle",
     }
-    _slow(monkeypatch, "audit.admin.log.page.turn")
+    _slow(monkeypatch, "audit.admin.log.page.read_page")
     response = viewer.get(f"{LOG}?kind=step&since=30d&status=failed")
     assert response.status_code == 503
     assert "an action or an actor" not in text_of(response)
@@ -54,9 +54,9 @@ _REPLAYED = "DO $$ BEGIN RAISE 'conflict with recovery' USING ERRCODE = '{}'; EN
 def test_a_standby_that_would_not_wait_is_slow_and_no_failure(viewer, monkeypatch, caplog, state) -> None:
     task_in("paused")
     with monkeypatch.context() as patched:
-        _slow(patched, "audit.admin.tasks.page.turn", _REPLAYED.format(state))
+        _slow(patched, "audit.admin.tasks.page.read_page", _REPLAYED.format(state))
         assert viewer.get(TASKS).status_code == 503
-    _slow(monkeypatch, "audit.admin.queue.page.turn", _REPLAYED.format(state))
+    _slow(monkeypatch, "audit.admin.queue.page.read_page", _REPLAYED.format(state))
     response = viewer.get(QUEUE)
     assert "This part took too long" in text_of(response)
     assert caplog.text.count("A panel of the audit browser failed") == 0
@@ -65,8 +65,8 @@ def test_a_standby_that_would_not_wait_is_slow_and_no_failure(viewer, monkeypatc
 def test_a_slow_page_without_a_range_leads_to_its_list(viewer, monkeypatch) -> None:
     task = requested()
     monkeypatch.setattr("audit.admin.shared.base.reading", lambda using: panels.reading(using, 50))
-    _slow(monkeypatch, "audit.admin.queue.page.turn")
-    _slow(monkeypatch, "audit.admin.tasks.page.detail_context")
+    _slow(monkeypatch, "audit.admin.queue.page.read_page")
+    _slow(monkeypatch, "audit.admin.task.page.read_task")
     _slow(monkeypatch, "audit.admin.tasks.page.range_name")
     for url, home in (
         (f"{QUEUE}?state=held", QUEUE),
@@ -83,7 +83,7 @@ def test_a_slow_page_without_a_range_leads_to_its_list(viewer, monkeypatch) -> N
 def test_a_panel_that_fails_or_is_slow_says_so_and_the_page_stays(viewer, monkeypatch, caplog, statement) -> None:
     task_in("paused")
     monkeypatch.setattr("audit.admin.queue.page.panel", lambda using, work: panels.panel(using, work, 50))
-    _slow(monkeypatch, "audit.admin.queue.page.turn", statement)
+    _slow(monkeypatch, "audit.admin.queue.page.read_page", statement)
     response = viewer.get(QUEUE)
     assert response.status_code == 200
     assert text_of(response).count("took too long and was left out") == 4
@@ -103,6 +103,6 @@ def test_tables_that_are_missing_make_a_page_that_says_what_to_run(viewer, url) 
 
 
 def test_other_errors_of_the_database_are_not_hidden(viewer, monkeypatch) -> None:
-    _slow(monkeypatch, "audit.admin.tasks.page.turn", "SELECT 1/0")
+    _slow(monkeypatch, "audit.admin.tasks.page.read_page", "SELECT 1/0")
     with pytest.raises(DatabaseError):
         viewer.get(TASKS)

@@ -1,4 +1,4 @@
-"""The filters of the list of tasks: read from URL and search box, told of, turned on and off by links."""
+"""The filters of the list of tasks: read from URL and search box, reported when mistyped, changed by links."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from audit.admin.tasks.page import facets
+from audit.admin.tasks import counting
 from audit.models import Task
 from audit.reading.filters import TaskFilter, search
 from tests.support.factories import requested, task_in
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "problem"),
     [
         (f"{TASKS}?stauts=failed", "“stauts” is no filter; did you mean “status”?"),
         (f"{TASKS}?<b>=1", "“<b>” is no filter."),
@@ -31,10 +31,10 @@ pytestmark = pytest.mark.django_db
         (f"{QUEUE}?stat=held", "“stat” is no filter; did you mean “state”?"),
     ],
 )
-def test_a_mistyped_filter_is_told_of(viewer, url, told) -> None:
+def test_a_mistyped_filter_is_reported(viewer, url, problem) -> None:
     task_in("paused")
     text = text_of(viewer.get(url))
-    assert told in text
+    assert problem in text
     assert "Deploy Uptime Kuma" in text
 
 
@@ -74,11 +74,14 @@ def test_a_window_of_the_past_is_widened_around_itself(viewer) -> None:
     past(1)
     html = viewer.get(f"{TASKS}?since=2026-01-01&until=2026-01-02").content.decode()
     [url] = re.findall(r'href="([^"]*)">Widen to 7 days<', html)
-    asked = viewer.get(TASKS + url.replace("&amp;", "&")).context_data["question"]
-    assert (asked.start, asked.end) == (datetime(2025, 12, 26, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
-    assert asked.widened(timedelta(days=7)) == ""
-    first = viewer.get(f"{TASKS}?since=0001-01-02&until=0001-01-03").context_data["question"]
-    assert "since=0001-01-02" in first.widened(timedelta(days=7))
+    query = viewer.get(TASKS + url.replace("&amp;", "&")).context_data["query"]
+    assert (query.range.start, query.range.end) == (
+        datetime(2025, 12, 26, tzinfo=UTC),
+        datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    assert query.links.widened(timedelta(days=7)) == ""
+    first = viewer.get(f"{TASKS}?since=0001-01-02&until=0001-01-03").context_data["query"]
+    assert "since=0001-01-02" in first.links.widened(timedelta(days=7))
 
 
 def test_filters_narrow_by_status_service_action_actor_time_and_words(viewer) -> None:
@@ -130,8 +133,8 @@ def test_bad_values_are_ignored_with_a_message_and_good_ones_kept(viewer) -> Non
     page = text_of(viewer.get(f"{TASKS}?status=zork&status=failed&since=yesterday&q=servce:x&parent=1&service="))
     assert "task 0" in page
     assert "other" not in page
-    for told in ("zork", "yesterday", "servce:x", "service"):
-        assert told in page
+    for word in ("zork", "yesterday", "servce:x", "service"):
+        assert word in page
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_a_name_may_be_as_long_as_one_that_can_be_stored(viewer, key, longest) -
 def test_a_range_that_ends_where_nothing_can_be_is_a_page(viewer, settings, url, until) -> None:
     settings.TIME_ZONE = "UTC"
     past(1)
-    response = viewer.get(f"{url}?until={until}&format=csv&before=1_{0 if url == LOG else '0' * 32}")
+    response = viewer.get(f"{url}?until={until}&format=csv&before=1_{0 if url.startswith(LOG) else '0' * 32}")
     assert response.status_code == 200
 
 
@@ -236,7 +239,7 @@ def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer
         ("Pending", "Approved", "Executing", "Paused", "Rejected"), "0"
     )
     # More than the sample holds: no number is better than a wrong one.
-    monkeypatch.setattr("audit.admin.tasks.page.by_status", lambda using, tasks, _: facets.by_status(using, tasks, 7))
+    monkeypatch.setattr("audit.admin.tasks.page.by_status", lambda using, tasks, _: counting.by_status(using, tasks, 7))
     assert set(numbers().values()) == {"3", ""}
 
 
@@ -271,14 +274,14 @@ def test_words_are_found_alike_whether_few_or_many_tasks_have_them(viewer, monke
     past(10)
     with asking() as asked:
         first = viewer.get(f"{TASKS}?q=needle&since=all")
-    assert [row.id for row in first.context_data["rows"]] == wanted[:50]
+    assert [row["id"] for row in first.context_data["rows"]] == wanted[:50]
     assert first.context_data["chart"].value.total == 71
     assert len(asked.data) <= 6
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('enable_bitmapscan'), current_setting('enable_indexscan')")
         assert cursor.fetchone() == ("on", "on")
     second = viewer.get(TASKS + first.context_data["older"])
-    assert [row.id for row in second.context_data["rows"]] == wanted[50:]
+    assert [row["id"] for row in second.context_data["rows"]] == wanted[50:]
     assert viewer.get(f"{TASKS}?q=nowhere&since=all").context_data["rows"] == []
     out = StringIO()
     call_command("audit_list", "--search", "needle", "--format", "json", stdout=out, stderr=out)
@@ -310,17 +313,17 @@ def test_a_range_with_an_end_left_open_is_no_mistake(viewer) -> None:
     past(1, summary="one needle")
     for address in (TASKS, LOG):
         response = viewer.get(f"{address}?since=2020-01-01T10:00&until=")
-        assert not response.context_data["question"].problems
+        assert not response.context_data["query"].problems
         assert viewer.get(f"{address}export/?format=jsonl&since=2020-01-01T10:00&until=").status_code == 200
     assert len(viewer.get(f"{TASKS}?since=2020-01-01T10:00&until=").context_data["rows"]) == 1
-    assert viewer.get(f"{TASKS}?service=").context_data["question"].problems
+    assert viewer.get(f"{TASKS}?service=").context_data["query"].problems
 
 
 @pytest.mark.parametrize("asked", ["since=2026-03-02&until=2026-03-01", "since=1h&until=2h"])
-def test_a_range_that_ends_before_it_begins_is_told(viewer, asked) -> None:
+def test_a_range_that_ends_before_it_begins_is_reported(viewer, asked) -> None:
     for address in (TASKS, LOG):
         response = viewer.get(f"{address}?{asked}")
-        [problem] = response.context_data["question"].problems
+        [problem] = response.context_data["query"].problems
         assert "before it begins" in problem
         assert problem in text_of(response)
         assert viewer.get(f"{address}export/?format=jsonl&{asked}").status_code == 400
@@ -328,6 +331,6 @@ def test_a_range_that_ends_before_it_begins_is_told(viewer, asked) -> None:
 
 def test_a_search_that_means_nothing_stays_in_its_box(viewer) -> None:
     response = viewer.get(TASKS, {"q": 'status:nope "unclosed <b>'})
-    assert response.context_data["question"].words == 'status:nope "unclosed <b>'
+    assert response.context_data["query"].words == 'status:nope "unclosed <b>'
     assert 'value="status:nope &quot;unclosed &lt;b&gt;"' in response.content.decode()
-    assert viewer.get(TASKS, {"q": "status:failed needle"}).context_data["question"].words == "needle"
+    assert viewer.get(TASKS, {"q": "status:failed needle"}).context_data["query"].words == "needle"

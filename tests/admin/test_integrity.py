@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from audit.admin import register
 from audit.admin.integrity.page import LedgerVerificationAdmin
-from audit.admin.integrity.reports import FINDINGS, LABELS
+from audit.admin.integrity.reports import FINDINGS
+from audit.admin.shared.findings import LABELS
 from audit.admin.task.proof import MOST_LOG_ROWS
 from audit.ledger.seal import begin_epoch
 from audit.ledger.tlog import proof
@@ -64,7 +65,7 @@ def kept() -> LedgerVerification:
 
 def badges(client: Client, url: str = TASKS) -> dict[Any, str]:
     """State of each row's seal, by the row's id."""
-    return {row.id: row.seal.state for row in client.get(url).context_data["rows"]}
+    return {row["id"]: row["seal"].state for row in client.get(url).context_data["rows"]}
 
 
 def page_of(task: Task, page: str = "change") -> str:
@@ -96,9 +97,9 @@ def test_an_intact_ledger(viewer: Client) -> None:
     kept()
     response = viewer.get(PAGE)
     text = text_of(response)
-    told = response.context_data["last"]
-    assert (told.label, told.tone, told.findings, told.first) == ("Intact", "completed", [], None)
-    facts = {fact.label: fact.value for fact in told.facts}
+    last = response.context_data["last"]
+    assert (last.label, last.tone, last.findings, last.first) == ("Intact", "completed", [], None)
+    facts = {fact.label: fact.value for fact in last.facts}
     assert facts["By"] == "cli:ops"
     assert facts["Leaves read"] == facts["of them signed"] == str(size)
     assert facts["Tasks"] == "3"
@@ -149,14 +150,14 @@ def test_tampering_with_a_task_and_with_a_log_row_leads_there(viewer: Client) ->
         sql("UPDATE audit_executionlog SET actor = 'eve' WHERE id = %s", [step.pk])
     verification = kept()
     response = viewer.get(PAGE)
-    told = response.context_data["last"]
-    assert (told.label, told.tone) == ("Tampering", "failed")
-    assert [row.found.code for row in told.findings] == ["row_tampered", "row_tampered"]
-    assert {row.url for row in told.findings} == {
+    last = response.context_data["last"]
+    assert (last.label, last.tone) == ("Tampering", "failed")
+    assert [row.finding.code for row in last.findings] == ["row_tampered", "row_tampered"]
+    assert {row.url for row in last.findings} == {
         page_of(changed),
         reverse("admin:audit_executionlog_change", args=[step.pk]),
     }
-    assert told.first == told.findings[0]
+    assert last.first == last.findings[0]
     text = text_of(response)
     assert "First bad row: Deploy the changed one : Row changed" in text or f"log row {step.pk}" in text
     assert "Deploy the changed one" in text
@@ -268,14 +269,14 @@ def test_a_panel_that_takes_too_long_is_left_out(viewer: Client, monkeypatch: py
             cursor.execute("SELECT pg_sleep(10)")
 
     monkeypatch.setattr("audit.admin.shared.panels.PANEL_MS", 50)
-    for name in ("newest", "_head", "_checkpoints", "_epochs"):
+    for name in ("newest", "read_head", "read_checkpoints", "read_epochs"):
         with monkeypatch.context() as patched:
             patched.setattr(f"audit.admin.integrity.page.{name}", slow)
             response = viewer.get(PAGE)
             assert response.status_code == 200
             if name == "newest":
                 assert "Nothing was ever verified" not in text_of(response)
-            if name != "_head":
+            if name != "read_head":
                 assert "took too long" in text_of(response)
 
 
@@ -336,7 +337,7 @@ def test_a_badge_claims_what_a_stored_verification_found_and_no_more(viewer: Cli
     sealed()
     assert badges(viewer) == {live.pk: "live", task.pk: "verified", later.pk: "sealed"}
     # Its log rows are sealed one by one.
-    rows = {row.id: row.seal.state for row in viewer.get(f"{LOG}?task={live.pk}").context_data["rows"]}
+    rows = {row["id"]: row["seal"].state for row in viewer.get(f"{LOG}?task={live.pk}").context_data["rows"]}
     assert set(rows.values()) == {"verified"}
 
 
@@ -366,7 +367,7 @@ def test_a_verification_that_could_not_check_says_why_and_takes_no_finding_back(
     assert "as verified" not in text
     assert "/kept: there is no such directory" in text
     assert badges(viewer) == before
-    assert [row.id for row in viewer.get(f"{TASKS}?seal=failed").context_data["rows"]] == [changed.pk]
+    assert [row["id"] for row in viewer.get(f"{TASKS}?seal=failed").context_data["rows"]] == [changed.pk]
 
 
 @apart
@@ -380,7 +381,7 @@ def test_only_what_the_report_names_failed(viewer: Client) -> None:
     kept()
     expected = {changed.pk: "failed", logged.pk: "failed", fine.pk: "unclear"}
     assert badges(viewer) == expected
-    rows = {row.id: row.seal.state for row in viewer.get(LOG).context_data["rows"]}
+    rows = {row["id"]: row["seal"].state for row in viewer.get(LOG).context_data["rows"]}
     assert {key for key, state in rows.items() if state == "failed"} == {step.pk}
     text = text_of(viewer.get(page_of(logged)))
     assert "Verification failed: Row changed." in text
@@ -443,8 +444,8 @@ def test_the_checkpoint_named_is_the_first_of_the_leafs_own_epoch(viewer: Client
     sealed()
     leaf = LedgerLeaf.objects.get(task_id=task.pk).index
     covering = LedgerCheckpoint.objects.filter(epoch=2, size__gt=leaf).earliest("size")
-    told = viewer.get(page_of(task)).context_data["seal"].where
-    assert covering.created_at.strftime("%H:%M:%S") in told
+    where = viewer.get(page_of(task)).context_data["seal"].where
+    assert covering.created_at.strftime("%H:%M:%S") in where
 
 
 def test_badges_cost_one_bounded_question(viewer: Client) -> None:
@@ -504,26 +505,26 @@ def test_what_cannot_be_proven_says_why(viewer: Client, settings: Any, monkeypat
     live = task_in("executing")
     [task] = finish(1)
 
-    def told(of: Task) -> str:
+    def answer(of: Task) -> str:
         response = viewer.get(page_of(of, "proof"))
         assert response.status_code == 409
         assert "attachment" not in response.headers.get("Content-Disposition", "")
         return text_of(response)
 
-    assert "Nothing is sealed yet" in told(task)
+    assert "Nothing is sealed yet" in answer(task)
     sealed()
-    assert "it is sealed when it has finished" in told(live)
+    assert "it is sealed when it has finished" in answer(live)
     with monkeypatch.context() as patched:
         patched.setattr("audit.admin.task.proof.MOST_LOG_ROWS", 2)
-        assert "more than 2 rows" in told(task)
+        assert "more than 2 rows" in answer(task)
     settings.AUDIT = {"LEDGER_VERIFIERS": [str(generate("example.org/other").verifier)]}
-    assert "would not hold" in told(task)
+    assert "would not hold" in answer(task)
     settings.AUDIT = {"LEDGER_VERIFIERS": ["no key"]}
-    assert "There is no proof" in told(task)
+    assert "There is no proof" in answer(task)
     settings.AUDIT = TRUSTED
     with behind_the_guards():
         sql("UPDATE audit_task SET decided_by = 'eve' WHERE id = %s", [task.pk])
-    assert "was changed after it finished" in told(task)
+    assert "was changed after it finished" in answer(task)
     assert viewer.get(f"{TASKS}nonsense/proof/").status_code == 404
     assert viewer.get(f"{TASKS}00000000-0000-7000-8000-000000000000/proof/").status_code == 404
     assert MOST_LOG_ROWS > 100

@@ -157,8 +157,8 @@ def test_a_row_tells_status_time_work_services_actor_and_duration(viewer) -> Non
         outcome={"error_type": "TimeoutError"},
     )
     page = text_of(viewer.get(TASKS))
-    for told in ("Failed", "TimeoutError", "40m ago", "rotate-key", "a b +2", "orch-1", "30.0 s", "waited 10m 00s"):
-        assert told in page, told
+    for words in ("Failed", "TimeoutError", "40m ago", "rotate-key", "a b +2", "orch-1", "30.0 s", "waited 10m 00s"):
+        assert words in page, words
     claimed(task_in("approved"), "worker-3")
     page = text_of(viewer.get(TASKS))
     assert "worker-3" in page

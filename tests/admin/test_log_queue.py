@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from audit.admin.queue.page import page as queue
+from audit.admin.queue.states import OVERDUE
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.pages import LOG, QUEUE, TASKS, ids_in, link_in, past, text_of
@@ -140,8 +140,8 @@ def test_the_queue_tells_due_waiting_held_and_leased_apart(viewer) -> None:
     text = text_of(viewer.get(QUEUE))
     order = [text.index(each) for each in ("is due", "is waiting", "is held", "is leased")]
     assert order == sorted(order)
-    for told in ("Awaiting approval", "ask Maria", "in 2h", "orch-9", "lease ends in"):
-        assert told in text
+    for words in ("Awaiting approval", "ask Maria", "in 2h", "orch-9", "lease ends in"):
+        assert words in text
     for state in ("due", "waiting", "held", "leased"):
         page = text_of(viewer.get(f"{QUEUE}?state={state}"))
         assert [each for each in ("due", "waiting", "held", "leased") if f"is {each}" in page] == [state]
@@ -151,8 +151,8 @@ def test_the_queue_tells_due_waiting_held_and_leased_apart(viewer) -> None:
 def test_work_paused_for_more_than_a_day_stands_out(viewer, monkeypatch) -> None:
     task_in("paused")
     assert "over 24 h" not in text_of(viewer.get(QUEUE))
-    assert timedelta(hours=24) == queue.OVERDUE
-    monkeypatch.setattr(queue, "OVERDUE", timedelta(microseconds=1))
+    assert timedelta(hours=24) == OVERDUE
+    monkeypatch.setattr("audit.admin.queue.rows.OVERDUE", timedelta(microseconds=1))
     assert "over 24 h" in text_of(viewer.get(QUEUE))
 
 

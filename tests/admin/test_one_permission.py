@@ -114,11 +114,11 @@ def test_a_file_holds_its_own_rows_alone(model: str) -> None:
     client = _allowed(model)
     whole = "&since=all" if model == "executionlog" else ""
     for form in ("csv", "jsonl"):
-        told = client.get(f"/admin/audit/{model}/export/?format={form}{whole}").getvalue().decode()
-        assert str(Task.objects.get().pk) in told
-        assert SECRET not in told
+        body = client.get(f"/admin/audit/{model}/export/?format={form}{whole}").getvalue().decode()
+        assert str(Task.objects.get().pk) in body
+        assert SECRET not in body
     own = {each.column for each in MODELS[model]._meta.concrete_fields}
-    assert set(json.loads(told.splitlines()[0])) <= own
+    assert set(json.loads(body.splitlines()[0])) <= own
 
 
 @override_settings(ROOT_URLCONF=__name__)

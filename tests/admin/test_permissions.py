@@ -104,31 +104,31 @@ def test_whoever_asks_however_they_ask(route: str, kind: str) -> None:
     client, url, before = client_of(kind), filled(route), _state()
     for method in METHODS:
         response = getattr(client, method)(url, **({"data": _sent()} if method == "post" else {}))
-        told = f"{method} {url} by {kind}: {response.status_code}"
+        case = f"{method} {url} by {kind}: {response.status_code}"
         if kind == "anonymous":
-            assert response.status_code == 302, told
-            assert response.url.startswith("/admin/login/"), told
-            assert _state() == before, told
+            assert response.status_code == 302, case
+            assert response.url.startswith("/admin/login/"), case
+            assert _state() == before, case
         elif route in DECISIONS and method == "post" and kind in DECIDERS:
-            assert (response.status_code, response.url) == (302, "/admin/audit/task/"), told
+            assert (response.status_code, response.url) == (302, "/admin/audit/task/"), case
             assert Task.objects.filter(status="approved", decided_by=kind).exists()
             before = _state()
         elif route in DECISIONS:
-            assert response.status_code == (405 if kind in DECIDERS else 403), told
-            assert kind not in DECIDERS or response["Allow"] == "POST", told
+            assert response.status_code == (405 if kind in DECIDERS else 403), case
+            assert kind not in DECIDERS or response["Allow"] == "POST", case
         elif method in ("get", "head"):
             # The short address of a row only leads to its page, which asks for the permission.
             short = route.endswith(">/")
             # These tests live in a transaction, where no proof is to be had; who may look is told so.
             shown = (409,) if route.endswith("proof/") else (200, 301, 302)
-            assert response.status_code in (shown if kind in LOOKERS or short else (403,)), told
+            assert response.status_code in (shown if kind in LOOKERS or short else (403,)), case
         else:
-            assert response.status_code in (403, 405), told
+            assert response.status_code in (403, 405), case
         if kind not in LOOKERS and method == "get":
             assert "Uptime Kuma" not in _body(response)
         elif route.endswith("export/") and method == "get":
             assert _body(response)
-        assert _state() == before, told
+        assert _state() == before, case
     assert not LogEntry.objects.exists()
 
 

@@ -31,9 +31,9 @@ def test_new_rows_of_the_same_filter_are_counted(viewer, url) -> None:
 
 
 def _rest(viewer, ask) -> dict[str, object]:
-    told = viewer.get(ask).json()
-    assert told["label"] == f"{told['count']} new"
-    return {"more": False, "label": told["label"]}
+    answer = viewer.get(ask).json()
+    assert answer["label"] == f"{answer['count']} new"
+    return {"more": False, "label": answer["label"]}
 
 
 def test_rows_beside_the_filter_do_not_count(viewer) -> None:
@@ -100,7 +100,7 @@ def test_a_slow_count_is_a_503(viewer, monkeypatch) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(5)")
 
-    monkeypatch.setattr("audit.admin.shared.tail.turn", slow)
+    monkeypatch.setattr("audit.admin.shared.tail.read_page", slow)
     monkeypatch.setattr("audit.admin.shared.tail.panel", lambda using, work: panels.panel(using, work, 50))
     assert viewer.get(ask).status_code == 503
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.admin.shared.jsontree import LIMIT, tree
 from audit.admin.shared.wording import ago, moment, shown, size, span
-from audit.admin.task.page import page as page_of_task
+from audit.admin.task.columns import COLUMNS, DOCUMENTS
 from audit.admin.task.timeline import segments, spent, timeline
 from audit.models import PauseQueueEntry, Task
 from tests.support.factories import claimed, finished, requested, sql, task_in
@@ -77,7 +77,8 @@ def test_the_story_is_told_in_order_with_both_names_of_who_did_it(viewer) -> Non
 
 @pytest.mark.django_db
 def test_a_long_log_is_cut_and_the_page_says_where_the_rest_is(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(page_of_task, "LOG_ROWS", 4)
+    for module in ("log", "page"):
+        monkeypatch.setattr(f"audit.admin.task.{module}.LOG_ROWS", 4)
     task = claimed(task_in("approved"))
     for number in range(10):
         task.log(f"step {number}")
@@ -223,8 +224,8 @@ def test_paused_work_says_why_until_when_who_has_it_and_what_remains(viewer) -> 
     )
     text = text_of(viewer.get(_url(task)))
     card = text[text.index("In the pause queue") : text.index("Plan", text.index("push the image"))]
-    for told in ("Insufficient capacity", "due since 5m", "no memory", "Paused byorch-9", "Priority1", "left:"):
-        assert told in card, told
+    for words in ("Insufficient capacity", "due since 5m", "no memory", "Paused byorch-9", "Priority1", "left:"):
+        assert words in card, words
     assert "Claimed by" not in card
     [entry] = PauseQueueEntry.objects.claim(worker="orch-2", lease=timedelta(minutes=10))
     assert "Claimed byorch-2Leaseends in 9m" in text_of(viewer.get(_url(task)))
@@ -318,26 +319,26 @@ def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -
     minutes = {"decided_at": 1, "started_at": 2, "finished_at": 3}
     stamps = {name: created + timedelta(minutes=count) for name, count in minutes.items()}
     [key] = past(1, created_at=created, status="failed", **stamps)
-    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
-    assert [(each.title, each.since_start, each.gap) for each in told[:4]] == [
+    moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [(each.title, each.since_start, each.gap) for each in moments[:4]] == [
         ("Pending", "", ""), ("Approved", "+1m 00s", "1m 00s"), ("Executing", "+2m 00s", "1m 00s"),
         ("Failed", "+3m 00s", "1m 00s"),
     ]  # fmt: skip
-    assert {(each.anchor, each.who, each.told) for each in told[:4]} == {("", "", "as told when it was recorded")}
-    [recorded] = told[4:]
+    assert {(each.anchor, each.who, each.source) for each in moments[:4]} == {("", "", "as told when it was recorded")}
+    [recorded] = moments[4:]
     assert (recorded.title, recorded.who, recorded.since_start) == ("Recorded as failed", "orch-1", "")
     assert recorded.anchor
     assert recorded.gap.startswith("2d 23h")
     html = viewer.get(_url(Task(pk=key))).content.decode()
     assert 'id=""' not in html
-    # What took no time is told once.
+    # What took no time stands once.
     [key] = past(1, created_at=created, started_at=None, finished_at=created)
-    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
-    assert [each.title for each in told] == ["Completed", "Recorded as completed"]
+    moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [each.title for each in moments] == ["Completed", "Recorded as completed"]
     # Who rejects decides, and that is its end.
     [key] = past(1, created_at=created, started_at=None, status="rejected", decided_at=stamps["decided_at"])
-    told = viewer.get(_url(Task(pk=key))).context_data["timeline"]
-    assert [each.title for each in told] == ["Pending", "Rejected", "Recorded as rejected"]
+    moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [each.title for each in moments] == ["Pending", "Rejected", "Recorded as rejected"]
 
 
 @pytest.mark.django_db
@@ -378,6 +379,12 @@ def test_many_and_long_suggestions_make_a_bounded_page(viewer) -> None:
     assert "t" * 2000 + "…" in cards[1]
 
 
+def test_the_page_knows_of_every_column_of_a_task() -> None:
+    above = {"action", "summary", "status", "services_touched"}
+    known = [*(column.name for column in COLUMNS), *DOCUMENTS, *above]
+    assert sorted(known) == sorted(field.name for field in Task._meta.concrete_fields)
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", ["pending", "executing", "failed"])
 def test_all_fields_are_all_plain_columns(viewer, status) -> None:
@@ -385,7 +392,7 @@ def test_all_fields_are_all_plain_columns(viewer, status) -> None:
     task.refresh_from_db()
     text = text_of(viewer.get(_url(task)))
     fields = text[text.index("All fields") :]
-    shown_elsewhere = {"action", "summary", "status", "services_touched", *page_of_task.DOCUMENTS}
+    shown_elsewhere = {"action", "summary", "status", "services_touched", *DOCUMENTS}
     now = timezone.now()
     for field in task._meta.concrete_fields:
         value = getattr(task, field.attname)
@@ -443,8 +450,8 @@ def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
         "finished_at": row(50, "")["at"],
         "status": "completed",
     }
-    told = [(part.status, part.start, part.width, part.span) for part in segments(log, task, start)]
-    assert told == [
+    stretches = [(part.status, part.start, part.width, part.span) for part in segments(log, task, start)]
+    assert stretches == [
         ("pending", "0.00", "200.00", "10m 00s"),
         ("approved", "200.00", "200.00", "10m 00s"),
         ("executing", "400.00", "600.00", "30m 00s"),
@@ -463,14 +470,14 @@ def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
         (30, [("pending", "400.00"), ("executing", "600.00")]),  # reviewed while it ran
     ):
         stamped = {**task, "decided_at": None if decided is None else start + timedelta(minutes=decided)}
-        told = [(part.status, part.width) for part in segments([row(90, "completed")], stamped, start)]
-        assert told == expected
+        stretches = [(part.status, part.width) for part in segments([row(90, "completed")], stamped, start)]
+        assert stretches == expected
     bare = {**task, "decided_at": None, "started_at": None, "finished_at": start}
     assert segments([], bare, start) == []
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "written"),
     [
         (0, "0 ms"),
         (0.8123, "812 ms"),
@@ -484,13 +491,13 @@ def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
         (-5, "\u22125.0 s"),
     ],
 )
-def test_spans(value, told) -> None:
-    assert span(timedelta(seconds=value)) == told
+def test_spans(value, written) -> None:
+    assert span(timedelta(seconds=value)) == written
     assert span(None) == "—"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "written"),
     [
         (0, "just now"),
         (9, "just now"),
@@ -506,9 +513,9 @@ def test_spans(value, told) -> None:
         (-200_000, "in 2d 07h"),
     ],
 )
-def test_distances_from_now(seconds, told) -> None:
+def test_distances_from_now(seconds, written) -> None:
     now = timezone.now()
-    assert ago(now - timedelta(seconds=seconds), now) == told
+    assert ago(now - timedelta(seconds=seconds), now) == written
 
 
 def test_moments_carry_the_year_when_it_is_another() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.benchmarks.contenders import Own, empty_audit, fill_audit
+from tests.benchmarks.contenders import Own, empty_audit, fill_audit, truncate
 from tests.benchmarks.measure import Report, turns
 from tests.benchmarks.places import Place
 
@@ -82,13 +82,7 @@ def _writers(place: Place, subject: str, each: int) -> float:
 
 def _fill(connection: Any, count: int) -> None:
     """Executing tasks, and nothing sealed yet."""
-    with connection.transaction():
-        tables = [f"audit_ledger_{name}" for name in _LEDGER]
-        for table in tables:
-            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_10_no_truncate")
-        connection.execute(f"TRUNCATE {', '.join(tables)}")
-        for table in tables:
-            connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_10_no_truncate")
+    truncate(connection, [f"audit_ledger_{name}" for name in _LEDGER])
     empty_audit(connection)
     fill_audit(connection, count, "executing")
 

@@ -7,12 +7,12 @@ taken within a round before the median is.
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Rate", "Report", "turns"]
+__all__ = ["Rate", "Report", "by_cpu", "turns"]
 
 _NOISY = 1.15
 
@@ -28,6 +28,15 @@ class Rate(NamedTuple):
     def times(self, rows: int) -> "Rate":
         """The same when each time dealt with so many rows."""
         return Rate(self.second * rows, self.cpu * rows)
+
+
+def _noise(values: Sequence[float]) -> str:
+    return "~" if max(values) > _NOISY * min(values) else ""
+
+
+def by_cpu(cell: str) -> str:
+    """The name of a cell whose rates are by CPU."""
+    return f"{cell}, by CPU"
 
 
 def turns(subjects: Sequence[str], number: int) -> list[str]:
@@ -63,26 +72,54 @@ class Report:
         """The cells in which the subject was measured, in the order they came."""
         return [cell for cell, measured in self._values if measured == subject]
 
-    def table(self, cell: str, base: str, *, unit: str = "/s", notes: dict[str, str] | None = None) -> None:
-        """Print a cell: each subject's median, its ratio to the base (least and greatest of the rounds), notes."""
+    def table(self, cell: str, base: str, *, unit: str = "/s") -> None:
+        """Print a cell: each subject's median, its ratio to the base (least and greatest of the rounds)."""
         self.say(f"\n{cell}")
-        for of, subject in self._values:
-            if of != cell:
-                continue
-            values = self._values[cell, subject]
+        for subject in self._subjects(cell):
             ratios = self._ratios(cell, subject, base)
-            noisy = "~" if max(values) > _NOISY * min(values) else " "
             span = f"({min(ratios):.2f}-{max(ratios):.2f})" if subject != base else ""
-            rate = f"{statistics.median(values):>10,.0f}{unit}{noisy}"
-            note = (notes or {}).get(subject, "")
-            line = f"  {subject:<28}{rate}  x {statistics.median(ratios):<6.3g}{span:<16}{note}"
-            self.say(line.rstrip())
+            self.say(f"  {self._rate(cell, subject, unit)}  x {statistics.median(ratios):<6.3g}{span}".rstrip())
+
+    def compare(
+        self, cell: str, ours: str, wanted: Mapping[str, float], *, unit: str = "/s", notes: Mapping[str, str]
+    ) -> None:
+        """Print a cell: each subject's median, ours in times of it (least and greatest), the target, a note.
+
+        Args:
+            cell: what was measured.
+            ours: the subject that the others are compared with.
+            wanted: the least ratio that is aimed at, for each subject that has one.
+            unit: of the rates.
+            notes: words after a subject's line.
+        """
+        self.say(f"\n{cell}")
+        for subject in self._subjects(cell):
+            line = f"  {self._rate(cell, subject, unit)}"
+            if subject != ours:
+                ratios = self._ratios(cell, ours, subject)
+                span = f"({min(ratios):.2f}-{max(ratios):.2f})"
+                line += f"  ours x {statistics.median(ratios):.3g}{_noise(ratios)}".ljust(16) + span.ljust(16)
+            if subject in wanted and self.has(cell, ours):
+                line += (
+                    self._judge(f"{cell}, ours / {subject}", self.ratio(cell, ours, subject), wanted[subject]) + "  "
+                )
+            self.say((line + notes.get(subject, "")).rstrip())
 
     def target(self, text: str, value: float, wanted: float) -> None:
         """Print a target and whether it is met."""
-        met = "met" if value >= wanted else "MISSED"
-        self.say(f"target: {text}: {value:.2f}, wanted {wanted:g}: {met}")
-        self.raw.append({"target": text, "value": value, "wanted": wanted, "met": value >= wanted})
+        self.say(f"target: {text}: {value:.2f}, {self._judge(text, value, wanted)}")
+
+    def _judge(self, text: str, value: float, wanted: float) -> str:
+        met = value >= wanted
+        self.raw.append({"target": text, "value": value, "wanted": wanted, "met": met})
+        return f"wanted {wanted:g}: {'met' if met else 'MISSED'}"
+
+    def _subjects(self, cell: str) -> list[str]:
+        return [subject for of, subject in self._values if of == cell]
+
+    def _rate(self, cell: str, subject: str, unit: str) -> str:
+        values = self._values[cell, subject]
+        return f"{subject:<28}{statistics.median(values):>10,.0f}{unit}{_noise(values) or ' '}"
 
     def progress(self, number: int) -> None:
         """Say how far the rounds are."""

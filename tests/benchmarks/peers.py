@@ -3,12 +3,21 @@
 import json
 import uuid
 from datetime import timedelta
-from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
-from tests.benchmarks.contenders import AsyncContender, Contender, Driver, Own, OwnBare, OwnPlanning, connection_words
+from tests.benchmarks.contenders import (
+    AsyncContender,
+    Contender,
+    Driver,
+    Own,
+    OwnBare,
+    OwnPlanning,
+    absent,
+    connection_words,
+)
+from tests.benchmarks.history import ACTOR, history_sql
 from tests.benchmarks.work import ACTION, arguments
 
 __all__ = ["CONTENDERS", "job"]
@@ -16,11 +25,6 @@ __all__ = ["CONTENDERS", "job"]
 
 def job(**content: object) -> None:
     """The function that a job would call."""
-
-
-def _absent(*modules: str) -> str:
-    lacking = [name for name in modules if find_spec(name) is None]
-    return f"{', '.join(lacking)} not installed" if lacking else ""
 
 
 class Procrastinate(AsyncContender):
@@ -33,7 +37,7 @@ class Procrastinate(AsyncContender):
 
     @staticmethod
     def missing() -> str:
-        return _absent("procrastinate", "psycopg_pool")
+        return absent("procrastinate", "psycopg_pool")
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -95,7 +99,7 @@ class PgQueuer(AsyncContender):
 
     @staticmethod
     def missing() -> str:
-        return _absent("pgqueuer")
+        return absent("pgqueuer")
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -153,7 +157,7 @@ class TasksDb(Contender):
     def missing() -> str:
         from django import VERSION
 
-        return _absent("django_tasks_db", *(["django_tasks"] if VERSION < (6, 0) else []))
+        return absent("django_tasks_db", *(["django_tasks"] if VERSION < (6, 0) else []))
 
     @staticmethod
     def empty(connection: psycopg.Connection[Any]) -> None:
@@ -214,6 +218,82 @@ class TasksDb(Contender):
         return count
 
 
+class PgQueuerHistory(PgQueuer):
+    """pgqueuer with the history that a user would add. A finished job is deleted; its own log says how it ended."""
+
+    name = "pgqueuer + history"
+    database = "bench_pgqueuer_history"
+    options: ClassVar[dict[str, object]] = ACTOR
+    log = "its log row and a history row by trigger: from, to, when, who, database role"
+
+    @staticmethod
+    def empty(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_history")
+
+    @staticmethod
+    def fill(connection: psycopg.Connection[Any], count: int) -> None:
+        PgQueuer.fill(connection, count)
+        connection.execute("VACUUM ANALYZE pgqueuer_history")
+
+    @staticmethod
+    def unlogged(connection: psycopg.Connection[Any]) -> int:
+        [(count,)] = connection.execute(
+            "SELECT count(*) FROM pgqueuer_log AS logged WHERE NOT EXISTS (SELECT FROM pgqueuer_history AS kept"
+            " WHERE kept.job_id = logged.job_id AND kept.to_status = logged.status::text AND kept.actor = 'worker')"
+        )
+        return int(count)
+
+    def install(self) -> None:
+        super().install()
+        ended = (
+            "coalesce((SELECT ending.status::text FROM pgqueuer_log AS ending WHERE ending.job_id = gone.id"
+            " AND ending.created = now() ORDER BY ending.id DESC LIMIT 1), 'deleted')"
+        )
+        _execute(history_sql("pgqueuer", key="bigint", deleted=ended))
+
+
+class TasksDbHistory(TasksDb):
+    """django-tasks-db with the history that a user would add."""
+
+    name = "django-tasks-db + history"
+    database = "bench_django_tasks_db_history"
+    options: ClassVar[dict[str, object]] = ACTOR
+    log = "history row by trigger: from, to, when, who, database role"
+    _table = "django_tasks_database_dbtaskresult"
+
+    @classmethod
+    def empty(cls, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(f"TRUNCATE {cls._table}, {cls._table}_history")
+
+    @classmethod
+    def fill(cls, connection: psycopg.Connection[Any], count: int) -> None:
+        TasksDb.fill(connection, count)
+        connection.execute(f"VACUUM ANALYZE {cls._table}_history")
+
+    @classmethod
+    def unlogged(cls, connection: psycopg.Connection[Any]) -> int:
+        [(count,)] = connection.execute(
+            f"SELECT count(*) FROM {cls._table} AS job WHERE job.status <> 'READY' AND NOT EXISTS (SELECT"
+            f" FROM {cls._table}_history AS kept WHERE kept.job_id = job.id AND kept.to_status = job.status"
+            " AND kept.from_status IS NOT NULL AND kept.actor = 'worker')"
+        )
+        return int(count)
+
+    def install(self) -> None:
+        super().install()
+        _execute(history_sql(self._table, key="uuid"))
+
+
+def _execute(statements: str) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+
+
 CONTENDERS: dict[str, type[Contender]] = {
-    each.name: each for each in (Own, OwnPlanning, OwnBare, Driver, PgQueuer, Procrastinate, TasksDb)
+    each.name: each
+    for each in (
+        *(Own, OwnPlanning, OwnBare, Driver, PgQueuer, PgQueuerHistory, Procrastinate, TasksDb, TasksDbHistory),
+    )
 }

@@ -48,7 +48,11 @@ class Place:
         self._starts: dict[tuple[str, int], float] = {}
 
     def environment(
-        self, database: str, apps: Sequence[str] = ("audit",), options: Mapping[str, object] | None = None
+        self,
+        database: str,
+        apps: Sequence[str] = ("audit",),
+        options: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> dict[str, str]:
         """The environment of a process that works on a database through `tests.benchmarks.settings`.
 
@@ -56,9 +60,10 @@ class Place:
             database: its name.
             apps: Django apps to install.
             options: the OPTIONS of Django's connection.
+            settings: more of Django's settings.
         """
-        settings = database_settings(self._server, database) | {"OPTIONS": options or {}}
-        given = {"database": settings, "apps": apps}
+        found = database_settings(self._server, database) | {"OPTIONS": options or {}}
+        given = {"database": found, "apps": apps, "settings": settings or {}}
         return os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "BENCHMARK_SETTINGS": json.dumps(given),

@@ -11,3 +11,4 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": _given["database"]}
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.postgres", *_given["apps"]]
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+globals().update(_given["settings"])

@@ -1,6 +1,6 @@
-"""A process of one contender: `python -m tests.benchmarks.worker NAME`, orders as lines of JSON on stdin.
+"""A process of one contender: `python -m tests.benchmarks.worker MODULE CLASS`, orders as lines of JSON on stdin.
 
-An order names a `step` (`install`, `claim`, `complete`, `request`, `forget`) and how often; the answer is a line with
+An order names a `step` (`install`, `forget` or one of the contender's) and how often; the answer is a line with
 the rows, the seconds and the seconds of CPU.
 """
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from tests.benchmarks.contenders import Contender
@@ -50,8 +51,8 @@ class Crew:
 @contextmanager
 def crew(place: Place, contender: type[Contender], workers: int) -> Iterator[Crew]:
     """Start the processes of a contender on its database, and end them."""
-    command = [sys.executable, "-m", "tests.benchmarks.worker", contender.name]
-    environment = place.environment(contender.database, contender.apps, contender.options)
+    command = [sys.executable, "-m", "tests.benchmarks.worker", contender.__module__, contender.__name__]
+    environment = place.environment(contender.database, contender.apps, contender.options, contender.settings)
     with ExitStack() as stack:
         processes = []
         for _ in range(workers):
@@ -66,14 +67,12 @@ def crew(place: Place, contender: type[Contender], workers: int) -> Iterator[Cre
         yield made
 
 
-def main(name: str) -> None:
+def main(module: str, name: str) -> None:
     """Obey until stdin ends."""
     import django
 
     django.setup()
-    from tests.benchmarks.peers import CONTENDERS
-
-    contender = CONTENDERS[name]()
+    contender: Contender = getattr(import_module(module), name)()
     contender.open()
     for line in sys.stdin:
         order = json.loads(line)
@@ -85,11 +84,13 @@ def main(name: str) -> None:
         elif step == "forget":
             contender.claimed.clear()
         else:
-            doing = contender.complete if step == "complete" else partial(getattr(contender, step), order["count"])
+            doing = getattr(contender, step)
+            if "count" in order:
+                doing = partial(doing, order["count"])
             answer = contender.loop(doing, times, seconds)
         print(json.dumps([*answer, time.process_time() - began]), flush=True)  # noqa: T201 - the answer to the parent
     contender.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -48,10 +48,10 @@ def test_a_proof_goes_where_there_is_no_database(tmp_path: Path, capsys: pytest.
     file = tmp_path / "proof"
     file.write_text(text)
     code, out = check(capsys, "check", file, "--key", VKEY, "--format", "json")
-    answer = json.loads(out)
+    message = json.loads(out)
     assert code == 0
-    assert (answer["task_id"], len(answer["log"])) == (str(task.pk), ExecutionLog.objects.filter(task=task).count())
-    assert task.summary in json.dumps(answer["task"], ensure_ascii=False)
+    assert (message["task_id"], len(message["log"])) == (str(task.pk), ExecutionLog.objects.filter(task=task).count())
+    assert task.summary in json.dumps(message["task"], ensure_ascii=False)
     assert text.count("c2sp.org/tlog-proof@v1") == 1 + ExecutionLog.objects.filter(task=task).count()
     # Without its log, one leaf.
     assert run("audit_prove", str(other.pk), "--key", VKEY)[1].count("c2sp.org/tlog-proof@v1") == 1

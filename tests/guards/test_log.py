@@ -10,7 +10,18 @@ from audit.ids import uuid7
 from audit.models import ExecutionLog
 from audit.status import TRANSITIONS, Status
 from tests.support.attacks import ATTACKS, CIRCUMSTANCES, attempts, changed, circumstance, columns_of
-from tests.support.factories import CHECK, RESTRICT, finished, log_of, refused, requested, sql, task_in, unchanged
+from tests.support.factories import (
+    CHECK,
+    RESTRICT,
+    UNIQUE,
+    finished,
+    log_of,
+    refused,
+    requested,
+    sql,
+    task_in,
+    unchanged,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -127,7 +138,7 @@ def test_no_step_that_was_not_made_can_be_told(status, where):
                 for revision in (1, task.revision, task.revision + 1):
                     with pytest.raises(Exception, match=r"made no step|violates") as caught, transaction.atomic():
                         sql(_forge(task, before, after, revision))
-                    assert caught.value.__cause__.sqlstate in {RESTRICT, "23505", CHECK}
+                    assert caught.value.__cause__.sqlstate == RESTRICT
 
 
 def test_no_transition_is_told_at_the_revision_of_a_heartbeat():
@@ -135,7 +146,7 @@ def test_no_transition_is_told_at_the_revision_of_a_heartbeat():
     task.heartbeat()
     with unchanged(task):
         for before in (None, *Status.values):
-            with refused(CHECK if before == Status.EXECUTING else RESTRICT):
+            with refused():
                 sql(_forge(task, before, "executing", task.revision))
 
 
@@ -149,7 +160,7 @@ def test_the_first_row_of_a_pending_task_is_told_once():
     sql("UPDATE audit_task SET summary = 'other' WHERE id = %s", [task.pk])
     with refused():
         sql(_forge(task, None, "pending", 2))
-    with refused(CHECK):
+    with refused():
         sql(_forge(task, "pending", "pending", 2))
 
 
@@ -265,7 +276,9 @@ def test_two_steps_in_one_statement_are_refused_or_told_one_by_one():
     )
     with contextlib.suppress(IntegrityError), transaction.atomic():
         sql("UPDATE audit_task SET status = 'approved' WHERE id = %s RETURNING pg_temp.further(id)", [task.pk])
-    told = [(before, after) for _, before, after, _ in log_of(task)]
+    rows = ExecutionLog.objects.filter(task=task, kind="transition").order_by("revision")
+    told = list(rows.values_list("from_status", "to_status"))
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
     task.refresh_from_db()
     assert told in (
         [(None, "pending")],
@@ -274,25 +287,12 @@ def test_two_steps_in_one_statement_are_refused_or_told_one_by_one():
     assert told[-1][1] == task.status
 
 
-def test_a_forged_transition_from_inside_a_trigger_is_refused():
-    task = requested()
-    sql("CREATE TEMP TABLE bait (n int)")
-    sql(
-        "CREATE FUNCTION pg_temp.sprung() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        + _forge(task, "pending", "approved", 1)
-        + "; RETURN NEW; END $$"
-    )
-    sql("CREATE TRIGGER sprung BEFORE INSERT ON bait FOR EACH ROW EXECUTE FUNCTION pg_temp.sprung()")
-    with unchanged(task), refused():
-        sql("INSERT INTO bait VALUES (1)")
-
-
-def test_the_owner_may_hang_the_log_trigger_on_another_table_and_it_tells_no_step():
-    """The owner may attach the function elsewhere; what it writes from there is a forged row like any other."""
+def test_the_owner_may_hang_the_log_trigger_on_another_table_and_it_tells_no_step_anew():
+    """The owner may attach the function elsewhere, as they may disable any; a step that is told is not told again."""
     task = requested()
     columns = ", ".join(field.column for field in task._meta.concrete_fields if field.column != "status")
     copy = f"SELECT {columns}, 'completed' FROM public.audit_task WHERE id = '{task.pk}'"
-    for table, answer in (("public.decoy", RESTRICT), ("pg_temp.audit_task", "42P01")):
+    for table, answer in (("public.decoy", UNIQUE), ("pg_temp.audit_task", "42P01")):
         sql(f"CREATE TABLE {table} (LIKE public.audit_task INCLUDING DEFAULTS)")
         sql(
             f"CREATE TRIGGER log AFTER INSERT ON {table} REFERENCING NEW TABLE AS changed"
@@ -322,20 +322,18 @@ def test_an_import_of_finished_work_does_not_open_the_log_to_steps_in_between():
 
 
 @pytest.mark.parametrize("where", ["as owner", "plain role", "plain session"])
-def test_moment_role_and_seal_are_the_databases_own(where):
+def test_moment_and_role_are_the_databases_own(where):
     task = finished()
     with circumstance(where):
         [[session, before]] = sql("SELECT session_user::text, clock_timestamp()")
-        [[at, role, version, salt, row_hash, xid, current]] = sql(
-            "INSERT INTO public.audit_executionlog"
-            " (task_id, kind, at, db_role, actor, row_version, salt, row_hash, xid) VALUES"
-            r" (%s, 'note', '2001-01-01', 'root', 'mallory', 7, '\x00', '\x00', '7')"
-            " RETURNING at, db_role, row_version, salt, row_hash, xid::text, pg_current_xact_id()::text",
+        [[at, role, version, xid, current]] = sql(
+            "INSERT INTO public.audit_executionlog (task_id, kind, at, db_role, actor, row_version, xid)"
+            " VALUES (%s, 'note', '2001-01-01', 'root', 'mallory', 7, '7')"
+            " RETURNING at, db_role, row_version, xid::text, pg_current_xact_id()::text",
             [task.pk],
         )
         assert at >= before
         assert (role, version, xid) == (session, 1, current)
-        assert (len(salt), len(row_hash)) == (16, 32)
 
 
 def test_a_row_without_an_actor_names_the_role():
@@ -361,7 +359,6 @@ def test_a_row_for_a_missing_task_is_refused(kind):
             "INSERT INTO audit_executionlog (task_id, kind, to_status, revision)"
             f" VALUES ('{uuid7()}', '{kind}', {', '.join(statuses)})"
         )
-        sql("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def test_negative_durations_and_json_nulls_are_refused():
@@ -372,22 +369,7 @@ def test_negative_durations_and_json_nulls_are_refused():
         sql("INSERT INTO audit_executionlog (task_id, kind, detail) VALUES (%s, 'step', 'null')", [task.pk])
 
 
-def test_a_replica_session_brings_no_row_with_another_hash():
-    task = finished()
-    row = task.execution_log.latest("id")
-    names = [field.column for field in row._meta.concrete_fields if field.column != "id"]
-    copied = ", ".join(names)
-    for column, value in (("actor", "'mallory'"), ("db_role", "'mallory'"), ("at", "at + interval '1 s'")):
-        picked = ", ".join(value if name == column else name for name in names)
-        with unchanged(task), circumstance("replica role"), refused(match="row hash"):
-            sql(
-                f"INSERT INTO audit_executionlog (id, {copied}) SELECT id + 1000000, {picked}"
-                " FROM audit_executionlog WHERE id = %s",
-                [row.pk],
-            )
-
-
-# A replica session brings rows that are sealed already.
+# A replica session brings rows that are whole already.
 @pytest.mark.parametrize("where", sorted(set(CIRCUMSTANCES) - {"replica role"}))
 def test_a_finished_task_takes_later_rows(where):
     task = finished()

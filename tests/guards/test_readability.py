@@ -1,4 +1,4 @@
-"""Rows that PostgreSQL takes and Python cannot read: refused by a CHECK, or shown as text and saved back unchanged."""
+"""Rows that PostgreSQL takes and Python cannot read: refused by rules, or shown as text and saved back unchanged."""
 
 import json
 
@@ -25,7 +25,7 @@ _MOMENTS = [
 _LATE = ["infinity", "20000-01-01 00:00+00", "9999-12-31 00:00+00"]
 _TASK_MOMENTS = [
     "created_at", "recorded_at", "available_at", "decided_at", "started_at", "finished_at", "lease_expires_at",
-    "cancel_requested_at",
+    "cancel_requested_at", "status_since",
 ]  # fmt: skip
 _UNREADABLE = {
     "5 000 digits": '{"n": ' + "9" * 5000 + "}",
@@ -52,19 +52,17 @@ def test_no_moment_of_a_task_is_beyond_python(column, moment, where):
     values = {
         "id": f"'{uuid7()}'", "action": "'x'", "created_at": "now()", "recorded_at": "now()", "available_at": "now()",
         "status": {"finished_at": "'failed'", "lease_expires_at": "'executing'"}.get(column, "'pending'"),
-        "claim_token": "gen_random_uuid()",
+        "claim_token": "gen_random_uuid()", "lease_expires_at": "now()", "executing_ms": "0", "paused_ms": "0",
     }  # fmt: skip
+    if column == "finished_at" and where == "replica role":
+        values |= {"row_version": "1", "finished_xid": "'7'"}
     values[column] = f"'{moment}'"
     insert = f"INSERT INTO public.audit_task ({', '.join(values)}) VALUES ({', '.join(values.values())})"
     with circumstance(where):
-        if column == "recorded_at" and where == "as owner":
+        if column in ("recorded_at", "status_since") and where == "as owner":
             sql(insert)
-            [[recorded]] = sql(f"SELECT recorded_at FROM public.audit_task WHERE id = {values['id']}")
-            assert 2020 < recorded.year < 9999
-        elif column == "finished_at" and where == "replica role":
-            # The seal, which is not there, is asked for first.
-            with refused():
-                sql(insert)
+            [[stamped]] = sql(f"SELECT {column} FROM public.audit_task WHERE id = {values['id']}")
+            assert 2020 < stamped.year < 9999
         else:
             with refused(CHECK, match="moments_readable"):
                 sql(insert)
@@ -72,12 +70,27 @@ def test_no_moment_of_a_task_is_beyond_python(column, moment, where):
 
 @pytest.mark.parametrize("moment", _MOMENTS)
 @pytest.mark.parametrize(
-    "column", ["available_at", "decided_at", "started_at", "lease_expires_at", "cancel_requested_at"]
+    ("column", "where"),
+    [
+        *((name, "as owner") for name in ("available_at", "decided_at", "lease_expires_at", "cancel_requested_at")),
+        *((name, "replica role") for name in ("started_at", "status_since")),  # an ordinary session's are kept
+    ],
 )
-def test_no_moment_of_a_live_task_is_moved_beyond_python(column, moment):
+def test_no_moment_of_a_live_task_is_moved_beyond_python(column, where, moment):
     task = task_in(Status.EXECUTING)
-    with unchanged(task), refused(CHECK):
-        sql(f"UPDATE audit_task SET {column} = '{moment}' WHERE id = '{task.pk}'")
+    with unchanged(task), circumstance(where), refused(CHECK, match="moments_readable"):
+        sql(f"UPDATE public.audit_task SET {column} = '{moment}' WHERE id = '{task.pk}'")
+
+
+@pytest.mark.parametrize("moment", _MOMENTS)
+@pytest.mark.parametrize("other", ["now()", "NULL", *(f"'{moment}'" for moment in _MOMENTS)])
+def test_the_span_of_work_done_elsewhere_is_reckoned_from_readable_moments_alone(moment, other):
+    """What is subtracted before the row is judged must not fail by itself, with another error."""
+    with refused(CHECK, match="moments_readable"):
+        sql(
+            "INSERT INTO audit_task (id, action, status, available_at, started_at, finished_at)"
+            f" VALUES ('{uuid7()}', 'x', 'failed', now(), '{moment}', {other})"
+        )
 
 
 @pytest.mark.parametrize("moment", _MOMENTS)
@@ -105,8 +118,8 @@ def test_no_moment_of_a_new_entry_or_of_the_log_is_beyond_python(moment):
 
 _LEDGER = {
     "started_at of an epoch": (
-        "audit_ledger_epoch (number, origin, size, previous, reason, actor, started_at, row_version, salt)",
-        "2, 'x', 0, '', 'x', 'x', %s, 1, ''",
+        "audit_ledger_epoch (number, origin, size, previous, reason, actor, started_at, row_version)",
+        "2, 'x', 0, '', 'x', 'x', %s, 1",
     ),
     "created_at of a checkpoint": (
         "audit_ledger_checkpoint (epoch, size, root, note, created_at)",
@@ -184,7 +197,7 @@ def test_services_may_be_none_at_all_and_odd_text():
 
 
 @pytest.mark.parametrize(
-    "column", ["plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin"]
+    "column", ["plan", "work_plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin"]
 )
 @pytest.mark.parametrize("where", ["as owner", "replica role"])
 def test_a_json_null_is_not_a_document(column, where):
@@ -247,7 +260,7 @@ def test_every_verb_works_on_a_task_nobody_can_read(kind):
     assert isinstance(row.detail, UnreadableJSON)
     entry.save()
     resumed = entry_of(task).resume()
-    assert resumed.plan == stored
+    assert (resumed.plan, resumed.work_plan) == (stored, stored)
     task = claimed(resumed, "orch-2")
     task.complete(task.plan)
     assert_same(task)

@@ -74,7 +74,7 @@ def test_upsert_and_copy_do_not_reach_a_finished_task(where):
     with unchanged(task), circumstance(where):
         if where == "replica role":
             # Nothing stamps there; the conflict comes first all the same.
-            row = row.replace("(id,", "(recorded_at, id,").replace("VALUES (", "VALUES (now(), ")
+            row = row.replace("(id,", "(executing_ms, paused_ms, id,").replace("VALUES (", "VALUES (0, 0, ")
         with refused():
             sql(f"{row} ON CONFLICT (id) DO UPDATE SET action = excluded.action")
         with refused():
@@ -83,9 +83,9 @@ def test_upsert_and_copy_do_not_reach_a_finished_task(where):
         with refused("23505"):
             sql(row)
         with refused("23505"), connection.cursor() as cursor, connection.wrap_database_errors:
-            copy = "COPY public.audit_task (id, action, available_at, recorded_at) FROM STDIN"
+            copy = "COPY public.audit_task (id, action, available_at, executing_ms, paused_ms) FROM STDIN"
             with cursor.copy(copy) as stream:
-                stream.write_row((task.pk, "forged", "now", "now"))
+                stream.write_row((task.pk, "forged", "now", 0, 0))
 
 
 def test_the_orm_does_not_change_a_finished_task():
@@ -182,14 +182,15 @@ def test_deleting_the_users_leaves_history_alone():
     "statement",
     [
         "ALTER TABLE public.audit_task DISABLE TRIGGER ALL",
-        "ALTER TABLE public.audit_task DISABLE TRIGGER audit_task_10_guard",
-        "ALTER TABLE public.audit_task ENABLE REPLICA TRIGGER audit_task_10_guard",
-        "DROP TRIGGER audit_task_10_guard ON public.audit_task",
+        "ALTER TABLE public.audit_task DISABLE TRIGGER audit_task_10_write",
+        "ALTER TABLE public.audit_task ENABLE REPLICA TRIGGER audit_task_10_write",
+        "DROP TRIGGER audit_task_10_write ON public.audit_task",
+        "ALTER TABLE public.audit_task INHERIT public.audit_task",
         "ALTER TABLE public.audit_task ADD COLUMN extra int",
         "CREATE TABLE pg_temp.child () INHERITS (public.audit_task)",
         "CREATE RULE asleep AS ON UPDATE TO public.audit_task DO INSTEAD NOTHING",
         "CREATE TRIGGER mine BEFORE UPDATE ON public.audit_task EXECUTE FUNCTION tsvector_update_trigger()",
-        "CREATE OR REPLACE FUNCTION audit_task_guard_v1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE OR REPLACE FUNCTION audit_task_write_v1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "SET LOCAL session_replication_role = replica",
         "ALTER TABLE public.audit_task OWNER TO audit_plain",
         "DROP TABLE public.audit_task CASCADE",
@@ -220,7 +221,10 @@ def test_no_function_of_the_rules_may_be_called_or_attached_by_others():
         " JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = 'public' AND p.proname ~ '^audit_'"
     )
     assert len(rows) >= 10
-    assert {name for name, public, config in rows if public or config != ["search_path=pg_catalog, pg_temp"]} == set()
+    allowed = {"search_path=pg_catalog, pg_temp", "enable_seqscan=off"}
+    assert [
+        name for name, public, config in rows if public or "search_path" not in config[0] or {*config} - allowed
+    ] == []
 
 
 def test_a_block_that_swallows_the_refusal_changes_nothing():
@@ -357,6 +361,23 @@ def test_plain_roles_with_rights_on_tasks_alone_are_logged():
     sql("RESET ROLE")
     steps = [row.to_status for row in ExecutionLog.objects.of(task)]
     assert steps == ["pending", "approved", "paused", "approved", "executing", "failed"]
+
+
+def test_a_role_with_rights_on_the_log_alone_may_write_notes():
+    """Whether the task exists is looked up with the rights of who made the rules."""
+    task = finished()
+    sql("CREATE ROLE audit_narrow")
+    sql("GRANT INSERT ON audit_executionlog TO audit_narrow")
+    sql("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO audit_narrow")
+    with transaction.atomic():
+        sql("SET LOCAL ROLE audit_narrow")
+        sql("INSERT INTO audit_executionlog (task_id, kind, output_summary) VALUES (%s, 'note', 'seen')", [task.pk])
+        with refused("23503"):
+            sql("INSERT INTO audit_executionlog (task_id, kind) VALUES (gen_random_uuid(), 'note')")
+        with refused(DENIED):
+            sql("SELECT 1 FROM audit_task")
+    sql("RESET ROLE")
+    assert task.execution_log.latest("id").output_summary == "seen"
 
 
 def test_a_role_with_rights_on_the_queue_alone_may_change_entries():

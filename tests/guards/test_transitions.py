@@ -42,7 +42,7 @@ def test_the_matrix_of_steps_by_raw_sql(before, after, where):
             with unchanged(task), refused(match=f"{before} cannot become {after}"):
                 _set(task, f"status = '{after}'")
         elif where == "replica role":
-            # Nothing stamps or seals there, so what must be stamped or sealed is refused; the rest is the primary's.
+            # Nothing stamps there, so what must be stamped is refused; the rest is the primary's.
             if after in FINISHED or after == Status.EXECUTING:
                 with unchanged(task), pytest.raises(IntegrityError), transaction.atomic():
                     _set(task, f"status = '{after}'")
@@ -82,9 +82,9 @@ def test_what_was_asked_and_when_never_changes(column, status):
 def test_everything_else_of_a_live_task_may_change(status):
     task = task_in(status)
     names = {
-        "action", "summary", "priority", "services_touched", "plan", "estimated_resources", "resources_used", "outcome",
-        "suggestions", "decided_by", "parent", "correlation_id", "available_at", "decided_at", "started_at",
-        "claimed_by", "claim_token", "lease_expires_at", "attempt", "expiries", "on_expiry", "cancel_requested_at",
+        "action", "summary", "priority", "services_touched", "work_plan", "estimated_resources", "resources_used",
+        "outcome", "suggestions", "decided_by", "parent", "correlation_id", "available_at", "decided_at", "claimed_by",
+        "claim_token", "lease_expires_at", "attempt", "expiries", "on_expiry", "cancel_requested_at",
     }  # fmt: skip
     for name in sorted(names):
         _set(task, f"{name} = {changed(Task._meta.get_field(name))}")
@@ -93,17 +93,12 @@ def test_everything_else_of_a_live_task_may_change(status):
     assert (task.status, task.actor) == (status, _me())
 
 
-@pytest.mark.parametrize("column", ["finished_at", "row_version", "salt", "row_hash", "finished_xid"])
+@pytest.mark.parametrize("column", ["finished_at", "row_version", "finished_xid"])
 @pytest.mark.parametrize("status", LIVE)
-def test_a_live_task_carries_no_seal(status, column):
+def test_a_live_task_carries_no_end(status, column):
     task = task_in(status)
-    value = {
-        "row_version": "1",
-        "salt": "decode(repeat('00', 16), 'hex')",
-        "row_hash": "decode(repeat('00', 32), 'hex')",
-    }
-    with unchanged(task), refused(CHECK):
-        _set(task, f"{column} = {value.get(column, changed(Task._meta.get_field(column)))}")
+    with unchanged(task), refused(CHECK, match="finished_whole"):
+        _set(task, f"{column} = {changed(Task._meta.get_field(column))}")
 
 
 @pytest.mark.parametrize("step", [-1, -2, -1000])
@@ -181,17 +176,6 @@ def test_stamps_tell_the_story_with_durations_inside_one_transaction():
     assert moments == sorted(moments)
 
 
-def test_each_claim_is_a_new_start_and_the_earlier_one_is_in_the_log():
-    task, starts = requested(), []
-    for status in ("approved", "executing", "approved", "executing"):
-        _set(task, f"status = '{status}'")
-        task.refresh_from_db()
-        starts.append(task.started_at)
-    assert starts[0] is None
-    assert starts[1] == starts[2] < starts[3]
-    assert task.execution_log.filter(to_status="executing").count() == 2
-
-
 @pytest.mark.parametrize(
     ("status", "columns"), [("rejected", {"decided_at", "finished_at"}), ("approved", {"decided_at"})]
 )
@@ -227,7 +211,9 @@ def test_insert_takes_every_status_logs_it_and_tells_when_it_was_recorded(status
     assert log_of(task) == [("transition", None, status, _me())]
     assert (task.finished_at is not None) == (status in FINISHED)
     assert (task.decided_at, task.started_at) == (None, None)
-    assert (task.row_hash is not None) == (status in FINISHED)
+    assert (task.finished_xid is not None) == (task.row_version is not None) == (status in FINISHED)
+    assert (task.status_was, task.executing_ms, task.paused_ms) == (None, 0, 0)
+    assert task.status_since >= task.recorded_at
     assert PauseQueueEntry.objects.filter(task=task).exists() == (status == Status.PAUSED)
     assert (task.claim_token is not None) == (task.lease_expires_at is not None) == (status == Status.EXECUTING)
 
@@ -247,16 +233,17 @@ def test_insert_keeps_the_stamps_it_is_given(status):
     assert task.recorded_at > task.finished_at
 
 
-def test_insert_chooses_no_seal():
+def test_insert_chooses_no_stamp_of_the_database():
     key = uuid7()
     sql(
-        "INSERT INTO audit_task (id, action, status, available_at, row_version, salt, row_hash, finished_xid)"
-        r" VALUES (%s, 'x', 'completed', now(), 9, '\x00', '\x00', '3')",
+        "INSERT INTO audit_task (id, action, status, available_at, row_version, finished_xid, status_was, status_since)"
+        " VALUES (%s, 'x', 'completed', now(), 9, '3', 'executing', '2001-01-01')",
         [key],
     )
     task = Task.objects.get(pk=key)
     [[xid]] = sql("SELECT pg_current_xact_id()::text")
-    assert (task.row_version, len(task.salt), len(task.row_hash), task.finished_xid) == (1, 16, 32, int(xid))
+    assert (task.row_version, task.finished_xid, task.status_was) == (1, int(xid), None)
+    assert task.status_since > task.created_at
 
 
 def test_executing_by_raw_sql_gets_a_lease_that_recovery_can_end():
@@ -280,11 +267,12 @@ def test_executing_by_raw_sql_gets_a_lease_that_recovery_can_end():
 def test_raw_sql_to_and_from_paused_keeps_table_and_queue_in_step(before, after, where):
     task = task_in(before)
     with circumstance(where):
+        _set(task, """work_plan = '{"rest": 1.50}'""")
         _set(task, "status = 'paused'")
         columns = "held, reason, priority, work_plan::text, paused_by, actor, claimed_by"
         rows = sql(f"SELECT {columns} FROM public.audit_pause_queue WHERE task_id = %s", [task.pk])
         [[me]] = sql("SELECT 'db:' || session_user")
-        assert rows == [(True, "manual_pause", 2, '{"ratio": 12.5, "steps": ["pull", "run"]}', me, me, "")]
+        assert rows == [(True, "manual_pause", 2, '{"rest": 1.50}', me, me, "")]
         [[lease, token, worker]] = sql(
             "SELECT lease_expires_at, claim_token, claimed_by FROM public.audit_task WHERE id = %s", [task.pk]
         )

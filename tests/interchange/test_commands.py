@@ -93,8 +93,8 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("hello", "line: is no JSON; it must be an object (got 'hello\\n')"),
-        ("[1]", "line: must be an object (got '[1]\\n')"),
+        ("hello", "refused: standard input:1: line: is no JSON; it must be an object\n"),
+        ("[1]", "refused: standard input:1: line: must be an object\n"),
         ('{"Records": []}', "line: is of AWS CloudTrail, it seems; --format cloudtrail reads that"),
         ('{"eventVersion": "1.08", "eventName": "x"}', "--format cloudtrail reads that"),
     ],

@@ -1,7 +1,7 @@
 """The claim of tasks and of pause entries: the right rows, never more, each once, by index."""
 
 import contextlib
-import json
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,10 +13,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from audit.exceptions import LeaseLost, TaskFrozen
-from audit.leases.claim import claim_entries_sql, claim_tasks_sql
+from audit.leases.claim import ENTRIES, LARGEST_COUNT, TASKS, claim_sql
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from tests.support.factories import sql
 
 LEASE = timedelta(seconds=60)
+TOKEN = "00000000-0000-4000-8000-000000000000"
+CLAIM = ["first", TOKEN, LEASE, "first"]
+"""The parameters of a claim written by `claim_sql`."""
 
 
 @contextlib.contextmanager
@@ -32,22 +36,6 @@ def approved(count: int, **values: Any) -> None:
     """Approved tasks by the shortest way."""
     ids = Task.objects.bulk_request([{"action": "work", "actor": "alice"} | values] * count)
     Task.objects.filter(pk__in=ids).update(status="approved")
-
-
-def plan_of(sql: str, params: list[Any], analyze: bool = True) -> dict[str, Any]:
-    """EXPLAIN a statement, and leave no trace of having run it."""
-    options = "ANALYZE, BUFFERS, FORMAT JSON" if analyze else "FORMAT JSON"
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN ({options}) {sql}", params)
-        (found,) = cursor.fetchone()
-        transaction.set_rollback(True)
-    return (json.loads(found) if isinstance(found, str) else found)[0]
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from nodes(inner)
 
 
 @pytest.mark.django_db
@@ -94,18 +82,83 @@ def test_never_more_than_the_limit(method: str, kind: str) -> None:
     claimed = rows.claim(worker="w", limit=10)
     assert len(claimed) == 10
     assert {each.priority for each in claimed} == {1}
-    assert rows.exclude(claim_token=None).count() == 10
+    due = "available_at" if kind == "tasks" else "due_at"
+    assert claimed == sorted(claimed, key=lambda each: (each.priority, getattr(each, due), each.pk))
+    assert {each.pk for each in rows.exclude(claim_token=None)} == {each.pk for each in claimed}
+    assert len({each.claim_token for each in claimed}) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["tasks", "entries"])
+def test_each_claim_has_one_token_of_its_own(kind: str) -> None:
+    approved(6)
+    if kind == "entries":
+        for task in Task.objects.filter(status="approved"):
+            task.pause(reason="insufficient_capacity", actor="w")
+    rows = {"tasks": Task.objects, "entries": PauseQueueEntry.objects}[kind]
+    first, second = rows.claim(worker="w", limit=2), rows.claim(worker="w", limit=4)
+    tokens = [{each.claim_token for each in claimed} for claimed in (first, second)]
+    assert [len(each) for each in tokens] == [1, 1]
+    assert tokens[0].isdisjoint(tokens[1])
+    assert {each.pk for each in first}.isdisjoint(each.pk for each in second)
+
+
+@pytest.mark.django_db
+def test_a_token_fences_each_task_of_its_claim_alone() -> None:
+    approved(2)
+    first, second = Task.objects.claim(worker="w", limit=2)
+    first.release()
+    [again] = Task.objects.claim(worker="w2")
+    assert again == first
+    second.complete()
+    with pytest.raises(LeaseLost):
+        Task(pk=first.pk, claim_token=second.claim_token, status="executing", claimed_by="w").complete()
+    again.complete()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_log_row_being_written_hides_no_task() -> None:
-    """The foreign key of the log takes KEY SHARE on the task; FOR UPDATE would skip it, and wait for it."""
+@pytest.mark.parametrize("kind", ["tasks", "entries"])
+def test_sessions_that_claim_at_once_share_the_work(kind: str) -> None:
+    approved(60)
+    if kind == "entries":
+        for task in Task.objects.filter(status="approved"):
+            task.pause(reason="insufficient_capacity", actor="w")
+    rows = {"tasks": Task.objects, "entries": PauseQueueEntry.objects}[kind]
+    claims: list[list[Any]] = []
+    start = threading.Barrier(5)
+
+    def work(worker: str) -> None:
+        try:
+            connection.ensure_connection()
+            start.wait(60)
+            while claimed := rows.claim(worker=worker, limit=4):
+                claims.append(claimed)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=[f"w{number}"]) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # A session that skips what others hold may stop before the last; nothing is claimed twice.
+    keys = [each.pk for claimed in claims for each in claimed]
+    rest = rows.claim(worker="last", limit=100)
+    assert len(set(keys)) == len(keys)
+    assert {*keys, *(each.pk for each in rest)} == set(rows.values_list("pk", flat=True))
+    assert max(map(len, claims)) <= 4
+    assert len({claimed[0].claim_token for claimed in claims}) == len(claims)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_refers_to_a_task_hides_it_from_no_claim() -> None:
+    """A pause entry's foreign key, and any project's own, takes KEY SHARE on the task; FOR UPDATE would skip it."""
     approved(1)
     task = Task.objects.get()
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO audit_executionlog (task_id, kind) VALUES (%s, 'note')", [task.pk])
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SELECT FROM audit_task WHERE id = %s FOR KEY SHARE", [task.pk])
         assert Task.objects.claim(worker="w") == [task]
         cursor.execute("ROLLBACK")
 
@@ -115,8 +168,7 @@ def test_a_claim_in_progress_is_skipped_not_waited_for() -> None:
     approved(2)
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
-        sql = claim_tasks_sql(Task, "", 1)
-        cursor.execute(sql, ["first", LEASE, "first"])
+        cursor.execute(claim_sql(Task, TASKS, "", 1), CLAIM)
         (first,) = cursor.fetchall()
         with transaction.atomic(), connection.cursor() as mine:
             mine.execute("SET LOCAL lock_timeout = '2s'")
@@ -133,7 +185,7 @@ def test_an_entry_being_claimed_is_skipped_not_waited_for() -> None:
         task.pause(reason="insufficient_capacity", actor="w")
     with another_connection() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute(claim_entries_sql(PauseQueueEntry, "", 1), ["first", LEASE, "first"])
+        cursor.execute(claim_sql(PauseQueueEntry, ENTRIES, "", 1), CLAIM)
         (first,) = cursor.fetchall()
         with transaction.atomic(), connection.cursor() as mine:
             mine.execute("SET LOCAL lock_timeout = '2s'")
@@ -158,37 +210,38 @@ def test_recovery_passes_over_what_somebody_holds() -> None:
     assert [task.pk for task in recovered] == [second.pk]
 
 
-_LARGEST = 2**31 - 1
-
-
 @pytest.mark.django_db
 def test_a_row_that_is_counted_to_the_end_stops_no_other() -> None:
     approved(2)
     first, second = Task.objects.filter(status="approved")
-    Task.objects.filter(pk=first.pk).update(attempt=_LARGEST, priority=1)
+    Task.objects.filter(pk=first.pk).update(attempt=LARGEST_COUNT, priority=1)
     claimed = Task.objects.claim(worker="w", limit=2, lease=timedelta(milliseconds=1))
-    assert [(each.pk, each.attempt) for each in claimed] == [(first.pk, _LARGEST), (second.pk, 1)]
-    Task.objects.filter(pk=first.pk).update(expiries=_LARGEST)
+    assert [(each.pk, each.attempt) for each in claimed] == [(first.pk, LARGEST_COUNT), (second.pk, 1)]
+    Task.objects.filter(pk=first.pk).update(expiries=LARGEST_COUNT)
     time.sleep(0.005)
     recovered = Task.objects.recover_expired()
     assert {(each.pk, each.status, each.expiries) for each in recovered} == {
-        (first.pk, "failed", _LARGEST),
+        (first.pk, "failed", LARGEST_COUNT),
         (second.pk, "approved", 1),
     }
     Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
     approved(1)
     Task.objects.claim(worker="w")[0].pause(reason="insufficient_capacity")
-    PauseQueueEntry.objects.filter(task_id=second.pk).update(attempt=_LARGEST)
+    PauseQueueEntry.objects.filter(task_id=second.pk).update(attempt=LARGEST_COUNT)
     entries = PauseQueueEntry.objects.claim(worker="w", limit=2)
-    assert sorted(each.attempt for each in entries) == [1, _LARGEST]
+    assert sorted(each.attempt for each in entries) == [1, LARGEST_COUNT]
 
 
 @pytest.mark.django_db
 def test_steps_go_on_after_the_largest_number() -> None:
     approved(1)
     [task] = Task.objects.claim(worker="w")
-    numbers = [task.log("x", step_number=_LARGEST).step_number, task.log("y").step_number, task.log("z").step_number]
-    assert numbers == [_LARGEST] * 3
+    numbers = [
+        task.log("x", step_number=LARGEST_COUNT).step_number,
+        task.log("y").step_number,
+        task.log("z").step_number,
+    ]
+    assert numbers == [LARGEST_COUNT] * 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -196,15 +249,17 @@ def test_heartbeats_touch_no_index() -> None:
     """Room is left in each page for the next version of a row, and what a heartbeat changes is in no index."""
     approved(1)
     [task] = Task.objects.claim(worker="w")
-    with transaction.atomic(), connection.cursor() as cursor:
+    counted = (
+        "SELECT pg_stat_get_xact_tuples_updated(oid), pg_stat_get_xact_tuples_hot_updated(oid)"
+        " FROM pg_class WHERE relname = 'audit_task'"
+    )
+    with transaction.atomic():
+        [before] = sql(counted)  # of earlier transactions, too
         for _ in range(10):
             task.heartbeat()
-        cursor.execute(
-            "SELECT pg_stat_get_xact_tuples_updated(oid), pg_stat_get_xact_tuples_hot_updated(oid)"
-            " FROM pg_class WHERE relname = 'audit_task'"
-        )
-        updated, hot = cursor.fetchone()
-    assert updated >= 10
+        [after] = sql(counted)
+    updated, hot = (now - then for now, then in zip(after, before, strict=True))
+    assert updated == 10
     assert hot >= updated - 2
     for table, room in (("audit_task", "fillfactor=80"), ("audit_pause_queue", "fillfactor=70")):
         with connection.cursor() as cursor:
@@ -260,7 +315,7 @@ def test_an_entry_claimed_by_another_is_lost() -> None:
     for verb in (zombie.resume, zombie.hold, zombie.release, zombie.cancel, lambda: zombie.defer(LEASE)):
         with pytest.raises(LeaseLost):
             verb()
-    assert owner.resume().plan == {"rest": 1}
+    assert owner.resume().work_plan == {"rest": 1}
     with pytest.raises(LeaseLost):
         owner.resume()
 
@@ -298,110 +353,3 @@ def test_recovery_leaves_live_leases_alone_and_is_bounded() -> None:
     assert len(Task.objects.recover_expired(limit=2)) == 2
     assert len(Task.objects.recover_expired(limit=10)) == 1
     assert Task.objects.filter(status="executing").count() == 2
-
-
-# Head of line: rows that are not due must cost nothing, however many stand in front.
-
-
-def _without_triggers(table: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-
-
-_TASKS = """
-INSERT INTO audit_task (id, action, status, priority, available_at)
-SELECT (lpad(to_hex(extract(epoch FROM now())::bigint * 1000), 12, '0') || '7' || lpad(to_hex(n / 65536), 3, '0')
-        || '8000' || lpad(to_hex(n), 12, '0'))::uuid, 'work', %s, %s, now() + %s * interval '1 second'
-FROM generate_series(%s, %s) AS n
-"""
-_ENTRIES = """
-INSERT INTO audit_pause_queue (task_id, held, priority, resume_after, due_at)
-SELECT id, false, priority, available_at, available_at FROM audit_task WHERE status = 'paused'
-ON CONFLICT (task_id) DO NOTHING
-"""
-
-
-def _fill(status: str, *batches: tuple[int, int, int]) -> None:
-    """Insert (count, priority, seconds from now) rows quickly: the rules are not what is tested here."""
-    start = Task.objects.count() + 1
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        _without_triggers("audit_task")
-        with _indexed_anew(cursor, "audit_task"):
-            for count, priority, seconds in batches:
-                cursor.execute(_TASKS, [status, priority, seconds, start, start + count - 1])
-                start += count
-        if status == "paused":
-            _without_triggers("audit_pause_queue")
-            with _indexed_anew(cursor, "audit_pause_queue"):
-                cursor.execute(_ENTRIES)
-
-
-@contextlib.contextmanager
-def _indexed_anew(cursor: Any, table: str) -> Iterator[None]:
-    """Make a table's indexes after its rows: quicker, and what other tests rolled back does not stand in them."""
-    cursor.execute(
-        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
-        " WHERE indrelid = %s::regclass AND NOT indisunique",
-        [table],
-    )
-    indexes = cursor.fetchall()
-    for name, _ in indexes:
-        cursor.execute(f"DROP INDEX {name}")
-    yield
-    for _, definition in indexes:
-        cursor.execute(definition)
-    cursor.execute(f"ANALYZE {table}")
-
-
-@pytest.mark.slow
-@pytest.mark.django_db
-@pytest.mark.parametrize("kind", ["tasks", "entries"])
-def test_head_of_line(kind: str) -> None:
-    if kind == "tasks":
-        status, sql, index, table = "approved", claim_tasks_sql(Task, "", 1), "audit_task_claim", "audit_task"
-    else:
-        status, sql = "paused", claim_entries_sql(PauseQueueEntry, "", 1)
-        index, table = "audit_pause_queue_claim", "audit_pause_queue"
-    # First not yet due in front of one of another priority, then future among due of one priority.
-    for rows in ([(300_000, 1, 3600), (1, 5, -3600)], [(50_000, 1, -3600)]):
-        _fill(status, *rows)
-        found = plan_of(sql, ["w", LEASE, "w"])["Plan"]
-        scans = [node for node in nodes(found) if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
-        assert any(node.get("Index Name") == index for node in scans), scans
-        assert not any(node["Node Type"] == "Seq Scan" for node in scans), scans
-        (picked,) = (node for node in scans if node.get("Index Name") == index)
-        # Five looks into the index, one for each priority, and the row that is taken.
-        assert picked["Shared Hit Blocks"] + picked["Shared Read Blocks"] < 60, picked
-        assert picked["Actual Rows"] * picked["Actual Loops"] == 1, picked
-
-
-@pytest.mark.django_db
-def test_recovery_looks_at_executing_tasks_alone() -> None:
-    _fill("approved", (20_000, 3, -60))
-    Task.objects.filter(pk__in=Task.objects.values("pk")[:5]).update(
-        status="executing", claim_token="00000000-0000-4000-8000-000000000000", lease_expires_at=timezone.now()
-    )
-    from audit.leases.claim import recover_tasks_sql
-
-    found = plan_of(recover_tasks_sql(Task, "", 10), [3, "r"])["Plan"]
-    scans = [node for node in nodes(found) if node.get("Relation Name") == "audit_task"]
-    assert any(node.get("Index Name") == "audit_task_executing" for node in scans)
-    assert not any(node["Node Type"] == "Seq Scan" for node in scans)
-
-
-@pytest.mark.django_db
-def test_the_plan_keeps_its_index_as_a_generic_plan() -> None:
-    """Statuses are literals: as parameters, a generic plan could not prove the partial index."""
-    _fill("approved", (20_000, 3, -60))
-    with connection.cursor() as cursor:
-        sql = claim_tasks_sql(Task, "", 1)
-        for number, kind in enumerate(("text", "interval", "text"), 1):
-            sql = sql.replace("%s", f"${number}::{kind}", 1)
-        cursor.execute(f"PREPARE claim AS {sql}")
-        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        cursor.execute("EXPLAIN EXECUTE claim ('w', '1 minute', 'w')")
-        lines = "\n".join(line for (line,) in cursor.fetchall())
-        cursor.execute("DEALLOCATE claim")
-    assert "audit_task_claim" in lines
-    assert "Seq Scan" not in lines

@@ -13,7 +13,11 @@ from tests.benchmarks.glance import glance
     ("suite", "expected"),
     [
         ("guards", ["with the guards", "without triggers"]),
-        ("claims", ["pgbench, same SQL", "ours", "target: claim one"]),
+        (
+            "claims",
+            ["pgbench, same SQL", "record, start, 4 processes", "record, end, 1 process, by CPU", "wanted 0.9: "],
+        ),
+        ("saves", ["plain model", "save() of one row", "queryset.update() of 100 rows, by CPU"]),
     ],
 )
 def test_a_glance(suite: str, expected: list[str]) -> None:

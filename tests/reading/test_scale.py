@@ -63,10 +63,10 @@ FILTERS = (
 # Every row has a leaf, and a verification found something about some tasks and log rows.
 _SEALED = (
     """
-    INSERT INTO audit_ledger_leaf (index, task_id, log_id, leaf_hash)
-    SELECT row_number() OVER () - 1, * FROM (
-        SELECT id, NULL::bigint, row_hash FROM audit_task WHERE row_hash IS NOT NULL
-        UNION ALL SELECT NULL, id, row_hash FROM audit_executionlog
+    INSERT INTO audit_ledger_leaf (index, task_id, log_id, salt, leaf_hash)
+    SELECT row_number() OVER () - 1, task, log, substr(hash, 1, 16), hash FROM (
+        SELECT id, NULL::bigint, sha256(uuid_send(id)) FROM audit_task WHERE finished_at IS NOT NULL
+        UNION ALL SELECT NULL, id, sha256(int8send(id)) FROM audit_executionlog
     ) AS sealed (task, log, hash)
     """,
     """

@@ -1,4 +1,4 @@
-"""What a browser sends to decide about tasks, and what it is told."""
+"""What a browser sends to decide about tasks, and what it answers."""
 
 import re
 from html import unescape
@@ -11,7 +11,7 @@ from audit.models import Task
 from tests.support.factories import entry_of
 from tests.support.pages import QUEUE, TASKS
 
-__all__ = ["QUEUE", "TASKS", "URL", "form_of", "sent", "token", "told"]
+__all__ = ["QUEUE", "TASKS", "URL", "form_of", "messages_of", "sent", "token"]
 
 URL = "/admin/audit/task/decide/"
 
@@ -49,7 +49,7 @@ def form_of(response: HttpResponse, name: str) -> dict[str, Any]:
     return fields
 
 
-def told(client: Client, response: HttpResponse) -> list[str]:
+def messages_of(client: Client, response: HttpResponse) -> list[str]:
     """The messages on the page a decision leads back to, each after its level."""
     assert response.status_code == 302
     html = client.get(response.url).content.decode()

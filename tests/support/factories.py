@@ -17,7 +17,9 @@ __all__ = [
     "CHECK",
     "DENIED",
     "RESTRICT",
+    "SERIALIZATION",
     "STEPS_TO",
+    "UNIQUE",
     "assert_same",
     "claimed",
     "entry_of",
@@ -34,6 +36,8 @@ __all__ = [
 
 RESTRICT = "23001"
 CHECK = "23514"
+UNIQUE = "23505"
+SERIALIZATION = "40001"
 DENIED = "42501"
 
 # How raw SQL walks a task to each status, step by step, from pending.

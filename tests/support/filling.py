@@ -18,8 +18,8 @@ RARE_WORD = "zanzibar"
 _TASKS = """
 INSERT INTO audit_task (id, action, summary, status, priority, services_touched, plan, requested_by, decided_by, actor,
     correlation_id, parent, created_at, recorded_at, available_at, decided_at, started_at, finished_at, claimed_by,
-    claim_token, lease_expires_at, attempt, revision, outcome, resources_used, status_since, executing_ms, paused_ms,
-    row_version, finished_xid)
+    claim_token, lease_expires_at, attempt, revision, outcome, resources_used, row_version, finished_xid, status_was,
+    status_since, executing_ms, paused_ms)
 SELECT
     (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(h, 1, 3) || '8'
         || substr(h, 4, 15))::uuid,
@@ -50,10 +50,13 @@ SELECT
                 1 + (b / 7) %% 5])
         WHEN done THEN '{"success": true, "output_summary": "all checks passed", "error_type": null}' END,
     CASE WHEN done THEN '{"wall_s": 12.5, "cpu_s": 3.1, "peak_rss_bytes": 104857600}'::jsonb END,
-    CASE WHEN done THEN at + interval '10 s' + b %% 600 * interval '1 s' ELSE at END,
-    CASE WHEN done THEN 1000 + b %% 600 * 1000 ELSE 0 END, 0,
     CASE WHEN done THEN 1 END,
-    CASE WHEN done THEN pg_current_xact_id() END
+    CASE WHEN done THEN pg_current_xact_id() END,
+    CASE status WHEN 'pending' THEN NULL WHEN 'approved' THEN 'pending' WHEN 'rejected' THEN 'pending'
+        WHEN 'executing' THEN 'approved' WHEN 'paused' THEN 'approved' ELSE 'executing' END,
+    CASE WHEN done THEN at + interval '10 s' + b %% 600 * interval '1 s' ELSE at + interval '9 s' END,
+    CASE WHEN status IN ('completed', 'failed') THEN 1000 * (1 + b %% 600) ELSE 0 END,
+    CASE WHEN c %% 50 = 7 THEN 60000 ELSE 0 END
 FROM (
     SELECT *, status IN ('completed', 'failed', 'rejected') AS done FROM (
         SELECT n, h, a, b, c, now() - interval '1 min' - (%(rows)s - n) * %(step)s::interval

@@ -302,7 +302,9 @@ def test_a_verb_names_the_field_and_sends_nothing(name, django_assert_num_querie
         ("origin", {1: 2}),
         ("services", "kuma"),
         ("revision", 5),
-        ("row_hash", b"x"),
+        ("status_was", "pending"),
+        ("executing_ms", -1),
+        ("paused_ms", 2**63),
         ("recorded_at", datetime(2030, 1, 1, tzinfo=UTC)),
     ],
 )

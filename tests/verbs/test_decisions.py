@@ -62,7 +62,7 @@ def test_paused_work_is_resumed_held_deferred_or_cancelled() -> None:
     decide("defer", seen(task), reason="after the release", until=until, actor="bob")
     assert (entry_of(task).held, entry_of(task).due_at) == (False, until)
     after = decide("resume", seen(task), reason="go on", actor="carol")
-    assert (after.status, after.plan) == ("approved", {"left": 1})
+    assert (after.status, after.work_plan) == ("approved", {"left": 1})
     assert notes(task) == [
         ("bob", "wait for Maria", {"decision": "hold"}),
         ("bob", "after the release", {"decision": "defer", "until": until.isoformat()}),
@@ -111,7 +111,7 @@ def test_a_plan_that_was_changed_under_an_entry_is_stale_too() -> None:
     task = task_in("paused")
     before = seen(task)
     task.refresh_from_db()
-    task.plan = {"steps": ["something else"]}
+    task.work_plan = {"steps": ["something else"]}
     task.save()
     with unchanged(task), pytest.raises(StaleTask):
         decide("resume", before, reason="as planned", actor="bob")

@@ -133,16 +133,15 @@ def test_claims_of_entries_honour_filters():
     assert len(queryset.exclude(reason="manual_pause").claim("w", limit=5)) == 1
 
 
-@pytest.mark.parametrize(
-    ("plan", "expected"), [({"rest": 1}, {"rest": 1}), (None, {"steps": ["pull", "run"], "ratio": 12.5})]
-)
-def test_resume_gives_the_work_back_with_what_remains(plan, expected, django_assert_num_queries):
-    task, entry = _due(work_plan=plan)
+@pytest.mark.parametrize("remains", [{"rest": 1}, None])
+def test_resume_gives_the_work_back_with_what_remains(remains, django_assert_num_queries):
+    task, entry = _due(work_plan=remains)
     with django_assert_num_queries(1):
         resumed = entry.resume()
     assert resumed == task
     assert_same(resumed)
-    assert (resumed.status, resumed.plan, resumed.actor) == ("approved", expected, "orch-2")
+    assert (resumed.status, resumed.work_plan, resumed.actor) == ("approved", remains, "orch-2")
+    assert resumed.plan == {"steps": ["pull", "run"], "ratio": 12.5}
     assert not PauseQueueEntry.objects.filter(task=task).exists()
     assert log_of(task)[-1] == ("transition", "paused", "approved", "orch-2")
     assert claimed(resumed, "orch-3").attempt == 2
@@ -261,10 +260,23 @@ def test_pause_and_resume_many_times_leave_a_whole_story():
         task.pause(reason="insufficient_capacity", work_plan={"left": 3 - number})
         [entry] = PauseQueueEntry.objects.claim("orch-2")
         task = entry.resume()
-    assert task.plan == {"left": 1}
+    assert (task.plan, task.work_plan) == ({"steps": ["pull", "run"], "ratio": 12.5}, {"left": 1})
     assert task.attempt == 3
     told = [row.detail["work_plan"] for row in task.execution_log.filter(to_status="paused").order_by("id")]
     assert told == [{"left": 3}, {"left": 2}, {"left": 1}]
+
+
+def test_a_pause_that_says_no_plan_keeps_what_remained():
+    task = task_in(Status.APPROVED)
+    task.pause(work_plan={"left": 1})
+    task = entry_of(task).resume(actor="bob")
+    task.pause(note="again")
+    assert entry_of(task).work_plan == {"left": 1}
+    task = entry_of(task).resume(actor="bob")
+    assert task.work_plan == {"left": 1}
+    task = claimed(task)
+    sql("UPDATE audit_task SET status = 'paused' WHERE id = %s", [task.pk])
+    assert entry_of(task).work_plan == {"left": 1}
 
 
 def test_async_twins_of_entries():

@@ -286,7 +286,7 @@ def test_bulk_request_takes_all_or_nothing():
     assert Task.objects.count() == before
 
 
-def test_bulk_record_keeps_stamps_and_seals():
+def test_bulk_record_keeps_stamps():
     given = {
         "action": "PutObject",
         "status": "failed",
@@ -303,10 +303,12 @@ def test_bulk_record_keeps_stamps_and_seals():
     [key] = Task.objects.bulk_record([given])
     task = Task.objects.get(pk=key)
     assert {name: getattr(task, name) for name in given} == given
-    assert (task.revision, len(task.row_hash)) == (1, 32)
+    assert (task.revision, task.row_version, task.executing_ms, task.paused_ms) == (1, 1, 1000, 0)
     assert task.recorded_at > task.finished_at
     assert log_of(task) == [("transition", None, "failed", "importer")]
     assert Task.objects.bulk_record([given | {"id": key}]) == []
+    [other] = Task.objects.bulk_record([given | {"executing_ms": 250, "paused_ms": 70}])
+    assert Task.objects.values_list("executing_ms", "paused_ms").get(pk=other) == (250, 70)
 
 
 @pytest.mark.parametrize("status", LIVE)

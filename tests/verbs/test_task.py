@@ -347,7 +347,7 @@ def test_a_request_may_be_repeated_when_the_task_has_moved_on():
     entry_of(task).resume(actor="bob")
     again = requested(id=key)
     assert_same(again)
-    assert (again.status, again.plan) == ("approved", {"rest": 1})
+    assert (again.status, again.work_plan) == ("approved", {"rest": 1})
     with pytest.raises(ConflictingTask) as caught:
         requested(id=key, summary="other", services=["kuma", "unknown"])
     assert caught.value.fields == ("summary", "services_touched")

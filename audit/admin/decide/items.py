@@ -15,10 +15,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import conf
+from audit.admin.decide.wording import changed, why_not, wrong_status
 from audit.admin.shared.jsontree import LIMIT, Tree, tree
+from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import ago, moment, shown, size, span
 from audit.decisions import Decision, Seen
-from audit.exceptions import AuditError, IllegalTransition, OwnRequest, StaleTask, TaskFrozen
+from audit.exceptions import OwnRequest
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters.values import short_id
 from audit.status import PauseReason, Status
@@ -26,7 +28,7 @@ from audit.status import PauseReason, Status
 if TYPE_CHECKING:
     from audit.admin.shared.base import ReadOnlyAdmin
 
-__all__ = ["Item", "items", "why_not"]
+__all__ = ["Item", "items"]
 
 _SERVICES_SHOWN = 20
 # All plans of a page together: one alone is shown as on the page of the task.
@@ -83,47 +85,6 @@ def items(page: ReadOnlyAdmin, using: str, decision: Decision, seen: Sequence[Se
     return [_item(page, decision, each, tasks.get(each.task), entries.get(each.entry), username, now) for each in seen]
 
 
-def why_not(decision: Decision, error: AuditError, username: str) -> str:
-    """Say for people why a decision was not carried out.
-
-    Args:
-        decision: what was to be done.
-        error: what `decide` raised.
-        username: who decided, who is told `you`.
-    """
-    if isinstance(error, StaleTask):
-        return _changed(error.status, error.actor, username)
-    if isinstance(error, TaskFrozen):
-        return _("It is finished (%(status)s) and can no longer change.") % {"status": _label(error.status)}
-    if isinstance(error, IllegalTransition):
-        return _wrong_status(decision, error.from_status)
-    if isinstance(error, OwnRequest):
-        return _("You requested it; somebody else has to decide that it runs.")
-    return shown(error, 300)
-
-
-def _changed(status: str, actor: str, username: str) -> str:
-    words = {"status": _label(status), "actor": shown(actor, 100)}
-    if actor == username:
-        return _("It changed since you opened it: now %(status)s, by you. Nothing was done.") % words
-    return _("It changed since you opened it: now %(status)s, by %(actor)s. Nothing was done.") % words
-
-
-def _wrong_status(decision: Decision, status: str) -> str:
-    words = {"status": _label(status)}
-    if decision == Decision.APPROVE:
-        if status == Status.PAUSED:
-            return _("It is paused; resume it in the pause queue or on its page.")
-        return _("Only pending tasks can be approved; this one is %(status)s.") % words
-    if decision == Decision.REJECT:
-        return _("Only work that waits can be rejected; this is %(status)s.") % words
-    return _("It is not paused any more, but %(status)s.") % words
-
-
-def _label(status: str) -> str:
-    return str(Status(status).label).lower() if status in Status.values else shown(status, 40)
-
-
 def _item(
     page: ReadOnlyAdmin,
     decision: Decision,
@@ -140,7 +101,7 @@ def _item(
     action = shown(task.get("action"))
     return Item(
         token=str(seen),
-        title=shown(task.get("title"), 160).strip() or action or short_id(seen.task),
+        title=task_title(task.get("title"), task.get("action"), 160) or short_id(seen.task),
         url=page.url("change", seen.task, model="task"),
         short=short_id(seen.task),
         action=action,
@@ -166,11 +127,11 @@ def _problem(decision: Decision, seen: Seen, task: Row, entry: Row | None, usern
     if not task["status"]:
         return _("There is no such task.")
     if task["revision"] != seen.revision or (seen.entry is not None and entry is None):
-        return _changed(task["status"], task["changed_by"], username)
+        return changed(task["status"], task["changed_by"], username)
     if entry is not None and entry["revision"] != seen.entry_revision:
-        return _changed(task["status"], entry["changed_by"], username)
+        return changed(task["status"], entry["changed_by"], username)
     if task["status"] not in decision.sources:
-        return _wrong_status(decision, task["status"])
+        return wrong_status(decision, task["status"])
     if decision == Decision.HOLD and entry is not None and entry["held"]:
         return _("It is held already.")
     if decision.lets_run and task["who"] == username and not conf.settings().DECIDE_OWN:

@@ -19,7 +19,7 @@ from audit.status import Status
 if TYPE_CHECKING:
     from audit.admin.shared.base import ReadOnlyAdmin
 
-__all__ = ["ON_ENTRIES", "ON_TASKS", "Choice", "Offer", "about_one", "offer", "pick", "way_back"]
+__all__ = ["ON_ENTRIES", "ON_TASKS", "Choice", "Offer", "about_one", "checkbox", "offer", "way_back"]
 
 ON_TASKS = (Decision.APPROVE, Decision.REJECT)
 ON_ENTRIES = (Decision.RESUME, Decision.HOLD, Decision.DEFER, Decision.CANCEL)
@@ -65,7 +65,7 @@ def offer(page: ReadOnlyAdmin, request: HttpRequest, decisions: Sequence[Decisio
     )
 
 
-def pick(task: UUID, revision: int, status: str, entry: int | None = None, entry_revision: int = 0) -> str:
+def checkbox(task: UUID, revision: int, status: str, entry: int | None = None, entry_revision: int = 0) -> str:
     """Write what a check box stands for; empty where nothing can be decided."""
     if entry is None and status not in Decision.REJECT.sources:
         return ""
@@ -81,9 +81,9 @@ def about_one(
         if entry is None:
             return None
         decisions = [each for each in ON_ENTRIES if each != Decision.HOLD or not entry["held"]]
-        return offer(page, request, decisions, pick(key, revision, status, entry["id"], entry["revision"]))
+        return offer(page, request, decisions, checkbox(key, revision, status, entry["id"], entry["revision"]))
     decisions = [each for each in ON_TASKS if status in each.sources]
-    return offer(page, request, decisions, pick(key, revision, status))
+    return offer(page, request, decisions, checkbox(key, revision, status))
 
 
 def way_back(page: ReadOnlyAdmin, request: HttpRequest, wanted: str) -> str:

@@ -11,37 +11,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from audit.admin.decide.items import Item, items, why_not
+from audit.admin.decide.forms import DeferForm, ReasonForm
+from audit.admin.decide.items import Item, items
 from audit.admin.decide.offers import way_back
-from audit.admin.log.page import titles
+from audit.admin.decide.selection import BadSelection, Selection
+from audit.admin.decide.wording import BUTTONS, DONE, EFFECTS, TITLES, why_not
+from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.panels import panel, sqlstate
+from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import moment, shown
-from audit.decisions import MAX_REASON, Decision, Seen, decide
+from audit.decisions import MAX_REASON, Decision, decide
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Task
 from audit.reading.filters.values import short_id
-from audit.values import validation
 
-if TYPE_CHECKING:
-    from audit.admin.shared.base import ReadOnlyAdmin
-
-__all__ = ["MOST_ITEMS", "receive"]
-
-MOST_ITEMS = 200
-"""How many tasks one decision may be about."""
+__all__ = ["DecidingAdmin"]
 
 _FEW = 5
 """Up to this many plans are shown unfolded."""
@@ -52,162 +48,9 @@ _BUSY = frozenset({"55P03", "40P01", "40001", "57014"})
 
 _logger = logging.getLogger("audit.admin")
 
-_TITLES = {
-    Decision.APPROVE: ngettext_lazy("Approve this task?", "Approve %(count)d tasks?", "count"),
-    Decision.REJECT: ngettext_lazy("Reject this task?", "Reject %(count)d tasks?", "count"),
-    Decision.RESUME: ngettext_lazy("Resume this task?", "Resume %(count)d tasks?", "count"),
-    Decision.HOLD: ngettext_lazy("Hold this task?", "Hold %(count)d tasks?", "count"),
-    Decision.DEFER: ngettext_lazy("Defer this task?", "Defer %(count)d tasks?", "count"),
-    Decision.CANCEL: ngettext_lazy("Cancel this task?", "Cancel %(count)d tasks?", "count"),
-}
-_BUTTONS = {
-    Decision.APPROVE: ngettext_lazy("Approve", "Approve %(count)d", "count"),
-    Decision.REJECT: ngettext_lazy("Reject", "Reject %(count)d", "count"),
-    Decision.RESUME: ngettext_lazy("Resume", "Resume %(count)d", "count"),
-    Decision.HOLD: ngettext_lazy("Hold", "Hold %(count)d", "count"),
-    Decision.DEFER: ngettext_lazy("Defer", "Defer %(count)d", "count"),
-    Decision.CANCEL: ngettext_lazy("Cancel the work", "Cancel the work of %(count)d", "count"),
-}
-_EFFECTS = {
-    Decision.APPROVE: ngettext_lazy(
-        "Any worker may then claim it and carry out its plan.",
-        "Any worker may then claim them and carry out their plans.",
-        "count",
-    ),
-    Decision.REJECT: ngettext_lazy(
-        "It ends here, with your reason as its outcome. What is finished never changes again.",
-        "They end here, with your reason as their outcome. What is finished never changes again.",
-        "count",
-    ),
-    Decision.RESUME: ngettext_lazy(
-        "It is approved again, for any worker to claim; a work plan becomes its plan.",
-        "They are approved again, for any worker to claim; a work plan becomes the plan.",
-        "count",
-    ),
-    Decision.HOLD: ngettext_lazy(
-        "It stays paused until a person or the awaited event releases it.",
-        "They stay paused until a person or the awaited event releases them.",
-        "count",
-    ),
-    Decision.DEFER: ngettext_lazy(
-        "It becomes due at this time; if it is held, that ends.",
-        "They become due at this time; where they are held, that ends.",
-        "count",
-    ),
-    Decision.CANCEL: ngettext_lazy(
-        "The work is given up, with your reason as its outcome. What is finished never changes again.",
-        "The work is given up, with your reason as the outcome. What is finished never changes again.",
-        "count",
-    ),
-}
-_DONE = {
-    Decision.APPROVE: ngettext_lazy("“%(title)s”: approved.", "%(count)d tasks approved.", "count"),
-    Decision.REJECT: ngettext_lazy("“%(title)s”: rejected.", "%(count)d tasks rejected.", "count"),
-    Decision.RESUME: ngettext_lazy("“%(title)s”: resumed, and approved again.", "%(count)d tasks resumed.", "count"),
-    Decision.HOLD: ngettext_lazy("“%(title)s”: held.", "%(count)d tasks held.", "count"),
-    Decision.DEFER: ngettext_lazy("“%(title)s”: deferred.", "%(count)d tasks deferred.", "count"),
-    Decision.CANCEL: ngettext_lazy("“%(title)s”: cancelled.", "%(count)d tasks cancelled.", "count"),
-}
-
-
-class Unusable(Exception):
-    """What was sent is no choice; the message says why."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ballot:
-    """What was sent: a decision, what it is about, and the way back."""
-
-    decision: Decision
-    seen: Sequence[Seen]
-    back: str
-
-    @classmethod
-    def read(cls, request: HttpRequest, back: str) -> Ballot:
-        """Read the form of a list, of a task's page or of the confirmation.
-
-        Raises:
-            Unusable: an unknown decision, nothing chosen, too much, or not what the decision is about.
-        """
-        name, texts = request.POST.get("decision", ""), list(dict.fromkeys(request.POST.getlist("item")))
-        if name not in Decision.values:
-            raise Unusable(_("There is no decision “%(name)s”.") % {"name": shown(name, 80)})
-        decision = Decision(name)
-        if not texts:
-            raise Unusable(_("Nothing was chosen. Choose at least one row, then decide."))
-        if len(texts) > MOST_ITEMS:
-            raise Unusable(
-                _("%(count)d were chosen; at most %(most)d can be decided at once. Choose fewer.")
-                % {"count": len(texts), "most": MOST_ITEMS}
-            )
-        try:
-            seen = [Seen.read(text) for text in texts]
-        except InvalidValue as error:
-            raise Unusable(_("“%(item)s” is nothing to decide about.") % {"item": shown(error.value, 80)}) from None
-        if any((each.entry is not None) != decision.on_entry for each in seen):
-            wrong = _("%(decision)s is about paused work.") if decision.on_entry else _("%(decision)s is about tasks.")
-            raise Unusable(wrong % {"decision": decision.label})
-        return cls(decision=decision, seen=seen, back=back)
-
-
-class ReasonForm(forms.Form):
-    """Why, in words."""
-
-    reason = forms.CharField(
-        max_length=MAX_REASON,
-        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
-        error_messages={"required": gettext_lazy("Give a reason; it stays in the record.")},
-    )
-
-    def clean_reason(self) -> str:
-        """Check what the database could not store."""
-        try:
-            return validation.label("reason", self.cleaned_data["reason"], max_length=MAX_REASON)
-        except InvalidValue as error:
-            raise forms.ValidationError(error.problem) from None
-
-    def __init__(self, data: Mapping[str, Any] | None = None, **options: Any) -> None:
-        if data is not None:
-            given = {name: data.get(name, "") for name in self.base_fields}
-            # A browser sends line ends as two characters and counts them as one.
-            given["reason"] = given["reason"].replace("\r\n", "\n")
-            data = given
-        super().__init__(data, **options)
-        for name, field in self.fields.items():
-            field.widget.attrs["aria-describedby"] = f"audit-{name}-help"
-            if self.is_bound and name in self.errors:
-                field.widget.attrs |= {"aria-invalid": "true", "autofocus": True}
-
-    def kept(self) -> str:
-        """What was typed, to go on from: never more than would do."""
-        return shown(self["reason"].value(), MAX_REASON + 500) if self.is_bound else ""
-
-
-class DeferForm(ReasonForm):
-    """Why, and until when."""
-
-    until = forms.DateTimeField(
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        error_messages={
-            "required": gettext_lazy("Give the time it becomes due."),
-            "invalid": gettext_lazy("That is no date and time."),
-        },
-    )
-
-    def clean_until(self) -> datetime:
-        """Check that the time lies ahead, and within what can be stored."""
-        value: datetime = self.cleaned_data["until"]
-        try:
-            validation.moment("until", value)
-        except InvalidValue as error:
-            raise forms.ValidationError(error.problem) from None
-        if validation.is_past(value):
-            raise forms.ValidationError(_("That time is past; to let it go on now, resume it."))
-        return value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Result:
     """What became of one item."""
 
     title: str
@@ -221,7 +64,19 @@ class Told:
         return messages.DEFAULT_TAGS[self.level]
 
 
-def receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+class DecidingAdmin(ReadOnlyAdmin):
+    """The address of a model's pages that takes decisions."""
+
+    def more_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_decide"
+        return [*super().more_urls(), path("decide/", self.admin_site.admin_view(self.decide_view), name=name)]
+
+    def decide_view(self, request: HttpRequest) -> HttpResponse:
+        """Take a decision about tasks or pause entries; by POST alone."""
+        return _receive(self, request)
+
+
+def _receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Take a decision: show what it would change, or carry it out when it comes back confirmed.
 
     Raises:
@@ -233,49 +88,49 @@ def receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         return page.problem(request, 405, "post", headers={"Allow": "POST"})
     back = way_back(page, request, request.POST.get("next", ""))
     try:
-        ballot = Ballot.read(request, back)
-    except Unusable as error:
+        selection = Selection.read(request, back)
+    except BadSelection as error:
         messages.error(request, str(error))
         return HttpResponseRedirect(back)
-    kind = DeferForm if ballot.decision == Decision.DEFER else ReasonForm
+    kind = DeferForm if selection.decision == Decision.DEFER else ReasonForm
     if "confirmed" not in request.POST:
-        return _confirmation(page, request, ballot, kind(initial={"until": _in_an_hour()}))
+        return _confirmation(page, request, selection, kind(initial={"until": _in_an_hour()}))
     form = kind(request.POST)
     if not form.is_valid():
-        return _confirmation(page, request, ballot, form)
+        return _confirmation(page, request, selection, form)
     primary = router.db_for_write(Task)
     try:
         # Nothing depends on what tasks are called: what is slow to name is decided all the same.
-        found = panel(primary, partial(titles, primary, {seen.task for seen in ballot.seen})).value or {}
+        titles = panel(primary, partial(task_titles, primary, {seen.task for seen in selection.seen})).value or {}
     except DatabaseError as error:
         return page.unread(request, error, primary)
-    return _answer(page, request, ballot, _carry_out(page, request, ballot, form.cleaned_data, found))
+    return _answer(page, request, selection, _carry_out(page, request, selection, form.cleaned_data, titles))
 
 
 def _in_an_hour() -> datetime:
     return timezone.localtime(timezone.now() + timedelta(hours=1)).replace(second=0, microsecond=0)
 
 
-def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, form: ReasonForm) -> HttpResponse:
+def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, selection: Selection, form: ReasonForm) -> HttpResponse:
     primary = router.db_for_write(Task)
 
     def build() -> dict[str, Any]:
-        asked: list[Item] = items(page, primary, ballot.decision, ballot.seen, request.user.get_username())
-        fit = [each for each in asked if not each.problem]
+        chosen: list[Item] = items(page, primary, selection.decision, selection.seen, request.user.get_username())
+        fit = [each for each in chosen if not each.problem]
         count = {"count": len(fit)}
-        name = str(ballot.decision.label)
+        name = str(selection.decision.label)
         return {
-            "title": str(_TITLES[ballot.decision] % (count if fit else {"count": len(asked)})),
-            "back": ballot.back,
+            "title": str(TITLES[selection.decision] % (count if fit else {"count": len(chosen)})),
+            "back": selection.back,
             "decide_url": page.url("decide", model="task"),
-            "decision": ballot.decision,
+            "decision": selection.decision,
             "decision_name": name,
-            "button": str(_BUTTONS[ballot.decision] % count) if fit else "",
-            "effect": str(_EFFECTS[ballot.decision] % count) if fit else "",
-            "ends": ballot.decision in (Decision.REJECT, Decision.CANCEL),
+            "button": str(BUTTONS[selection.decision] % count) if fit else "",
+            "effect": str(EFFECTS[selection.decision] % count) if fit else "",
+            "ends": selection.decision in (Decision.REJECT, Decision.CANCEL),
             "fit": fit,
-            "open": ballot.decision.lets_run and len(fit) <= _FEW,
-            "unfit": [each for each in asked if each.problem],
+            "open": selection.decision.lets_run and len(fit) <= _FEW,
+            "unfit": [each for each in chosen if each.problem],
             "form": form,
             "most": MAX_REASON,
             "me": shown(request.user.get_username(), 100),
@@ -283,22 +138,26 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, for
             "is_detail": True,
         }
 
-    return page.answer(request, "audit/admin/confirm.html", build, using=primary)
+    return page.answer(request, "audit/admin/decide/confirm.html", build, using=primary)
 
 
 def _carry_out(
-    page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, given: Mapping[str, Any], found: Mapping[UUID, str]
-) -> list[Told]:
-    """Decide item by item; what cannot be done is told and leaves the others alone."""
+    page: ReadOnlyAdmin,
+    request: HttpRequest,
+    selection: Selection,
+    given: Mapping[str, Any],
+    titles: Mapping[UUID, str],
+) -> list[Result]:
+    """Decide item by item; what cannot be done is reported and leaves the others alone."""
     primary, me, now = router.db_for_write(Task), request.user.get_username(), timezone.now()
-    patience = max(_PATIENCE / len(ballot.seen), _SHORTEST_PATIENCE)
-    told = {}
+    patience = max(_PATIENCE / len(selection.seen), _SHORTEST_PATIENCE)
+    results = {}
     # In one order for everybody, so that two people who decide the same tasks cannot block each other.
-    for seen in sorted(ballot.seen, key=lambda each: each.task):
+    for seen in sorted(selection.seen, key=lambda each: each.task):
         level = messages.WARNING
         try:
             decide(
-                ballot.decision,
+                selection.decision,
                 seen,
                 reason=given["reason"],
                 until=given.get("until"),
@@ -309,7 +168,7 @@ def _carry_out(
         except Task.DoesNotExist:
             text = _("There is no such task.")
         except AuditError as error:
-            text = why_not(ballot.decision, error, me)
+            text = why_not(selection.decision, error, me)
             if isinstance(error, InvalidValue):
                 level = messages.ERROR
         except DatabaseError as error:
@@ -323,23 +182,23 @@ def _carry_out(
                 _logger.warning("A decision about task %s failed: %s", seen.task, error)
         else:
             level = messages.SUCCESS
-            text = str(ballot.decision.label)
-            if ballot.decision == Decision.DEFER:
+            text = str(selection.decision.label)
+            if selection.decision == Decision.DEFER:
                 text = _("Due %(moment)s") % {"moment": moment(given["until"], now)}
-        title = found.get(seen.task, "") or short_id(seen.task)
-        told[seen] = Told(title=title, url=page.url("change", seen.task, model="task"), level=level, text=text)
-    return [told[seen] for seen in ballot.seen]
+        title = titles.get(seen.task, "") or short_id(seen.task)
+        results[seen] = Result(title=title, url=page.url("change", seen.task, model="task"), level=level, text=text)
+    return [results[seen] for seen in selection.seen]
 
 
-def _answer(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, results: Sequence[Told]) -> HttpResponse:
+def _answer(page: ReadOnlyAdmin, request: HttpRequest, selection: Selection, results: Sequence[Result]) -> HttpResponse:
     """Go back with a message; where something of several was not done, list what was and what was not."""
-    done = [told for told in results if told.level == messages.SUCCESS]
-    undone = [told for told in results if told.level != messages.SUCCESS]
+    done = [each for each in results if each.level == messages.SUCCESS]
+    undone = [each for each in results if each.level != messages.SUCCESS]
     summary = ""
     if done:
         words = {"count": len(done), "title": done[0].title}
-        summary = str(_DONE[ballot.decision] % words)
-        if ballot.decision == Decision.DEFER:
+        summary = str(DONE[selection.decision] % words)
+        if selection.decision == Decision.DEFER:
             summary = f"{summary} {done[0].text}."
     lag = ""
     if page.using != router.db_for_write(Task):
@@ -351,12 +210,12 @@ def _answer(page: ReadOnlyAdmin, request: HttpRequest, ballot: Ballot, results: 
             "done": done,
             "undone": undone,
             "lag": lag if done else "",
-            "back": ballot.back,
+            "back": selection.back,
             "is_detail": True,
         }
-        return TemplateResponse(request, "audit/admin/decided.html", {**page.frame(request), **context})
-    for told in undone:
-        messages.add_message(request, told.level, f"“{told.title}”: {told.text}")
+        return TemplateResponse(request, "audit/admin/decide/results.html", {**page.frame(request), **context})
+    for each in undone:
+        messages.add_message(request, each.level, f"“{each.title}”: {each.text}")
     if done:
         messages.success(request, f"{summary} {lag}".strip())
-    return HttpResponseRedirect(ballot.back)
+    return HttpResponseRedirect(selection.back)

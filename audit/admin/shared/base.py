@@ -21,9 +21,10 @@ from django.utils.translation import gettext as _
 from django.views.generic import RedirectView
 
 from audit import conf
+from audit.admin.shared.ids import BadId, read_id
 from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, reading, sqlstate
 
-__all__ = ["NotThere", "ReadOnlyAdmin", "json_file"]
+__all__ = ["NotThere", "ReadOnlyAdmin"]
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -33,24 +34,12 @@ else:
 # For the pages of people who may decide.
 DECIDING = Media(css={"all": ["audit/decide.css"]}, js=[Script("audit/decide.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
 
-Build = Callable[[], "dict[str, Any] | HttpResponseBase"]
+Built = dict[str, Any] | HttpResponseBase
+"""What a template needs, or an answer without one."""
 
 
 class NotThere(Exception):
     """Nothing in the database answers to this address."""
-
-
-def json_file(text: str, name: str) -> HttpResponse:
-    """Answer with a JSON document exactly as PostgreSQL wrote it, to look at or to keep.
-
-    Args:
-        text: the document.
-        name: what a file of it is called, without `.json`.
-    """
-    response = HttpResponse(text, content_type="application/json; charset=utf-8")
-    response["Content-Disposition"] = f'inline; filename="{name}.json"'
-    response["X-Content-Type-Options"] = "nosniff"
-    return response
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -63,6 +52,8 @@ class ReadOnlyAdmin(_ModelAdmin):
     """
 
     actions = None
+    key_type: type[UUID] | type[int] = int
+    """What the ids of its rows are."""
     list_template = ""
     detail_template = ""
 
@@ -70,8 +61,12 @@ class ReadOnlyAdmin(_ModelAdmin):
         """Read what the list's template needs."""
         raise NotImplementedError
 
-    def detail_context(self, request: HttpRequest, object_id: str) -> dict[str, Any] | HttpResponse:
+    def detail_context(self, request: HttpRequest, key: Any) -> dict[str, Any] | HttpResponse:
         """Read what the page of one row needs, or answer with another page.
+
+        Args:
+            request: who asks.
+            key: the id of the row, of this class's `key_type`.
 
         Raises:
             NotThere: there is no such row.
@@ -100,7 +95,7 @@ class ReadOnlyAdmin(_ModelAdmin):
     def sees(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this site has pages of a model, and the person may see them.
 
-        Where not, no page of another model leads there, or tells what only those pages tell.
+        Where not, no page of another model leads there, or shows what only those pages show.
         """
         site = self.admin_site
         return site.is_registered(model) and site.get_model_admin(model).has_view_permission(request)
@@ -156,10 +151,30 @@ class ReadOnlyAdmin(_ModelAdmin):
         extra_context: Mapping[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one row; nothing can be changed, whatever Django's name for this page says."""
-        return self.page(request, self.detail_template, lambda: self.detail_context(request, object_id), extra_context)
+        template = self.detail_template
+        return self.row_page(request, object_id, lambda key: self.detail_context(request, key), template, extra_context)
+
+    def row_page(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        build: Callable[[Any], Built],
+        template: str = "",
+        extra: Mapping[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Answer as `page` does about one row, by its id in the URL; what is no id is the id of no row."""
+
+        def built() -> Built:
+            try:
+                key = read_id(object_id, self.key_type)
+            except BadId:
+                raise NotThere from None
+            return build(key)
+
+        return self.page(request, template, built, extra)
 
     def page(
-        self, request: HttpRequest, template: str, build: Build, extra: Mapping[str, Any] | None = None
+        self, request: HttpRequest, template: str, build: Callable[[], Built], extra: Mapping[str, Any] | None = None
     ) -> HttpResponse:
         """Answer a GET with what `build` reads, or with a page that says why it could not be read."""
         if not self.has_view_permission(request):
@@ -173,7 +188,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         self,
         request: HttpRequest,
         template: str,
-        build: Build,
+        build: Callable[[], Built],
         extra: Mapping[str, Any] | None = None,
         using: str | None = None,
     ) -> HttpResponse:
@@ -204,7 +219,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         raise error
 
     def problem(
-        self, request: HttpRequest, status: int, problem: str, using: str = "", *, told: str = "", **options: Any
+        self, request: HttpRequest, status: int, problem: str, using: str = "", *, reason: str = "", **options: Any
     ) -> HttpResponse:
         """Answer with a page that says what is wrong, and what to do."""
         titles = {
@@ -218,11 +233,11 @@ class ReadOnlyAdmin(_ModelAdmin):
             **self.frame(request),
             "title": titles[problem],
             "problem": problem,
-            "told": told,
+            "reason": reason,
             "narrower": self.narrower(request) if self._is_list(request) else [],
             "using": using or self.using,
         }
-        return TemplateResponse(request, "audit/admin/problem.html", context, status=status, **options)
+        return TemplateResponse(request, "audit/admin/shared/problem.html", context, status=status, **options)
 
     def narrower(self, request: HttpRequest) -> list[tuple[str, str]]:
         """What to ask for instead of a list that was too slow, as words and links; none for a list without a range."""

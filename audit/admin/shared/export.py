@@ -18,8 +18,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.base import ReadOnlyAdmin
+from audit.admin.shared.links import Link
 from audit.admin.shared.panels import reading
-from audit.admin.shared.question import SPANS, Link, Question
+from audit.admin.shared.timerange import SPANS, TimeRange
 from audit.admin.shared.wording import shown
 from audit.interchange import csv_lines, json_lines
 
@@ -61,7 +62,7 @@ class ExportingAdmin(ReadOnlyAdmin):
 
     def more_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
-        return [path("export/", self.admin_site.admin_view(self.export_view), name=name)]
+        return [*super().more_urls(), path("export/", self.admin_site.admin_view(self.export_view), name=name)]
 
     def export_view(self, request: HttpRequest) -> HttpResponse:
         """Send the rows of a list's URL, in the format that `format` names."""
@@ -104,12 +105,12 @@ class ExportingAdmin(ReadOnlyAdmin):
         return response
 
 
-def range_name(question: Question) -> str:
+def range_name(span: TimeRange) -> str:
     """Write a range of time for the name of a file: `24h`, `all`, `20261101T000000Z-20261108T120000Z`."""
-    if question.span_name in SPANS or (question.start is None and question.end is None):
-        return question.span_name
-    start = _stamp(question.start) if question.start else "start"
-    return f"{start}-{_stamp(question.end or question.now)}"
+    if span.name in SPANS or (span.start is None and span.end is None):
+        return span.name
+    start = _stamp(span.start) if span.start else "start"
+    return f"{start}-{_stamp(span.end or span.now)}"
 
 
 def _stamp(at: datetime) -> str:
@@ -119,7 +120,7 @@ def _stamp(at: datetime) -> str:
 def _pieces(using: str, lines: Iterator[str], head: int) -> Iterator[str]:
     """Join lines to pieces worth sending, inside one read-only transaction.
 
-    Whatever ends it early is told in a last line, for not every client notices that a connection broke, and raised,
+    Whatever ends it early is reported in a last line, for not every client notices that a connection broke, and raised,
     which breaks the connection.
     """
     sent = 0

@@ -85,9 +85,9 @@ class _Drawing:
         if not count:
             yield ends
             return
-        told = ngettext("%(count)d item", "%(count)d items", count) % {"count": count}
+        words = ngettext("%(count)d item", "%(count)d items", count) % {"count": count}
         is_open = " open" if depth == 0 or (depth < 3 and count <= _OPEN_ITEMS) else ""
-        closed = f"<span class='json-count'> {escape(told)} {ends[1]}</span>"
+        closed = f"<span class='json-count'> {escape(words)} {ends[1]}</span>"
         yield f"<details{is_open}><summary>{ends[0]}{closed}</summary><ul>"
         for label, each in items:
             yield f"<li>{label}"
@@ -107,12 +107,12 @@ def _leaf(value: Any) -> str:
 def _text(value: str) -> str:
     if len(value) <= _LONG and "\n" not in value:
         return format_html('<span class="json-text">"<bdi>{}</bdi>"</span>', shown(value, _LONG))
-    told = ngettext("%(count)d character", "%(count)d characters", len(value)) % {"count": len(value)}
+    length = ngettext("%(count)d character", "%(count)d characters", len(value)) % {"count": len(value)}
     first = value.lstrip().split("\n", 1)[0]
     return format_html(
         '<details class="json-long"><summary><span class="json-text">"<bdi>{}</bdi></span> <small>{}</small></summary>'
         "<pre><bdi>{}</bdi></pre></details>",
         shown(first, 100) + ("" if len(first) > 100 else "…"),
-        told,
+        length,
         shown(value, LIMIT),
     )

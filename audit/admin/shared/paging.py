@@ -12,10 +12,13 @@ from uuid import UUID
 from django.db import models
 from django.db.models import F, Func, Value
 from django.db.models.lookups import GreaterThan, LessThan
+from django.utils.translation import gettext_lazy as _
 
+from audit.admin.shared.ids import BadId, read_id
+from audit.admin.shared.wording import shown
 from audit.values import validation
 
-__all__ = ["PAGE_SIZE", "BadCursor", "Cursor", "Order", "Page", "turn"]
+__all__ = ["PAGE_SIZE", "BadCursor", "Cursor", "Order", "Page", "read_cursor", "read_page"]
 
 PAGE_SIZE = 50
 
@@ -55,12 +58,14 @@ class Cursor:
         for name in ("after", "before"):
             if text := query.get(name):
                 match = _WRITTEN.fullmatch(text)
+                if match is None:
+                    raise BadCursor(text)
                 try:
-                    moment = _EPOCH + int(match[1]) * _MICROSECOND if match else None
-                    key = order.key(match[2]) if match else None
-                except (ValueError, OverflowError):
-                    moment = key = None
-                if key is None or moment is None or not validation.EARLIEST <= moment < validation.LATEST:
+                    moment = _EPOCH + int(match[1]) * _MICROSECOND
+                    key = read_id(match[2], order.key)
+                except (BadId, OverflowError):
+                    raise BadCursor(text) from None
+                if not validation.EARLIEST <= moment < validation.LATEST:
                     raise BadCursor(text)
                 return cls(moment=moment, key=key, back=name == "before")
         return None
@@ -81,7 +86,15 @@ class Page:
     first: bool = True
 
 
-def turn(queryset: Any, order: Order, cursor: Cursor | None, size: int = PAGE_SIZE) -> Page:
+def read_cursor(query: Mapping[str, str], order: Order) -> tuple[Cursor | None, list[str]]:
+    """Read the place in the URL of a list; one that means nothing is the beginning, and a problem in words."""
+    try:
+        return Cursor.read(query, order), []
+    except BadCursor as error:
+        return None, [_("The place %(place)s means nothing; this is the first page.") % {"place": shown(error)}]
+
+
+def read_page(queryset: Any, order: Order, cursor: Cursor | None, size: int = PAGE_SIZE) -> Page:
     """Read one page, in one query.
 
     Args:

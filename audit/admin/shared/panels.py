@@ -10,19 +10,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
-from audit.models import Task
-from audit.reading.filters import TaskFilter
-from audit.reading.filters.search import among, found_few
-
-if TYPE_CHECKING:
-    from audit.models.querysets.task import TaskQuerySet
-
-__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "narrowed", "panel", "reading", "sqlstate"]
+__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "panel", "reading", "set_locally", "sqlstate"]
 
 LIST_MS = 1500
 """How long one statement of a page may take, in milliseconds."""
@@ -58,7 +50,7 @@ def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
         limit_ms: milliseconds for each statement.
     """
     with transaction.atomic(using=using):
-        _settings(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
         try:
             yield
         finally:
@@ -75,7 +67,7 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
     """
     try:
         with transaction.atomic(using=using):
-            _settings(using, statement_timeout=str(limit_ms))
+            set_locally(using, statement_timeout=str(limit_ms))
             value = work()
             transaction.set_rollback(True, using=using)
     except DatabaseError as error:
@@ -87,30 +79,12 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
     return Panel(value=value)
 
 
-def narrowed(using: str, tasks: TaskQuerySet, wanted: TaskFilter) -> TaskQuerySet:
-    """Let words be found by their index when few tasks have them, and on the way back in time when many do.
-
-    Args:
-        using: the alias of the `reading` transaction around it, in which the choice stays.
-        tasks: what the filter means.
-        wanted: the filter.
-    """
-    if not wanted.words:
-        return tasks
-    few = panel(using, partial(found_few, tasks))
-    if few.value is not None:
-        return among(Task.objects.using(using), few.value)
-    # Many, or the index of words is slow about them, as it is about sides that are common each by itself.
-    _settings(using, enable_bitmapscan="off")
-    return tasks
-
-
 def sqlstate(error: DatabaseError) -> str:
     """Return the five characters by which PostgreSQL names an error; empty where the server gave none."""
     return getattr(error.__cause__, "sqlstate", None) or ""
 
 
-def _settings(using: str, **values: str) -> None:
+def set_locally(using: str, **values: str) -> None:
     """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL)."""
     calls = ", ".join("set_config(%s, %s, true)" for _ in values)
     with connections[using].cursor() as cursor:

@@ -10,16 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from audit.admin.integrity.reports import code_label
+from audit.admin.shared.base import ReadOnlyAdmin
+from audit.admin.shared.findings import code_label
 from audit.admin.shared.panels import panel
 from audit.admin.shared.wording import ago, grouped, moment
+from audit.models import LedgerVerification
 from audit.reading.seals import NEWEST, OF_TASK, Standing, standing
 
-__all__ = ["Seal", "badge", "seal_of_task", "seals_of_log", "seals_of_tasks"]
+__all__ = ["Seal", "badge", "integrity_url", "seal_of_task", "seals_of_log", "seals_of_tasks"]
 
 # Of the page's rows alone, by the unique indexes of the leaves.
 _OF_TASKS = f"""
@@ -71,7 +74,7 @@ class Seal:
 @lru_cache(maxsize=256)
 def badge(seal: Seal) -> SafeString:
     """Draw a seal; a list has many that are the same."""
-    return render_to_string("audit/admin/seal.html", {"seal": seal})
+    return render_to_string("audit/admin/shared/seal.html", {"seal": seal})
 
 
 _SIGNS = {"live": "–", "unsealed": "○", "sealed": "◐", "unclear": "◐", "verified": "✓", "failed": "!", "unknown": ""}  # noqa: RUF001 - signs
@@ -85,9 +88,9 @@ def seals_of_tasks(using: str, finished: Mapping[UUID, bool], now: datetime) -> 
         finished: whether each task is finished; the others are sealed when they are.
         now: when the page is read.
     """
-    asked = [key for key, ended in finished.items() if ended]
+    keys = [key for key, ended in finished.items() if ended]
     live = Seal(state="live", text=_("Sealed when it is finished"), words=_("not finished"))
-    return dict.fromkeys(finished, live) | _seals(using, _OF_TASKS, asked, now)
+    return dict.fromkeys(finished, live) | _seals(using, _OF_TASKS, keys, now)
 
 
 def seals_of_log(using: str, ids: Sequence[int], now: datetime) -> dict[int, Seal]:
@@ -100,6 +103,11 @@ def seal_of_task(using: str, key: UUID, now: datetime) -> Seal:
     return _seals(using, OF_TASK, [key], now)[key]
 
 
+def integrity_url(page: ReadOnlyAdmin, request: HttpRequest) -> str:
+    """Link to the Integrity page, for who may see it; empty for the others, and where the site does not have it."""
+    return page.url("changelist", model="ledgerverification") if page.sees(request, LedgerVerification) else ""
+
+
 def _seals(using: str, query: str, keys: list[Any], now: datetime) -> dict[Any, Seal]:
     if not keys:
         return {}
@@ -107,7 +115,7 @@ def _seals(using: str, query: str, keys: list[Any], now: datetime) -> dict[Any, 
     if read.value is None:
         unknown = Seal(state="unknown", text=_("The seal could not be read in time"), words=_("not read"))
         return dict.fromkeys(keys, unknown)
-    return {key: _seal(now, *told) for key, *told in read.value}
+    return {key: _seal(now, *columns) for key, *columns in read.value}
 
 
 def _seal(

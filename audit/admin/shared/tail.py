@@ -1,4 +1,4 @@
-"""Telling a list that is open how many rows have come since; the list itself never moves."""
+"""How many rows are newer than an open list; the list itself never moves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import ngettext
 
 from audit.admin.shared.export import ExportingAdmin
-from audit.admin.shared.paging import BadCursor, Cursor, Order, Page, turn
+from audit.admin.shared.paging import Cursor, Order, Page, read_cursor, read_page
 from audit.admin.shared.panels import panel
 
 __all__ = ["MOST", "SECONDS", "TailingAdmin"]
@@ -28,7 +28,7 @@ SECONDS = 10
 
 
 class TailingAdmin(ExportingAdmin):
-    """Pages whose list tells of newer rows while it is open."""
+    """Pages whose list counts newer rows while it is open."""
 
     order: Order
 
@@ -59,15 +59,12 @@ class TailingAdmin(ExportingAdmin):
         }
 
     def _newer(self, request: HttpRequest) -> HttpResponse:
-        try:
-            cursor = Cursor.read(request.GET, self.order)
-        except BadCursor:
-            cursor = None
+        cursor, _problems = read_cursor(request.GET, self.order)
         if cursor is None or not cursor.back:
             return JsonResponse({"error": "before must be the place of a row"}, status=400)
         # Nothing but the columns of the index that the list is sorted by.
         rows = self.to_export(request).rows.values(self.order.moment, "id")
-        counted = panel(self.using, partial(turn, rows, self.order, cursor, MOST))
+        counted = panel(self.using, partial(read_page, rows, self.order, cursor, MOST))
         if counted.value is None:
             return JsonResponse({"error": "counting took too long"}, status=503)
         count, more = len(counted.value.rows), bool(counted.value.before)

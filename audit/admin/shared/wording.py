@@ -23,7 +23,7 @@ def shown(text: Any, limit: int = 300) -> str:
 
     Args:
         text: anything; None is empty.
-        limit: characters at most; what was cut is told by an ellipsis.
+        limit: characters at most; an ellipsis stands for what was cut.
     """
     given = "" if text is None else str(text)
     cut = given[:limit]
@@ -65,15 +65,15 @@ def milliseconds(count: int | None) -> str:
     if count is None:
         return ""
     most = timedelta.max // timedelta(milliseconds=1)
-    told = span(timedelta(milliseconds=min(count, most)))
-    return told if count <= most else f"> {told}"
+    written = span(timedelta(milliseconds=min(count, most)))
+    return written if count <= most else f"> {written}"
 
 
 def ago(value: datetime, now: datetime) -> str:
     """Write how far a moment is from now: the past in its largest unit, `just now`, `39m ago`; the future, which one
     waits for, in two: `in 2h 58m`.
 
-    What is some seconds ahead is not `just now`: an entry of the pause queue that waits is told to be due `in 8s`.
+    What is some seconds ahead is not `just now`: an entry of the pause queue that waits is due `in 8s`.
     """
     seconds = int((now - value).total_seconds())
     distance = abs(seconds)
@@ -103,7 +103,7 @@ def moment(value: datetime, now: datetime) -> str:
 
 
 def grouped(count: int) -> str:
-    """Write a number with its thousands apart; most that a page tells have none."""
+    """Write a number with its thousands apart; most numbers of a page have none."""
     return str(count) if 0 <= count < 1000 else number_format(count, force_grouping=True)
 
 

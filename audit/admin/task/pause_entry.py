@@ -12,13 +12,13 @@ from django.db.models import F, TextField
 from django.db.models.functions import Cast, Left, Length
 from django.utils.translation import gettext as _
 
+from audit.admin.shared.facts import Fact
 from audit.admin.shared.jsontree import LIMIT, Tree, tree
 from audit.admin.shared.wording import ago, moment, shown, size, span
-from audit.admin.task.facts import Fact
 from audit.models import PauseQueueEntry
 from audit.status import PauseReason
 
-__all__ = ["Paused", "entry_of", "told"]
+__all__ = ["Paused", "describe", "read_entry"]
 
 _LONGEST_NOTE = 2000
 
@@ -32,7 +32,7 @@ class Paused:
     size: str
 
 
-def entry_of(using: str, key: UUID) -> dict[str, Any] | None:
+def read_entry(using: str, key: UUID) -> dict[str, Any] | None:
     """Read the pause entry of a task, of its texts and its work plan no more than a page shows."""
     rows = PauseQueueEntry.objects.using(using).filter(task_id=key)
     columns = ("id", "revision", "reason", "paused_at", "due_at", "held", "priority", "lease_expires_at")
@@ -49,8 +49,8 @@ def entry_of(using: str, key: UUID) -> dict[str, Any] | None:
     return None
 
 
-def told(row: dict[str, Any], now: datetime) -> Paused:
-    """Tell what `entry_of` read."""
+def describe(row: dict[str, Any], now: datetime) -> Paused:
+    """Write what `read_entry` read as text."""
     has_plan = row["document"] is not None
     return Paused(
         facts=list(_facts(row, now)),

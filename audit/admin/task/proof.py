@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from audit import conf
 from audit.admin.shared.base import NotThere
+from audit.admin.shared.files import text_file
 from audit.admin.shared.wording import grouped, shown
 from audit.ledger.prove import CannotProve, prove
 from audit.ledger.tlog.errors import InvalidKey
@@ -62,44 +63,32 @@ def send_proof(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) -> Htt
     """Answer with the proof of a task and its log, checked with the verifier keys of the settings, or say why not."""
     if not page.has_view_permission(request):
         raise PermissionDenied
-    found: list[UUID] = []
-    long_log: list[bool] = []
+    looked: list[tuple[UUID, bool]] = []
 
-    def look() -> HttpResponse:
-        key = _existing(page.using, object_id)
-        found.append(key)
-        long_log.append(_has_long_log(page.using, key))
+    def look(key: UUID) -> HttpResponse:
+        if not Task.objects.using(page.using).filter(pk=key).values("pk").first():
+            raise NotThere
+        looked.append((key, _has_long_log(page.using, key)))
         return HttpResponse()
 
     # What the pages' own limits apply to; the proof itself is read outside of that transaction.
-    response = page.page(request, "", look)
-    if not long_log:
+    response = page.row_page(request, object_id, look)
+    if not looked:
         return response
-    key = found[0]
+    [(key, long_log)] = looked
     try:
         verifiers = tuple(map(Verifier.parse, conf.settings().LEDGER_VERIFIERS))
         if not verifiers:
             raise CannotProve(_("AUDIT['LEDGER_VERIFIERS'] names no key to check a proof with."))
-        if long_log[0]:
-            told = _("Its log has more than %(count)s rows. On the server: manage.py audit_prove %(task)s --with-log")
-            raise CannotProve(told % {"count": grouped(MOST_LOG_ROWS), "task": key})
+        if long_log:
+            problem = _(
+                "Its log has more than %(count)s rows. On the server: manage.py audit_prove %(task)s --with-log"
+            )
+            raise CannotProve(problem % {"count": grouped(MOST_LOG_ROWS), "task": key})
         text = prove(page.using, key, verifiers, with_log=True)
     except (CannotProve, InvalidKey, DatabaseError) as error:
-        return page.problem(request, 409, "unproven", told=shown(str(error).partition("\n")[0], 1_000))
-    response = HttpResponse(text, content_type="text/plain; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{key}.tlog-proof"'
-    response["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def _existing(using: str, object_id: str) -> UUID:
-    try:
-        key = UUID(object_id)
-    except ValueError:
-        raise NotThere from None
-    if not Task.objects.using(using).filter(pk=key).values("pk").first():
-        raise NotThere
-    return key
+        return page.problem(request, 409, "unproven", reason=shown(str(error).partition("\n")[0], 1_000))
+    return text_file(text, f"{key}.tlog-proof")
 
 
 def _has_long_log(using: str, key: UUID) -> bool:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from audit.admin.shared.wording import moment, shown
 from audit.status import LogKind
 
-__all__ = ["MOST", "Suggestion", "added", "known"]
+__all__ = ["MOST", "Suggestion", "column_suggestions", "log_suggestions"]
 
 MOST = 50
 """How many are drawn; the raw JSON and the log have them all."""
@@ -40,7 +40,7 @@ class Suggestion:
     """Whether it came when the task was finished."""
 
 
-def known(text: str, length: int, now: datetime) -> list[Suggestion] | None:
+def column_suggestions(text: str, length: int, now: datetime) -> list[Suggestion] | None:
     """Read the suggestions of a task's column.
 
     Args:
@@ -70,14 +70,14 @@ def known(text: str, length: int, now: datetime) -> list[Suggestion] | None:
     ]
 
 
-def added(
+def log_suggestions(
     log: Sequence[Row], column: Sequence[Suggestion] | None, finished: datetime | None, now: datetime
 ) -> Iterator[Suggestion]:
     """Read from the log what the column does not have: what was suggested after the end, or replaced before it.
 
     Args:
         log: rows as the timeline has them.
-        column: what `known` returned.
+        column: what `column_suggestions` returned.
         finished: when the task was, or None.
         now: when the page is read.
     """

@@ -26,7 +26,7 @@ class Moment:
     """One row of the log, as text."""
 
     anchor: str
-    """Its place on the page, which links name; empty for what no row of the log tells."""
+    """Its place on the page, which links name; empty for what is in no row of the log."""
     kind: str
     tone: str
     title: str
@@ -42,7 +42,7 @@ class Moment:
     output: str
     took: str
     detail: Tree | None
-    told: str = ""
+    source: str = ""
     """Who says so, where it is not the log."""
 
 
@@ -68,9 +68,9 @@ class Spent:
 
 
 def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") -> list[Moment]:
-    """Tell the rows of a task's log, which come in order.
+    """Write the rows of a task's log, which come in order, as text.
 
-    A task recorded after the fact has a log that begins when it was recorded; what its own stamps tell goes before.
+    A task recorded after the fact has a log that begins when it was recorded; what its own stamps say goes before.
 
     Args:
         log: the rows.
@@ -82,9 +82,9 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
     story: list[tuple[datetime, Row | str]] = [(row["at"], row) for row in log]
     if afterwards:
         end = (task["finished_at"] or log[0]["at"], task["status"])
-        # What took no time is told once, as it ended.
+        # What took no time stands once, as it ended.
         story = [*(each for each in _stamps(task) if each[0] < end[0]), end, *story]
-    told = []
+    moments = []
     before: datetime | None = None
     for at, row in story:
         gap = at - before if before is not None else timedelta(0)
@@ -98,15 +98,15 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
             "since_start": "" if before is None and since < _GAP else _signed(since),
         }
         if isinstance(row, str):
-            told.append(_stamp(row, when))
+            moments.append(_stamp(row, when))
         elif afterwards:
             # When something was recorded or noted afterwards is no part of the story.
             when["since_start"] = ""
-            told.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
+            moments.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
         else:
-            told.append(_moment(row, when, failure))
+            moments.append(_moment(row, when, failure))
         before = at
-    return told
+    return moments
 
 
 def _recorded_afterwards(row: Row) -> bool:
@@ -122,13 +122,13 @@ def _signed(since: timedelta) -> str:
 
 
 def _stamps(task: Row) -> list[tuple[datetime, str]]:
-    """When a task recorded after the fact came into each status before its last, as it was told."""
+    """When a task recorded after the fact came into each status before its last, as it was reported."""
     created, decided, started = task["created_at"], task["decided_at"], task["started_at"]
     # Who rejects decides too, and work that was reviewed after it ran was not approved before.
     if task["status"] == Status.REJECTED or (decided and decided > (started or task["finished_at"] or decided)):
         decided = None
-    told = [(created, Status.PENDING), (decided, Status.APPROVED), (started, Status.EXECUTING)]
-    return [(at, str(status)) for at, status in told if at is not None]
+    stamps = [(created, Status.PENDING), (decided, Status.APPROVED), (started, Status.EXECUTING)]
+    return [(at, str(status)) for at, status in stamps if at is not None]
 
 
 def _stamp(status: str, when: Mapping[str, str]) -> Moment:
@@ -143,7 +143,7 @@ def _stamp(status: str, when: Mapping[str, str]) -> Moment:
         output="",
         took="",
         detail=None,
-        told=_("as told when it was recorded"),
+        source=_("as told when it was recorded"),
         **when,
     )
 
@@ -185,9 +185,9 @@ def _why(row: Row) -> str:
 
 
 def segments(log: Sequence[Row], task: Row, now: datetime) -> list[Segment]:
-    """Divide the time from creation to the end (or now) among the statuses, as the log tells it.
+    """Divide the time from creation to the end (or now) among the statuses, as the log has it.
 
-    A task recorded after the fact has one transition, at the time of recording; its own stamps tell then.
+    A task recorded after the fact has one transition, at the time of recording; then its own stamps are used.
     """
     end = task["finished_at"] or now
     changes = [(row["at"], row["to_status"]) for row in log if row["kind"] == LogKind.TRANSITION]

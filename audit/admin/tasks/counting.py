@@ -1,17 +1,30 @@
-"""What stands around the list of tasks, the chart and the choices: counted among the newest tasks in one query."""
+"""The numbers around the list of tasks, of its chart and choices: counted among the newest tasks in one query."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit.admin.shared.question import Question
-from audit.admin.tasks.facets import LONGEST, MOST, SERVICES_A_TASK, Counts
-from audit.admin.tasks.histogram import AIM, Binning, Chart, chart
+from audit.admin.shared.query import ListQuery
+from audit.admin.tasks.binning import AIM, Binning
+from audit.admin.tasks.histogram import Chart, chart
 from audit.admin.tasks.samples import newest, rows_of, sized
 from audit.values import validation
 
-__all__ = ["BOUNDED", "CHOICES", "UNBOUNDED", "Overview", "overview"]
+__all__ = [
+    "BOUNDED",
+    "CHOICES",
+    "LONGEST",
+    "MOST",
+    "SERVICES_A_TASK",
+    "UNBOUNDED",
+    "Counts",
+    "Others",
+    "Overview",
+    "by_status",
+    "overview",
+]
 
 BOUNDED = 50_000
 """How many of the newest tasks a chart counts in a range of time."""
@@ -19,6 +32,17 @@ UNBOUNDED = 10_000
 """How many of the newest tasks a chart counts over all time."""
 CHOICES = 1_000
 """How many of those the choices of the filter are counted in."""
+MOST = 10
+"""How many choices of a kind are named."""
+LONGEST = 200
+"""How many characters of a name are read."""
+SERVICES_A_TASK = 50
+"""How many services of a task are counted."""
+
+Counts = Mapping[str, Mapping[str, int]]
+Others = Mapping[str, Mapping[str, int | None]]
+
+_STATUSES = "SELECT status, count(*) FROM sample GROUP BY 1"
 
 # The rows that are found once, which may be the dear part, serve both; the wide columns are read of a few of them.
 _COUNTED = """,
@@ -55,16 +79,16 @@ class Overview:
     """How many tasks those numbers are of, when they are not of all."""
 
 
-def overview(using: str, tasks: Any, question: Question) -> Overview:
-    """Count the newest tasks of a question by time and status, and the newest of those by what they touched.
+def overview(using: str, tasks: Any, query: ListQuery) -> Overview:
+    """Count the newest tasks of a list by time and status, and the newest of those by what they touched.
 
     Args:
         using: the database alias.
-        tasks: the queryset that answers the question.
-        question: gives the range, and the links of bars and legend.
+        tasks: the queryset that answers the query.
+        query: gives the range, and the links of bars and legend.
     """
-    binning = Binning.of(question)
-    cap = sized(BOUNDED if binning.start is not None else UNBOUNDED, question.answered)
+    binning = Binning.of(query.range)
+    cap = sized(BOUNDED if binning.start is not None else UNBOUNDED, query.effective)
     choices = min(CHOICES, cap)
     sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
     # A bar of centuries may begin before any moment that Python can read.
@@ -80,5 +104,21 @@ def overview(using: str, tasks: Any, question: Question) -> Overview:
             oldest.append((at, name))
         else:
             counts.setdefault(key, {})[name] = count
-    drawn = chart(question, binning, bars, oldest)
+    drawn = chart(query, binning, bars, oldest)
     return Overview(chart=drawn, counts=counts, sample=choices if drawn.capped or drawn.total > choices else None)
+
+
+def by_status(using: str, tasks: Any, sample: int) -> dict[str, int]:
+    """Count all statuses of a list whose own filter of statuses was left out, in one query.
+
+    Args:
+        using: the database alias.
+        tasks: the queryset that answers it.
+        sample: how many tasks are counted at the most.
+
+    Returns:
+        The numbers; none where there are more tasks than the sample holds, for those of a sample would be no numbers
+        of the list.
+    """
+    found = dict(rows_of(using, newest(tasks.values("status"), "created_at", sample + 1), _STATUSES))
+    return found if sum(found.values()) <= sample else {}

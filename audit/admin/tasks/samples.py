@@ -1,4 +1,4 @@
-"""Counting within bounds: the newest rows of a question, taken once by index and grouped in one statement."""
+"""Counting within bounds: the newest rows of a list, taken once by index and grouped in one statement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows_of(using: str, sample: Any, sql: str, params: Sequence[Any] = ()) -> li
         params: the parameters of `sql`.
 
     Returns:
-        The rows; none for a question that can have no answer.
+        The rows; none for a filter that can have no answer.
     """
     try:
         inner, inner_params = sample.query.get_compiler(using).as_sql()

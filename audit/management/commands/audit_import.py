@@ -7,13 +7,16 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from audit.contrib import cloudtrail
-from audit.interchange import Counts, Importer, Refusal, find_sources, read_json_lines
+from audit.interchange import Counts, Importer, Read, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
 from audit.management.output import Progress, count, safe
 from audit.reading.filters import database_alias
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
+# So many are named; a file of another kind may have millions.
+_REFUSALS_NAMED = 10_000
+_PASSED_OVER_NAMED = 100
 
 
 class Command(AuditCommand):
@@ -48,6 +51,8 @@ class Command(AuditCommand):
         """Import, tell what came of it, and return 1 if anything was refused."""
         read, suffixes = _FORMATS[options["format"]]
         sources = find_sources(map(str, options["paths"]), suffixes)
+        self._refusals = 0
+        self._passed_over: list[str] = []
         with Progress(self.stderr, "Read") as progress:
             importer = Importer(
                 using=options["database"],
@@ -56,20 +61,37 @@ class Command(AuditCommand):
                 redact=options["redact"],
                 dry_run=options["dry_run"],
                 on_refusal=self._tell_refusal,
+                on_passed_over=self._keep_passed_over,
                 on_batch=lambda counts: progress.advance(counts.seen - progress.done),
             )
             try:
-                importer.run(each for source in sources for each in read(source))
+                importer.run(
+                    each
+                    for source in sources
+                    for each in ([Read.other(source.name, source.passed_over)] if source.passed_over else read(source))
+                )
             except BaseException:
                 if importer.counts.seen:
                     self.note(f"Interrupted: {_told(importer.counts, options)}")
                 raise
         self.acted = bool(importer.counts.stored)
         self.line(_told(importer.counts, options))
+        for text in self._passed_over:
+            self.line(f"Passed over: {text}")
+        if unnamed := importer.counts.passed_over - len(self._passed_over):
+            self.line(f"Passed over: {count(unnamed)} more.")
         return FAILED if importer.counts.refused else FINE
 
     def _tell_refusal(self, refusal: Refusal) -> None:
-        self.note(f"refused: {safe(refusal)}")
+        self._refusals += 1
+        if self._refusals <= _REFUSALS_NAMED:
+            self.note(f"refused: {safe(refusal)}")
+        elif self._refusals == _REFUSALS_NAMED + 1:
+            self.note(f"refused: more than {count(_REFUSALS_NAMED)}; the others are counted and not named")
+
+    def _keep_passed_over(self, read: Read) -> None:
+        if len(self._passed_over) < _PASSED_OVER_NAMED:
+            self._passed_over.append(safe(f"{read.place} ({read.passed_over})"))
 
 
 def _told(counts: Counts, options: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@
     const help = page.querySelector(".audit-keys");
 
     // One tab stop for the chart: the bar that was last looked at.
-    const turn = (to) => {
+    const stopAt = (to) => {
         if (to) {
             bars.forEach((bar) => bar.setAttribute("tabindex", bar === to ? "0" : "-1"));
             to.focus();
@@ -34,7 +34,7 @@
             };
             if (event.key in to) {
                 event.preventDefault();
-                turn(to[event.key]);
+                stopAt(to[event.key]);
             }
         });
     });

@@ -8,12 +8,12 @@
     }
     const boxes = [...page.querySelectorAll(".audit-rows .audit-pick input")];
     const all = form.querySelector(".audit-pick-all");
-    const told = form.querySelector("[data-chosen]");
-    const without = told && told.textContent;
-    const tell = () => {
+    const status = form.querySelector("[data-chosen]");
+    const without = status && status.textContent;
+    const showCount = () => {
         const count = boxes.filter((box) => box.checked).length;
-        if (told) {
-            told.textContent = count ? told.dataset.chosen.replace("{count}", count) : without;
+        if (status) {
+            status.textContent = count ? status.dataset.chosen.replace("{count}", count) : without;
         }
         if (all) {
             const box = all.querySelector("input");
@@ -27,11 +27,11 @@
             boxes.forEach((box) => {
                 box.checked = event.target.checked;
             });
-            tell();
+            showCount();
         });
     }
-    boxes.forEach((box) => box.addEventListener("change", tell));
+    boxes.forEach((box) => box.addEventListener("change", showCount));
     // A browser that comes back may have kept what was checked.
-    window.addEventListener("pageshow", tell);
-    tell();
+    window.addEventListener("pageshow", showCount);
+    showCount();
 })();

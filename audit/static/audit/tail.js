@@ -1,4 +1,4 @@
-/* Tells how many rows have come since the list was read. Rows never move by themselves; the link reads the list anew. */
+/* Shows how many rows have come since the list was read. Rows never move by themselves; the link reads the list anew. */
 "use strict";
 (() => {
     const box = document.querySelector("#content .audit-live");
@@ -41,14 +41,14 @@
             if (!response.ok) {
                 throw new Error(response.statusText);
             }
-            const told = await response.json();
+            const newer = await response.json();
             wait = every;
-            enough = told.more;
+            enough = newer.more;
             box.classList.remove("audit-lost");
-            if (told.count && link.textContent !== told.label) {
-                link.textContent = told.label;
+            if (newer.count && link.textContent !== newer.label) {
+                link.textContent = newer.label;
                 link.hidden = false;
-                document.title = `(${told.label}) ${title}`;
+                document.title = `(${newer.label}) ${title}`;
             }
         } catch {
             wait = Math.min(wait * 2, longest);

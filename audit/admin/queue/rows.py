@@ -1,0 +1,101 @@
+"""One entry of the pause queue, as text."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypedDict
+
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Left
+from django.utils.translation import gettext as _
+
+from audit.admin.decide.offers import checkbox
+from audit.admin.queue.states import OVERDUE
+from audit.admin.shared.wording import ago, moment, shown, span
+from audit.models import Task
+from audit.reading.filters.values import short_id
+from audit.status import PauseReason, Status
+
+__all__ = ["QueueRow", "list_columns", "queue_row"]
+
+
+def list_columns(rows: Any) -> Any:
+    """Read of each entry what a list shows, and no more, whatever its size."""
+    return rows.values(
+        "id",
+        "task_id",
+        "reason",
+        "paused_at",
+        "due_at",
+        "held",
+        "priority",
+        "lease_expires_at",
+        "revision",
+        # Of the rows shown, by primary key; a join could be planned the other way round.
+        task_revision=Subquery(Task.objects.filter(pk=OuterRef("task_id")).values("revision")),
+        words=Left("note", 300),
+        who=Left("paused_by", 100),
+        worker=Left("claimed_by", 100),
+    )
+
+
+class QueueRow(TypedDict):
+    """One entry of the queue, as text."""
+
+    id: int
+    title: str
+    short: str
+    url: str
+    reason: str
+    reason_label: str
+    note: str
+    age: str
+    paused: str
+    paused_iso: str
+    paused_by: str
+    overdue: bool
+    due: str
+    due_exact: str
+    due_iso: str
+    held: bool
+    priority: int
+    lease: str
+    worker: str
+    checkbox: str
+    """What its check box stands for."""
+
+
+def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) -> QueueRow:
+    """Write a row of `list_columns` as text.
+
+    Args:
+        values: the row.
+        title: what its task is called.
+        task_url: of its task's page; empty for who may not see it.
+        now: when the page is read.
+    """
+    task = values["task_id"]
+    lease = values["lease_expires_at"]
+    due = values["due_at"]
+    return QueueRow(
+        id=values["id"],
+        title=title,
+        short=short_id(task),
+        url=f"{task_url}#pause" if task_url else "",
+        reason=values["reason"],
+        reason_label=str(PauseReason(values["reason"]).label),
+        note=shown(values["words"], 200),
+        age=span(now - values["paused_at"]),
+        paused=moment(values["paused_at"], now),
+        paused_iso=values["paused_at"].isoformat(),
+        paused_by=shown(values["who"], 60),
+        overdue=now - values["paused_at"] > OVERDUE,
+        due="" if values["held"] else ago(due, now),
+        due_exact=moment(due, now),
+        due_iso=due.isoformat(),
+        held=values["held"],
+        priority=values["priority"],
+        lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
+        worker=shown(values["worker"], 60),
+        checkbox=checkbox(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
+    )

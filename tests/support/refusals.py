@@ -1,0 +1,141 @@
+"""What the rules refuse: each refusal with the piece of a function that makes it, and an attack that meets it."""
+
+from audit.models import Task
+from audit.status import Status
+from tests.support.attacks import changed
+from tests.support.factories import CHECK
+
+__all__ = ["FORGED", "LOG", "REFUSALS", "WRITE", "line", "task"]
+
+_NOTE = "INSERT INTO public.audit_executionlog ({columns}) VALUES ({values})"
+
+
+def task(assignment):
+    return f"UPDATE public.audit_task SET {assignment} WHERE id = {{id}}"
+
+
+def entry(assignment):
+    return f"UPDATE public.audit_pause_queue SET {assignment} WHERE task_id = {{id}}"
+
+
+def line(**values):
+    """A row of the log with every column that a replica session must bring."""
+    row = {"task_id": "{id}", "kind": "'note'", "at": "now()", "db_role": "'x'", "xid": "'1'", "row_version": "1"}
+    row |= values
+    return _NOTE.format(columns=", ".join(row), values=", ".join(row.values()))
+
+
+_VERIFIED = (
+    "INSERT INTO audit_ledger_verification (started_at, verdict, size, unsealed, report)"
+    " VALUES (now(), 'intact', 0, 0, '{}')"
+)
+FORGED = {"kind": "'transition'", "from_status": "'executing'", "to_status": "'completed'", "revision": "99"}
+WRITE, LOG, _ENTRY, _FOLLOW = (
+    "audit_task_write_v1",
+    "audit_log_write_v1",
+    "audit_entry_write_v1",
+    "audit_entry_follow_v1",
+)
+_NEVER = ("BEGIN", "BEGIN IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;")
+_KEPT = {"id", "created_at", "recorded_at", "requested_by", "origin"}
+
+# Each: the function, the piece of it that is the rule, what stands there instead, the status of a task, the attack, and
+# the answer to it where it is not that of a restriction.
+REFUSALS = {
+    "delete, live": ("audit_task_delete_v1", *_NEVER, Status.PENDING, "DELETE FROM audit_task WHERE id = {id}"),
+    "delete, finished": ("audit_task_delete_v1", *_NEVER, Status.COMPLETED, "DELETE FROM audit_task WHERE id = {id}"),
+    "frozen": (
+        WRITE,
+        "IF OLD.status IN ('completed', 'failed', 'rejected') THEN",
+        "IF false THEN",
+        Status.COMPLETED,
+        task("summary = 'forged'"),
+    ),
+    **{
+        f"step from {before} to {after}": (
+            WRITE,
+            "IF NEW.status <> OLD.status AND NOT",
+            "IF false AND NOT",
+            before,
+            task(f"status = '{after}'"),
+        )
+        for before, after in [("pending", "executing"), ("executing", "rejected"), ("paused", "executing")]
+    },
+    **{
+        f"{column} never changes": (
+            WRITE,
+            f"NEW.{column}::text IS DISTINCT FROM OLD.{column}::text"
+            if column == "origin"
+            else f"NEW.{column} <> OLD.{column}",
+            "false",
+            Status.PENDING,
+            task(f"{column} = {changed(Task._meta.get_field(column))}"),
+        )
+        for column in sorted(_KEPT)
+    },
+    "lowered revision": (
+        WRITE,
+        "IF NEW.revision < OLD.revision THEN",
+        "IF false THEN",
+        Status.EXECUTING,
+        task("revision = revision - 1"),
+    ),
+    "no lease is given to who has one": (
+        WRITE,
+        "AND OLD.status IS DISTINCT FROM 'executing'",
+        "",
+        Status.EXECUTING,
+        task("claim_token = NULL"),
+        CHECK,
+    ),
+    "plan": ("audit_task_plan_v1", "BEGIN", "BEGIN RETURN NEW;", Status.APPROVED, task("plan = '[]'")),
+    "plan, as text": (
+        "audit_task_plan_v1",
+        "NEW.plan::text IS DISTINCT FROM OLD.plan::text",
+        "NEW.plan IS DISTINCT FROM OLD.plan",
+        Status.EXECUTING,
+        task("""plan = '{"steps": ["pull", "run"], "ratio": 12.50}'"""),
+    ),
+    "truncate": ("audit_truncate_guard_v1", "BEGIN", "BEGIN RETURN NULL;", None, "TRUNCATE audit_task CASCADE"),
+    "log, changed": ("audit_log_guard_v1", *_NEVER, Status.PENDING, "UPDATE audit_executionlog SET actor = 'mallory'"),
+    "log, removed": ("audit_log_guard_v1", *_NEVER, Status.PENDING, "DELETE FROM audit_executionlog"),
+    "forged transition": (LOG, "IF NEW.kind = 'transition' THEN", "IF false THEN", Status.EXECUTING, line(**FORGED)),
+    "log of no task": (
+        LOG,
+        "IF NOT EXISTS",
+        "IF false AND NOT EXISTS",
+        None,
+        line(task_id="'01900000-0000-7000-8000-000000000000'"),
+        "23503",
+    ),
+    "entry without a pause": (
+        _FOLLOW,
+        "IF TG_OP = 'INSERT' AND",
+        "IF false AND",
+        Status.APPROVED,
+        "INSERT INTO audit_pause_queue (task_id) VALUES ({id})",
+    ),
+    "pause without an entry": (
+        _FOLLOW,
+        "ELSIF TG_OP = 'DELETE' AND",
+        "ELSIF false AND",
+        Status.PAUSED,
+        "DELETE FROM audit_pause_queue WHERE task_id = {id}",
+    ),
+    **{
+        f"entry's {column} never changes": (_ENTRY, piece, "false", Status.PAUSED, entry(assignment))
+        for column, piece, assignment in [
+            ("id", "NEW.id <> OLD.id", "id = id + 1"),
+            ("paused_at", "NEW.paused_at <> OLD.paused_at", "paused_at = paused_at - interval '1 day'"),
+            ("paused_by", "NEW.paused_by <> OLD.paused_by", "paused_by = 'mallory'"),
+            ("revision", "NEW.revision < OLD.revision", "revision = revision - 1"),
+        ]
+    },
+    **{
+        f"ledger, {verb}": ("audit_ledger_guard_v1", *_NEVER, None, f"{_VERIFIED}; {statement}")
+        for verb, statement in [
+            ("changed", "UPDATE audit_ledger_verification SET size = 1"),
+            ("removed", "DELETE FROM audit_ledger_verification"),
+        ]
+    },
+}
