@@ -186,7 +186,8 @@ def test_a_migration_whose_record_is_gone_hides_nothing(victim: Base) -> None:
     assert codes(verified()) == []
     with behind_the_guards():
         sql(victim.statement("UPDATE audit_task SET decided_by = 'eve' WHERE id = $victim"))
-    assert codes(verified()) == ["row_tampered"]
+    sql("DROP TRIGGER audit_task_10_write ON audit_task")
+    assert codes(verified()) == ["guard_off", "row_tampered"]
     assert command() == 1
 
 
@@ -435,7 +436,7 @@ def test_the_owner_under_forced_row_security_sees_what_is_wrong(victim: Base) ->
         sql("ALTER TABLE audit_executionlog OWNER TO audit_owner")
         sql("ALTER TABLE audit_executionlog ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         sql("SET ROLE audit_owner")
-        assert codes(verified())[0] == "relation_replaced"
+        assert codes(verified()) == ["relation_replaced", "guard_off"]
     finally:
         sql("RESET ROLE")
         sql(f"REASSIGN OWNED BY audit_owner TO {connection.settings_dict['USER']}")

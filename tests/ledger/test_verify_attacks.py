@@ -34,7 +34,7 @@ class Attack:
     armed: bool = False
     """With the guards on, because they are what is attacked."""
     perhaps: str = ""
-    """A code that depends on what the server reads first, or on what else the catalog says."""
+    """A code that depends on what the server reads first."""
 
 
 def does(*steps: str | Callable[[Base], object], found: str, **options: Any) -> Attack:
@@ -440,8 +440,7 @@ SCHEMA = {
     "an array retyped": does(
         "DROP INDEX audit_task_services_gin",
         "ALTER TABLE audit_task ALTER services_touched DROP DEFAULT, ALTER services_touched TYPE text USING '{}'",
-        found="schema_changed row_tampered",
-        perhaps="guard_off",
+        found="schema_changed guard_off row_tampered",
     ),
     "a column that may be NULL, with NULL in it": does(
         "ALTER TABLE audit_ledger_checkpoint ALTER note DROP NOT NULL",
@@ -463,7 +462,6 @@ SCHEMA = {
         "ALTER TABLE audit_executionlog RENAME TO true_log",
         "CREATE VIEW audit_executionlog AS SELECT * FROM true_log WHERE id <> $step",
         found="relation_replaced row_deleted",
-        perhaps="guard_off",
         armed=True,
     ),
     "tasks replaced by a view that lies": does(
