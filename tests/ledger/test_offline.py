@@ -133,17 +133,21 @@ def test_nothing_printed_is_a_control(run, form: str) -> None:
 def test_json_says_the_same(run) -> None:
     code, out, _ = run("check", "all", "--key", KEY, "--witness", WITNESS_KEY, "--format", "json")
     assert (code, out.count("\n")) == (0, 1)
-    told = json.loads(out)
-    assert (told["proven"], told["task_id"]) == (True, str(TASK_ID))
-    assert (told["task"]["status"], told["task"]["parent"], told["task"]["correlation_id"]) == ("completed", None, "")
-    assert (told["task"]["leaf"], told["task"]["started_at"]) == (2, "2024-11-23T15:21:08.000002Z")
-    assert told["task"]["plan"] == {"steps": ["make", "swap"], "budget": 12.5}
+    answer = json.loads(out)
+    assert (answer["proven"], answer["task_id"]) == (True, str(TASK_ID))
+    assert (answer["task"]["status"], answer["task"]["parent"], answer["task"]["correlation_id"]) == (
+        "completed",
+        None,
+        "",
+    )
+    assert (answer["task"]["leaf"], answer["task"]["started_at"]) == (2, "2024-11-23T15:21:08.000002Z")
+    assert answer["task"]["plan"] == {"steps": ["make", "swap"], "budget": 12.5}
     assert '"budget": 12.50' in out
-    assert [row["id"] for row in told["log"]] == [1200, 1206, 1207]
-    assert told["log"][1]["output_summary"] == f"fine\n{HOSTILE}"
-    assert told["log"][1]["detail"]["items"][:2] == [1.5, 10000000000000000000001]
-    assert told["approval"] == {"plan_sha256": PLAN, "log_row": 1200, "actor": "bob", "leaf": 0}
-    assert told["checkpoints"] == [
+    assert [row["id"] for row in answer["log"]] == [1200, 1206, 1207]
+    assert answer["log"][1]["output_summary"] == f"fine\n{HOSTILE}"
+    assert answer["log"][1]["detail"]["items"][:2] == [1.5, 10000000000000000000001]
+    assert answer["approval"] == {"plan_sha256": PLAN, "log_row": 1200, "actor": "bob", "leaf": 0}
+    assert answer["checkpoints"] == [
         {
             "origin": LOG.name,
             "size": 4,
@@ -174,7 +178,7 @@ def test_witnesses_that_are_named_must_have_cosigned(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("check", "missing", "--key", KEY), "missing: No such file"),
         (("check", ".", "--key", KEY), ".: Is a directory"),
@@ -190,10 +194,10 @@ def test_witnesses_that_are_named_must_have_cosigned(run) -> None:
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else "",
 )
-def test_could_not(run, arguments: tuple[str, ...], told: str) -> None:
+def test_could_not(run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert LOG.secret().split("+")[-1] not in err
 
 
@@ -233,8 +237,8 @@ def test_moments_beyond_the_calendar_and_documents_that_are_none(run, files: Pat
     assert f"{2**80} µs after 1970" in out
     code, out, err = run("check", "task", "--key", KEY, "--format", "json")
     assert (code, err) == (0, "")
-    told = json.loads(out, parse_constant=lambda name: pytest.fail(name))["task"]
-    assert (told["plan"], told["outcome"], told["suggestions"]) == ('{"broken', "[NaN]", '{"a":\n1}')
+    answer = json.loads(out, parse_constant=lambda name: pytest.fail(name))["task"]
+    assert (answer["plan"], answer["outcome"], answer["suggestions"]) == ('{"broken', "[NaN]", '{"a":\n1}')
 
 
 @pytest.mark.parametrize(
@@ -354,5 +358,5 @@ def test_no_django_is_imported() -> None:
     program = (
         "import sys, audit.ledger.__main__; print([n for n in sys.modules if n.split('.')[0] in ('django', 'psycopg')])"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -342,7 +342,7 @@ def test_a_kept_checkpoint_of_another_tree_stops_the_sealer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signers", "options", "told", "refused"),
+    ("signers", "options", "message", "refused"),
     [
         ([], {}, "of one name", False),
         ([KEY, STRANGER], {}, "of one name", False),
@@ -354,12 +354,12 @@ def test_a_kept_checkpoint_of_another_tree_stops_the_sealer() -> None:
     ids=["no key", "keys of two logs", "no rows", "another log's key", "another key", "no checkpoint"],
 )
 def test_what_cannot_seal_changes_nothing(
-    signers: list[Any], options: dict[str, Any], told: str, refused: bool
+    signers: list[Any], options: dict[str, Any], message: str, refused: bool
 ) -> None:
     finish(1)
     sealed()
     finish(1)
-    with pytest.raises(CannotSeal, match=told) as caught:
+    with pytest.raises(CannotSeal, match=message) as caught:
         list(seal("default", signers, **options))
     assert isinstance(caught.value, RefusesToSeal) == refused
     assert LedgerCheckpoint.objects.count() == 1

@@ -254,6 +254,16 @@ def test_a_revision_that_the_log_does_not_have(victim: Base, status: str, revisi
     assert found(task) == ["status_unlogged"]
 
 
+def test_two_transitions_of_one_revision(victim: Base) -> None:
+    task = claimed(task_in("approved"))
+    with behind_the_guards():
+        sql("DROP INDEX audit_executionlog_transition")
+        sql("UPDATE audit_executionlog SET revision = 2 WHERE task_id = %s AND to_status = 'executing'", [task.pk])
+    report = verified()
+    assert "history_broken" in codes(report)
+    assert {each.task for each in report.findings if each.code is Code.HISTORY_BROKEN} == {str(task.pk)}
+
+
 # Plans
 
 

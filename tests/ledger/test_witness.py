@@ -150,16 +150,16 @@ def test_no_cosignature_without_memory(seen: Path, monkeypatch) -> None:
 
 
 def test_one_at_a_time_reads_judges_and_writes(seen: Path, monkeypatch) -> None:
-    told = []
+    order = []
 
     def note_the_lock(step: str, do):
         def noted(*arguments):
             with seen.with_name("state.lock").open() as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    told.append((step, "free"))
+                    order.append((step, "free"))
                 except BlockingIOError:
-                    told.append((step, "locked"))
+                    order.append((step, "locked"))
             return do(*arguments)
 
         return noted
@@ -169,7 +169,7 @@ def test_one_at_a_time_reads_judges_and_writes(seen: Path, monkeypatch) -> None:
     cosign(request(8, 12), seen, WITNESS, KEYS, now=200)
     with pytest.raises(Conflict):
         cosign(request(8, 13), seen, WITNESS, KEYS, now=200)
-    assert told == [("read", "locked"), ("write", "locked"), ("read", "locked")]
+    assert order == [("read", "locked"), ("write", "locked"), ("read", "locked")]
     with seen.with_name("state.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -380,5 +380,5 @@ def test_growth_from_nothing_is_what_a_first_request_says() -> None:
 
 def test_the_witness_needs_no_django() -> None:
     program = "import sys, audit.ledger.tlog.witness; print([n for n in sys.modules if n.split('.')[0] == 'django'])"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -30,7 +30,7 @@ FROM (
 ) AS step
 LEFT JOIN audit_task AS task ON step.newest AND task.id = step.task_id
 WHERE step.broken OR step.newest AND (
-    task.id IS NULL OR task.status IS DISTINCT FROM step.to_status OR task.revision < step.revision
+    task.status IS DISTINCT FROM step.to_status OR task.revision < step.revision
     OR task.revision <> step.revision AND task.status = ANY (%s::text[]))
 """
 _UNLOGGED = """
