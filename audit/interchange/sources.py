@@ -206,7 +206,7 @@ def _records(source: Source) -> Iterator[Read]:
             elif line := line.removeprefix(_BOM) if number == 1 else line:
                 yield _read(place, line)
     except UNREADABLE as error:
-        yield unreadable(source, error, f"line {number}")
+        yield unreadable(source, error, f"line {number}" if number else "")
 
 
 def _lines(pieces: Iterable[bytes], longest: int) -> Iterator[tuple[int, bytes | None]]:

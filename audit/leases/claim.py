@@ -72,7 +72,6 @@ def claim(
     worker: str,
     lease: timedelta,
     actor: str,
-    prepare: bool,
 ) -> list[ModelT]:
     """Claim rows for a worker, and return them, most urgent first.
 
@@ -86,10 +85,9 @@ def claim(
         worker: whose claim it is.
         lease: how long it lasts without a sign of life.
         actor: who acts.
-        prepare: whether the statement may be prepared.
     """
     sql = claim_sql(model, what, where, limit)
-    claimed = fetch(model, using, sql, [worker, uuid4(), lease, actor, *params], prepare=prepare)
+    claimed = fetch(model, using, sql, [worker, uuid4(), lease, actor, *params])
     if len(claimed) > 1:
         claimed.sort(key=lambda row: (row.priority, getattr(row, what.due), row.pk))  # type: ignore[attr-defined]
     return claimed

@@ -1,8 +1,7 @@
-"""Keeps the leases of recorded work alive: one daemon thread a process, however many records are open.
+"""Keeps leases alive: one daemon thread a process, however many claims its workers and records hold.
 
-The thread looks at the process's memory about once a second, and prolongs every lease when a third of it has
-passed. Work shorter than that costs no connection; a longer one costs a connection of the thread's own for one
-statement, closed right after, so that an idle one cannot go stale.
+The thread prolongs a lease when a third of it has passed. Work shorter than that costs no connection; a longer one
+costs a connection of the thread's own for one statement, closed right after, so that an idle one cannot go stale.
 """
 
 from __future__ import annotations
@@ -12,84 +11,117 @@ import os
 import threading
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
-import psutil
 from django.db import connections
 
-from audit.leases.prolong import Hold, prolong
+from audit.leases.prolong import Lease, prolong
 
-if TYPE_CHECKING:
-    from audit.models import Task
-    from audit.process.resources import Meter
-
-__all__ = ["Keeper", "Watched", "keeper"]
+__all__ = ["KeptLease", "LeaseKeeper", "keeper"]
 
 logger = logging.getLogger("audit")
 
-_SAMPLING_SECONDS = 1.0
+_TICK_SECONDS = 1.0
+_LOCKED_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
 
 
-class Watched:
-    """An open record: whose lease is to be kept, through which alias, and who measures.
+def _nothing(*_: Any) -> None:
+    """What happens where nobody asked to be called."""
 
-    `lost` becomes true when the database says that the claim is gone.
+
+class KeptLease:
+    """A lease under the keeper's care; `LeaseKeeper.keep` makes them."""
+
+    __slots__ = ("due", "lease", "lost", "on_cancel_requested", "on_lost", "on_tick", "period")
+
+    def __init__(
+        self,
+        lease: Lease,
+        on_lost: Callable[[], object],
+        on_cancel_requested: Callable[[datetime], object],
+        on_tick: Callable[[], object] | None,
+    ) -> None:
+        self.lease = lease
+        self.on_lost = on_lost
+        self.on_cancel_requested = on_cancel_requested
+        self.on_tick = on_tick
+        self.period = lease.duration.total_seconds() / 3
+        self.due = time.monotonic() + self.period
+        self.lost = False
+        """Whether the database said that the claim is gone."""
+
+    def wakes_at(self, now: float) -> float:
+        """The moment at which the thread must next look after this lease, on the monotonic clock."""
+        return self.due if self.on_tick is None else min(self.due, now + _TICK_SECONDS)
+
+
+class LeaseKeeper:
+    """Keeps leases from a thread that starts with the first and ends some seconds after the last.
+
+    A forked child has neither the thread nor the leases, which are its parent's; it may keep leases of its own.
     """
 
-    __slots__ = ("due", "hold", "lost", "meter", "task", "tick", "using")
-
-    def __init__(self, task: Task, hold: Hold, using: str, meter: Meter) -> None:
-        self.task = task
-        self.hold = hold
-        self.using = using
-        self.meter = meter
-        self.tick = hold.lease.total_seconds() / 3
-        self.due = time.monotonic() + self.tick
-        self.lost = False
-
-
-class Keeper:
-    """Watches open records from a thread that starts with the first and ends some seconds after the last."""
-
     def __init__(self) -> None:
-        self._forget()
+        self._forget_all()
 
-    def _forget(self) -> None:
+    def _forget_all(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._watched: set[Watched] = set()
+        self._kept: set[KeptLease] = set()
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
 
-    def watch(self, record: Watched) -> None:
-        """Keep a lease alive from now on."""
-        if self._pid != os.getpid():
-            # A forked child has neither the thread nor the records, which are its parent's.
-            self._forget()
-        with self._changed:
-            self._watched.add(record)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="audit-record-leases", daemon=True)
-                self._thread.start()
-            elif self._wakes_at > time.monotonic() + min(_SAMPLING_SECONDS, record.tick):
-                self._changed.notify()
+    def keep(
+        self,
+        lease: Lease,
+        *,
+        on_lost: Callable[[], object],
+        on_cancel_requested: Callable[[datetime], object] = _nothing,
+        on_tick: Callable[[], object] | None = None,
+    ) -> KeptLease:
+        """Keep a lease alive from now on, until `forget`, or until it is lost.
 
-    def unwatch(self, record: Watched) -> None:
+        The callbacks run in the keeper's thread, which prolongs nothing meanwhile: they must be short. One that
+        raises is logged.
+
+        Args:
+            lease: just taken or prolonged; its first prolongation is due after a third of its duration.
+            on_lost: called once, when the database says that the claim is gone.
+            on_cancel_requested: called with the moment of the request, at each prolongation from the request on.
+            on_tick: called about once a second.
+
+        Returns:
+            What `forget` takes.
+        """
+        if self._pid != os.getpid():
+            self._forget_all()
+        kept = KeptLease(lease, on_lost, on_cancel_requested, on_tick)
+        with self._changed:
+            self._kept.add(kept)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="audit-leases", daemon=True)
+                self._thread.start()
+            elif self._wakes_at > kept.wakes_at(time.monotonic()):
+                self._changed.notify()
+        return kept
+
+    def forget(self, kept: KeptLease) -> None:
         """Leave a lease alone from now on; a statement that is under way may still prolong it."""
         if self._pid == os.getpid():
             with self._changed:
-                self._watched.discard(record)
+                self._kept.discard(kept)
 
     def _run(self) -> None:
-        process = psutil.Process()
         lingers_until = 0.0
         while True:
             with self._changed:
                 now = time.monotonic()
-                if self._watched:
+                if self._kept:
                     lingers_until = now + _LINGER_SECONDS
-                    self._wakes_at = min(now + _SAMPLING_SECONDS, *(record.due for record in self._watched))
+                    self._wakes_at = min(each.wakes_at(now) for each in self._kept)
                 elif now < lingers_until:
                     self._wakes_at = lingers_until
                 else:
@@ -97,49 +129,59 @@ class Keeper:
                     return
                 self._changed.wait(max(self._wakes_at - now, 0))
                 now = time.monotonic()
-                watched = list(self._watched)
-            if watched:
-                rss = process.memory_info().rss
-                for record in watched:
-                    record.meter.sample(rss)
-                self._prolong([record for record in watched if record.due <= now])
+                kept = list(self._kept)
+            for each in kept:
+                if each.on_tick is not None:
+                    _call(each, each.on_tick)
+            if any(each.due <= now for each in kept):
+                # With those that would be due soon: what was claimed together is prolonged together.
+                self._prolong([each for each in kept if each.due - each.period / 10 <= now])
 
-    def _prolong(self, due: list[Watched]) -> None:
-        by_alias: dict[str, list[Watched]] = defaultdict(list)
-        for record in due:
-            by_alias[record.using].append(record)
-        for using, records in by_alias.items():
+    def _prolong(self, due: list[KeptLease]) -> None:
+        by_alias: dict[str, list[KeptLease]] = defaultdict(list)
+        for each in due:
+            by_alias[each.lease.using].append(each)
+        for using, kept in by_alias.items():
             # Whatever happens, this thread is the last that may end.
             try:
-                self._prolong_through(using, records)
+                self._prolong_through(using, kept)
             except Exception as error:  # noqa: BLE001 - the database is away, or its settings are; the work goes on
-                logger.warning("The leases of %d open records could not be prolonged: %s", len(records), error)
-                for record in records:
-                    record.due = time.monotonic() + record.tick / 4
+                logger.warning("%d leases could not be prolonged: %s", len(kept), error)
+                for each in kept:
+                    each.due = time.monotonic() + each.period / 4
 
-    def _prolong_through(self, using: str, records: list[Watched]) -> None:
+    def _prolong_through(self, using: str, kept: list[KeptLease]) -> None:
         try:
-            found = prolong(using, [record.hold for record in records])
+            found = prolong(using, [each.lease for each in kept])
         finally:
             connections[using].close()
         now = time.monotonic()
-        for record in records:
-            kept = found[record.hold.task_id]
-            if kept.prolonged:
-                record.due = now + record.tick
-                record.task.cancel_requested_at = kept.cancel_requested_at
-            elif kept.held:
-                record.due = now + min(_SAMPLING_SECONDS, record.tick / 4)
+        for each in kept:
+            state = found[each.lease.task_id, each.lease.token]
+            if state.prolonged:
+                each.due = now + each.period
+                if state.cancel_requested_at is not None:
+                    _call(each, each.on_cancel_requested, state.cancel_requested_at)
+            elif state.locked:
+                each.due = now + min(_LOCKED_AGAIN_SECONDS, each.period / 4)
             else:
-                self._lose(record)
+                self._lose(each)
 
-    def _lose(self, record: Watched) -> None:
+    def _lose(self, kept: KeptLease) -> None:
         with self._changed:
-            if record not in self._watched:
+            if kept not in self._kept:
                 return
-            self._watched.discard(record)
-        record.lost = True
-        logger.error("The lease of the record %s (%s) is lost.", record.hold.task_id, record.task.action)
+            self._kept.discard(kept)
+        kept.lost = True
+        _call(kept, kept.on_lost)
 
 
-keeper = Keeper()
+def _call(kept: KeptLease, callback: Callable[..., object], *args: object) -> None:
+    try:
+        callback(*args)
+    except Exception:
+        logger.exception("A callback of the lease of task %s failed.", kept.lease.task_id)
+
+
+keeper = LeaseKeeper()
+"""The keeper of this process."""

@@ -51,7 +51,7 @@ class AuditCommand(BaseCommand):
     """What the exit codes mean, for `--help`."""
 
     outcome = FINE
-    """The exit code as far as `run` knows it: it holds even if nobody reads the rest of what is told.
+    """The exit code as far as `run` knows it: it holds even if nobody reads the rest of the output.
 
     A command that does more than print begins with 2.
     """
@@ -86,9 +86,9 @@ class AuditCommand(BaseCommand):
             streams.discard(self.stdout)  # it has seen enough (`| head`)
         except streams.OutputLost as error:
             streams.discard(self.stdout)
-            told = f"Standard output could not be written: {error.problem}."
-            told += " What was done stands." if self.acted else ""
-            raise CommandError(told, returncode=FAILED if self.outcome == FAILED else UNABLE) from error
+            message = f"Standard output could not be written: {error.problem}."
+            message += " What was done stands." if self.acted else ""
+            raise CommandError(message, returncode=FAILED if self.outcome == FAILED else UNABLE) from error
         except Terminated:
             raise
         except KeyboardInterrupt:
@@ -99,7 +99,9 @@ class AuditCommand(BaseCommand):
         except (AuditError, LedgerError) as error:
             raise CommandError(output.safe(error), returncode=UNABLE) from error
         except Error as error:
-            raise CommandError(_told(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE) from error
+            raise CommandError(
+                _message(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE
+            ) from error
         return self.outcome
 
     def add_format(self, parser: CommandParser, *formats: str) -> None:
@@ -123,7 +125,7 @@ class AuditCommand(BaseCommand):
 
     def note(self, text: str) -> None:
         """Print a line for the person, beside the output proper."""
-        self.stderr.write(text, lambda told: told)
+        self.stderr.write(text, lambda shown: shown)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON document on one line."""
@@ -212,7 +214,7 @@ _MEANINGS = {
 }
 
 
-def _told(error: Error, alias: str) -> str:
+def _message(error: Error, alias: str) -> str:
     text = output.safe(" ".join(str(error).split())[:2000])
     sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
     if sqlstate in _MEANINGS:

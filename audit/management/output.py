@@ -100,10 +100,10 @@ def age(since: datetime | None, now: datetime) -> str:
 
 def count(number: int, one: str = "", many: str = "") -> str:
     """Write a number with its thousands apart, and what is counted behind it: `1 task`, `20 000 tasks`, `2 leaves`."""
-    told = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+    digits = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
     if not one:
-        return told
-    return f"{told} {one if number == 1 else many or f'{one}s'}"
+        return digits
+    return f"{digits} {one if number == 1 else many or f'{one}s'}"
 
 
 def width_of(text: str) -> int:
@@ -267,7 +267,7 @@ class _Stream(Protocol):
 
 
 class Progress:
-    """Tells on stderr how far long work has come: a line that is rewritten on a terminal, else one every ten seconds.
+    """Shows on stderr how far long work has come: a line that is rewritten on a terminal, else one every ten seconds.
 
     with Progress(self.stderr, "Imported", total=20_000) as progress:
         progress.advance(500)
@@ -281,7 +281,7 @@ class Progress:
         self._total = total
         self._tty = stream.isatty()
         self._every = 0.2 if self._tty else 10.0
-        self._began = self._told = time.monotonic()
+        self._began = self._shown_at = time.monotonic()
         self._shown = 0
 
     def __enter__(self) -> Progress:
@@ -293,7 +293,7 @@ class Progress:
             self._stream.flush()
 
     def advance(self, by: int = 1, note: str = "") -> None:
-        """Count what was done, and tell it when it is time.
+        """Count what was done, and show it when it is time.
 
         Args:
             by: how many more.
@@ -301,9 +301,9 @@ class Progress:
         """
         self.done += by
         now = time.monotonic()
-        if now - self._told < self._every:
+        if now - self._shown_at < self._every:
             return
-        self._told = now
+        self._shown_at = now
         of = f" of {count(self._total)}" if self._total else ""
         share = f" ({min(self.done / self._total, 1):.0%})" if self._total else ""
         rate = f", {count(int(self.done / max(now - self._began, 0.001)))} a second"
@@ -317,4 +317,4 @@ class Progress:
         self._stream.flush()
 
     def _write(self, text: str, ending: str | None = None) -> None:
-        self._stream.write(text, lambda told: told, ending)  # in no colour: stderr of a command is red
+        self._stream.write(text, lambda shown: shown, ending)  # in no colour: stderr of a command is red

@@ -45,9 +45,9 @@ class Meter:
         self._children = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._started = time.monotonic()
 
-    def sample(self, rss: int | None = None) -> int:
-        """Look at the resident set now, in bytes, or take what somebody else has just seen; returns it."""
-        seen: int = self._process.memory_info().rss if rss is None else rss
+    def sample(self) -> int:
+        """Look at the resident set now; returns it, in bytes."""
+        seen: int = self._process.memory_info().rss
         self._sampled = max(self._sampled, seen)
         return seen
 
@@ -64,9 +64,9 @@ class Meter:
             marks.append(children.ru_maxrss)
         return _used(wall, cpu, max(marks, default=0) * _MAXRSS_UNIT, self._sampled)
 
-    def along(self, told: Any) -> Any:
-        """Return `used()` along with what the work tells itself, which goes before; what is no object stays alone."""
-        return self.used() | (told or {}) if told is None or isinstance(told, dict) else told
+    def used_and(self, given: Any) -> Any:
+        """Return `used()`, overlaid with what the work says itself if that is an object; anything else stays alone."""
+        return self.used() | (given or {}) if given is None or isinstance(given, dict) else given
 
 
 class ChildMeter:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
+import time
 from codecs import lookup
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+
+from audit.values.terminal import safe
 
 __all__ = [
     "Notes",
@@ -20,7 +24,10 @@ __all__ = [
     "json_for",
     "open_missing",
     "printing",
+    "read_by_others",
+    "say",
     "standard",
+    "write_all",
 ]
 
 _PLAINER = str.maketrans({"─": "-", "█": "#", "▏": "#", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "})
@@ -35,7 +42,7 @@ class OutputLost(Exception):
 
 
 class Notes(OutputWrapper):
-    """Standard error: what cannot be written there is no reason to fail, for the exit code tells as well."""
+    """Standard error: what cannot be written there is no reason to fail, for the exit code says it as well."""
 
     def write(self, msg: str = "", style_func: Any = None, ending: str | None = None) -> None:  # type: ignore[override]
         """Write, if it can be written."""
@@ -59,7 +66,7 @@ def open_missing() -> None:
             os.open(os.devnull, mode)  # takes the lowest number that is free, which is this one
 
 
-@contextmanager
+@contextlib.contextmanager
 def printing() -> Iterator[None]:
     """Tell what cannot be printed from other errors of the system.
 
@@ -118,3 +125,34 @@ def discard(stream: OutputWrapper) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, fileno)
     os.close(nowhere)
+
+
+def read_by_others(stream: Any) -> int | None:
+    """Return the descriptor of a stream whose reader may leave; None for files and what has no descriptor."""
+    try:
+        number: int = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+    mode = os.fstat(number).st_mode
+    return number if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(number) else None
+
+
+def write_all(number: int, data: bytes) -> None:
+    """Write to a descriptor, also to one that does not block and is full for now.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        OSError: it cannot be written.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(number, view) :]
+        except BlockingIOError:
+            time.sleep(0.01)
+
+
+def say(number: int, text: str) -> None:
+    """Write a line for the person to a descriptor, if it can be written."""
+    with contextlib.suppress(OSError):
+        write_all(number, f"{safe(text)}\n".encode(errors="backslashreplace"))

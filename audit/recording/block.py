@@ -35,10 +35,11 @@ from audit.context import actor as acting_as
 from audit.context import get_actor
 from audit.exceptions import InvalidValue, NotDurable
 from audit.leases.arguments import lease_of
-from audit.leases.keeper import Watched, keeper
-from audit.leases.prolong import Hold, insert_executing
+from audit.leases.prolong import Lease
 from audit.process.resources import Meter
-from audit.recording.ending import Run, finish
+from audit.recording.ending import finish
+from audit.recording.open import OpenRecord
+from audit.recording.starting import insert_executing
 from audit.values import redaction, validation
 from audit.verbs import inserts
 
@@ -144,7 +145,7 @@ class Recording:
     durable: bool = True
     using: str | None = None
     lease: timedelta | None = None
-    _run: Run | None = field(default=None, init=False, repr=False)
+    _open: OpenRecord | None = field(default=None, init=False, repr=False)
     _undo: contextlib.ExitStack | None = field(default=None, init=False, repr=False)
 
     # As a context manager
@@ -165,7 +166,7 @@ class Recording:
             task: Task = await _to_the_end(self.begin)
         except asyncio.CancelledError as error:
             # Cancelled while the task was being written: it exists, and nobody will leave the block.
-            if self._run is not None:
+            if self._open is not None:
                 await _to_the_end(self.end, error)
             raise
         self._enter_context(task)
@@ -252,29 +253,23 @@ class Recording:
             RuntimeError: this record is open already.
         """
         from audit.models import Task
-        from audit.recording.task import RecordedTask
 
-        if self._run is not None:
+        if self._open is not None:
             raise RuntimeError(f"This record of {self.action!r} is open; make another with record(…).")
         settings = conf.settings()
         redaction.check()
-        lease = lease_of(timedelta(seconds=settings.RECORD_LEASE_SECONDS) if self.lease is None else self.lease)
+        duration = lease_of(timedelta(seconds=settings.RECORD_LEASE_SECONDS) if self.lease is None else self.lease)
         values = self._values()
         using = alias_of(self.using)
         if using not in connections:
             raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
         joined = self._joins(using)
         meter = Meter()
-        task = insert_executing(Task, using, values, lease)
-        task.__class__ = RecordedTask
-        task._meter = meter  # type: ignore[attr-defined]
-        task.outcome = {}
-        hold = Hold(task_id=task.pk, token=cast("UUID", task.claim_token), lease=lease, actor=task.actor)
-        watched = Watched(task, hold, using, meter)
-        # Nobody else sees a row of an open transaction, to prolong its lease or to let it run out.
-        if not joined:
-            keeper.watch(watched)
-        self._run = Run(task=task, using=using, joined=joined, watched=watched)
+        task = insert_executing(Task, using, values, duration)
+        token = cast("UUID", task.claim_token)
+        lease = Lease(task_id=task.pk, token=token, duration=duration, actor=task.actor, using=using)
+        self._open = OpenRecord(task=task, lease=lease, joined=joined, meter=meter)
+        self._open.open()
         return task
 
     def end(
@@ -292,19 +287,19 @@ class Recording:
             TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """
-        run, self._run = self._run, None
-        if run is None:
+        opened, self._open = self._open, None
+        if opened is None:
             raise RuntimeError(f"This record of {self.action!r} is not open.")
-        if run.pid != os.getpid():
+        if opened.pid != os.getpid():
             return  # a forked child: the work, and its record, are the parent's
-        keeper.unwatch(run.watched)
+        opened.leave_to_itself()
         try:
-            finish(run, error, failed, again_after)
+            finish(opened, error, failed, again_after)
         except Exception as problem:
             if error is None:
                 raise
-            logger.exception("The end of the record %s (%s) could not be stored.", run.task.pk, self.action)
-            error.add_note(f"The end of the record {run.task.pk} could not be stored: {problem!r}")
+            logger.exception("The end of the record %s (%s) could not be stored.", opened.task.pk, self.action)
+            error.add_note(f"The end of the record {opened.task.pk} could not be stored: {problem!r}")
 
     def _values(self) -> dict[str, Any]:
         named = get_actor() if self.actor is None else validation.label("actor", self.actor)

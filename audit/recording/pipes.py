@@ -6,9 +6,9 @@ import contextlib
 import os
 import selectors
 import subprocess
-import time
 from typing import Any
 
+from audit.process.streams import write_all
 from audit.values.failures import storable
 from audit.values.redaction import redact_text
 
@@ -103,7 +103,7 @@ class Pipes:
         if name in self.lost:
             return True
         try:
-            _write(to, data)
+            write_all(to, data)
         except BrokenPipeError:
             return False
         except OSError as error:
@@ -115,15 +115,6 @@ class Pipes:
         self._open -= 1
         self._selector.unregister(pipe)
         pipe.close()
-
-
-def _write(to: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(to, view) :]
-        except BlockingIOError:
-            time.sleep(0.01)
 
 
 def _decoded(data: bytes, *, cut: bool) -> str:

@@ -24,10 +24,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from django.db import Error, connections
@@ -35,12 +35,13 @@ from django.db import Error, connections
 from audit import conf
 from audit.exceptions import AuditError, InvalidValue
 from audit.process.resources import ChildMeter
+from audit.process.signals import SignalHandlers
+from audit.process.streams import say
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
 from audit.values import redaction
 from audit.values.failures import storable
 from audit.values.redaction import redact_command
-from audit.values.terminal import safe
 
 __all__ = [
     "FORWARDED",
@@ -117,7 +118,7 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
     try:
         ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)})
     except BaseException as error:
-        # The lease ends what this cannot; and whoever is told of a record that failed would run the command again.
+        # The lease ends what this cannot; and whoever hears that the record failed would run the command again.
         with contextlib.suppress(Error, AuditError):
             recording.end(error)
         raise
@@ -169,7 +170,7 @@ def run_unrecorded(argv: Sequence[str], *, timeout: float | None = None) -> int:
         timeout: seconds after which it is ended.
 
     Returns:
-        The exit status, as `run_recorded` tells it.
+        The exit status, as `run_recorded` returns it.
 
     Raises:
         InvalidValue: no command, or a timeout that is not positive.
@@ -220,7 +221,7 @@ def _run(
             )
         except OSError as error:
             # The command cannot say it, and a cron job that stays silent looks fine.
-            _say(err, _problem(argv, error))
+            say(err, _problem(argv, error))
             return error
         try:
             meter.started()
@@ -235,7 +236,7 @@ def _run(
         # Popen would wait once more.
         process.returncode = os.waitstatus_to_exitcode(status)
     for name, problem in pipes.lost.items():
-        _say(err, f"{_OUTPUTS[name]} of the command could not be passed on: {problem}")
+        say(err, f"{_OUTPUTS[name]} of the command could not be passed on: {problem}")
     return _Ran(
         code=process.returncode,
         timed_out=timed_out,
@@ -243,11 +244,6 @@ def _run(
         pipes=pipes,
         resources=resources,
     )
-
-
-def _say(to: int, text: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(to, f"{safe(text)}\n".encode(errors="backslashreplace"))
 
 
 def _check(argv: Sequence[str], timeout: float | None) -> None:
@@ -286,7 +282,7 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     tails = {name: ran.pipes.tail(name) for name in ("stdout", "stderr")}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
     if error_type == "OutputLost":
-        said = "; ".join(f"{_OUTPUTS[name]} {told}" for name, told in lost.items())
+        said = "; ".join(f"{_OUTPUTS[name]} {problem}" for name, problem in lost.items())
     ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
     outcome: dict[str, Any] = {
         "success": status == 0,
@@ -342,27 +338,19 @@ def _wait(
             return resources, status, timed_out
 
 
-class _Forwarding:
-    """Passes signals on to the child while the block lasts; one that was ignored before stays ignored."""
+class _Forwarding(SignalHandlers):
+    """Passes signals on to the child while the block lasts."""
 
     def __init__(self, group: bool) -> None:
+        super().__init__(FORWARDED, self._receive)
         self.received: list[str] = []
         self._group = group
         self._pid: int | None = None
-        self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Forwarding:
-        # Only there can Python handle signals; elsewhere they stay whose they are.
-        here = threading.current_thread() is threading.main_thread()
-        for number in FORWARDED if here else ():
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def restore(self) -> None:
+        """Let the child be, and signals act as before."""
         self._pid = None
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        super().restore()
 
     def to(self, pid: int) -> None:
         """Name the child; what came before it did is sent to it now."""
@@ -376,7 +364,7 @@ class _Forwarding:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 (os.killpg if self._group else os.kill)(self._pid, number)
 
-    def _receive(self, number: int, frame: object) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received.append(_signal_name(number))
         if self._group or number not in _OF_TERMINAL:
             self.send(number)

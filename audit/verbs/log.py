@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit.statements.rows import adopt, columns, execute, fetch, table
+from audit.statements.rows import columns, execute, fetch, table
 from audit.status import Status
 from audit.values import validation
 from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.hook import adopt
 from audit.verbs.move import UNCLAIMED, Move, Moved, current, refusal
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class LogVerbs(Moved):
             TaskFrozen, LeaseLost: finished (then write a `note`), or executing under another claim.
             InvalidValue: a value that cannot be stored.
         """
+        action, output_summary, detail = self._prepared("log", action, output_summary, detail)
         db = writes_to(self, using)
         if step_number is not None:
             validation.whole("step_number", step_number, lowest=0)
@@ -96,6 +98,7 @@ class LogVerbs(Moved):
         Raises:
             InvalidValue: a text or detail that cannot be stored.
         """
+        text, detail = self._prepared("note", text, detail)
         written = self._write(
             writes_to(self, using),
             "note",
@@ -116,6 +119,7 @@ class LogVerbs(Moved):
         Raises:
             InvalidValue: a text that cannot be stored.
         """
+        suggestion, reason = self._prepared("suggest", suggestion, reason)
         validation.label("suggestion", suggestion, max_length=None)
         validation.text("reason", reason)
         db = writes_to(self, using)

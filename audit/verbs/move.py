@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
-from audit.statements.preparing import run as run_sql
-from audit.statements.rows import adopt, columns, execute, table, update
+from audit.statements import rows as statements
+from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED
 from audit.verbs.calling import acting, writes_to
+from audit.verbs.hook import Hooked, adopt
 
 __all__ = ["UNCLAIMED", "Move", "Moved", "current", "refusal", "run"]
 
@@ -57,7 +58,7 @@ class Move:
     """The INSERT of that row, which selects FROM moved, the task as it has become."""
 
 
-class Moved(models.Model):
+class Moved(Hooked):
     """The columns of a task that moves read; mixed into `Task`."""
 
     if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def run(
             adopt(task, moved)
             return inserted
     else:
-        returned = run_sql(db, _statement(kind, move), values, True)
+        returned = statements.run(db, _statement(kind, move), values)
         if returned:
             _take(task, db, move, returned[0])
             return None

@@ -157,6 +157,7 @@ class TaskVerbs(LogVerbs):
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone.
         """
+        self._prepared("release")
         run(self, _RELEASE, actor=actor, using=using)
 
     def complete(
@@ -183,6 +184,7 @@ class TaskVerbs(LogVerbs):
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it ended otherwise.
             InvalidValue: a document that cannot be stored.
         """
+        outcome, resources, suggestions = self._prepared("complete", outcome, resources, suggestions)
         stated = {"success": True} if outcome is None else outcome
         if isinstance(stated, dict):
             stated = {"success": True, **stated}
@@ -214,6 +216,7 @@ class TaskVerbs(LogVerbs):
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it ended otherwise.
             InvalidValue: a value that cannot be stored, or an outcome that is not an object.
         """
+        error, outcome, resources, suggestions = self._prepared("fail", error, outcome, resources, suggestions)
         if outcome is not None and not isinstance(outcome, dict):
             raise InvalidValue("outcome", outcome, "must be an object when work fails")
         results = _results(described(error) | (outcome or {}), resources, suggestions)
@@ -252,6 +255,7 @@ class TaskVerbs(LogVerbs):
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it is neither executing nor approved.
             InvalidValue: a value that cannot be stored.
         """
+        self._prepared("pause")
         if reason not in PauseReason.values:
             raise InvalidValue("reason", reason, f"must be one of {', '.join(PauseReason.values)}")
         at, after = resume_after, None

@@ -1,7 +1,7 @@
 """The ledger of the demo: its key, who seals, and who verifies.
 
 Run as `python -m auditproj.demo.ledger seal|verify`; it goes on until its standard input ends. The sealer is the only
-process that is told where the key is.
+process that knows where the key is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.conf import settings
 
 __all__ = ["Key", "key", "once", "started"]
 
-SEAL_S = 10
+SEAL_S = 5
 VERIFY_S = 60
 _NAME = "demo.example/audit"
 

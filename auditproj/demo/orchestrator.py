@@ -58,7 +58,7 @@ def main(name: str) -> None:
     chance = random.Random()  # noqa: S311 - variety, not secrecy
     while not ended.wait(_PAUSE_S * chance.uniform(0.5, 1.5)):
         try:
-            _turn(name, chance, ended)
+            _round(name, chance, ended)
         except AuditError as error:  # a person decided first
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - a process of its own
         except DatabaseError as error:
@@ -74,7 +74,7 @@ def _wait_for_end(ended: threading.Event) -> None:
     ended.set()
 
 
-def _turn(name: str, chance: random.Random, ended: threading.Event) -> None:
+def _round(name: str, chance: random.Random, ended: threading.Event) -> None:
     from audit.exceptions import IllegalTransition
     from audit.models import PauseQueueEntry, Task
 

@@ -178,7 +178,7 @@ class Server:
             EmbeddedError: it is shutting down, and does not come to its end.
         """
         began = time.monotonic()
-        told = False
+        reported = False
         while True:
             # Looked at before the question, so that a server that ended in between is asked once more.
             alive = watcher.postmaster_pid(place.data) is not None or (
@@ -197,8 +197,8 @@ class Server:
                 )
             if (not alive and not rejects) or waited > (_RECOVERY_TIMEOUT_S if rejects else _START_TIMEOUT_S):
                 return False
-            if rejects and waited > _SILENT_S and not told:
-                told = True
+            if rejects and waited > _SILENT_S and not reported:
+                reported = True
                 what = "shuts down, perhaps until its sessions end" if stopping else "starts or recovers"
                 print(f"Waiting for the embedded PostgreSQL, which {what} ({place.log}) …", file=sys.stderr)  # noqa: T201
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Who uses the server, told by locks; and the process that stops it when the last user is gone.
+"""Who uses the server, counted by locks; and the process that stops it when the last user is gone.
 
 Note: counting by locks. Every user process holds a shared ``flock`` on ``users.lock`` for as long as it
 lives. The kernel drops it however the process ends, so no list of pids can go stale. Whoever starts or stops
@@ -142,7 +142,7 @@ def postmaster_pid(data: Path) -> int | None:
 
 
 def is_stopping(data: Path) -> bool:
-    """Whether the server in ``data`` was told to end; after ``smart`` it waits until its sessions do."""
+    """Whether the server in ``data`` was asked to end; after ``smart`` it waits until its sessions do."""
     try:
         return (data / "postmaster.pid").read_text().splitlines()[7].strip() == "stopping"
     except (OSError, IndexError):

@@ -216,8 +216,8 @@ class TestProgress:
 
 
 @pytest.mark.parametrize(
-    ("number", "what", "told"),
+    ("number", "what", "shown"),
     [(0, "task", "0 tasks"), (1, "task", "1 task"), (20_000, "task", "20\u00a0000 tasks"), (12_345, "", "12\u00a0345")],
 )
-def test_counts(number, what, told):
-    assert output.count(number, what) == told
+def test_counts(number, what, shown):
+    assert output.count(number, what) == shown

@@ -48,10 +48,10 @@ def test_a_proof_goes_where_there_is_no_database(tmp_path: Path, capsys: pytest.
     file = tmp_path / "proof"
     file.write_text(text)
     code, out = check(capsys, "check", file, "--key", VKEY, "--format", "json")
-    told = json.loads(out)
+    message = json.loads(out)
     assert code == 0
-    assert (told["task_id"], len(told["log"])) == (str(task.pk), ExecutionLog.objects.filter(task=task).count())
-    assert task.summary in json.dumps(told["task"], ensure_ascii=False)
+    assert (message["task_id"], len(message["log"])) == (str(task.pk), ExecutionLog.objects.filter(task=task).count())
+    assert task.summary in json.dumps(message["task"], ensure_ascii=False)
     assert text.count("c2sp.org/tlog-proof@v1") == 1 + ExecutionLog.objects.filter(task=task).count()
     # Without its log, one leaf.
     assert run("audit_prove", str(other.pk), "--key", VKEY)[1].count("c2sp.org/tlog-proof@v1") == 1
@@ -166,10 +166,10 @@ def test_what_is_published_only_grows(tmp_path: Path) -> None:
     published = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
     size = newest.size
 
-    def refused(told: str) -> None:
+    def refused(message: str) -> None:
         code, _, err = run("audit_tiles", tmp_path)
         assert code == 2
-        assert told in err
+        assert message in err
         assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == published
 
     with behind_the_guards():  # an older state, as after a restore

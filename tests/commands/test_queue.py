@@ -59,18 +59,18 @@ class TestList:
         assert [(int(row[0]), row[1]) for row in rows] == [
             (queue[state].pk, state) for state in ("leased", "due", "waiting", "held")
         ]
-        for told in ("overdue", "in 1 h", "when released", "capacity", "by hand: until monday", "deploy: taken"):
-            assert told in out
+        for shown in ("overdue", "in 1 h", "when released", "capacity", "by hand: until monday", "deploy: taken"):
+            assert shown in out
         assert "orch-1" in out.splitlines()[2]
 
     def test_json_holds_every_column(self, queue):
-        told = lines_of("list")
+        shown = lines_of("list")
         columns = {field.attname for field in PauseQueueEntry._meta.concrete_fields}
         more = {"state", "age_s", "overdue_s", "action", "summary", "services_touched"}
-        assert [each.keys() for each in told] == [columns | more] * 4
-        assert [each["state"] for each in told] == ["leased", "due", "waiting", "held"]
-        assert [each["overdue_s"] is None for each in told] == [False, False, True, True]
-        assert all(each["age_s"] >= 0 for each in told)
+        assert [each.keys() for each in shown] == [columns | more] * 4
+        assert [each["state"] for each in shown] == ["leased", "due", "waiting", "held"]
+        assert [each["overdue_s"] is None for each in shown] == [False, False, True, True]
+        assert all(each["age_s"] >= 0 for each in shown)
 
     @pytest.mark.parametrize(
         ("argv", "states"),

@@ -63,17 +63,17 @@ class TestList:
 
     def test_json_holds_every_column(self):
         key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services_touched=["a"])
-        [told] = lines_of("audit_list")
+        [shown] = lines_of("audit_list")
         task = Task.objects.get(pk=key)
-        assert told.keys() == {field.attname for field in Task._meta.concrete_fields} | {
+        assert shown.keys() == {field.attname for field in Task._meta.concrete_fields} | {
             "waited_s",
             "took_s",
             "total_s",
         }
-        assert (told["waited_s"], told["took_s"], told["total_s"]) == (2, 3, 5)
-        assert (told["outcome"], told["plan"], told["services_touched"]) == ({"exit_code": 0}, [1, None], ["a"])
-        assert told["row_hash"] == bytes(task.row_hash).hex()
-        assert datetime.fromisoformat(told["created_at"]) == task.created_at
+        assert (shown["waited_s"], shown["took_s"], shown["total_s"]) == (2, 3, 5)
+        assert (shown["outcome"], shown["plan"], shown["services_touched"]) == ({"exit_code": 0}, [1, None], ["a"])
+        assert shown["row_hash"] == bytes(task.row_hash).hex()
+        assert datetime.fromisoformat(shown["created_at"]) == task.created_at
 
     def test_filters(self):
         key = record(HOUR, services_touched=["dns", "kuma"], status="failed", summary="one two")
@@ -116,8 +116,8 @@ class TestList:
         out, _ = run("audit_list")
         assert len(out.splitlines()) == 3
         assert out.count(ESCAPED) == 4
-        [told] = lines_of("audit_list")
-        assert told["summary"] == HOSTILE
+        [shown] = lines_of("audit_list")
+        assert shown["summary"] == HOSTILE
         assert "\x1b" not in run("audit_list", "--format", "json")[0]
 
     def test_running_work_says_for_how_long(self):
@@ -175,37 +175,37 @@ class TestStats:
         parent = uuid7(at=timezone.now() - 9 * DAY)
         record(9 * DAY, id=parent, parent=parent, correlation_id="req-1")
         record(9 * DAY)
-        [told] = lines_of("audit_stats", option.format(id=parent))
-        assert told["tasks"] == 1
-        assert "since" not in told["filter"]
-        [told] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
-        assert told["tasks"] == 0
+        [shown] = lines_of("audit_stats", option.format(id=parent))
+        assert shown["tasks"] == 1
+        assert "since" not in shown["filter"]
+        [shown] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
+        assert shown["tasks"] == 0
 
     def test_figures(self, some):
-        [told] = lines_of("audit_stats")
-        assert told["filter"] == {"since": ["1d"]}
-        assert told["complete"] is True
-        assert told["tasks"] == 16
-        assert told["statuses"] == dict.fromkeys(Status.values, 0) | {
+        [shown] = lines_of("audit_stats")
+        assert shown["filter"] == {"since": ["1d"]}
+        assert shown["complete"] is True
+        assert shown["tasks"] == 16
+        assert shown["statuses"] == dict.fromkeys(Status.values, 0) | {
             "completed": 10,
             "failed": 4,
             "rejected": 1,
             "pending": 1,
         }
-        assert told["failure_rate"] == pytest.approx(4 / 14)
-        assert told["took_s"] == {"p50": 3, "p90": 3, "p99": 3, "longest": 3}
-        assert told["waited_s"]["p50"] == 2
-        assert [(each["action"], each["tasks"]) for each in told["actions"]] == [("deploy", 10), ("backup", 6)]
-        assert [each["failure_rate"] for each in told["actions"]] == [0, 1]
-        assert [(each["service"], each["tasks"]) for each in told["services"]] == [("dns", 10), ("mail", 9)]
+        assert shown["failure_rate"] == pytest.approx(4 / 14)
+        assert shown["took_s"] == {"p50": 3, "p90": 3, "p99": 3, "longest": 3}
+        assert shown["waited_s"]["p50"] == 2
+        assert [(each["action"], each["tasks"]) for each in shown["actions"]] == [("deploy", 10), ("backup", 6)]
+        assert [each["failure_rate"] for each in shown["actions"]] == [0, 1]
+        assert [(each["service"], each["tasks"]) for each in shown["services"]] == [("dns", 10), ("mail", 9)]
         # A rejection is no error, whatever its outcome calls itself.
-        assert told["error_types"] == [{"error_type": "Boom", "tasks": 4}]
+        assert shown["error_types"] == [{"error_type": "Boom", "tasks": 4}]
 
     def test_a_service_named_twice_by_raw_sql_counts_once(self):
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO audit_task (id, action, services_touched) VALUES (%s, 'x', '{a,a}')", [uuid7()])
-        [told] = lines_of("audit_stats")
-        assert [(each["service"], each["tasks"]) for each in told["services"]] == [("a", 1)]
+        [shown] = lines_of("audit_stats")
+        assert [(each["service"], each["tasks"]) for each in shown["services"]] == [("a", 1)]
 
     def test_the_page(self, some):
         out, _ = run("audit_stats")
@@ -221,30 +221,30 @@ class TestStats:
         assert "old" not in out
 
     def test_filters_and_top(self, some):
-        [told] = lines_of("audit_stats", "--since", "all", "--top", "1")
-        assert told["tasks"] == 17
-        assert [each["action"] for each in told["actions"]] == ["deploy"]
-        [told] = lines_of("audit_stats", "--service", "mail", "--status", "failed")
-        assert (told["tasks"], told["failure_rate"]) == (4, 1)
+        [shown] = lines_of("audit_stats", "--since", "all", "--top", "1")
+        assert shown["tasks"] == 17
+        assert [each["action"] for each in shown["actions"]] == ["deploy"]
+        [shown] = lines_of("audit_stats", "--service", "mail", "--status", "failed")
+        assert (shown["tasks"], shown["failure_rate"]) == (4, 1)
 
     def test_a_bound_is_said(self, some):
         out, _ = run("audit_stats", "--limit", "5")
         assert out.startswith("5 tasks (the newest; --limit looks at more)")
-        [told] = lines_of("audit_stats", "--limit", "5")
-        assert (told["tasks"], told["complete"]) == (5, False)
-        assert sum(told["statuses"].values()) == sum(each["tasks"] for each in told["actions"]) == 5
+        [shown] = lines_of("audit_stats", "--limit", "5")
+        assert (shown["tasks"], shown["complete"]) == (5, False)
+        assert sum(shown["statuses"].values()) == sum(each["tasks"] for each in shown["actions"]) == 5
 
     def test_a_bound_that_all_fit_into_is_none(self, some):
         out, _ = run("audit_stats", "--limit", "16")
         assert out.startswith("16 tasks\n")
-        [told] = lines_of("audit_stats", "--limit", "16")
-        assert (told["tasks"], told["complete"]) == (16, True)
+        [shown] = lines_of("audit_stats", "--limit", "16")
+        assert (shown["tasks"], shown["complete"]) == (16, True)
         assert lines_of("audit_stats", "--limit", "15")[0]["complete"] is False
 
     def test_nothing(self):
         assert run("audit_stats")[0] == "0 tasks\nFilter: since:1d\n"
-        [told] = lines_of("audit_stats")
-        assert (told["tasks"], told["failure_rate"], told["took_s"]["p50"]) == (0, None, None)
+        [shown] = lines_of("audit_stats")
+        assert (shown["tasks"], shown["failure_rate"], shown["took_s"]["p50"]) == (0, None, None)
 
     def test_nothing_ran(self):
         Task.objects.request("x", actor="a")

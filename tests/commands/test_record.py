@@ -355,7 +355,7 @@ def test_a_parent_may_be_named_by_its_beginning() -> None:
 
 def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
     """Between a shell's quotes nobody sees where a secret ends: the rest of it was stored, and frozen."""
-    for argv, told in (
+    for argv, shown in (
         (["sh", "-c", "psql --password='abc def' next"], f"sh -c 'psql --password='\"'\"'{MASK}'\"'\"' next'"),
         (["x", "--password=a b", "y"], f"x --password={MASK} y"),
         (["x", "--db-password", "a b'c", "y"], f"x --db-password {MASK} y"),
@@ -385,7 +385,7 @@ def test_secrets_in_a_command_are_masked_before_they_are_quoted() -> None:
         (["x", "a=b=c d"], "x 'a=b=c d'"),
         (["x", "https://u:p'w@host/"], f"x 'https://u:{MASK}@host/'"),
     ):
-        assert describe(argv) == told
+        assert describe(argv) == shown
 
 
 def test_patterns_of_a_project_see_the_whole_command(settings: Any) -> None:

@@ -119,7 +119,7 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--git"], "--git needs --checkpoints"),
         (["--first-export"], "--first-export needs --checkpoints"),
@@ -127,10 +127,10 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
         (["--new-epoch", "/nowhere/at-all", "--reason", "why"], "/nowhere/at-all cannot be read"),
     ],
 )
-def test_seal_refuses_bad_arguments(arguments: list[str], told: str) -> None:
+def test_seal_refuses_bad_arguments(arguments: list[str], message: str) -> None:
     code, _, err = run("audit_seal", *arguments)
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 @pytest.mark.parametrize("option", ["--batch", "--loop"])

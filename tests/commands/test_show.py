@@ -1,4 +1,4 @@
-"""audit_show: a task's whole story, on any terminal, and how it stands in the ledger."""
+"""audit_show: all about a task, on any terminal, and how it stands in the ledger."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from audit.ids import uuid7
-from audit.management import story
+from audit.management import presentation
 from audit.management.output import width_of
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading.seals import seal_of
@@ -51,65 +51,65 @@ class TestShow:
     def test_the_whole_story(self, failed):
         out, _ = run("audit_show", str(failed.pk))
         role = ExecutionLog.objects.of(failed).first().db_role
-        for told in (
+        for shown in (
             *("deploy  Deploy Kuma", f"{failed.pk}  failed", "kuma", "req-1", '"exit_code": 28'),
             *('"disk full"', "1. cache it (because: slow)", "waited ", "took ", bytes(failed.row_hash).hex()),
             *("new: pending", "pending → approved", "approved → executing", "step 1 pull", "812 ms"),
             *('pulled {"layers": 7}', "executing → failed", "note, after the end", "cleaned up", "carol", role),
         ):
-            assert told in out
+            assert shown in out
         order = [out.index(each) for each in ("new: pending", "→ approved", "step 1", "executing → failed", "after")]
         assert order == sorted(order)
 
     def test_json_holds_everything(self, failed):
-        [told] = lines_of("audit_show", failed.pk.hex[:20])
-        assert told["id"] == str(failed.pk)
-        assert told["pause_entry"] is None
-        assert told["log_complete"] is True
+        [shown] = lines_of("audit_show", failed.pk.hex[:20])
+        assert shown["id"] == str(failed.pk)
+        assert shown["pause_entry"] is None
+        assert shown["log_complete"] is True
         columns = {field.attname for field in ExecutionLog._meta.concrete_fields} - {"task_id"}
-        assert all(row.keys() == columns for row in told["log"])
-        assert [row["to_status"] or row["kind"] for row in told["log"]] == [
+        assert all(row.keys() == columns for row in shown["log"])
+        assert [row["to_status"] or row["kind"] for row in shown["log"]] == [
             *("pending", "approved", "executing", "step", "suggestion", "failed", "note"),
         ]
-        assert [row["id"] for row in told["log"]] == list(ExecutionLog.objects.of(failed).values_list("id", flat=True))
+        assert [row["id"] for row in shown["log"]] == list(ExecutionLog.objects.of(failed).values_list("id", flat=True))
 
     def test_a_long_log_is_bounded_and_says_so(self, failed):
         out, _ = run("audit_show", str(failed.pk), "--log", "2")
         assert "the log goes on after these 2 rows" in out
         assert "→ executing" not in out
-        [told] = lines_of("audit_show", str(failed.pk), "--log", "2")
-        assert (len(told["log"]), told["log_complete"]) == (2, False)
-        [told] = lines_of("audit_show", str(failed.pk), "--log", "7")
-        assert told["log_complete"] is True
+        [shown] = lines_of("audit_show", str(failed.pk), "--log", "2")
+        assert (len(shown["log"]), shown["log_complete"]) == (2, False)
+        [shown] = lines_of("audit_show", str(failed.pk), "--log", "7")
+        assert shown["log_complete"] is True
 
     def test_what_the_log_tells_stands_below_where_there_is_no_room(self, failed, monkeypatch):
         failed.note("y" * 3000 + " 漢字" * 99, actor="carol")
         wide = run("audit_show", str(failed.pk))[0]
         monkeypatch.setenv("COLUMNS", "80")
         narrow = run("audit_show", str(failed.pk))[0]
-        for told in ("pulled", '{"layers": 7}', "cleaned up", "cache it"):
-            assert told in narrow[narrow.index("Execution log") :]
+        for shown in ("pulled", '{"layers": 7}', "cleaned up", "cache it"):
+            assert shown in narrow[narrow.index("Execution log") :]
         assert "more lines; --format json shows all" in narrow
         assert "y" * 3000 in wide
         assert max(map(width_of, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
 
     @pytest.mark.django_db(transaction=True)
     def test_the_seal_is_told_as_far_as_it_is_known(self, failed, monkeypatch):
-        def told():
+        def shown():
             line = next(each for each in run("audit_show", str(failed.pk))[0].splitlines() if "  Seal " in each)
             return line.split("Seal")[1].strip(), lines_of("audit_show", str(failed.pk))[0]["seal"]
 
-        text, seal = told()
+        text, seal = shown()
         assert text == "not sealed yet"
         assert seal == {"state": "unsealed"} | dict.fromkeys(("leaf", "covered_at", "finding", "verified_at"))
         sealer(monkeypatch)
         run("audit_seal")
-        text, seal = told()
+        text, seal = shown()
         assert re.fullmatch(r"leaf \d+; not verified yet", text)
         assert re.search(r"  Sealed +20.* UTC \(.* ago\)", run("audit_show", str(failed.pk))[0])
         assert (seal["state"], type(seal["leaf"])) == ("sealed", int)
         run("audit_verify", "--key", VKEY)
-        text, seal = told()
+        text, seal = shown()
         assert re.search("; verified .* ago$", text)
         assert (seal["state"], seal["finding"]) == ("verified", None)
         row = ExecutionLog.objects.of(failed).first()
@@ -124,7 +124,7 @@ class TestShow:
                 unsealed=0,
                 report={"findings": [{"code": "row_tampered", "log": str(changed)}]},
             )
-            assert says in told()[0]
+            assert says in shown()[0]
         assert "  Seal " not in run("audit_show", str(Task.objects.request("x", actor="a").pk))[0]
 
     def test_of_several_those_that_are_there_are_shown(self, failed):
@@ -166,12 +166,12 @@ class TestShow:
         [task] = Task.objects.claim(worker="w")
         entry = task.pause(reason="insufficient_capacity", work_plan={"left": ["b"]}, note="no room")
         out, _ = run("audit_show", str(task.pk))
-        for told in ("Pause queue", "due", "Insufficient capacity: no room", '{"left": ["b"]}'):
-            assert told in out
-        [told] = lines_of("audit_show", str(task.pk))
-        assert told["pause_entry"]["id"] == entry.pk
-        assert told["pause_entry"]["state"] == "due"
-        assert told["pause_entry"]["overdue_s"] >= 0
+        for shown in ("Pause queue", "due", "Insufficient capacity: no room", '{"left": ["b"]}'):
+            assert shown in out
+        [shown] = lines_of("audit_show", str(task.pk))
+        assert shown["pause_entry"]["id"] == entry.pk
+        assert shown["pause_entry"]["state"] == "due"
+        assert shown["pause_entry"]["overdue_s"] >= 0
 
     def test_an_entry_at_work_and_a_log_that_is_missing(self):
         task = Task.objects.request("deploy", actor="a")
@@ -182,7 +182,7 @@ class TestShow:
         assert "orch-9, until " in out
         kept = {"heading": str, "paint": lambda text, status: text, "width": None, "more_log": False}
         seal = seal_of(entry.task_id, "default")
-        assert list(story.story(entry.task, [], None, seal, **kept))[-1] == "  none"
+        assert list(presentation.task_page(entry.task, [], None, seal, **kept))[-1] == "  none"
 
     def test_hostile_text_is_shown_and_not_obeyed(self):
         task = Task.objects.request(
@@ -196,8 +196,8 @@ class TestShow:
         assert "\x1b" not in out
         assert "\u202e" not in out
         assert not [line for line in out.splitlines() if line.startswith("Total: 0")]
-        [told] = lines_of("audit_show", str(task.pk))
-        assert told["plan"] == {HOSTILE: HOSTILE}
+        [shown] = lines_of("audit_show", str(task.pk))
+        assert shown["plan"] == {HOSTILE: HOSTILE}
 
     @pytest.mark.parametrize(
         "text", ["9" * 5000, "[" * 3000 + "]" * 3000, *("[" * depth + "]" * depth for depth in range(880, 1000, 7))]
@@ -214,14 +214,14 @@ class TestShow:
         assert text[:900] in "".join(out.split())
         assert run("audit_list")[0].count(str(key)) == 1
         assert run("audit_stats")[0].startswith("1 task\n")
-        [told] = lines_of("audit_show", str(key))
-        assert told["plan"] == text or json.dumps(told["plan"]) == text
+        [shown] = lines_of("audit_show", str(key))
+        assert shown["plan"] == text or json.dumps(shown["plan"]) == text
 
     def test_suggestions_of_any_shape(self):
         task = Task.objects.request("x", actor="a", suggestions=[{"suggestion": "s"}, {"other": 1}, "text"])
         out, _ = run("audit_show", str(task.pk))
-        for told in ("1. s\n", '2. {"other": 1}', '3. "text"'):
-            assert told in out
+        for shown in ("1. s\n", '2. {"other": 1}', '3. "text"'):
+            assert shown in out
 
     def test_a_large_document_is_cut_and_says_so(self):
         task = Task.objects.request("x", actor="a", plan={"steps": list(range(200)), "long": "y" * 3000})

@@ -62,9 +62,9 @@ def test_nothing_yet() -> None:
 @pytest.mark.django_db
 def test_json_is_every_column_and_no_change() -> None:
     [key] = past(1, outcome={"exit_code": 0})
-    told = json.loads(run("--format", "json")[0])
-    assert (told["id"], told["outcome"], told["change"], told["took_s"]) == (str(key), {"exit_code": 0}, None, 3)
-    assert {field.attname for field in Task._meta.concrete_fields} < told.keys()
+    shown = json.loads(run("--format", "json")[0])
+    assert (shown["id"], shown["outcome"], shown["change"], shown["took_s"]) == (str(key), {"exit_code": 0}, None, 3)
+    assert {field.attname for field in Task._meta.concrete_fields} < shown.keys()
 
 
 @pytest.mark.django_db
@@ -112,7 +112,12 @@ class _Process:
         ]
         environment = {**os.environ, "COLUMNS": "0"}
         self.process = subprocess.Popen(
-            [*command, "--interval", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [*command, "--interval", "0.1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -163,8 +168,8 @@ def test_it_goes_on_with_what_happens_and_ends_in_good_order(number: int) -> Non
         task.fail("it broke")
         assert tail.shows("failed")
         assert tail.ends(number) == 0
-    told = [re.split(r"  +", line)[1:4:1] for line in tail.out if "the second" in line]
-    assert [(was, status) for was, status, _id in told] == [
+    shown = [re.split(r"  +", line)[1:4:1] for line in tail.out if "the second" in line]
+    assert [(was, status) for was, status, _id in shown] == [
         ("new", "pending"),
         ("pending", "approved"),
         ("approved", "executing"),
@@ -184,10 +189,10 @@ def test_statuses_are_told_of_when_they_are_reached() -> None:
             # It may take more than one look until it has begun.
             assert until(lambda services=services: _fail(services) and (tail.out != [] or services == ["web"]), 30)
         assert tail.ends(signal.SIGTERM) == 0
-    told = [json.loads(line) for line in tail.out]
-    assert {each["change"]["to_status"] for each in told} == {"failed"}
-    assert {each["change"]["from_status"] for each in told} == {"executing"}
-    assert {tuple(each["services_touched"]) for each in told} == {("db",)}
+    shown = [json.loads(line) for line in tail.out]
+    assert {each["change"]["to_status"] for each in shown} == {"failed"}
+    assert {each["change"]["from_status"] for each in shown} == {"executing"}
+    assert {tuple(each["services_touched"]) for each in shown} == {("db",)}
 
 
 def _fail(services: list[str]) -> bool:
@@ -272,21 +277,21 @@ def test_it_survives_a_restart_of_the_server(throwaway_server: Callable[..., Ser
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "shown"),
     [
         (OperationalError, "longer than the database allows"),
         (ProgrammingError, "its tables are missing"),
     ],
 )
 def test_missing_tables_and_a_time_limit_are_no_lost_connection(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception], told: str
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], shown: str
 ) -> None:
     def look(self: object) -> Any:
         cause = errors.QueryCanceled() if error is OperationalError else errors.UndefinedTable()
         raise error("no") from cause
 
     monkeypatch.setattr("audit.reading.following.Follower.look", look)
-    with pytest.raises(CommandError, match=told) as caught:
+    with pytest.raises(CommandError, match=shown) as caught:
         run("--follow", "--interval", "0.1")
     assert caught.value.returncode == 2
 

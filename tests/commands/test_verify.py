@@ -65,12 +65,12 @@ def test_verify_tells_what_it_found_and_stores_it(tmp_path: Path) -> None:
         sql("UPDATE audit_task SET summary = E'other \\x1b[31m' WHERE id = %s", [task.pk])
     finish(1)
     code, out, _ = run("audit_verify", "--key", VKEY, "--format", "json")
-    told = json.loads(out)
+    shown = json.loads(out)
     assert code == 1
-    assert told["verdict"] == "tampering"
-    assert [(each["code"], each["task"]) for each in told["findings"]] == [("row_tampered", str(task.pk))]
-    assert told["unsealed"] == 1 + ExecutionLog.objects.filter(task_id__gt=other.pk).exclude(task=task).count()
-    assert any("No external checkpoint was given" in each for each in told["not_covered"])
+    assert shown["verdict"] == "tampering"
+    assert [(each["code"], each["task"]) for each in shown["findings"]] == [("row_tampered", str(task.pk))]
+    assert shown["unsealed"] == 1 + ExecutionLog.objects.filter(task_id__gt=other.pk).exclude(task=task).count()
+    assert any("No external checkpoint was given" in each for each in shown["not_covered"])
     stored = list(LedgerVerification.objects.order_by("id").values_list("verdict", "report__counts"))
     assert stored == [("intact", {}), ("tampering", {"row_tampered": 1})]
 

@@ -16,6 +16,9 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 
 from audit import record
 from audit.exceptions import NotDurable, TaskFrozen
+from audit.leases import keeper as keeping
+from audit.leases.keeper import LeaseKeeper
+from audit.leases.prolong import Lease, prolong
 from audit.models import Task
 from audit.recording import current_task
 
@@ -151,7 +154,7 @@ def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> Non
         assert stored(task).lease_expires_at > first + timedelta(seconds=1)
         assert stored(inner).lease_expires_at > first + timedelta(seconds=1)
         assert stored(task).actor == "alice"
-        assert len([each for each in threading.enumerate() if each.name == "audit-record-leases"]) == 1
+        assert len([each for each in threading.enumerate() if each.name == "audit-leases"]) == 1
     assert (task.status, inner.status) == ("completed", "completed")
     eventually(lambda: sessions() == before)
 
@@ -224,18 +227,15 @@ def test_a_connection_that_went_stale_meanwhile_is_replaced() -> None:
 def test_the_thread_survives_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from audit.leases import keeper as keeping
-
     failures = []
 
-    def prolong(*args: Any) -> Any:
+    def away_at_first(*args: Any) -> Any:
         if len(failures) < 2:
             failures.append(args)
             raise OperationalError("away")
-        return real(*args)
+        return prolong(*args)
 
-    real = keeping.prolong
-    monkeypatch.setattr(keeping, "prolong", prolong)
+    monkeypatch.setattr(keeping, "prolong", away_at_first)
     with record("long", lease=SHORT) as task:
         first = task.lease_expires_at
         eventually(lambda: stored(task).lease_expires_at > first)
@@ -259,6 +259,127 @@ def test_records_of_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert Task.objects.filter(status="completed").count() == 60
+
+
+# The leases of a worker
+
+LEASE = timedelta(seconds=3)
+
+
+@pytest.fixture
+def own_keeper() -> Iterator[LeaseKeeper]:
+    """A keeper of this test alone, whose thread prolongs nothing once the test is over."""
+    own = LeaseKeeper()
+    yield own
+    for kept in list(own._kept):
+        own.forget(kept)
+
+
+def claimed(count: int = 1, lease: timedelta = LEASE) -> list[Task]:
+    for _ in range(count):
+        Task.objects.request("work").approve()
+    return Task.objects.claim(worker="w", limit=count, lease=lease)
+
+
+def lease_of(task: Task, duration: timedelta = LEASE, actor: str = "w") -> Lease:
+    return Lease(task_id=task.pk, token=task.claim_token, duration=duration, actor=actor, using="default")
+
+
+def unexpected() -> None:
+    raise AssertionError("the lease is not lost")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_that_sleeps_long_is_woken_for_a_shorter_lease(own_keeper: LeaseKeeper) -> None:
+    hour = timedelta(hours=1)
+    (long,) = claimed(lease=hour)
+    own_keeper.keep(lease_of(long, hour), on_lost=unexpected)
+    eventually(lambda: own_keeper._wakes_at > time.monotonic() + 600)
+    (short,) = claimed()
+    own_keeper.keep(lease_of(short), on_lost=unexpected)
+    eventually(lambda: stored(short).lease_expires_at > short.lease_expires_at)
+    assert stored(long).lease_expires_at == long.lease_expires_at
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_claims_of_a_worker_are_prolonged_by_one_statement(
+    own_keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = claimed(50)
+    statements: list[int] = []
+
+    def counted(using: str, leases: Any) -> Any:
+        statements.append(len(leases))
+        return prolong(using, leases)
+
+    monkeypatch.setattr(keeping, "prolong", counted)
+    for task in tasks:
+        own_keeper.keep(lease_of(task), on_lost=unexpected)
+    eventually(lambda: bool(statements))
+    assert statements[0] == 50
+    eventually(lambda: all(stored(task).lease_expires_at > task.lease_expires_at for task in tasks))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_hears_of_each_lease_by_itself(own_keeper: LeaseKeeper) -> None:
+    lost, asked, unasked = claimed(3)
+    heard: list[Any] = []
+    kept = [
+        own_keeper.keep(
+            lease_of(task),
+            on_lost=lambda task=task: heard.append(("lost", task.pk)),
+            on_cancel_requested=lambda at, task=task: heard.append((at, task.pk)),
+        )
+        for task in (lost, asked, unasked)
+    ]
+    lose(lost)
+    stored(asked).request_cancel(actor="bob")
+    moment = stored(asked).cancel_requested_at
+    eventually(lambda: {("lost", lost.pk), (moment, asked.pk)} <= set(heard))
+    assert [each.lost for each in kept] == [True, False, False]
+    before = stored(unasked).lease_expires_at
+    eventually(lambda: stored(unasked).lease_expires_at > before)
+    assert set(heard) == {("lost", lost.pk), (moment, asked.pk)}
+    assert heard.count(("lost", lost.pk)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_came_after_a_lost_one_does_not_pass_for_it() -> None:
+    (first,) = claimed()
+    lose(first)
+    (second,) = Task.objects.claim(worker="w", lease=LEASE)
+    assert first.pk == second.pk
+    found = prolong("default", [lease_of(first), lease_of(second)])
+    states = [found[each.pk, each.claim_token] for each in (first, second)]
+    assert [(state.prolonged, state.locked) for state in states] == [(False, False), (True, False)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_that_is_forgotten_runs_out(own_keeper: LeaseKeeper) -> None:
+    forgotten, other = claimed(2)
+    own_keeper.forget(own_keeper.keep(lease_of(forgotten), on_lost=unexpected))
+    own_keeper.keep(lease_of(other), on_lost=unexpected)
+    eventually(lambda: stored(other).lease_expires_at > other.lease_expires_at)
+    assert stored(forgotten).lease_expires_at == forgotten.lease_expires_at
+    found: list[Task] = []
+    eventually(lambda: bool(found.extend(Task.objects.recover_expired()) or found))
+    assert [each.pk for each in found] == [forgotten.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callback_that_raises_is_logged_and_the_thread_lives_on(
+    own_keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    lost, other = claimed(2)
+    own_keeper.keep(lease_of(lost), on_lost=broken)
+    own_keeper.keep(lease_of(other), on_lost=unexpected, on_tick=broken)
+    lose(lost)
+    eventually(lambda: stored(other).lease_expires_at > other.lease_expires_at)
+    eventually(lambda: f"lease of task {lost.pk} failed" in caplog.text)
+    assert f"lease of task {other.pk} failed" in caplog.text
 
 
 # Processes

@@ -48,6 +48,14 @@ def _output(argv: list[str], home: Path) -> bytes:
     return subprocess.run(argv, cwd=CHECKOUT, env=_environment(home), capture_output=True, check=True).stdout
 
 
+_JSON = ("--format", "json")
+
+
+def _manage(home: Path, *argv: str) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "manage.py", *argv]
+    return subprocess.run(command, cwd=CHECKOUT, env=_environment(home), capture_output=True, check=False)
+
+
 def _count(home: Path, *filters: str) -> int:
     """How many tasks there are."""
     stats = _output([sys.executable, "manage.py", "audit_stats", "--since", "all", "--format", "json", *filters], home)
@@ -77,17 +85,17 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             demo = subprocess.Popen(command, cwd=CHECKOUT, env=_environment(home), stdout=file, stderr=file)
         try:
             assert until(lambda: "Ctrl-C" in out.read_text() or demo.poll() is not None, seconds=120)
-            told = out.read_text()
-            assert demo.poll() is None, told
-            refused = re.findall(r"SQL> (.+?)\n\s*ERROR 23001", told, re.DOTALL)
-            assert len(refused) == 5, told
+            shown = out.read_text()
+            assert demo.poll() is None, shown
+            refused = re.findall(r"SQL> (.+?)\n\s*ERROR 23001", shown, re.DOTALL)
+            assert len(refused) == 5, shown
             assert {each.split()[0] for each in refused} == {"UPDATE", "DELETE", "TRUNCATE", "SET"}
-            assert re.search(r"Sealed [\d,]+ rows; the tree has [\d,]+ leaves\.\nINTACT\. Covered: 40 tasks", told), (
-                told
+            assert re.search(r"Sealed [\d,]+ rows; the tree has [\d,]+ leaves\.\nINTACT\. Covered: 40 tasks", shown), (
+                shown
             )
             secret = home / "ledger-signing-key"
             assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-            assert secret.read_text().strip() not in told
+            assert secret.read_text().strip() not in shown
 
             # Only the sealer knows where the key is.
             assert until(lambda: len(_children(demo.pid)) >= 4)
@@ -97,19 +105,22 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             children = [pid for pid, *_ in _children(demo.pid)]
 
             # What it says about a proof is true.
-            [task] = re.findall(r"audit_prove (\S+)", told)
-            [key] = re.findall(r"--key (\S+)", told)
+            [task] = re.findall(r"audit_prove (\S+)", shown)
+            [key] = re.findall(r"--key (\S+)", shown)
             argv = [sys.executable, "manage.py", "audit_prove", task, "--with-log"]
             proven = subprocess.run(
                 argv, cwd=CHECKOUT, env=_environment(home), capture_output=True, text=True, check=True
             )
             checked = proof.check(proven.stdout, [Verifier.parse(key)])
             assert str(checked.task_id) == task
-            [address] = re.findall(r"integrity +(\S+)", told)
-            _log_in(address, *re.findall(r"(?:user|password) +(\S+)", told)[:2])
+            [address] = re.findall(r"integrity +(\S+)", shown)
+            _log_in(address, *re.findall(r"(?:user|password) +(\S+)", shown)[:2])
             # The pages move: more is completed than the history had.
             history = 40 - _count(home, "--status", "failed", "--status", "rejected")
             assert until(lambda: _count(home, "--status", "completed") > history, seconds=60)
+            # What has just finished is sealed while the demo serves.
+            newest = json.loads(_manage(home, "audit_list", "--status", "completed", "--limit", "1", *_JSON).stdout)
+            assert until(lambda: _manage(home, "audit_prove", newest["id"]).returncode == 0, seconds=60)
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(timeout=60)
@@ -132,11 +143,11 @@ def test_what_nobody_decides_stays_few_also_where_a_pile_was_left() -> None:
     other = Task.objects.request("deploy", actor="alice")
     chance = random.Random(3)
     for _ in range(5):
-        orchestrator._turn("orch-1", chance, ended)
+        orchestrator._round("orch-1", chance, ended)
     decided = Task.objects.filter(decided_by="policy:demo").values_list("pk", flat=True)
     assert sorted(decided) == [task.pk for task in pile[:5]]
     for _ in range(60):
-        orchestrator._turn("orch-1", chance, ended)
+        orchestrator._round("orch-1", chance, ended)
         assert Task.objects.filter(status="pending").count() <= orchestrator.UNDECIDED + 2
     assert Task.objects.filter(status="pending", pk__in=[task.pk for task in pile]).count() < orchestrator.UNDECIDED
     other.refresh_from_db()

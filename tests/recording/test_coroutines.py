@@ -95,8 +95,8 @@ def test_a_cancelled_asyncio_task_fails() -> None:
     assert (only().status, only().outcome["error_type"]) == ("failed", "CancelledError")
 
 
-@pytest.mark.parametrize("turns", range(6))
-def test_cancelled_at_any_moment_nothing_stays_open(turns: int) -> None:
+@pytest.mark.parametrize("passes", range(6))
+def test_cancelled_at_any_moment_nothing_stays_open(passes: int) -> None:
     """Also while the task is being written, and while its end is."""
 
     async def work() -> None:
@@ -105,7 +105,7 @@ def test_cancelled_at_any_moment_nothing_stays_open(turns: int) -> None:
 
     async def main() -> None:
         working = asyncio.ensure_future(work())
-        for _ in range(turns):
+        for _ in range(passes):
             await asyncio.sleep(0)
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):

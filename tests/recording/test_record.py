@@ -256,7 +256,7 @@ def test_what_the_block_hands_to_verbs_is_redacted(call: Any) -> None:
 
 @pytest.mark.parametrize("call", [_now, _awaited], ids=["sync", "async"])
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "shown"),
     [
         ({}, {}),
         ({"resources": {"gpu_s": 2, "wall_s": 5}}, {"gpu_s": 2, "wall_s": 5}),
@@ -264,17 +264,17 @@ def test_what_the_block_hands_to_verbs_is_redacted(call: Any) -> None:
     ],
     ids=["nothing given", "an object", "no object"],
 )
-def test_what_a_block_used_is_measured_when_a_verb_ends_it(call: Any, given: Any, told: Any) -> None:
+def test_what_a_block_used_is_measured_when_a_verb_ends_it(call: Any, given: Any, shown: Any) -> None:
     for verb in ("complete", "fail"):
         with record("backup") as task:
             call(task, verb, **given)
         used = stored(task).resources_used
-        if told is None:
+        if shown is None:
             assert used == [1]
         else:
-            assert used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source"} | told.keys()
+            assert used.keys() == {"wall_s", "cpu_s", "peak_rss_bytes", "peak_rss_source"} | shown.keys()
             assert used["peak_rss_bytes"] > 5_000_000
-            assert used | told == used
+            assert used | shown == used
     with record("backup") as task:
         task.resources_used = {"gpu_s": 3}
         call(task, "complete", {"n": 1})
@@ -318,11 +318,33 @@ def test_the_task_of_a_block_copies_and_pickles_as_a_task() -> None:
     _assert_copies(task)
 
 
+def test_the_task_of_a_block_is_used_as_any_other() -> None:
+    with record("backup") as task:
+        task.log("step")
+        assert ExecutionLog.objects.filter(task=task, kind="step").get().task == task
+        with record("child", parent=task) as child:
+            assert child.parent == task.pk
+        assert {task: 1}[stored(task)] == 1
+    assert "_hook" not in task.__dict__
+
+
+def test_what_the_block_has_given_outlives_reading_the_row_again() -> None:
+    with record("backup") as task:
+        task.outcome["files"] = 3
+        task.resources_used = {"gpu_s": 2}
+        task.refresh_from_db()
+        assert (task.outcome, task.resources_used) == ({"files": 3}, {"gpu_s": 2})
+        task.touch("db")
+        task.outcome["bytes"] = 4
+    assert stored(task).outcome == {"success": True, "files": 3, "bytes": 4}
+    assert stored(task).resources_used["gpu_s"] == 2
+
+
 def _assert_copies(task: Task) -> None:
     for made in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
         assert made == task
         assert isinstance(made, Task)
-        assert "_meter" not in made.__dict__
+        assert "_hook" not in made.__dict__
 
 
 @pytest.mark.parametrize(

@@ -412,7 +412,9 @@ def test_secrets_in_commands_are_masked(line: str, secret: str) -> None:
 def test_secrets_in_the_same_commands_in_lists_and_lines_are_masked(line: str) -> None:
     argv = filled(shlex.split(line), SECRET)
     assert SECRET not in json.dumps(redact({"argv": argv}))
-    assert SECRET not in redact_text(f"subprocess.CalledProcessError: Command '{argv}' returned non-zero exit status 1.")
+    assert SECRET not in redact_text(
+        f"subprocess.CalledProcessError: Command '{argv}' returned non-zero exit status 1."
+    )
     assert SECRET not in redact_text(f"+ {shlex.join(argv)}\n")
 
 
@@ -437,11 +439,20 @@ def test_secrets_in_documents_are_masked_and_nothing_else(document: Any) -> None
     assert SECRET not in redact_text(repr(filled(document, SECRET)))
 
 
-STRONG = ["password={}", "DB_PASS={}", "'db_password': '{}'", "--password {}", "MYSQL_PWD={}", "<password>{}</password>"]
+STRONG = [
+    "password={}",
+    "DB_PASS={}",
+    "'db_password': '{}'",
+    "--password {}",
+    "MYSQL_PWD={}",
+    "<password>{}</password>",
+]
 
 
 @pytest.mark.parametrize("text", STRONG)
-@pytest.mark.parametrize("secret", [WORD, "swordfish", "p#s?x", "a;b1c", "a,b1c", "a&b1c", "$ecret1", "correct-horse", "1234567"])
+@pytest.mark.parametrize(
+    "secret", [WORD, "swordfish", "p#s?x", "a;b1c", "a,b1c", "a&b1c", "$ecret1", "correct-horse", "1234567"]
+)
 def test_what_people_choose_is_masked_too(text: str, secret: str) -> None:
     assert redact_text(text.format(secret)) == text.format(MASK)
 
@@ -491,7 +502,7 @@ def test_the_public_half_of_a_key_stays() -> None:
 @pytest.mark.parametrize("lost", range(1, 13))
 def test_a_tail_that_begins_inside_the_signing_key_holds_no_key(lost: int) -> None:
     secret = KEYS[0].secret()
-    assert redact_text(f"{secret[lost - 1:]}\nnext") == (f"{MASK}\nnext")
+    assert redact_text(f"{secret[lost - 1 :]}\nnext") == (f"{MASK}\nnext")
 
 
 def test_keys_of_other_programs_are_masked() -> None:

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from audit.management import story
+from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, is_narrow, moment
 from audit.models import Task
@@ -17,6 +17,7 @@ from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, spa
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
+from audit.reading.spans import COLUMNS
 from audit.status import Status
 
 
@@ -52,7 +53,7 @@ class Command(AuditCommand):
         with transaction.atomic(using=options["database"]):
             if options["format"] == "json":
                 for task in counted(rows.iterator(chunk_size=500)):
-                    self.json(story.task_values(task))
+                    self.json(presentation.task_values(task))
             elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
@@ -68,10 +69,8 @@ class Command(AuditCommand):
         now = timezone.now()
 
         def row(task: Task) -> tuple[object, ...]:
-            if task.status == Status.EXECUTING and task.started_at:
-                took = f"{duration(now - task.started_at)} …"
-            else:
-                took = duration(story.durations(task)["took"])
+            ran = presentation.life_of(task, now).ran
+            took = duration(ran) + (" …" if task.status == Status.EXECUTING and ran is not None else "")
             return (
                 _created(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
@@ -85,14 +84,14 @@ class Command(AuditCommand):
 
         return self.table(
             (
-                Column(title=f"Created ({story.zone()})", rank=1),
+                Column(title=f"Created ({presentation.zone()})", rank=1),
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
                 Column(title="Action", least=8, rank=2),
                 Column(title="Summary", least=7),
                 Column(title="Services", least=8, rank=4),
                 Column(title="By", least=6, rank=5),
-                Column(title="Took", right=True, rank=3),
+                Column(title="Ran", right=True, rank=3),
             ),
             (row(task) for task in tasks),
         )
@@ -106,15 +105,12 @@ def _created(value: datetime, now: datetime) -> str:
 
 _SHOWN = (
     "id",
-    "created_at",
-    "status",
     "action",
     "summary",
     "services_touched",
     "requested_by",
     "actor",
-    "started_at",
-    "finished_at",
+    *COLUMNS,
 )
 
 

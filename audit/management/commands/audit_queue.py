@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
-from audit.management import story
+from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
@@ -49,16 +49,18 @@ class Command(AuditCommand):
         """Take a verb with its own options."""
         verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
         epilog = parser.epilog
-        told = "what is paused: due first, then what waits, then what is held"
-        listing = verbs.add_parser("list", help=told, description=f"Tell {told}.", epilog=epilog)
+        listed = "what is paused: due first, then what waits, then what is held"
+        listing = verbs.add_parser("list", help=listed, description=f"List {listed}.", epilog=epilog)
         add_arguments(listing, limit=50)
         listing.add_argument(
             "--state", action="append", choices=_STATES, help="only these states; several times for several"
         )
         self.add_format(listing)
         self.add_shared(listing)
-        for verb, told in _HELP.items():
-            each = verbs.add_parser(verb, help=told, description=told[0].upper() + told[1:] + ".", epilog=epilog)
+        for verb, purpose in _HELP.items():
+            each = verbs.add_parser(
+                verb, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", epilog=epilog
+            )
             each.add_argument(
                 "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
             )
@@ -93,8 +95,10 @@ class Command(AuditCommand):
         found = found[: options["limit"]]
         if options["format"] == "json":
             for entry in found:
-                told = {"action": entry.task.action, "summary": entry.task.summary}
-                self.json(story.entry_values(entry, now) | told | {"services_touched": entry.task.services_touched})
+                named = {"action": entry.task.action, "summary": entry.task.summary}
+                self.json(
+                    presentation.entry_values(entry, now) | named | {"services_touched": entry.task.services_touched}
+                )
         elif not self._table(found, now):
             self.note("Nothing is paused." if not wanted and not options["state"] else "Nothing paused matches.")
         if more:
@@ -117,7 +121,7 @@ class Command(AuditCommand):
             (
                 (
                     entry.pk,
-                    state := story.entry_state(entry, now),
+                    state := presentation.entry_state(entry, now),
                     age(entry.paused_at, now),
                     _due(entry, state, now),
                     entry.priority,
@@ -156,8 +160,8 @@ class Command(AuditCommand):
                     self.note(f"{safe(text)}: refused, {safe(problem)}")
                 continue
             if options["format"] == "json":
-                told = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
-                self.json(told)
+                done = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
+                self.json(done)
             else:
                 due = f", due {_moment_told(entry.due_at)}" if verb == "defer" else ""
                 self.line(f"{safe(text)}: {_DONE[verb]}{due} (task {entry.task_id}, {safe(entry.task.action)})")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +17,7 @@ from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, p
 from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint
+from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 
 
@@ -103,7 +102,7 @@ class Command(AuditCommand):
         known: tuple[Verifier, ...],
         kept: Exports | None,
         *,
-        stop: threading.Event | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         quiet = stop is not None
         if options["print"] and not self._printed:
@@ -127,7 +126,7 @@ class Command(AuditCommand):
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
                 self.note(f"{count(total, 'row')} sealed …")
-            if stop and stop.is_set():
+            if stop and stop.requested:
                 break
         if total and last:
             self.note(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
@@ -189,11 +188,9 @@ class Command(AuditCommand):
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
         """Seal again and again until a signal; a database that is away is waited for, a refusal ends it."""
-        stop = threading.Event()
-        before = {each: signal.signal(each, lambda *_: stop.set()) for each in (signal.SIGTERM, signal.SIGINT)}
-        self.note(f"Sealing every {options['loop']} s until stopped.")
-        try:
-            while not stop.is_set():
+        with StopRequest() as stop:
+            self.note(f"Sealing every {options['loop']} s until stopped.")
+            while not stop.requested:
                 try:
                     self._once(options, signers, known, kept, stop=stop)
                 except (RefusesToSeal, CannotExport) as error:
@@ -205,9 +202,6 @@ class Command(AuditCommand):
                     self.note(f"The database is not there, or refused: {problem}. Trying again in {options['loop']} s.")
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
         return FINE
 
 

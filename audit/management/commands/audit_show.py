@@ -1,4 +1,4 @@
-"""`manage.py audit_show ID`: one task's whole story."""
+"""`manage.py audit_show ID`: all about one task."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from audit.exceptions import InvalidFilter
-from audit.management import story
+from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
@@ -32,7 +32,7 @@ class Command(AuditCommand):
         self.add_format(parser)
 
     def run(self, **options: Any) -> int:
-        """Print each task's story."""
+        """Print each task."""
         using, several, shown = options["database"], len(options["ids"]) > 1, 0
         for text in options["ids"]:
             try:
@@ -52,7 +52,7 @@ class Command(AuditCommand):
                 continue
             if shown > 1:
                 self.line()
-            for line in story.story(
+            for line in presentation.task_page(
                 task, log, entry, seal, more_log=more, heading=self.heading, paint=self.paint, width=terminal_width()
             ):
                 self.line(line)
@@ -64,11 +64,11 @@ class Command(AuditCommand):
         self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: Sealed, more: bool
     ) -> None:
         self.json(
-            story.task_values(task)
+            presentation.task_values(task)
             | {
-                "pause_entry": story.entry_values(entry, timezone.now()) if entry else None,
+                "pause_entry": presentation.entry_values(entry, timezone.now()) if entry else None,
                 "seal": asdict(seal),
-                "log": [story.log_values(row) for row in log],
+                "log": [presentation.log_values(row) for row in log],
                 "log_complete": not more,
             }
         )

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, count, duration, moment, safe
-from audit.management.story import zone
+from audit.management.presentation import zone
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found
@@ -84,7 +84,7 @@ class Command(AuditCommand):
             (Column(title="Duration"), *(Column(title=each, right=True) for each in ("p50", "p90", "p99", "Longest"))),
             (
                 (name, *map(duration, (spread.p50, spread.p90, spread.p99, spread.longest)))
-                for name, spread in (("waited for a start", total.waited), ("took from there", total.took))
+                for name, spread in (("waited", total.waited), ("ran", total.ran), ("paused", total.paused))
             ),
         )
         self._groups("Action", found.actions)
@@ -106,7 +106,7 @@ class Command(AuditCommand):
                 Column(title="Tasks", right=True),
                 Column(title="Failed", right=True),
                 Column(title="Failure rate", right=True),
-                Column(title="Took p50", right=True, rank=1),
+                Column(title="Ran p50", right=True, rank=1),
                 Column(title="p90", right=True, rank=2),
                 Column(title="Longest", right=True, rank=3),
             ),
@@ -116,9 +116,9 @@ class Command(AuditCommand):
                     count(group.tasks),
                     count(group.statuses.get(Status.FAILED, 0)),
                     None if group.failure_rate is None else _percent(group.failure_rate),
-                    duration(group.took.p50),
-                    duration(group.took.p90),
-                    duration(group.took.longest),
+                    duration(group.ran.p50),
+                    duration(group.ran.p90),
+                    duration(group.ran.longest),
                 )
                 for group in groups
             ),
@@ -143,8 +143,9 @@ def _group_values(group: Group) -> dict[str, Any]:
         "tasks": group.tasks,
         "statuses": {status: group.statuses.get(status, 0) for status in Status.values},
         "failure_rate": group.failure_rate,
-        "took_s": asdict(group.took),
         "waited_s": asdict(group.waited),
+        "ran_s": asdict(group.ran),
+        "paused_s": asdict(group.paused),
     }
 
 

@@ -11,11 +11,12 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
-from audit.management import story
+from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
-from audit.management.waiting import Waiting
 from audit.models import Task
+from audit.process.signals import StopRequest
+from audit.process.streams import read_by_others
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -63,18 +64,18 @@ class Command(AuditCommand):
         if not options["follow"]:
             self._begin(wanted, options)
             return FINE
-        with Waiting(self.stdout) as waiting:
+        with StopRequest(read_by_others(self.stdout)) as stop:
             # A task that changes to a status is news, whatever has become of it when it is looked up.
             narrow = replace(wanted, statuses=()).apply
             follower = Follower(options["database"], lambda tasks: self._columns(narrow(tasks)), wanted.statuses)
             follower.start()
             known = self._begin(wanted, options)
             self.flush()
-            self._follow(follower, known, waiting, options)
+            self._follow(follower, known, stop, options)
         return FINE
 
     def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
-        """Print the newest tasks; returns the revisions at which they were told."""
+        """Print the newest tasks; returns the revisions at which they were shown."""
         self._json = options["format"] == "json"
         tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
         if not self._json:
@@ -85,7 +86,7 @@ class Command(AuditCommand):
                 for text in self._table.head():
                     self.line(text)
         for task in tasks:
-            self._tell(task)
+            self._show(task)
         if not tasks and options["lines"] and not options["follow"]:
             self.note("No tasks match." if wanted else "No tasks yet. Task.objects.request(…) makes one.")
         return {task.pk: task.revision for task in tasks}
@@ -95,22 +96,22 @@ class Command(AuditCommand):
         rows = self._columns(found(wanted, Task.objects.using(using)))
         return list(rows.order_by("-created_at", "-id")[:count])[::-1]
 
-    def _follow(self, follower: Follower, known: dict[UUID, int], waiting: Waiting, options: dict[str, Any]) -> None:
+    def _follow(self, follower: Follower, known: dict[UUID, int], stop: StopRequest, options: dict[str, Any]) -> None:
         pause = options["interval"]
         lost = False
-        while waiting.wait(pause):
+        while stop.wait(pause):
             try:
                 for change in _news(follower.look(), known):
-                    self._tell(change.task, change)
-                    if waiting.ended:
+                    self._show(change.task, change)
+                    if stop.requested:
                         break
                 self.flush()
             except (OperationalError, InterfaceError) as error:
                 if getattr(error.__cause__, "sqlstate", None) == _CANCELLED:
                     raise
                 if not lost:
-                    told = safe(" ".join(str(error).split())[:500])
-                    self.note(f"The connection to database {options['database']!r} is lost; trying again. ({told})")
+                    problem = safe(" ".join(str(error).split())[:500])
+                    self.note(f"The connection to database {options['database']!r} is lost; trying again. ({problem})")
                 connections[options["database"]].close()
                 pause = min(max(pause, 0.5) * 2, _LONGEST_WAIT) if lost else options["interval"]
                 lost = True
@@ -122,15 +123,17 @@ class Command(AuditCommand):
     def _columns(self, tasks: Any) -> Any:
         return tasks if self._json else tasks.only(*_SHOWN)
 
-    def _tell(self, task: Task, change: Change | None = None) -> None:
+    def _show(self, task: Task, change: Change | None = None) -> None:
         if self._json:
-            self.json(story.task_values(task) | {"change": story.log_values(change.row) if change else None})
+            self.json(
+                presentation.task_values(task) | {"change": presentation.log_values(change.row) if change else None}
+            )
         else:
             self.line(self._table.line(self._cells(_row(task, self._narrow, change))))
 
     def _titles(self) -> tuple[Column, ...]:
         titles = (
-            Column(title=f"At ({story.zone()})", rank=1),
+            Column(title=f"At ({presentation.zone()})", rank=1),
             Column(title="Was", rank=5),
             Column(title="Status", paint=self.paint),
             Column(title="Id"),
@@ -142,7 +145,7 @@ class Command(AuditCommand):
         return self._cells(titles)
 
     def _cells(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Leave out what a task was before, unless changes are told."""
+        """Leave out what a task was before, unless changes are shown."""
         return row if self._following else (row[0], *row[2:])
 
     _json = _following = _narrow = False
@@ -150,7 +153,7 @@ class Command(AuditCommand):
 
 
 def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]:
-    """Pass over what the first lines have told already."""
+    """Pass over what the first lines have shown already."""
     return (each for each in changes if each.row.revision is None or each.row.revision > known.get(each.task.pk, 0))
 
 

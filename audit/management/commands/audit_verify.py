@@ -118,8 +118,8 @@ class Command(AuditCommand):
         for each in report.findings[:_SHOWN]:
             self.line(f"  {each.code.value}: {safe(each.message)}")
         if sum(report.counts.values()) > _SHOWN:
-            listed = ", ".join(f"{count} {code}" for code, count in report.counts.items())
-            self.line(f"  … in all: {listed} (--format json names them)")
+            counts = ", ".join(f"{count} {code}" for code, count in report.counts.items())
+            self.line(f"  … in all: {counts} (--format json names them)")
         self.line()
         if covered:
             self.line(

@@ -63,7 +63,6 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
             worker=worker,
             lease=lease,
             actor=actor,
-            prepare=not where,
         )
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[PauseQueueEntry]:

@@ -244,7 +244,6 @@ class TaskQuerySet(models.QuerySet["Task"]):
             where, params = condition(self, self.db, "claim")
         except EmptyResultSet:
             return []
-        prepare = not where
         if kinds is not None:
             where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
         return claim(
@@ -257,7 +256,6 @@ class TaskQuerySet(models.QuerySet["Task"]):
             worker=worker,
             lease=lease,
             actor=actor,
-            prepare=prepare,
         )
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[Task]:
@@ -292,7 +290,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return []
         actor = get_actor() or "audit:recovery"
         sql = recover_tasks_sql(self.model, where, limit)
-        return fetch(self.model, self.db, sql, [*params, max_expiries, actor], prepare=not where)
+        return fetch(self.model, self.db, sql, [*params, max_expiries, actor])
 
     async def arecover_expired(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Recover from async code; see `recover_expired`."""

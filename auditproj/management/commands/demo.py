@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from django.utils import timezone
 from audit.inspection import recorded
 from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
+from audit.process.signals import terminable
 from auditproj.demo import ledger
 from auditproj.demo.history import fill
 from auditproj.demo.tampering import attempts
@@ -53,13 +53,11 @@ class Command(BaseCommand):
         parser.add_argument("--no-serve", action="store_true", help="stop after the tampering has been tried")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Also where a shell started this in the background, with SIGINT ignored.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, _interrupt)
-        try:
-            self._show(**options)
-        except KeyboardInterrupt:
-            self.stdout.write("\nStopped. Run it again to go on with what is there.")
+        with terminable():
+            try:
+                self._show(**options)
+            except KeyboardInterrupt:
+                self.stdout.write("\nStopped. Run it again to go on with what is there.")
 
     def _show(self, *, tasks: int, port: int, no_serve: bool, **options: Any) -> None:
         self._heading("Database")
@@ -149,8 +147,8 @@ class Command(BaseCommand):
             return None
         self.stdout.write(_last_line(sealed.stderr))
         verified = ledger.once("audit_verify")
-        told = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
-        self.stdout.write(". ".join(told) or _last_line(verified.stderr))
+        verdict = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
+        self.stdout.write(". ".join(verdict) or _last_line(verified.stderr))
         leaf = LedgerLeaf.objects.filter(task_id__isnull=False).order_by("-index").values_list("task_id").first()
         if leaf and not verified.returncode:
             self.stdout.write("\nA proof of one task, to be checked by anybody, without this database:")
@@ -227,10 +225,6 @@ def _ending(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _count(text: str) -> int:

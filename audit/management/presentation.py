@@ -12,12 +12,13 @@ from django.utils import timezone
 from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.seals import Sealed, Standing
+from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
 
-__all__ = ["durations", "entry_state", "entry_values", "log_values", "story", "task_values", "zone"]
+__all__ = ["entry_state", "entry_values", "life_of", "log_values", "task_page", "task_values", "zone"]
 
 _MOST_LINES = 60
-_MOST_TOLD = 20
+_MOST_MESSAGE_LINES = 20
 
 
 def zone() -> str:
@@ -26,9 +27,11 @@ def zone() -> str:
 
 
 def task_values(task: Task) -> dict[str, Any]:
-    """Return every column of a task, and the durations in seconds."""
+    """Return every column of a task, and how long it waited, ran and was paused, in seconds, so far."""
     values = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
-    return values | {f"{name}_s": span for name, span in durations(task).items()}
+    life = life_of(task, timezone.now())
+    total = life.total if task.finished_at else None
+    return values | {"waited_s": life.waited, "ran_s": life.ran, "paused_s": life.paused, "total_s": total}
 
 
 def log_values(row: ExecutionLog) -> dict[str, Any]:
@@ -53,17 +56,12 @@ def entry_state(entry: PauseQueueEntry, now: datetime) -> str:
     return "due" if entry.due_at <= now else "waiting"
 
 
-def durations(task: Task) -> dict[str, Any]:
-    """Measure a task: `waited` for its (last) start, `took` from there to the end, `total`; none where not yet."""
-    started, finished = task.started_at, task.finished_at
-    return {
-        "waited": started - task.created_at if started else None,
-        "took": finished - started if started and finished else None,
-        "total": finished - task.created_at if finished else None,
-    }
+def life_of(task: Task, now: datetime) -> Spans:
+    """Measure how long a task waited, ran and was paused, until its end or until now."""
+    return spans({name: getattr(task, name) for name in COLUMNS}, now)
 
 
-def story(
+def task_page(
     task: Task,
     log: Sequence[ExecutionLog],
     entry: PauseQueueEntry | None,
@@ -74,10 +72,10 @@ def story(
     paint: Any,
     width: int | None,
 ) -> Iterator[str]:
-    """Yield the lines that tell a task's story.
+    """Yield the lines of a page about a task.
 
     Args:
-        task: whose story it is.
+        task: what it is about.
         log: its rows in order, perhaps not all.
         entry: its place in the pause queue, if it has one.
         seal: how it stands in the ledger.
@@ -129,8 +127,22 @@ def _facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"  {name:<{width}}  {value}"
 
 
+def _durations(task: Task, now: datetime) -> str:
+    life = life_of(task, now)
+    if task.created_at > (task.finished_at or now):
+        return ""
+    waits = task.status in (Status.PENDING, Status.APPROVED)
+    parts = [f"{'waiting for' if waits else 'waited'} {duration(life.waited)}"]
+    if life.ran is not None:
+        parts.append(f"{'running for' if task.status == Status.EXECUTING else 'ran'} {duration(life.ran)}")
+    if life.paused:
+        parts.append(f"{'paused for' if task.status == Status.PAUSED else 'paused'} {duration(life.paused)}")
+    if task.finished_at:
+        parts.append(f"in all {duration(life.total)}")
+    return ", ".join(parts)
+
+
 def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
-    spans = durations(task)
     yield "Services", ", ".join(map(safe, task.services_touched)) or "-"
     yield "Priority", f"{task.priority} (1 is highest)"
     yield "Requested by", safe(task.requested_by)
@@ -138,39 +150,33 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Last change by", safe(task.actor)
     yield "Correlation", safe(task.correlation_id)
     yield "Parent", str(task.parent or "")
-    yield "Created", _told(task.created_at, now)
+    yield "Created", _moment(task.created_at, now)
     if abs((task.recorded_at - task.created_at).total_seconds()) >= 1:
-        yield "Recorded", f"{_told(task.recorded_at, now)}; when this database first saw it"
+        yield "Recorded", f"{_moment(task.recorded_at, now)}; when this database first saw it"
     if task.available_at > task.created_at:
-        yield "Available", _told(task.available_at, now)
-    yield "Decided", _told(task.decided_at, now)
-    yield "Started", _told(task.started_at, now)
-    yield "Finished", _told(task.finished_at, now)
-    if task.finished_at:
-        waited, took, total = (duration(spans[name]) for name in ("waited", "took", "total"))
-        yield "Durations", f"waited {waited}, took {took}, in all {total}"
-    elif task.status == Status.EXECUTING and task.started_at:
-        yield "Durations", f"waited {duration(spans['waited'])}, running for {duration(now - task.started_at)}"
-    else:
-        yield "Durations", f"waiting for {duration(now - task.created_at)}" if task.created_at < now else ""
+        yield "Available", _moment(task.available_at, now)
+    yield "Decided", _moment(task.decided_at, now)
+    yield "Started", _moment(task.started_at, now)
+    yield "Finished", _moment(task.finished_at, now)
+    yield "Durations", _durations(task, now)
     if task.attempt:
         yield "Attempts", f"{task.attempt}" + (f", {task.expiries} lost by an expired lease" if task.expiries else "")
     if task.status in LIVE and task.claimed_by and task.lease_expires_at:
         expired = "expired" if task.lease_expires_at <= now else "expires"
-        yield "Claimed by", f"{safe(task.claimed_by)}; lease {expired} {_told(task.lease_expires_at, now)}"
+        yield "Claimed by", f"{safe(task.claimed_by)}; lease {expired} {_moment(task.lease_expires_at, now)}"
     elif task.claimed_by:
         yield "Worker", safe(task.claimed_by)
-    yield "Stop requested", _told(task.cancel_requested_at, now)
+    yield "Stop requested", _moment(task.cancel_requested_at, now)
     yield "Revision", str(task.revision)
 
 
 def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:
     if task.status not in LIVE or seal.state == Standing.FAILED:
-        yield "Seal", _seal_told(seal, now)
-        yield "Sealed", _told(seal.covered_at, now)
+        yield "Seal", _seal_text(seal, now)
+        yield "Sealed", _moment(seal.covered_at, now)
 
 
-def _seal_told(seal: Sealed, now: datetime) -> str:
+def _seal_text(seal: Sealed, now: datetime) -> str:
     when = f"{age(seal.verified_at, now)} ago"
     where = "not sealed" if seal.leaf is None else f"leaf {seal.leaf}"
     if seal.state == Standing.FAILED:
@@ -187,16 +193,16 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     yield "State", entry_state(entry, now)
     yield "Reason", str(PauseReason(entry.reason).label) + (f": {safe(entry.note)}" if entry.note else "")
     yield "Paused by", safe(entry.paused_by)
-    yield "Paused", _told(entry.paused_at, now)
-    yield "Due", "when somebody releases it" if entry.held else _told(entry.due_at, now)
+    yield "Paused", _moment(entry.paused_at, now)
+    yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
-        yield "Claimed by", f"{safe(entry.claimed_by)}, until {_told(entry.lease_expires_at, now)}"
+        yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"
     if entry.work_plan is not None:
         yield "Work plan", safe(_compact(entry.work_plan)[:2000])
 
 
-def _told(value: datetime | None, now: datetime) -> str:
+def _moment(value: datetime | None, now: datetime) -> str:
     if value is None:
         return ""
     return f"{moment(value, precise=True)} ({age(value, now)}{'' if value > now else ' ago'})"
@@ -222,7 +228,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         Column(title="Took", right=True, rank=3),
         Column(title="Actor", least=8),
         Column(title="Role", least=6, rank=1),
-        Column(title="Told"),
+        Column(title="Message"),
     )
     previous = None
     rows = []
@@ -231,8 +237,8 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         local = timezone.localtime(row.at)
         at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
         took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""
-        told = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
-        rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, told))
+        message = " ".join(filter(None, (row.output_summary, _compact(row.detail))))
+        rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, message))
         previous = row.at
     if not rows:
         yield "  none"
@@ -249,12 +255,12 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         yield from _wrapped(values[-1], width)
 
 
-def _wrapped(told: str, width: int) -> Iterator[str]:
-    """Yield what a row tells, below it; what takes more than 20 lines is cut, with the number of those left out."""
-    lines = list(wrapped(safe(told), max(width - 4, 16)))
-    yield from (f"      {line}" for line in lines[:_MOST_TOLD])
-    if len(lines) > _MOST_TOLD:
-        yield f"      … {len(lines) - _MOST_TOLD} more lines; --format json shows all"
+def _wrapped(message: str, width: int) -> Iterator[str]:
+    """Yield the message of a row, below it; what takes more than 20 lines is cut, with the number of those left out."""
+    lines = list(wrapped(safe(message), max(width - 4, 16)))
+    yield from (f"      {line}" for line in lines[:_MOST_MESSAGE_LINES])
+    if len(lines) > _MOST_MESSAGE_LINES:
+        yield f"      … {len(lines) - _MOST_MESSAGE_LINES} more lines; --format json shows all"
 
 
 def _what(row: ExecutionLog, finished_at: datetime | None) -> str:
