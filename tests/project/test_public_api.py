@@ -30,7 +30,7 @@ PUBLIC = {
     ],
     "audit.ids": ["uuid7", "uuid7_time", "uuid7s"],
     "audit.inspection": ["Flaw", "inspect", "keeps_audit"],
-    "audit.ledger.seal": ["BATCH", "Batch", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"],
+    "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
         "ExecutionLog",

@@ -196,7 +196,7 @@ def _in_order(
 
 _UNSHOWN = tuple(
     f"task__{name}"
-    for name in ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin", "row_hash")
+    for name in ("plan", "estimated_resources", "resources_used", "outcome", "suggestions", "origin", "work_plan")
 )
 
 
