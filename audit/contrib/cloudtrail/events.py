@@ -200,7 +200,7 @@ def _ended_badly(event: Any, name: str, service: str) -> str:
                     return "Failure"
                 if not isinstance(word, str) or not _FAILED.fullmatch(word):
                     continue
-                if signs_in or at.lower() == name.lower():
+                if at.lower() == name.lower():
                     return word
                 if speaks and (_RESULT.fullmatch(at) or word.lower() == "failure"):
                     return word

@@ -170,7 +170,6 @@ class Window:
         self._move(found.end())
 
     def _cut(self, value: Any, end: int) -> tuple[Any, str]:
-        self._check(end - self._at)
         text = self._text[self._at : end]
         self._move(end)
         return value, text
