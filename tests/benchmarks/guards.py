@@ -13,10 +13,8 @@ __all__ = ["BARE", "run", "without_triggers"]
 BARE = "without triggers"
 GUARDED = "with the guards"
 _COLUMNS = "id, action, status, services_touched, plan, requested_by, actor, available_at, executing_ms, paused_ms"
-_VALUES = (
-    "uuidv7(), 'deploy', 'pending', '{kuma,dns}', '{\"steps\": [\"pull\", \"run\", \"check\"]}', 'alice', 'alice', now(),"
-    " 0, 0"
-)
+_PLAN = '{"steps": ["pull", "run", "check"]}'
+_VALUES = f"uuidv7(), 'deploy', 'pending', '{{kuma,dns}}', '{_PLAN}', 'alice', 'alice', now(), 0, 0"
 _ROW = "id = (SELECT id FROM bench_rows WHERE n = :i)"
 _CHANGE = "UPDATE audit_task SET summary = 'changed', actor = 'bob', revision = revision + 1"
 _CLAIM = (
