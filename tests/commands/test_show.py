@@ -14,7 +14,7 @@ from audit.ids import uuid7
 from audit.management import presentation
 from audit.management.output import width_of
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
-from audit.reading.seals import seal_of
+from audit.reading.seal_state import seal_of
 from tests.support.commands import HOSTILE, any_width, lines_of, record, run
 from tests.support.ledger import VKEY, sealer
 

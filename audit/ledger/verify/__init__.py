@@ -19,10 +19,10 @@ from audit.inspection import Flaw, inspect
 from audit.ledger.exported import Exported
 from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
-from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.history import look_at_history
 from audit.ledger.verify.leaves import Leaves, Progress
+from audit.ledger.verify.signed_roots import Expected, expected
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
 from audit.values.failures import storable
