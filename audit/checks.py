@@ -133,10 +133,10 @@ def _ledger(alias: str) -> list[CheckMessage]:
                 return []
             left = backlog(cursor, head)
     except DatabaseError as error:
-        told = str(error).partition("\n")[0]
+        message = str(error).partition("\n")[0]
         return [
             Caution(
-                f"Whether the sealer of {alias!r} is behind cannot be told: {told}.",
+                f"Whether the sealer of {alias!r} is behind cannot be told: {message}.",
                 hint="The role that checks needs SELECT on the audit tables.",
                 id="audit.W002",
             )

@@ -1,4 +1,4 @@
-"""The statuses of a task and the steps between them; the database enforces the same table (sql/guard_task)."""
+"""The statuses of a task and the steps between them; the database enforces the same table (`sql/task_write_v1.sql`)."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _

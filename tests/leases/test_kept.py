@@ -187,7 +187,7 @@ def lose(task: Task) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_lease_is_told_to_the_log_and_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_lease_is_reported_to_the_log_and_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(TaskFrozen), record("long", lease=SHORT) as task:  # noqa: PT012 - as above
         lose(task)
         eventually(lambda: "is lost" in caplog.text)

@@ -167,17 +167,17 @@ def connected(server: Server, name: str, alias: str) -> Iterator[str]:
 
 def dump(server: Server, *arguments: str) -> bytes:
     """What `pg_dump` of the newest version tells of the database `audit`."""
-    told = _run("pg_dump", server, "--dbname=audit", *arguments)
-    assert told.returncode == 0, told.stderr.decode()
-    return told.stdout
+    result = _run("pg_dump", server, "--dbname=audit", *arguments)
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout
 
 
 def restore(server: Server, name: str, text: bytes, **variables: str) -> str:
     """Run a dump in one transaction; its errors, if any."""
     arguments = f"--dbname={name}", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1"
-    told = _run("psql", server, *arguments, "--output=/dev/null", stdin=text, **variables)
-    assert bool(told.returncode) == bool(told.stderr), told.stderr.decode()
-    return told.stderr.decode()
+    result = _run("psql", server, *arguments, "--output=/dev/null", stdin=text, **variables)
+    assert bool(result.returncode) == bool(result.stderr), result.stderr.decode()
+    return result.stderr.decode()
 
 
 def _run(

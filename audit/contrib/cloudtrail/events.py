@@ -190,8 +190,8 @@ def _ended_badly(event: Any, name: str, service: str) -> str:
     """Return the word by which an event without an error code says that it failed; empty if none does."""
     signs_in = service == "signin" or _said(event, "eventType") == "AwsConsoleSignIn"
     for section in _ENDS:
-        told = _at(event, section)
-        for key, value in told.items() if isinstance(told, dict) else ():
+        members = _at(event, section)
+        for key, value in members.items() if isinstance(members, dict) else ():
             # The answer of an API call may tell the state of what was asked for, which is no failure of the call.
             speaks = signs_in or section == "serviceEventDetails"
             inner = value.items() if speaks and isinstance(value, dict) else ()

@@ -25,7 +25,7 @@ from audit.ledger.verify.leaves import Leaves, Progress
 from audit.ledger.verify.signed_roots import Expected, expected
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
-from audit.values.failures import storable
+from audit.values.validation import storable_text
 
 __all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
 
@@ -180,7 +180,7 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
 def _readable(value: Any) -> Any:
     """Make a report that can be stored as JSON: it may name a file whose name is no text."""
     if isinstance(value, str):
-        return storable(value)
+        return storable_text(value)
     if isinstance(value, dict):
         return {key: _readable(inner) for key, inner in value.items()}
     return [_readable(inner) for inner in value] if isinstance(value, list) else value
