@@ -63,7 +63,7 @@ _IDS = {
 
 @register
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what can be told without a connection: E001 (database), E003 (apps), E004 (`AUDIT`), W003 (key)."""
+    """Check what can be seen without a connection: E001 (database), E003 (apps), E004 (`AUDIT`), W003 (key)."""
     found: list[CheckMessage] = []
     alias = router.db_for_write(Task)
     if connections[alias].vendor != "postgresql":

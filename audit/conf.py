@@ -63,7 +63,7 @@ class AuditSettings:
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
 
     RESOURCE_ERRORS: list[str] = field(default_factory=list)
-    """Further values of `outcome.error_type` that tell of a resource constraint, not of an application error."""
+    """Further values of `outcome.error_type` that mean a resource constraint, not an application error."""
 
     REDACT_KEYS: list[str] = field(default_factory=list)
     """Further key words whose values are masked, beside the narrow default (see `audit.values.redaction`)."""

@@ -40,7 +40,7 @@ class FailureClass(models.TextChoices):
 
 
 class LogKind(models.TextChoices):
-    """What a row of the execution log tells."""
+    """What a row of the execution log is about."""
 
     TRANSITION = "transition", _("Transition")
     STEP = "step", _("Step")

@@ -27,7 +27,7 @@ def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
 
     Args:
         alias: a database of the settings that `keeps_audit`.
-        minor: also tell what weakens no guard, such as a missing index.
+        minor: also report what weakens no guard, such as a missing index.
 
     Returns:
         The flaws, in the order surroundings, tables, columns, functions, triggers, constraints; empty when all is as

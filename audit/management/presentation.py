@@ -1,4 +1,4 @@
-"""How commands tell of tasks: as values for JSON, and as pages of text for people."""
+"""How commands show tasks: as values for JSON, and as pages of text for people."""
 
 from __future__ import annotations
 

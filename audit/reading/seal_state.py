@@ -73,7 +73,7 @@ when the first checkpoint that covers the leaf was signed."""
 
 
 class SealState(StrEnum):
-    """How a finished row stands in the ledger, as far as the newest stored verification tells."""
+    """How a finished row stands in the ledger, as far as the newest stored verification says."""
 
     FAILED = "failed"
     """It was found to be tampered with."""

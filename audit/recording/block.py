@@ -86,7 +86,7 @@ def record(
 
     The task is executing while the work runs. Inside, its verbs work (`log`, `touch`, `suggest`, `note`,
     `heartbeat`); what the block puts into `task.outcome` and `task.resources_used` is stored at the end; and
-    `task.cancel_requested_at` tells, within a third of the lease, that somebody asked the work to stop.
+    `task.cancel_requested_at` says, within a third of the lease, that somebody asked the work to stop.
     Outcome, log and traceback are redacted (`audit.values.redaction`), the plan is not.
 
     Args:
@@ -284,7 +284,7 @@ class Recording:
 
         Raises:
             InvalidValue: an outcome that cannot be stored; the task has failed for it.
-            TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
+            TaskFrozen: recovery has failed the task meanwhile; its log says how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """
         opened, self._open = self._open, None

@@ -1,4 +1,4 @@
-"""Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome tells."""
+"""Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome is."""
 
 import traceback as tracebacks
 from typing import Any
@@ -26,7 +26,7 @@ RESOURCE_ERRORS = (
     "TimeoutExpired",
     "TooManyConnections",
 )
-"""The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
+"""The `outcome.error_type`s that mean a lack of resources, not a fault."""
 
 
 LEASE_EXPIRED = "LeaseExpired"
@@ -41,7 +41,7 @@ def resource_errors() -> tuple[str, ...]:
 
 
 def failure_class(status: str, error_type: str | None) -> FailureClass | None:
-    """Tell why a task failed; None for a task that did not. A rejected task was refused and has not failed."""
+    """Return why a task failed; None for a task that did not. A rejected task was refused and has not failed."""
     if status != Status.FAILED:
         return None
     return FailureClass.RESOURCE if error_type in resource_errors() else FailureClass.APPLICATION

@@ -23,7 +23,7 @@ def members(text: str, field: str = "line") -> Iterator[tuple[str, Any, JSONText
         field: what to call the text in errors.
 
     Yields:
-        Key, value and the value's own text. Numbers come as their text too (see the third item to tell them from
+        Key, value and the value's own text. Numbers come as their text too (see the third item to distinguish them from
         strings), a value nested deeper than Python reads as None.
 
     Raises:

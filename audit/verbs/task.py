@@ -112,7 +112,7 @@ class TaskVerbs(LogVerbs):
         run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Ask executing work to stop; its next heartbeat tells the worker, and the log keeps the reason.
+        """Ask executing work to stop; its next heartbeat says so to the worker, and the log keeps the reason.
 
         Asked twice, the first moment stays.
 

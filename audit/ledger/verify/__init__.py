@@ -51,8 +51,8 @@ def verify(
     Args:
         using: alias of the database; a replica will do.
         verifiers: keys of the log, all of one name, which is the log's.
-        exported: checkpoints that were kept outside the database. Without them the verification cannot tell a log
-            that was rewritten whole, by whoever has the signing key, from the true one.
+        exported: checkpoints that were kept outside the database. Without them a log that was
+            rewritten whole, by whoever has the signing key, cannot be distinguished from the true one.
         accepted_epochs: numbers of the epochs whose restore the auditor knows of. A checkpoint that was kept outside
             and covers more than another later epoch went on from is a rollback: whoever has the signing key can
             declare an epoch.

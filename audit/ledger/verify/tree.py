@@ -19,7 +19,7 @@ _TILES_AT_ONCE = 64
 
 
 class Tree:
-    """Takes leaves in order and tells where the tree is not the one that was signed.
+    """Takes leaves in order and reports where the tree is not the one that was signed.
 
     Args:
         using: alias of the database, whose tiles are compared.

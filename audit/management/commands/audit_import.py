@@ -48,7 +48,7 @@ class Command(AuditCommand):
         parser.add_argument("--database", type=database_alias, metavar="ALIAS", help="the database to write to")
 
     def run(self, **options: Any) -> int:
-        """Import, tell what came of it, and return 1 if anything was refused."""
+        """Import, print a summary, and return 1 if anything was refused."""
         read, suffixes = _FORMATS[options["format"]]
         sources = find_sources(map(str, options["paths"]), suffixes)
         self._refusals = 0

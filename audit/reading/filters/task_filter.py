@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WINDOW", "TaskFilter"]
 
 DEFAULT_WINDOW = timedelta(days=30)
-"""How far back commands look for what no index finds, unless they are told how far."""
+"""How far back commands look for what no index finds, unless a range is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
