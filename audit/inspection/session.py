@@ -11,7 +11,7 @@ from audit.inspection.flaws import quoted
 
 __all__ = ["Place", "plainly"]
 
-_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "quote_all_identifiers": "off"}
+_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "quote_all_identifiers": "off", "bytea_output": "hex"}
 _CHANGE = """
 SELECT pg_catalog.set_config(name, value, true)
 FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) AS setting (name, value)

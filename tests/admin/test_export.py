@@ -130,10 +130,10 @@ def test_the_log_and_the_queue_are_had_as_files_too(viewer) -> None:
 
 
 def test_every_column_of_the_log_and_the_queue_is_in_their_files() -> None:
-    from audit.verbs import exports
+    from audit.interchange import lines
 
     for model in (ExecutionLog, PauseQueueEntry):
-        assert {*exports.columns(model.objects.all())} == {each.column for each in model._meta.concrete_fields}
+        assert {*lines.columns(model.objects.all())} == {each.column for each in model._meta.concrete_fields}
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)

@@ -524,7 +524,7 @@ def test_what_cannot_be_proven_says_why(viewer: Client, settings: Any, monkeypat
     settings.AUDIT = TRUSTED
     with behind_the_guards():
         sql("UPDATE audit_task SET decided_by = 'eve' WHERE id = %s", [task.pk])
-    assert "was changed after it finished" in answer(task)
+    assert "was changed after it was sealed" in answer(task)
     assert viewer.get(f"{TASKS}nonsense/proof/").status_code == 404
     assert viewer.get(f"{TASKS}00000000-0000-7000-8000-000000000000/proof/").status_code == 404
     assert MOST_LOG_ROWS > 100

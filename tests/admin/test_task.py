@@ -72,7 +72,6 @@ def test_the_story_is_reported_in_order_with_both_names_of_who_did_it(viewer) ->
     assert "took 812 ms" in text
     role = Task.objects.get(pk=task.pk).execution_log.first().db_role
     assert text.count(f"role {role}") >= 7
-    assert task.row_hash.hex() in text
 
 
 @pytest.mark.django_db
@@ -346,7 +345,7 @@ def test_work_that_was_recorded_afterwards_says_its_own_moments_first(viewer) ->
 def test_a_task_that_its_owner_has_forged_is_a_page_all_the_same(viewer, change) -> None:
     past(1, decided_at=timezone.now(), status="failed")
     sql("SET CONSTRAINTS ALL IMMEDIATE")
-    sql("ALTER TABLE audit_task DISABLE TRIGGER USER, DROP CONSTRAINT audit_task_finished_sealed")
+    sql("ALTER TABLE audit_task DISABLE TRIGGER USER")
     sql(f"UPDATE audit_task SET {change}")
     assert viewer.get(_url(Task.objects.get())).status_code == 200
 

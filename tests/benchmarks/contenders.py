@@ -204,10 +204,11 @@ def fill_audit(connection: psycopg.Connection[Any], count: int, status: str = "a
 
 
 class Own(Contender):
-    """This app."""
+    """This app, on a connection with the options that its documents advise workers."""
 
     name = "ours"
     database = "bench_ours"
+    options: ClassVar[dict[str, object]] = {"server_side_binding": True, "prepare_threshold": 5}
     apps = ("audit",)
     log = "log row by trigger in the same statement; rules that refuse whatever is not allowed"
     steps: ClassVar[tuple[str, ...]] = (*Contender.steps, "start", "end")
@@ -259,10 +260,10 @@ class Own(Contender):
 
 
 class OwnPlanning(Own):
-    """This app on a connection that prepares nothing."""
+    """This app on a connection as Django makes it, which prepares nothing."""
 
-    name = "ours, as behind a pooler"
-    options: ClassVar[dict[str, object]] = {"prepare_threshold": None}
+    name = "ours, without options"
+    options: ClassVar[dict[str, object]] = {}
 
 
 class OwnBare(Own):

@@ -67,12 +67,12 @@ class TestList:
         task = Task.objects.get(pk=key)
         assert shown.keys() == {field.attname for field in Task._meta.concrete_fields} | {
             "waited_s",
-            "took_s",
+            "ran_s",
+            "paused_s",
             "total_s",
         }
-        assert (shown["waited_s"], shown["took_s"], shown["total_s"]) == (2, 3, 5)
+        assert (shown["waited_s"], shown["ran_s"], shown["total_s"]) == (2, 3, 5)
         assert (shown["outcome"], shown["plan"], shown["services_touched"]) == ({"exit_code": 0}, [1, None], ["a"])
-        assert shown["row_hash"] == bytes(task.row_hash).hex()
         assert datetime.fromisoformat(shown["created_at"]) == task.created_at
 
     def test_filters(self):
@@ -193,7 +193,8 @@ class TestStats:
             "pending": 1,
         }
         assert shown["failure_rate"] == pytest.approx(4 / 14)
-        assert shown["took_s"] == {"p50": 3, "p90": 3, "p99": 3, "longest": 3}
+        assert shown["ran_s"] == {"p50": 3, "p90": 3, "p99": 3, "longest": 3}
+        assert shown["paused_s"] == dict.fromkeys(("p50", "p90", "p99", "longest"))
         assert shown["waited_s"]["p50"] == 2
         assert [(each["action"], each["tasks"]) for each in shown["actions"]] == [("deploy", 10), ("backup", 6)]
         assert [each["failure_rate"] for each in shown["actions"]] == [0, 1]
@@ -215,7 +216,9 @@ class TestStats:
             "completed     10  62.5%",
             "backup      6       4        100.0%",
             "Boom            4",
-            "waited for a start",
+            "waited  ",
+            "ran  ",
+            "paused  ",
         ):
             assert row in out
         assert "old" not in out
@@ -244,7 +247,7 @@ class TestStats:
     def test_nothing(self):
         assert run("audit_stats")[0] == "0 tasks\nFilter: since:1d\n"
         [shown] = lines_of("audit_stats")
-        assert (shown["tasks"], shown["failure_rate"], shown["took_s"]["p50"]) == (0, None, None)
+        assert (shown["tasks"], shown["failure_rate"], shown["ran_s"]["p50"]) == (0, None, None)
 
     def test_nothing_ran(self):
         Task.objects.request("x", actor="a")

@@ -53,7 +53,7 @@ class TestShow:
         role = ExecutionLog.objects.of(failed).first().db_role
         for shown in (
             *("deploy  Deploy Kuma", f"{failed.pk}  failed", "kuma", "req-1", '"exit_code": 28'),
-            *('"disk full"', "1. cache it (because: slow)", "waited ", "took ", bytes(failed.row_hash).hex()),
+            *('"disk full"', "1. cache it (because: slow)", "waited ", "ran ", "in all "),
             *("new: pending", "pending → approved", "approved → executing", "step 1 pull", "812 ms"),
             *('pulled {"layers": 7}', "executing → failed", "note, after the end", "cleaned up", "carol", role),
         ):

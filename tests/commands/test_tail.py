@@ -63,7 +63,7 @@ def test_nothing_yet() -> None:
 def test_json_is_every_column_and_no_change() -> None:
     [key] = past(1, outcome={"exit_code": 0})
     shown = json.loads(run("--format", "json")[0])
-    assert (shown["id"], shown["outcome"], shown["change"], shown["took_s"]) == (str(key), {"exit_code": 0}, None, 3)
+    assert (shown["id"], shown["outcome"], shown["change"], shown["ran_s"]) == (str(key), {"exit_code": 0}, None, 3)
     assert {field.attname for field in Task._meta.concrete_fields} < shown.keys()
 
 

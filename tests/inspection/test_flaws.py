@@ -324,7 +324,7 @@ _RELATIONS = [
     does("CREATE ROLE eve", "ALTER TABLE audit_executionlog OWNER TO eve", E033="audit_executionlog"),
     does("CREATE ROLE eve", "ALTER FUNCTION audit_task_log_v1() OWNER TO eve", E033="audit_task_log_v1"),
     does("ALTER SEQUENCE audit_executionlog_id_seq INCREMENT BY -1 MINVALUE -9", E036="audit_executionlog_id_seq"),
-    does("ALTER SEQUENCE audit_executionlog_id_seq MAXVALUE 9 CYCLE", E036="audit_executionlog_id_seq"),
+    does("ALTER SEQUENCE audit_executionlog_id_seq MAXVALUE 900000000 CYCLE", E036="audit_executionlog_id_seq"),
 ]
 
 _COLUMNS = [

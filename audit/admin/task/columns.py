@@ -18,7 +18,7 @@ from audit.admin.shared.facts import Fact
 from audit.admin.shared.jsontree import LIMIT
 from audit.admin.shared.wording import moment, shown, span
 from audit.models import Task
-from audit.status import OnExpiry, Status
+from audit.status import OnExpiry
 
 __all__ = ["COLUMNS", "DOCUMENTS", "SERVICES_SHOWN", "Column", "column_facts", "label_of", "read_task"]
 
@@ -40,10 +40,6 @@ def _text(value: str, now: datetime) -> tuple[str, str]:
 
 def _milliseconds(value: int, now: datetime) -> tuple[str, str]:
     return span(timedelta(milliseconds=value)), f"{value} ms"
-
-
-def _status(value: str | None, now: datetime) -> tuple[str, str]:
-    return (str(Status(value).label) if value in Status.values else "—"), ""
 
 
 def _on_expiry(value: str, now: datetime) -> tuple[str, str]:
@@ -74,7 +70,7 @@ COLUMNS = (
     Column(name="executing_ms", label=_("Executing"), write=_milliseconds),
     Column(name="paused_ms", label=_("Paused"), write=_milliseconds),
     Column(name="status_since", label=_("In this status since"), write=_moment),
-    Column(name="status_was", label=_("Status before"), write=_status),
+    Column(name="status_was", label=_("Status before")),
     Column(name="lease_expires_at", label=_("Lease ends"), write=_moment),
     Column(name="cancel_requested_at", label=_("Asked to stop"), write=_moment),
     Column(name="priority", label=_("Priority")),

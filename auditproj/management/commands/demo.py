@@ -112,7 +112,7 @@ class Command(BaseCommand):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE audit_task, audit_executionlog")
         self.stdout.write(
-            f"{start}Filled in {counted(count, 'finished task')} of the last 30 days, each with its hash, in "
+            f"{start}Filled in {counted(count, 'finished task')} of the last 30 days, in "
             f"{time.monotonic() - started:.1f} s."
         )
 
