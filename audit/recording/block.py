@@ -284,7 +284,7 @@ class Recording:
 
         Raises:
             InvalidValue: an outcome that cannot be stored; the task has failed for it.
-            TaskFrozen: recovery has failed the task meanwhile; its log says how the work ended.
+            TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """
         opened, self._open = self._open, None

@@ -42,7 +42,7 @@ class Command(AuditCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
     outcome = UNABLE
-    help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` lists the options of each."
+    help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
     exits = "0 done, 1 some of it was refused, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
