@@ -191,12 +191,12 @@ def empty_audit(connection: psycopg.Connection[Any]) -> None:
 
 
 def fill_audit(connection: psycopg.Connection[Any], count: int, status: str = "approved") -> None:
-    """Insert tasks in a status, logged and guarded as any."""
+    """Insert tasks in a status, logged and guarded as any; where the rules are off, with what they would stamp."""
     connection.execute(
         """
         INSERT INTO audit_task (id, action, status, priority, services_touched, plan, requested_by, actor,
-            available_at)
-        SELECT uuidv7(), %s, %s, 3, %s, %s, 'alice', 'alice', now() FROM generate_series(1, %s)
+            available_at, executing_ms, paused_ms)
+        SELECT uuidv7(), %s, %s, 3, %s, %s, 'alice', 'alice', now(), 0, 0 FROM generate_series(1, %s)
         """,
         [ACTION, status, SERVICES, psycopg.types.json.Jsonb(PLAN), count],
     )

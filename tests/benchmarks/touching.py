@@ -19,11 +19,10 @@ _GIN = "audit_task_services_gin"
 # A hundred services, of which a few are common; the pair is rare.
 _ROWS = """
 INSERT INTO audit_task (id, action, status, services_touched, requested_by, actor, created_at, recorded_at,
-    available_at, started_at, finished_at, outcome, row_version, salt, row_hash, finished_xid)
+    available_at, started_at, finished_at, outcome, executing_ms, paused_ms, row_version, finished_xid)
 SELECT uuidv7(), 'deploy', CASE WHEN n %% 20 = 0 THEN 'failed' ELSE 'completed' END,
     ARRAY['service-' || n %% 100, 'host-' || n %% 1000, 'zone-' || n %% 7], 'alice', 'worker', at, at, at, at, at,
-    '{"success": true, "output_summary": "ok"}', 1, uuid_send(gen_random_uuid()), sha256(int8send(n)),
-    pg_current_xact_id()
+    '{"success": true, "output_summary": "ok"}', 0, 0, 1, pg_current_xact_id()
 FROM (SELECT n, now() - (n || ' seconds')::interval AS at FROM generate_series(1, %s) AS n) AS made
 """
 

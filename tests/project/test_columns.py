@@ -1,10 +1,14 @@
 """The columns are described once, in `audit.columns`: models and database say the same."""
 
+import inspect
+import json
+
 import pytest
 
 from audit import columns
 from audit.columns import Source
 from audit.ids import uuid7
+from audit.interchange import lines
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.factories import requested, sql
 
@@ -81,3 +85,17 @@ def test_columns_are_found_by_who_says_them():
     assert [column.name for column in columns.TASK if column.is_list] == ["services_touched"]
     assert columns.by_name(columns.TASK)["services_touched"].travels_as == "text"
     assert {column.travels_as for column in columns.TASK if column.is_document} == {"text"}
+
+
+def test_a_request_takes_every_column_that_a_request_may_say():
+    taken = inspect.signature(Task.objects.request).parameters.keys() - {"actor", "services"}
+    assert taken == columns.by_name(columns.TASK, columns.Source.REQUEST).keys() - {"services_touched"}
+
+
+@pytest.mark.django_db
+def test_an_object_of_many_members_is_written():
+    """A function of PostgreSQL takes a hundred arguments, and a table may have more columns than that."""
+    many = {f"c{n}": columns.Column(name="id", type="uuid", source=columns.Source.RECORD) for n in range(60)}
+    key = Task.objects.request("x").pk
+    [[text]] = sql(f"SELECT concat('{{', {lines._members_sql('task', many)}, '}}') FROM audit_task AS task")
+    assert json.loads(text) == dict.fromkeys(many, str(key))

@@ -89,6 +89,8 @@ class TaskRow(TypedDict):
     """To the list of what they did last; empty where a filter could not hold the name."""
     took: str
     waited: str
+    paused: str
+    """Empty where it never was."""
     seal: Seal
     checkbox: str
     """What its check box stands for; empty where nothing can be decided."""
@@ -133,6 +135,7 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> 
         actor_url=query.links.adding("actors", who) if 0 < len(who) < _LONGEST_NAME else "",
         took=_took(values, life),
         waited=_waited(values, life),
+        paused=_paused(life),
         seal=seal,
         checkbox=checkbox(values["id"], values["revision"], values["status"]),
     )
@@ -154,9 +157,8 @@ def _took(values: dict[str, Any], life: Spans) -> str:
 
 def _waited(values: dict[str, Any], life: Spans) -> str:
     waiting = values["status"] in (Status.PENDING, Status.APPROVED)
-    said = (_("waiting %(span)s") if waiting else _("waited %(span)s")) % {"span": span(life.waited)}
-    if not life.paused:
-        return said
-    pausing = values["status"] == Status.PAUSED
-    paused = (_("paused for %(span)s") if pausing else _("was paused %(span)s")) % {"span": span(life.paused)}
-    return f"{said}, {paused}"
+    return (_("waiting %(span)s") if waiting else _("waited %(span)s")) % {"span": span(life.waited)}
+
+
+def _paused(life: Spans) -> str:
+    return _("paused %(span)s") % {"span": span(life.paused)} if life.paused else ""
