@@ -63,7 +63,7 @@ _IDS = {
 
 @register
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what can be told without a connection: E001 (database), E003 (apps), E004 (`AUDIT`), W003 (key)."""
+    """Check what can be seen without a connection: E001 (database), E003 (apps), E004 (`AUDIT`), W003 (key)."""
     found: list[CheckMessage] = []
     alias = router.db_for_write(Task)
     if connections[alias].vendor != "postgresql":
@@ -133,10 +133,10 @@ def _ledger(alias: str) -> list[CheckMessage]:
                 return []
             left = backlog(cursor, head)
     except DatabaseError as error:
-        told = str(error).partition("\n")[0]
+        message = str(error).partition("\n")[0]
         return [
             Caution(
-                f"Whether the sealer of {alias!r} is behind cannot be told: {told}.",
+                f"Whether the sealer of {alias!r} is behind cannot be told: {message}.",
                 hint="The role that checks needs SELECT on the audit tables.",
                 id="audit.W002",
             )

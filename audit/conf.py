@@ -63,7 +63,7 @@ class AuditSettings:
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
 
     RESOURCE_ERRORS: list[str] = field(default_factory=list)
-    """Further values of `outcome.error_type` that tell of a resource constraint, not of an application error."""
+    """Further values of `outcome.error_type` that mean a resource constraint, not an application error."""
 
     REDACT_KEYS: list[str] = field(default_factory=list)
     """Further key words whose values are masked, beside the narrow default (see `audit.values.redaction`)."""
@@ -104,8 +104,8 @@ def problems() -> list[str]:
             found.append(f"AUDIT[{key!r}] is unknown; known keys: {', '.join(sorted(known))}.")
         elif not _is(value, known[key]):
             # A signing key, given where a verifier key belongs, must not end in a log of checks.
-            told = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)
-            found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {told}.")
+            shown = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)
+            found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {shown}.")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
             found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
         elif key.endswith("_SECONDS") and value > LONGEST_S:

@@ -93,7 +93,7 @@ class StaleTask(AuditError):
 
     Of a pause entry both revisions are the entry's; there is no current one when the entry is gone, and perhaps another
     one there.
-    A decision that came too late also tells the `status` the task has now and the `actor` who changed it last.
+    A decision that came too late also carries the `status` the task has now and the `actor` who changed it last.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
     timestamp count fractions of it (RFC 9562, section 6.2, method 3).
 
     Args:
-        at: the moment the id tells, aware, in or after 1970; now when left out.
+        at: the moment the id encodes, aware, in or after 1970; now when left out.
         key: makes the id repeatable: the 74 free bits come from the SHA-256 of the key, so that importing the
             same event twice gives the same id. Needs `at`.
 
@@ -47,7 +47,7 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
         raise InvalidValue("at", at, "is naive; give it a time zone")
     milliseconds = (at - _EPOCH) // _MILLISECOND
     if not 0 <= milliseconds <= _LAST_MILLISECOND:
-        raise InvalidValue("at", at, "is before 1970, which a UUIDv7 cannot tell")
+        raise InvalidValue("at", at, "is before 1970, which a UUIDv7 cannot hold")
     if key is None:
         bits = int.from_bytes(os.urandom(10))
     else:

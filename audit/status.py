@@ -1,4 +1,4 @@
-"""The statuses of a task and the steps between them; the database enforces the same table (sql/guard_task)."""
+"""The statuses of a task and the steps between them; the database enforces the same table (`sql/task_write_v1.sql`)."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -40,7 +40,7 @@ class FailureClass(models.TextChoices):
 
 
 class LogKind(models.TextChoices):
-    """What a row of the execution log tells."""
+    """What a row of the execution log is about."""
 
     TRANSITION = "transition", _("Transition")
     STEP = "step", _("Step")

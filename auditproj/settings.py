@@ -2,7 +2,7 @@
 
 Variables: DATABASE_URL, AUDIT_HOME, SECRET_KEY, DEBUG, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, HTTPS,
 BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE, AUDIT_LEDGER_VERIFIERS (verifier keys of the ledger,
-separated by commas; else that of the demo). `docs/embedded-postgresql.md` tells about the first two.
+separated by commas; else that of the demo). `docs/embedded-postgresql.md` describes the first two.
 """
 
 from pathlib import Path

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from django.db import connections
 
-from audit.inspection import recorded
+from audit.inspection import recorded_migrations
 from audit.inspection.catalog import Facts, Key, read
 from audit.inspection.compare import compare
 from audit.inspection.expected import expected
@@ -27,15 +27,15 @@ def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
 
     Args:
         alias: a database of the settings that `keeps_audit`.
-        minor: also tell what weakens no guard, such as a missing index.
+        minor: also report what weakens no guard, such as a missing index.
 
     Returns:
         The flaws, in the order surroundings, tables, columns, functions, triggers, constraints; empty when all is as
         installed or when nothing is installed yet.
     """
-    if problem := recorded.unreleased(alias):
-        return [Flaw(kind="unreleased", table="", name="audit", problem=problem, remedy=recorded.REMEDY)]
-    applied = recorded.applied_migrations(alias)
+    if problem := recorded_migrations.unreleased(alias):
+        return [Flaw(kind="unreleased", table="", name="audit", problem=problem, remedy=recorded_migrations.REMEDY)]
+    applied = recorded_migrations.applied_migrations(alias)
     tables = [model._meta.db_table for model in kept_models()]
     with plainly(alias, tables) as place, connections[alias].cursor() as cursor:
         if not place.tables and not applied:
@@ -49,7 +49,7 @@ def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
 
 def _wanted(applied: frozenset[str], found: Mapping[Key, Facts]) -> tuple[dict[Key, Facts], list[Flaw]]:
     """Tell what should stand: everything, unless a migration that is not recorded has left nothing of its own yet."""
-    pending = set(recorded.shipped_migrations()) - applied
+    pending = set(recorded_migrations.shipped_migrations()) - applied
     later = {key for key, each in expected().items() if each.since in pending}
     if not applied or not later or any(found.get(key) == expected()[key].facts for key in later):
         return {key: each.facts for key, each in expected().items()}, []

@@ -37,7 +37,7 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oi
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY(%(tables)s)
 """
-# Primary keys and unique constraints are told by their indexes, NOT NULL by the column. A foreign key without its
+# Primary keys and unique constraints are compared by their indexes, NOT NULL by the column. A foreign key without its
 # triggers says what it always said and enforces nothing.
 _CONSTRAINTS = """
 SELECT c.relname AS "table", k.conname AS name, k.contype AS contype, k.convalidated AS valid,
@@ -53,7 +53,7 @@ SELECT c.relname AS "table", x.relname AS name, i.indisprimary AS "primary", i.i
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE c.oid = ANY(%(tables)s)
 """
-# The function is told by where it really is: one of the same name in pg_catalog would be printed alike.
+# The function is identified by where it really is: one of the same name in pg_catalog would be printed alike.
 _TRIGGERS = """
 SELECT c.relname AS "table", t.tgname AS name, t.tgenabled AS enabled, t.tgtype AS tgtype,
     CASE WHEN p.pronamespace = c.relnamespace THEN '' ELSE p.pronamespace::regnamespace::text || '.' END || p.proname

@@ -407,8 +407,8 @@ def _index(table: str, name: str, wanted: Facts | None, has: Facts | None) -> It
 def _sequence(table: str, name: str, wanted: Facts | None, has: Facts | None) -> Iterator[Flaw]:
     if wanted is None:
         return
-    told = "is not there" if has is None else "no longer counts up from each id to the next"
-    yield _flaw("sequence", table, name, f"The sequence {name} of {table} {told}.", _BACKUP)
+    problem = "is not there" if has is None else "no longer counts up from each id to the next"
+    yield _flaw("sequence", table, name, f"The sequence {name} of {table} {problem}.", _BACKUP)
 
 
 def _rule(table: str, name: str, wanted: Any, has: Any) -> Iterator[Flaw]:

@@ -85,7 +85,7 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Importer:
-    """One import; `counts` tells how far it is, also after an exception.
+    """One import; `counts` says how far it is, also after an exception.
 
     Records are stored in batches, each in a transaction of its own (savepoints in a caller's transaction): what an
     interruption leaves are whole batches. Memory is bounded by the size of a batch and of the largest record.

@@ -64,7 +64,7 @@ def cells(queryset: Exportable) -> Iterator[list[str | None]]:
 def _line_sql() -> str:
     """Write the expression of a task's line.
 
-    The origin of an imported task is told as it came while nothing has happened to the task here. Afterwards the
+    The origin of an imported task is written as it came while nothing has happened to the task here. Afterwards the
     task has a story of its own: this database's stamps and log, with the origin that came inside of them.
     """
     here = origin_here_sql("audit_task")

@@ -87,7 +87,7 @@ def _uuid(field: str, value: Any) -> UUID:
 
 def _document(field: str, value: Any) -> JSONText:
     checked = validation.document(field, value)
-    jsontext.storable(field, checked)
+    jsontext.check_escapes(field, checked)
     return checked
 
 
@@ -136,7 +136,7 @@ class _Record(BaseModel):
 
 def _origin(field: str, value: Any) -> JSONText:
     text = value if isinstance(value, JSONText) else validation.document(field, value)
-    jsontext.storable(field, text)
+    jsontext.check_escapes(field, text)
     try:
         OriginRecord.check_text(text)
     except InvalidValue as error:
@@ -355,8 +355,8 @@ def _values(
         if known is not None and key not in known:
             unknown.append(key[:50])
             if len(unknown) > _UNKNOWN:
-                told = ", ".join(unknown[:3])
-                raise Withheld(field, None, f"has more than {_UNKNOWN} members that are not known here: {told} …")
+                names = ", ".join(unknown[:3])
+                raise Withheld(field, None, f"has more than {_UNKNOWN} members that are not known here: {names} …")
             values[key] = None  # its name is what is refused
         elif key in documents:
             values[key] = None if cut == "null" else cut

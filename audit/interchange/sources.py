@@ -117,11 +117,11 @@ def unreadable(source: Source, error: Exception, after: str = "") -> Read:
         error: one of `UNREADABLE`.
         after: how far it was read, in words; empty for not at all.
     """
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in told:
-        told = "what follows the compressed data is not gzip"
+    problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in problem:
+        problem = "what follows the compressed data is not gzip"
     where = f" after {after}" if after else ""
-    return Read.bad(source.name, Withheld("file", None, f"cannot be read{where}: {told}"))
+    return Read.bad(source.name, Withheld("file", None, f"cannot be read{where}: {problem}"))
 
 
 def find_sources(paths: Iterable[str], suffixes: Sequence[str]) -> list[Source]:

@@ -163,7 +163,7 @@ def _path(text: str) -> Path:
 
 
 def _note(line: str) -> None:
-    """Print for the person, beside the output proper; the exit code tells as well where that cannot be written."""
+    """Print for the person, beside the output proper; the exit code says the same where that cannot be written."""
     if sys.stderr is not None:  # print would take standard output
         with contextlib.suppress(OSError):
             print(safe(line), file=sys.stderr)  # noqa: T201

@@ -51,7 +51,7 @@ def epochs(using: str) -> dict[int, LedgerEpoch]:
 def left_behind(
     kept: Checkpoint, epoch: int, began: Mapping[int, int], left: Mapping[int, tuple[Checkpoint, int]]
 ) -> set[int]:
-    """Tell which later epochs went on from less than a checkpoint covers, if one of them tells of it.
+    """Name the later epochs that went on from less than a checkpoint covers, if one of them says so.
 
     Args:
         kept: a checkpoint that was kept outside.

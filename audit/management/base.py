@@ -167,7 +167,7 @@ class AuditCommand(BaseCommand):
         return self.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def paint(self, padded: str, status: str) -> str:
-        """Colour a text after the status it tells, on a terminal that may be coloured."""
+        """Colour a text after the status it names, on a terminal that may be coloured."""
         style = {
             Status.COMPLETED: self.style.SUCCESS,
             Status.FAILED: self.style.ERROR,

@@ -1,4 +1,4 @@
-"""How commands tell of tasks: as values for JSON, and as pages of text for people."""
+"""How commands show tasks: as values for JSON, and as pages of text for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.reading.seals import Sealed, Standing
+from audit.reading.seal_state import SealState, TaskSeal
 from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
 
@@ -65,7 +65,7 @@ def task_page(
     task: Task,
     log: Sequence[ExecutionLog],
     entry: PauseQueueEntry | None,
-    seal: Sealed,
+    seal: TaskSeal,
     *,
     more_log: bool,
     heading: Any,
@@ -170,20 +170,20 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Revision", str(task.revision)
 
 
-def _seal_facts(task: Task, seal: Sealed, now: datetime) -> Iterator[tuple[str, str]]:
-    if task.status not in LIVE or seal.state == Standing.FAILED:
+def _seal_facts(task: Task, seal: TaskSeal, now: datetime) -> Iterator[tuple[str, str]]:
+    if task.status not in LIVE or seal.state == SealState.FAILED:
         yield "Seal", _seal_text(seal, now)
         yield "Sealed", _moment(seal.covered_at, now)
 
 
-def _seal_text(seal: Sealed, now: datetime) -> str:
+def _seal_text(seal: TaskSeal, now: datetime) -> str:
     when = f"{age(seal.verified_at, now)} ago"
     where = "not sealed" if seal.leaf is None else f"leaf {seal.leaf}"
-    if seal.state == Standing.FAILED:
+    if seal.state == SealState.FAILED:
         return f"TAMPERING: {safe(seal.finding)}, found {when}; {where}"
-    if seal.state == Standing.VERIFIED:
+    if seal.state == SealState.VERIFIED:
         return f"{where}; verified {when}"
-    if seal.state == Standing.UNCLEAR:
+    if seal.state == SealState.UNCLEAR:
         return f"{where}; tampering was found {when}, not here"
     return f"{where} yet" if seal.leaf is None else f"{where}; not verified yet"
 

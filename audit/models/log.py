@@ -80,5 +80,5 @@ class ExecutionLog(Undeletable):
         ]
 
     def __str__(self) -> str:
-        told = f"{self.from_status or 'new'} → {self.to_status}" if self.to_status else self.action or self.kind
-        return f"{told} ({self.actor})"
+        what = f"{self.from_status or 'new'} → {self.to_status}" if self.to_status else self.action or self.kind
+        return f"{what} ({self.actor})"

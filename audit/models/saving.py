@@ -1,4 +1,4 @@
-"""`save()` and `delete()` as Django calls them, told what the database will answer."""
+"""`save()` and `delete()` as Django calls them, refused early where the database would refuse."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FencedSave(models.Model):
 
         Raises:
             StaleTask: the row has changed since; nothing is saved.
-            AuditError: `revision` was left out when the row was read, so nobody can tell.
+            AuditError: `revision` was left out when the row was read, so that cannot be known.
             django.db.IntegrityError: the database refused, with SQLSTATE 23001 for a rule of this app.
         """
         # asave() names every option, the alias as None.

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from audit import ids
 from audit.models.fields import JSONField, XidField
+from audit.models.querysets.search_text import ERROR_TYPE, WORDS
 from audit.models.querysets.task import TaskManager
-from audit.models.querysets.texts import ERROR_TYPE, WORDS
 from audit.models.saving import FencedSave, Undeletable
 from audit.status import FINISHED, OnExpiry, Status
 from audit.verbs.task import TaskVerbs

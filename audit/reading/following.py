@@ -54,12 +54,13 @@ class Change:
 class Follower:
     """Finds what changed since it looked last; see Note [Late commits].
 
-    Whatever a look raises, the next one goes on where the last complete change was told, also through a new connection.
+    Whatever a look raises, the next one goes on behind the last change that was reported whole, also through a new
+    connection.
 
     Args:
         using: the database alias.
         narrow: narrows the queryset of all tasks to those that are followed; asked anew at every look.
-        statuses: tells only of changes to one of these; of all when left out.
+        statuses: reports only changes to one of these; of all when left out.
     """
 
     def __init__(

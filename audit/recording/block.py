@@ -86,7 +86,7 @@ def record(
 
     The task is executing while the work runs. Inside, its verbs work (`log`, `touch`, `suggest`, `note`,
     `heartbeat`); what the block puts into `task.outcome` and `task.resources_used` is stored at the end; and
-    `task.cancel_requested_at` tells, within a third of the lease, that somebody asked the work to stop.
+    `task.cancel_requested_at` says, within a third of the lease, that somebody asked the work to stop.
     Outcome, log and traceback are redacted (`audit.values.redaction`), the plan is not.
 
     Args:

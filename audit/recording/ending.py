@@ -13,7 +13,7 @@ from django.db import Error, InterfaceError, OperationalError, connections
 from audit.exceptions import AuditError, InvalidValue, TaskFrozen
 from audit.status import Status
 from audit.values import redaction, validation
-from audit.values.failures import described
+from audit.values.failures import failure_outcome
 
 if TYPE_CHECKING:
     from audit.recording.open import OpenRecord
@@ -44,7 +44,7 @@ def finish(record: OpenRecord, error: BaseException | None, failed: bool, again_
         outcome = redaction.redact_document("outcome", given)
         validation.document("resources", used)
     except InvalidValue as refused:
-        failure = described(error or refused) | {"outcome_refused": str(refused)}
+        failure = failure_outcome(error or refused) | {"outcome_refused": str(refused)}
         _store(record, Status.FAILED, failure, record.meter.used(), again_after)
         if error is None:
             raise
@@ -52,7 +52,7 @@ def finish(record: OpenRecord, error: BaseException | None, failed: bool, again_
     if error is None and not failed:
         _store(record, Status.COMPLETED, outcome, used, again_after)
         return
-    failure = {"error_type": "Error", "output_summary": ""} if error is None else described(error)
+    failure = {"error_type": "Error", "output_summary": ""} if error is None else failure_outcome(error)
     failure |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
     _store(record, Status.FAILED, failure, used, again_after)
 

@@ -9,8 +9,8 @@ import subprocess
 from typing import Any
 
 from audit.process.streams import write_all
-from audit.values.failures import storable
 from audit.values.redaction import redact_text
+from audit.values.validation import storable_text
 
 __all__ = ["Pipes"]
 
@@ -94,7 +94,7 @@ class Pipes:
     def tail(self, name: str) -> str:
         """The end of what came: at most the limit, as UTF-8, redacted; what is no text is replaced."""
         kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
-        text = redact_text(storable(_decoded(kept, cut=self._bytes[name] > len(kept))))
+        text = redact_text(storable_text(_decoded(kept, cut=self._bytes[name] > len(kept))))
         encoded = text.encode()
         return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
 

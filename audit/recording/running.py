@@ -40,8 +40,8 @@ from audit.process.streams import say
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
 from audit.values import redaction
-from audit.values.failures import storable
 from audit.values.redaction import redact_command
+from audit.values.validation import storable_text
 
 __all__ = [
     "FORWARDED",
@@ -87,7 +87,7 @@ class Ended:
 
 def describe(argv: Sequence[str]) -> str:
     """Write a command as one would type it, storable and redacted."""
-    return redact_command([storable(each) for each in argv])
+    return redact_command([storable_text(each) for each in argv])
 
 
 def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | None = None) -> int:
@@ -258,7 +258,7 @@ def _status_of(error: OSError) -> int:
 
 
 def _problem(argv: Sequence[str], error: OSError) -> str:
-    return storable(f"{argv[0]}: {error.strerror}")
+    return storable_text(f"{argv[0]}: {error.strerror}")
 
 
 def _not_started(argv: Sequence[str], error: OSError) -> Ended:

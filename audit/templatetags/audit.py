@@ -6,7 +6,7 @@ from django import template
 from django.forms import Media
 from django.utils.safestring import SafeString, mark_safe
 
-from audit.admin.shared.seals import Seal, badge
+from audit.admin.shared.seal_badge import Seal, badge
 
 __all__ = ["register"]
 

@@ -1,4 +1,4 @@
-"""Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome tells."""
+"""Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome is."""
 
 import traceback as tracebacks
 from typing import Any
@@ -7,7 +7,7 @@ from audit import conf
 from audit.status import FailureClass, Status
 from audit.values import redaction, validation
 
-__all__ = ["LEASE_EXPIRED", "REJECTION", "RESOURCE_ERRORS", "described", "failure_class", "resource_errors", "storable"]
+__all__ = ["LEASE_EXPIRED", "REJECTION", "RESOURCE_ERRORS", "failure_class", "failure_outcome", "resource_errors"]
 
 RESOURCE_ERRORS = (
     "DiskFull",
@@ -26,7 +26,7 @@ RESOURCE_ERRORS = (
     "TimeoutExpired",
     "TooManyConnections",
 )
-"""The `outcome.error_type`s that tell of a machine that had too little, rather than of a fault."""
+"""The `outcome.error_type`s that mean a lack of resources, not a fault."""
 
 
 LEASE_EXPIRED = "LeaseExpired"
@@ -41,13 +41,13 @@ def resource_errors() -> tuple[str, ...]:
 
 
 def failure_class(status: str, error_type: str | None) -> FailureClass | None:
-    """Tell why a task failed; None for a task that did not. A rejected task was refused and has not failed."""
+    """Return why a task failed; None for a task that did not. A rejected task was refused and has not failed."""
     if status != Status.FAILED:
         return None
     return FailureClass.RESOURCE if error_type in resource_errors() else FailureClass.APPLICATION
 
 
-def described(error: BaseException | str) -> dict[str, Any]:
+def failure_outcome(error: BaseException | str) -> dict[str, Any]:
     """Describe an error as an outcome: type, message, and the end of its traceback, bounded and redacted.
 
     Args:
@@ -66,19 +66,14 @@ def described(error: BaseException | str) -> dict[str, Any]:
     trace = "".join(tracebacks.format_exception(error))
     length = len(message)
     # Redacted before it is cut, with room to spare: half a secret is not recognised.
-    message = redaction.redact_text(storable(message[: 2 * limit]))
-    trace = redaction.redact_text(storable(trace[-2 * limit :]))
-    told = {
+    message = redaction.redact_text(validation.storable_text(message[: 2 * limit]))
+    trace = redaction.redact_text(validation.storable_text(trace[-2 * limit :]))
+    outcome = {
         "success": False,
         "error_type": type(error).__qualname__,
         "output_summary": message if length <= limit else f"{message[:limit]}… ({length} characters)",
         "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
     }
     if isinstance(error, SystemExit) and isinstance(error.code, int):
-        told["exit_status"] = error.code
-    return told
-
-
-def storable(text: str) -> str:
-    """Make any text storable: a foreign message must not keep the failure from being written."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        outcome["exit_status"] = error.code
+    return outcome

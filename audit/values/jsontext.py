@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from audit.exceptions import InvalidValue
 from audit.values.validation import JSONText
 
-__all__ = ["closing", "edited", "elements", "members", "spliced", "storable"]
+__all__ = ["check_escapes", "closing", "edited", "elements", "members", "spliced"]
 
 
 def members(text: str, field: str = "line") -> Iterator[tuple[str, Any, JSONText]]:
@@ -23,7 +23,7 @@ def members(text: str, field: str = "line") -> Iterator[tuple[str, Any, JSONText
         field: what to call the text in errors.
 
     Yields:
-        Key, value and the value's own text. Numbers come as their text too (see the third item to tell them from
+        Key, value and the value's own text. Numbers come as their text too (see the third item to distinguish them from
         strings), a value nested deeper than Python reads as None.
 
     Raises:
@@ -43,7 +43,7 @@ def spliced(**parts: str) -> JSONText:
     return JSONText("{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in parts.items()) + "}")
 
 
-def storable(field: str, text: str) -> None:
+def check_escapes(field: str, text: str) -> None:
     """Check what JSON allows and PostgreSQL does not: NUL characters and lone surrogates, written as escapes.
 
     Raises:

@@ -24,6 +24,7 @@ __all__ = [
     "priority",
     "services",
     "span",
+    "storable_text",
     "text",
     "uuid",
     "whole",
@@ -65,6 +66,11 @@ def text(field: str, value: object, *, max_length: int | None = None) -> str:
     if max_length is not None and len(value) > max_length:
         raise InvalidValue(field, value, f"has {len(value)} characters; at most {max_length} fit")
     return str(value)
+
+
+def storable_text(foreign: str) -> str:
+    """Escape what PostgreSQL cannot store as text: a foreign message must not keep the failure from being written."""
+    return foreign.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def label(field: str, value: object, *, max_length: int | None = MAX_LABEL) -> str:

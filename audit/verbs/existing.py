@@ -77,7 +77,7 @@ def asks_otherwise(task: Task, values: Row, different: Iterable[str]) -> tuple[s
     """Name the requested columns in which an existing task says something else.
 
     Args:
-        task: the task, read after the comparison: whether it had moved on then, its revision tells.
+        task: the task, read after the comparison: its revision says whether it had moved on then.
         values: the values of the request.
         different: the columns that `differing` named.
 

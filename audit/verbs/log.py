@@ -93,7 +93,7 @@ class LogVerbs(Moved):
         actor: str | None = None,
         using: str | None = None,
     ) -> ExecutionLog:
-        """Write a note into the log, also after the task is finished; `at` tells when it came.
+        """Write a note into the log, also after the task is finished; `at` says when it came.
 
         Raises:
             InvalidValue: a text or detail that cannot be stored.

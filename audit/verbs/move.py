@@ -90,8 +90,8 @@ def run(
         task: the task.
         move: the change.
         params: the values of `move.sets`.
-        actor: who makes it, as the verb was told.
-        using: the alias, as the verb was told.
+        actor: who makes it, as given to the verb.
+        using: the alias, as given to the verb.
         insert_params: the values of `move.insert`.
         hint: what to do instead, for a step that is not legal.
 
@@ -158,7 +158,7 @@ def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
 
 
 def _read_at(task: Moved) -> int:
-    """The revision that an instance was read at; 0 where it was not read, and only the row tells the rest."""
+    """The revision that an instance was read at; 0 where it was not read, and only the row knows it."""
     revision = task.__dict__.get("revision")
     return revision if isinstance(revision, int) and not task.get_deferred_fields() else 0
 

@@ -10,7 +10,7 @@ from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
 from audit.status import PauseReason, Status
 from audit.values import validation
-from audit.values.failures import REJECTION, described
+from audit.values.failures import REJECTION, failure_outcome
 from audit.verbs.calling import async_twin, jsonb
 from audit.verbs.log import LogVerbs
 from audit.verbs.move import UNCLAIMED, Move, run
@@ -112,7 +112,7 @@ class TaskVerbs(LogVerbs):
         run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Ask executing work to stop; its next heartbeat tells the worker, and the log keeps the reason.
+        """Ask executing work to stop; its next heartbeat says so to the worker, and the log keeps the reason.
 
         Asked twice, the first moment stays.
 
@@ -219,7 +219,7 @@ class TaskVerbs(LogVerbs):
         error, outcome, resources, suggestions = self._prepared("fail", error, outcome, resources, suggestions)
         if outcome is not None and not isinstance(outcome, dict):
             raise InvalidValue("outcome", outcome, "must be an object when work fails")
-        results = _results(described(error) | (outcome or {}), resources, suggestions)
+        results = _results(failure_outcome(error) | (outcome or {}), resources, suggestions)
         run(self, _FAIL_PAUSED if self.claim_token is None else _FAIL, results, actor=actor, using=using)
 
     def pause(

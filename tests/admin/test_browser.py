@@ -255,7 +255,7 @@ def test_the_way_from_a_finding_to_the_row_that_was_changed(page) -> None:
 # Deciding; by keys, without script and of several kinds in test_decide_browser.py
 
 
-def test_a_task_is_approved_from_its_page_and_who_comes_later_is_told(page, browser) -> None:
+def test_a_task_is_approved_from_its_page_and_who_comes_later_is_reported(page, browser) -> None:
     task = requested(summary="Deploy it")
     address = f"{page.base}{TASKS}{task.pk}/change/"
     page.goto(address)

@@ -405,7 +405,7 @@ def test_only_the_oldest_rows_there_can_be_make_a_chart_of_all_time(viewer) -> N
 
 
 @pytest.mark.django_db
-def test_a_range_without_a_beginning_tells_its_end(viewer) -> None:
+def test_a_range_without_a_beginning_says_its_end(viewer) -> None:
     assert "All time, shown in" in text_of(viewer.get(f"{TASKS}?since=all"))
     assert "All time until 5 Jan 2025 00:00:00" in text_of(viewer.get(f"{TASKS}?since=all&until=2025-01-05"))
 

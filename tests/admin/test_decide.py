@@ -87,7 +87,7 @@ def test_a_tasks_page_offers_what_its_status_allows_and_each_of_it_works(
         )
 
 
-def test_many_are_confirmed_and_told_in_the_order_they_were_chosen_in(decider: Client) -> None:
+def test_many_are_confirmed_and_reported_in_the_order_they_were_chosen_in(decider: Client) -> None:
     tasks = [requested(summary=f"number {n}") for n in range(4)]
     chosen = [tasks[2], tasks[0], tasks[3], tasks[1]]
     asked = decider.post(URL, {"decision": "approve", "item": [token(each) for each in chosen]})
@@ -240,7 +240,7 @@ def test_more_than_can_be_decided_at_once_is_refused_whole(decider: Client) -> N
     ],
 )
 @pytest.mark.parametrize("confirmed", ["1", None])
-def test_what_no_page_sends_is_told_and_changes_nothing(
+def test_what_no_page_sends_is_reported_and_changes_nothing(
     decider: Client, wrong: dict[str, Any], message: str, confirmed: str | None
 ) -> None:
     task = requested()
@@ -317,7 +317,7 @@ def test_two_thousand_characters_are_counted_as_a_browser_counts_them(decider: C
     assert log_text(task) == reason
 
 
-def test_a_time_is_told_and_read_in_the_time_zone_of_the_page(decider: Client) -> None:
+def test_a_time_is_reported_and_read_in_the_time_zone_of_the_page(decider: Client) -> None:
     task = task_in("paused")
     with timezone.override("Asia/Tokyo"), override_settings(TIME_ZONE="Asia/Tokyo"):
         asked = decider.post(URL, {"decision": "defer", "item": token(task)})
@@ -356,7 +356,7 @@ def test_a_time_that_is_none_is_asked_for_again(decider: Client, until: str, mes
 # Whose request it is
 
 
-def test_people_are_told_what_they_requested_themselves(decider: Client) -> None:
+def test_people_are_reported_what_they_requested_themselves(decider: Client) -> None:
     mine, other = requested(actor="decider", summary="mine"), requested(actor="Decider", summary="other")
     for task, own in ((mine, True), (other, False)):
         for decision in ("approve", "reject"):

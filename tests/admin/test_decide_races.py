@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("decision", Decision.values)
-def test_a_stale_page_is_told_so_and_changes_nothing(decider: Client, decision: str) -> None:
+def test_a_stale_page_is_reported_so_and_changes_nothing(decider: Client, decision: str) -> None:
     task = task_in("paused" if Decision(decision).on_entry else "pending")
     form = sent(decision, task, until=(timezone.localtime() + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M"))
     if Decision(decision).on_entry:

@@ -300,7 +300,7 @@ def test_a_head_request_reads_nothing(viewer) -> None:
 
 
 @pytest.mark.parametrize("url", LISTS)
-def test_missing_tables_are_told_before_any_file_begins(viewer, url) -> None:
+def test_missing_tables_are_reported_before_any_file_begins(viewer, url) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "ALTER TABLE audit_task RENAME TO gone; ALTER TABLE audit_pause_queue RENAME TO gone2;"

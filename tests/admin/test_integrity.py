@@ -586,7 +586,7 @@ def test_the_admin_index_calls_it_integrity(viewer: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_pages_read_the_alias_they_are_told_to(settings: Any) -> None:
+def test_pages_read_the_alias_they_are_given(settings: Any) -> None:
     viewer = client_of("viewer")
     [task] = finish(1)
     sealed()

@@ -143,7 +143,7 @@ def test_a_place_nobody_wrote_is_ignored_and_said(viewer, url, name, place) -> N
 # Rows
 
 
-def test_a_row_tells_status_time_work_services_actor_and_duration(viewer) -> None:
+def test_a_row_says_status_time_work_services_actor_and_duration(viewer) -> None:
     now = timezone.now()
     past(
         1,

@@ -99,7 +99,7 @@ def test_an_empty_log_says_so_and_offers_more(viewer) -> None:
     "asked",
     ["status=failed", "q=needle", "correlation=c", "id=0190", "outcome.a=1", "finished_since=1h", "seal=failed"],
 )
-def test_the_log_tells_of_filters_that_it_does_not_have(viewer, asked) -> None:
+def test_the_log_says_of_filters_that_it_does_not_have(viewer, asked) -> None:
     past(1, summary="new one")
     past(1, summary="old one", every=timedelta(days=3))
     with connection.cursor() as cursor:
@@ -128,7 +128,7 @@ def test_the_log_tells_of_filters_that_it_does_not_have(viewer, asked) -> None:
 # The queue
 
 
-def test_the_queue_tells_due_waiting_held_and_leased_apart(viewer) -> None:
+def test_the_queue_says_due_waiting_held_and_leased_apart(viewer) -> None:
     def paused(summary, **how):
         claimed(task_in("approved", summary=summary)).pause(**how)
 

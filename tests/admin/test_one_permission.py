@@ -70,7 +70,7 @@ def test_a_page_leads_nowhere_its_reader_may_not_go(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["executionlog", "pausequeueentry", "ledgerverification"])
-def test_who_may_see_tasks_too_is_told_them_and_led_there(model: str) -> None:
+def test_who_may_see_tasks_too_is_reported_them_and_led_there(model: str) -> None:
     html = _allowed(model, "task").get(f"/admin/audit/{model}/").content.decode()
     assert SECRET in html
     assert "task" in _led(html)

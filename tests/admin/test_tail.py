@@ -132,7 +132,7 @@ def page(live_server, monkeypatch):
 
 
 @pytest.mark.browser
-def test_an_open_list_tells_what_is_new_and_moves_nothing(page) -> None:
+def test_an_open_list_says_what_is_new_and_moves_nothing(page) -> None:
     page.goto(page.base + TASKS)
     live = page.locator(".audit-live")
     rows = page.locator(".audit-tasks tbody")

@@ -40,7 +40,7 @@ def test_the_page_costs_four_questions_at_the_most_however_long_the_log_is(viewe
 
 
 @pytest.mark.django_db
-def test_the_story_is_told_in_order_with_both_names_of_who_did_it(viewer) -> None:
+def test_the_story_is_reported_in_order_with_both_names_of_who_did_it(viewer) -> None:
     task = requested(summary="Deploy Uptime Kuma", actor="alice")
     task.approve(actor="bob")
     task = claimed(task, "orch-1")
@@ -99,7 +99,7 @@ def test_a_task_leads_to_its_parent_its_children_and_its_correlation(viewer) -> 
 
 
 @pytest.mark.django_db
-def test_a_person_who_asked_for_a_stop_is_told_that_it_is_on_its_way(viewer) -> None:
+def test_a_person_who_asked_for_a_stop_is_reported_that_it_is_on_its_way(viewer) -> None:
     task = claimed(task_in("approved"))
     task.request_cancel(actor="bob")
     assert "asked this work to stop" in text_of(viewer.get(_url(task)))
@@ -313,7 +313,7 @@ def test_why_it_was_paused_and_why_it_failed_stand_in_the_timeline(viewer) -> No
 
 
 @pytest.mark.django_db
-def test_work_that_was_recorded_afterwards_tells_its_own_moments_first(viewer) -> None:
+def test_work_that_was_recorded_afterwards_says_its_own_moments_first(viewer) -> None:
     created = timezone.now() - timedelta(days=3)
     minutes = {"decided_at": 1, "started_at": 2, "finished_at": 3}
     stamps = {name: created + timedelta(minutes=count) for name, count in minutes.items()}
@@ -407,7 +407,7 @@ def test_all_fields_are_all_plain_columns(viewer, status) -> None:
 
 
 @pytest.mark.django_db
-def test_the_timeline_tells_the_date_where_it_changes(viewer) -> None:
+def test_the_timeline_shows_the_date_where_it_changes(viewer) -> None:
     task = task_in("approved")
     now = timezone.now()
     rows = [
@@ -436,7 +436,7 @@ def test_the_timeline_tells_the_date_where_it_changes(viewer) -> None:
 # The parts
 
 
-def test_time_in_status_is_divided_as_the_log_tells_it() -> None:
+def test_time_in_status_is_divided_as_the_log_says_it() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
     def row(minutes, to):

@@ -39,13 +39,13 @@ def fill(rows: int) -> float:
 
 def pages(rounds: int, scale: float) -> Iterator[dict[str, Any]]:
     """Look at each case in turn, warm; yield what `_look` found in each round."""
-    from tests.benchmarks.measure import turns
+    from tests.benchmarks.measure import rotated
 
     client = _client()
     given_up: set[tuple[str, str]] = set()
     for number in range(-1, rounds):
         for case, urls in _cases().items():
-            for subject in turns([OURS, STOCK], number):
+            for subject in rotated([OURS, STOCK], number):
                 if (case, subject) in given_up:
                     continue
                 most = max(2, int(_MOST * scale)) if number >= 0 else 1

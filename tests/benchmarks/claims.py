@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import ClientCursor
 
 from tests.benchmarks.contenders import Contender, Own, check, sent
-from tests.benchmarks.measure import Rate, Report, by_cpu, turns
+from tests.benchmarks.measure import Rate, Report, by_cpu, rotated
 from tests.benchmarks.peers import CONTENDERS
 from tests.benchmarks.places import Place
 from tests.benchmarks.work import ACTION, PLAN, SERVICES
@@ -63,7 +63,7 @@ def run(place: Place, report: Report, scale: float) -> None:
         subjects = [RAW, PLANNED, LOOSE, "SELECT 1", "one indexed UPDATE", *crews]
         for number in range(report.rounds):
             for workers in WORKERS:
-                for subject in turns(subjects, number):
+                for subject in rotated(subjects, number):
                     if subject in crews:
                         rates = _crew_rates(place, crews[subject], CONTENDERS[subject], workers, sizes)
                     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.benchmarks.contenders import Own, empty_audit, fill_audit
-from tests.benchmarks.measure import Report, turns
+from tests.benchmarks.measure import Report, rotated
 from tests.benchmarks.places import Place
 
 __all__ = ["BARE", "run", "without_triggers"]
@@ -50,7 +50,7 @@ def run(place: Place, report: Report, scale: float) -> None:
     without_triggers(place, databases[BARE])
     single, bulk = max(20, int(600 * scale)), max(100, int(10_000 * scale))
     for number in range(report.rounds):
-        for subject in turns(list(databases), number):
+        for subject in rotated(list(databases), number):
             for cell, rate in _rates(place, databases[subject], subject, single, bulk):
                 report.add(cell, subject, rate, number)
         place.checkpoint()

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from tests.benchmarks.contenders import Own, empty_audit, fill_audit, truncate
-from tests.benchmarks.measure import Report, turns
+from tests.benchmarks.measure import Report, rotated
 from tests.benchmarks.places import Place
 
 __all__ = ["run"]
@@ -44,7 +44,7 @@ def run(place: Place, report: Report, scale: float) -> None:
     each = max(5, int(200 * scale))
     cell = f"{_WRITERS} writers, a task finished by each"
     for number in range(report.rounds):
-        for subject in turns(list(_DATABASES), number):
+        for subject in rotated(list(_DATABASES), number):
             report.add(cell, subject, _writers(place, subject, each), number)
         place.checkpoint()
         report.progress(number)

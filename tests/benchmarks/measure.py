@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Rate", "Report", "by_cpu", "turns"]
+__all__ = ["Rate", "Report", "by_cpu", "rotated"]
 
 _NOISY = 1.15
 
@@ -39,7 +39,7 @@ def by_cpu(cell: str) -> str:
     return f"{cell}, by CPU"
 
 
-def turns(subjects: Sequence[str], number: int) -> list[str]:
+def rotated(subjects: Sequence[str], number: int) -> list[str]:
     """The subjects in the order of a round: each round begins with another one."""
     start = number % len(subjects)
     return [*subjects[start:], *subjects[:start]]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import psycopg
 
 from tests.benchmarks.contenders import Contender, Own, absent, check, fill_audit
-from tests.benchmarks.measure import Rate, Report, by_cpu, turns
+from tests.benchmarks.measure import Rate, Report, by_cpu, rotated
 from tests.benchmarks.places import Place
 from tests.benchmarks.work import ACTION, PLAN, SERVICES
 from tests.benchmarks.worker import Crew, crew
@@ -258,7 +258,7 @@ def run(place: Place, report: Report, scale: float) -> None:
     with ExitStack() as stack:
         crews = dict(_crews(place, stack, report.say))
         for number in range(report.rounds):
-            for name in turns(list(crews), number):
+            for name in rotated(list(crews), number):
                 for cell, rate in _rates(place, crews[name], SAVERS[name], single, many):
                     report.add(cell, name, rate.second, number)
                     report.add(by_cpu(cell), name, rate.cpu, number)

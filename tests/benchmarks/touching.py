@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import ClientCursor
 
 from tests.benchmarks.guards import without_triggers
-from tests.benchmarks.measure import Report, turns
+from tests.benchmarks.measure import Report, rotated
 from tests.benchmarks.places import Place
 
 __all__ = ["run"]
@@ -39,7 +39,7 @@ def run(place: Place, report: Report, scale: float) -> None:
         queries = dict(_queries())
         plans = {name: _plan(connection, query) for name, query in queries.items()}
         for number in range(report.rounds):
-            for subject in turns([INDEX, SCAN], number):
+            for subject in rotated([INDEX, SCAN], number):
                 for name, query in queries.items():
                     report.add(name, subject, 1 / _seconds(connection, query, subject), number)
             report.progress(number)

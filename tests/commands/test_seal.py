@@ -333,7 +333,7 @@ def test_a_refused_seal_leaves_no_directory_behind(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_the_loop_seals_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_the_loop_seals_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     name = connection.settings_dict["NAME"]
     environment = {**os.environ, keys.KEY_VARIABLE: KEY.secret(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
     code = (

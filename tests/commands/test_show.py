@@ -14,7 +14,7 @@ from audit.ids import uuid7
 from audit.management import presentation
 from audit.management.output import width_of
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
-from audit.reading.seals import seal_of
+from audit.reading.seal_state import seal_of
 from tests.support.commands import HOSTILE, any_width, lines_of, record, run
 from tests.support.ledger import VKEY, sealer
 
@@ -82,7 +82,7 @@ class TestShow:
         [shown] = lines_of("audit_show", str(failed.pk), "--log", "7")
         assert shown["log_complete"] is True
 
-    def test_what_the_log_tells_stands_below_where_there_is_no_room(self, failed, monkeypatch):
+    def test_what_the_log_says_stands_below_where_there_is_no_room(self, failed, monkeypatch):
         failed.note("y" * 3000 + " 漢字" * 99, actor="carol")
         wide = run("audit_show", str(failed.pk))[0]
         monkeypatch.setenv("COLUMNS", "80")
@@ -94,7 +94,7 @@ class TestShow:
         assert max(map(width_of, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
 
     @pytest.mark.django_db(transaction=True)
-    def test_the_seal_is_told_as_far_as_it_is_known(self, failed, monkeypatch):
+    def test_the_seal_is_reported_as_far_as_it_is_known(self, failed, monkeypatch):
         def shown():
             line = next(each for each in run("audit_show", str(failed.pk))[0].splitlines() if "  Seal " in each)
             return line.split("Seal")[1].strip(), lines_of("audit_show", str(failed.pk))[0]["seal"]

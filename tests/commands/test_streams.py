@@ -44,7 +44,7 @@ def record(summary: str = "fine", **values: object) -> Task:
 @pytest.mark.parametrize(
     ("redirect", "problem"), [(">/dev/full", b"No space left on device"), (">&-", b"Bad file descriptor")]
 )
-def test_output_that_cannot_be_written_is_told_in_a_line(words: list[str], redirect: str, problem: bytes) -> None:
+def test_output_that_cannot_be_written_is_reported_in_a_line(words: list[str], redirect: str, problem: bytes) -> None:
     record()
     status, _, err = run(redirect, *words)
     assert status == 2
@@ -63,7 +63,7 @@ def test_notes_that_cannot_be_written_change_nothing() -> None:
     assert (status, out) == (1, b"0 stored, 0 already present, 1 refused.\n")
 
 
-def test_closed_input_is_told() -> None:
+def test_closed_input_is_reported() -> None:
     status, _, err = run("<&-", "audit_import", "-")
     assert status == 2
     assert err.endswith(b"CommandError: Standard input is closed; there is nothing to read.\n")
@@ -96,7 +96,7 @@ def test_work_that_says_nothing_loses_nothing() -> None:
     assert Task.objects.get().outcome["success"]
 
 
-def test_best_effort_tells_lost_output_too() -> None:
+def test_best_effort_says_lost_output_too() -> None:
     status, _, err = run(
         ">/dev/full", "audit_record", "--best-effort", "--", "echo", "hi", DATABASE_URL="postgres://u:p@127.0.0.1:1/x"
     )
@@ -176,7 +176,7 @@ def test_writers_with_one_process_number_do_not_meet(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_what_was_decided_stands_though_it_cannot_be_told() -> None:
+def test_what_was_decided_stands_though_it_cannot_be_reported() -> None:
     task = Task.objects.request("deploy", actor="a")
     task.approve(actor="b")
     task.pause(reason="manual_pause", actor="b")

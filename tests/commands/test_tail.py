@@ -180,7 +180,7 @@ def test_it_goes_on_with_what_happens_and_ends_in_good_order(number: int) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_statuses_are_told_of_when_they_are_reached() -> None:
+def test_statuses_are_reported_of_when_they_are_reached() -> None:
     with _following("--status", "failed", "--service", "db", "--lines", "0", "--format", "json") as tail:
         requested(summary="not followed")
         # It has begun when it holds a connection.

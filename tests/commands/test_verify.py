@@ -35,7 +35,7 @@ def test_verify_makes_no_directory_and_calls_no_missing_one_empty(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_verifier_key_that_is_none_is_told_by_its_place(settings: Any) -> None:
+def test_a_verifier_key_that_is_none_is_reported_by_its_place(settings: Any) -> None:
     settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY, "nonsense"]}
     code, _, err = run("audit_verify")
     assert (code, "nonsense" in err) == (2, False)
@@ -53,7 +53,7 @@ def test_a_file_that_is_no_checkpoint_proves_nothing_either_way(tmp_path: Path) 
     assert "This is no valid older checkpoint" in err
 
 
-def test_verify_tells_what_it_found_and_stores_it(tmp_path: Path) -> None:
+def test_verify_says_what_it_found_and_stores_it(tmp_path: Path) -> None:
     task, other = finish(2)
     run("audit_seal", "--checkpoints", tmp_path)
     code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
@@ -165,14 +165,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_verify_stores_nothing_when_told_so() -> None:
+def test_verify_stores_nothing_when_asked_not_to() -> None:
     finish(1)
     run("audit_seal")
     assert run("audit_verify", "--key", VKEY, "--no-store")[0] == 0
     assert not LedgerVerification.objects.exists()
 
 
-def test_what_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_named_and_not_there_is_reported(tmp_path: Path) -> None:
     finish(1)
     run("audit_seal")
     code, out, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)

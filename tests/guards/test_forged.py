@@ -69,7 +69,7 @@ def test_a_change_without_a_step_writes_no_row():
     assert task.execution_log.count() == before
 
 
-def test_many_steps_of_one_statement_and_an_upsert_are_told_once_each():
+def test_many_steps_of_one_statement_and_an_upsert_are_reported_once_each():
     tasks = [requested() for _ in range(3)]
     sql("UPDATE audit_task SET status = CASE priority WHEN 2 THEN 'approved' ELSE status END")
     key = uuid7()
@@ -97,7 +97,7 @@ _PAIRS = {
 
 
 @pytest.mark.parametrize("pair", _PAIRS)
-def test_two_steps_nested_in_one_statement_are_both_told_or_neither_is_made(pair):
+def test_two_steps_nested_in_one_statement_are_both_reported_or_neither_is_made(pair):
     status, (first, second), passes = _PAIRS[pair]
     task = task_in(status)
     sql(
@@ -235,7 +235,7 @@ def test_a_parent_of_the_tasks_passes_over_no_rule_of_a_row(attack, answer, wher
         sql(attack)
 
 
-def test_a_step_is_told_once_whoever_writes_it():
+def test_a_step_is_reported_once_whoever_writes_it():
     """The tables' owner may write what the log function may, from a trigger; not what is told already."""
     task = requested()
     sql("CREATE TEMP TABLE bait (n int)")
@@ -313,7 +313,7 @@ def test_what_a_replica_session_brings_is_judged_and_not_looked_up():
             sql(insert, [None])
 
 
-def test_the_reason_of_a_pause_is_told_as_its_entry_has_it():
+def test_the_reason_of_a_pause_is_reported_as_its_entry_has_it():
     task = task_in(Status.EXECUTING)
     task.pause(reason="awaiting_event", note="n", work_plan={"left": [1.5]}, priority=1)
     entry = entry_of(task)

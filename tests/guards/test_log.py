@@ -129,7 +129,7 @@ def test_truncating_a_parent_table_stops_at_the_log():
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("where", ["as owner", "plain role", "plain session", "temp namesakes"])
-def test_no_step_that_was_not_made_can_be_told(status, where):
+def test_no_step_that_was_not_made_can_be_reported(status, where):
     """From and to every status, at the past, the current and the next revision, with or without a status before."""
     task = task_in(status)
     with unchanged(task), circumstance(where):
@@ -141,7 +141,7 @@ def test_no_step_that_was_not_made_can_be_told(status, where):
                     assert caught.value.__cause__.sqlstate == RESTRICT
 
 
-def test_no_transition_is_told_at_the_revision_of_a_heartbeat():
+def test_no_transition_is_reported_at_the_revision_of_a_heartbeat():
     task = task_in(Status.EXECUTING)
     task.heartbeat()
     with unchanged(task):
@@ -150,7 +150,7 @@ def test_no_transition_is_told_at_the_revision_of_a_heartbeat():
                 sql(_forge(task, before, "executing", task.revision))
 
 
-def test_the_first_row_of_a_pending_task_is_told_once():
+def test_the_first_row_of_a_pending_task_is_reported_once():
     task = requested()
     assert log_of(task) == [("transition", None, "pending", "alice")]
     with refused():
@@ -237,7 +237,7 @@ def test_the_row_of_a_true_step_says_nothing_but_the_truth_whoever_writes_it(sta
         sql(attack)
 
 
-def test_a_step_is_not_told_at_the_revision_before_it():
+def test_a_step_is_not_reported_at_the_revision_before_it():
     """Where the row before has that revision already, the true row would be taken for a repetition."""
     task = task_in(Status.EXECUTING)
     task.heartbeat()
@@ -257,7 +257,7 @@ def _refused_somehow():
         yield
 
 
-def test_a_new_task_is_not_told_under_another_name():
+def test_a_new_task_is_not_reported_under_another_name():
     key = uuid7()
     with refused():
         sql(
@@ -268,7 +268,7 @@ def test_a_new_task_is_not_told_under_another_name():
         )
 
 
-def test_two_steps_in_one_statement_are_refused_or_told_one_by_one():
+def test_two_steps_in_one_statement_are_refused_or_reported_one_by_one():
     task = requested()
     sql(
         "CREATE FUNCTION pg_temp.further(task uuid) RETURNS void LANGUAGE sql AS"
@@ -277,17 +277,17 @@ def test_two_steps_in_one_statement_are_refused_or_told_one_by_one():
     with contextlib.suppress(IntegrityError), transaction.atomic():
         sql("UPDATE audit_task SET status = 'approved' WHERE id = %s RETURNING pg_temp.further(id)", [task.pk])
     rows = ExecutionLog.objects.filter(task=task, kind="transition").order_by("revision")
-    told = list(rows.values_list("from_status", "to_status"))
+    steps = list(rows.values_list("from_status", "to_status"))
     assert [row.at for row in rows] == sorted(row.at for row in rows)
     task.refresh_from_db()
-    assert told in (
+    assert steps in (
         [(None, "pending")],
         [(None, "pending"), ("pending", "approved"), ("approved", "executing")],
     )
-    assert told[-1][1] == task.status
+    assert steps[-1][1] == task.status
 
 
-def test_the_owner_may_hang_the_log_trigger_on_another_table_and_it_tells_no_step_anew():
+def test_the_owner_may_hang_the_log_trigger_on_another_table_and_it_says_no_step_anew():
     """The owner may attach the function elsewhere, as they may disable any; a step that is told is not told again."""
     task = requested()
     columns = ", ".join(field.column for field in task._meta.concrete_fields if field.column != "status")

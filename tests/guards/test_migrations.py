@@ -76,9 +76,9 @@ def test_zero_to_latest_and_back_twice():
 
 @pytest.mark.django_db
 def test_no_migration_is_missing():
-    told = StringIO()
-    call_command("makemigrations", "audit", check=True, dry_run=True, stdout=told)
-    assert "No changes" in told.getvalue()
+    output = StringIO()
+    call_command("makemigrations", "audit", check=True, dry_run=True, stdout=output)
+    assert "No changes" in output.getvalue()
     assert MigrationExecutor(connection).loader.detect_conflicts() == {}
 
 

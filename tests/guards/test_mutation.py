@@ -139,7 +139,7 @@ def test_without_its_check_the_entry_is_taken(constraint, assignment):
         sql(attack)
 
 
-def test_without_the_unique_index_a_step_is_told_twice():
+def test_without_the_unique_index_a_step_is_reported_twice():
     task = requested()
     sql("CREATE TABLE decoy (LIKE audit_task INCLUDING DEFAULTS)")
     sql(

@@ -127,7 +127,7 @@ def test_a_plan_that_waits_may_change_and_the_log_says_so(value):
     assert row.detail["plan_sha256"] != before
 
 
-def test_a_plan_that_comes_late_and_one_that_stays_are_told_apart():
+def test_a_plan_that_comes_late_and_one_that_stays_are_distinguished():
     task = requested(plan=None)
     _change(task, "plan")
     sql("UPDATE audit_task SET summary = 'x' WHERE id = %s", [task.pk])
@@ -138,7 +138,7 @@ def test_a_plan_that_comes_late_and_one_that_stays_are_told_apart():
 
 @pytest.mark.parametrize("plan", ["NULL", "'{}'", f"'{PLAN}'", """'{"n": 12.50, "é": "\\\\u00e9 😀"}'""", "'[1e5]'"])
 @pytest.mark.parametrize("way", ["verb", "sql", "insert"])
-def test_the_approval_tells_which_plan_was_approved(way, plan):
+def test_the_approval_says_which_plan_was_approved(way, plan):
     task = requested()
     if way == "insert":
         task = Task(pk=task.pk.__class__("01900000-0000-7000-8000-000000000001"))

@@ -62,9 +62,9 @@ def test_the_refusal_names_table_and_schema_and_gives_a_hint():
     task = finished()
     with pytest.raises(DatabaseError) as caught, transaction.atomic():
         sql(_attack("update", task))
-    told = caught.value.__cause__.diag
-    assert (told.sqlstate, told.schema_name, told.table_name) == (RESTRICT, "public", "audit_task")
-    assert "parent" in told.message_hint
+    diagnostics = caught.value.__cause__.diag
+    assert (diagnostics.sqlstate, diagnostics.schema_name, diagnostics.table_name) == (RESTRICT, "public", "audit_task")
+    assert "parent" in diagnostics.message_hint
 
 
 @pytest.mark.parametrize("where", CIRCUMSTANCES)

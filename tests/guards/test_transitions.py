@@ -197,7 +197,7 @@ def test_a_moment_chosen_for_the_end_or_the_start_is_not_taken():
 
 
 @pytest.mark.parametrize("status", Status.values)
-def test_insert_takes_every_status_logs_it_and_tells_when_it_was_recorded(status):
+def test_insert_takes_every_status_logs_it_and_says_when_it_was_recorded(status):
     key = uuid7()
     before = sql("SELECT clock_timestamp()")[0][0]
     sql(
@@ -277,11 +277,11 @@ def test_raw_sql_to_and_from_paused_keeps_table_and_queue_in_step(before, after,
             "SELECT lease_expires_at, claim_token, claimed_by FROM public.audit_task WHERE id = %s", [task.pk]
         )
         assert (lease, token, worker) == (None, None, "")
-        [[told]] = sql(
+        [[reason]] = sql(
             "SELECT detail ->> 'reason' FROM public.audit_executionlog WHERE task_id = %s ORDER BY id DESC LIMIT 1",
             [task.pk],
         )
-        assert told == "manual_pause"
+        assert reason == "manual_pause"
         _set(task, f"status = '{after}'")
         assert sql("SELECT count(*) FROM public.audit_pause_queue WHERE task_id = %s", [task.pk]) == [(0,)]
 
@@ -349,7 +349,7 @@ def test_an_entry_is_saved_as_it_was_read_or_not_at_all():
     assert sql("SELECT 1") == [(1,)]
 
 
-def test_raw_changes_of_an_entry_are_told_in_the_log():
+def test_raw_changes_of_an_entry_are_reported_in_the_log():
     task = task_in(Status.PAUSED)
     for change, action in (
         ("held = false", "defer"),

@@ -15,7 +15,7 @@ from audit import inspection
 from audit.checks import check_database
 from audit.inspection.expected import expected
 from audit.inspection.flaws import kept_models
-from audit.inspection.recorded import shipped_migrations
+from audit.inspection.recorded_migrations import shipped_migrations
 from tests.support.databases import temporary_database
 from tests.support.servers import connected, dump, restore
 

@@ -66,10 +66,10 @@ def rebuilt() -> list[dict[str, Any]]:
     """The events, made of nothing but the stored tasks; numbers as their text tells them."""
     events = []
     for plan, outcome in sql("SELECT plan::text, outcome::text FROM audit_task ORDER BY id"):
-        told = json.loads(outcome, parse_float=Decimal, parse_int=Decimal)
-        made = told["record"]
-        if "responseElements" in told:
-            made["responseElements"] = told["responseElements"]
+        stored = json.loads(outcome, parse_float=Decimal, parse_int=Decimal)
+        made = stored["record"]
+        if "responseElements" in stored:
+            made["responseElements"] = stored["responseElements"]
         if plan is not None:
             made["requestParameters"] = json.loads(plan, parse_float=Decimal, parse_int=Decimal)
         events.append(made)
@@ -149,7 +149,7 @@ def test_what_is_absent_null_and_empty_stays_so(tmp_path: Path, parameters: Any,
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"eventID": None}, "eventID: is required, as a string (got None)"),
         ({"eventTime": "yesterday"}, "eventTime: is no moment such as"),
@@ -161,18 +161,18 @@ def test_what_is_absent_null_and_empty_stays_so(tmp_path: Path, parameters: Any,
         ({"userAgent": "\ud800"}, "outcome: holds a lone surrogate"),
     ],
 )
-def test_bad_events_are_named_and_the_others_read(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+def test_bad_events_are_named_and_the_others_read(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.json", event(), event(**changes), event())
     first, second, third = read(path)
     assert first.record
     assert third.record
     [problem] = second.problems
     assert second.place == f"{path}: Records[1]"
-    assert told in str(problem)
+    assert message in str(problem)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"{", "is not JSON"),
         (b"hello", "line 1: is not JSON: an object or a list must stand here"),
@@ -183,12 +183,12 @@ def test_bad_events_are_named_and_the_others_read(tmp_path: Path, changes: dict[
         (b"\xff", "line 1: is not JSON: it is not UTF-8"),
     ],
 )
-def test_files_that_are_none_of_cloudtrail_are_refused(tmp_path: Path, text: bytes, told: str) -> None:
+def test_files_that_are_none_of_cloudtrail_are_refused(tmp_path: Path, text: bytes, message: str) -> None:
     (tmp_path / "a.json").write_bytes(text)
     [found] = read(tmp_path / "a.json")
     assert isinstance(found.problems[0], InvalidValue)
     assert "(got" not in str(found.problems[0])
-    assert told in str(found.problems[0])
+    assert message in str(found.problems[0])
 
 
 @pytest.mark.django_db

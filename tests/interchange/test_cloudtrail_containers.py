@@ -203,12 +203,12 @@ def test_members_of_gzip_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert ids(read(write(tmp_path / "a.json.gz", half))) == ["id-1", "id-2"]
 
 
-def test_what_follows_the_compressed_data_is_told_and_not_shown(tmp_path: Path) -> None:
+def test_what_follows_the_compressed_data_is_reported_and_not_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json.gz", gzip.compress(json.dumps({"Records": EVENTS}).encode()) + b"hush")
     *good, last = read(path)
     assert ids(good) == ["id-1", "id-2", "id-3"]
-    told = str(last.problems[0])
-    assert told == "file: cannot be read after line 1: what follows the compressed data is not gzip"
+    message = str(last.problems[0])
+    assert message == "file: cannot be read after line 1: what follows the compressed data is not gzip"
 
 
 def test_of_a_damaged_file_the_events_before_the_damage_are_read(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_other_records_among_events_are_passed_over_or_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ('{"message": "hush"}', "message: is no JSON; it must be an event as a string"),
         ('{"CloudTrailEvent": "{hush"}', "event: is not JSON: a key in double quotes is missing, at character 1"),
@@ -319,9 +319,9 @@ def test_other_records_among_events_are_passed_over_or_refused(tmp_path: Path) -
         ('{"eventID": "hush", "a": NaN}', "a: is a number JSON does not have"),
     ],
 )
-def test_what_is_no_event_is_refused_without_its_text(tmp_path: Path, content: str, told: str) -> None:
+def test_what_is_no_event_is_refused_without_its_text(tmp_path: Path, content: str, message: str) -> None:
     [found] = read(write(tmp_path / "a.json", content))
-    assert str(found.problems[0]).startswith(told)
+    assert str(found.problems[0]).startswith(message)
     assert "hush" not in str(found.problems[0])
 
 

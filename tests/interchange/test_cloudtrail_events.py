@@ -47,7 +47,7 @@ FAILED = {
     ),
     "second factor": (SIGN_IN | {"eventName": "CheckMfa", "responseElements": {"CheckMfa": "Failure"}}, "Failure", ""),
     "role": (SIGN_IN | {"eventName": "SwitchRole", "responseElements": {"SwitchRole": "Failure"}}, "Failure", ""),
-    "sign-in told under another name": (
+    "sign-in named otherwise": (
         {"eventSource": "signin.amazonaws.com", "responseElements": {"ConsoleLogin": "Failure"}},
         "Failure",
         "",
@@ -97,7 +97,7 @@ SUCCEEDED = {
     "sign-in without a second factor": SIGN_IN | {"additionalEventData": {"MFAUsed": "No", "MobileVersion": "No"}},
     "single sign-on": SERVICE | {"serviceEventDetails": {"UserAuthentication": "Success"}},
     "job": SERVICE | {"serviceEventDetails": {"state": "COMPLETED", "message": "failed"}},
-    "what is told of something else": SERVICE | {"serviceEventDetails": {"logLevel": "ERROR"}},
+    "what is said of something else": SERVICE | {"serviceEventDetails": {"logLevel": "ERROR"}},
     "state of what was asked for": {"responseElements": {"status": "FAILED", "job": {"state": "FAILED"}}},
     "parameters": {"requestParameters": {"ConsoleLogin": "Failure", "status": "FAILED"}},
     "response that is a list": {"responseElements": ["Failure"]},
@@ -112,18 +112,18 @@ SUCCEEDED = {
 def test_an_event_failed_if_any_field_says_so(kind: str) -> None:
     changes, error_type, summary = FAILED[kind]
     record = task(**changes)
-    told = outcome(record)
-    assert (record.status, told["success"], told["error_type"]) == ("failed", False, error_type)
-    assert told["output_summary"] == summary
+    result = outcome(record)
+    assert (record.status, result["success"], result["error_type"]) == ("failed", False, error_type)
+    assert result["output_summary"] == summary
     assert record.summary.endswith(f": {changes.get('errorCode') or summary or error_type}")
 
 
 @pytest.mark.parametrize("kind", SUCCEEDED)
 def test_an_event_of_which_nothing_says_so_did_not_fail(kind: str) -> None:
     record = task(**SUCCEEDED[kind])
-    told = outcome(record)
-    assert (record.status, told["success"], told["error_type"]) == ("completed", True, None)
-    assert told["output_summary"] == ""
+    result = outcome(record)
+    assert (record.status, result["success"], result["error_type"]) == ("completed", True, None)
+    assert result["output_summary"] == ""
 
 
 def test_a_long_message_is_whole_in_the_outcome_and_cut_in_the_summary() -> None:

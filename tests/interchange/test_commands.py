@@ -91,7 +91,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("hello", "refused: standard input:1: line: is no JSON; it must be an object\n"),
         ("[1]", "refused: standard input:1: line: must be an object\n"),
@@ -99,10 +99,10 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"eventVersion": "1.08", "eventName": "x"}', "--format cloudtrail reads that"),
     ],
 )
-def test_what_is_of_another_format_is_told(monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
+def test_what_is_of_another_format_is_reported(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(f"{text}\n".encode()))))
     result = run("audit_import", "-")
-    assert (result.code, told in result.err) == (1, True), result.err
+    assert (result.code, message in result.err) == (1, True), result.err
 
 
 @pytest.mark.django_db
@@ -118,7 +118,7 @@ def test_secrets_are_masked_on_request_alone(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl does not exist. Give files, directories, or - for standard input."),
         (["-", "--database", "mars"], "'mars' is no database of this project"),
@@ -126,10 +126,10 @@ def test_secrets_are_masked_on_request_alone(tmp_path: Path) -> None:
         ([], "required"),
     ],
 )
-def test_an_import_that_cannot_start_ends_with_2(arguments: list[str], told: str) -> None:
+def test_an_import_that_cannot_start_ends_with_2(arguments: list[str], message: str) -> None:
     result = run("audit_import", *arguments)
     assert result.code in (1, 2)  # call_command has argparse's errors end with 1, the command line with 2
-    assert told in result.err
+    assert message in result.err
 
 
 @pytest.mark.django_db
@@ -141,7 +141,7 @@ def test_an_interrupted_import_says_what_is_stored(monkeypatch: pytest.MonkeyPat
     def interrupt(self: object, refusal: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audit.management.commands.audit_import.Command._tell_refusal", interrupt)
+    monkeypatch.setattr("audit.management.commands.audit_import.Command._report_refusal", interrupt)
     result = run("audit_import", path)
     assert result.code == 130
     assert "Interrupted: 4 stored, 0 already present, 1 refused." in result.err

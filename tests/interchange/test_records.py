@@ -78,7 +78,7 @@ class Run:
         self.counts = (counts.stored, counts.present, counts.refused)
 
     @property
-    def told(self) -> str:
+    def messages(self) -> str:
         return "\n".join(map(str, self.refusals))
 
 
@@ -167,7 +167,7 @@ def test_an_origin_that_python_cannot_read_is_stored() -> None:
 
 
 @both
-def test_what_happens_after_an_import_is_told_with_where_it_came_from() -> None:
+def test_what_happens_after_an_import_is_reported_with_where_it_came_from() -> None:
     finished()
     [before] = json_lines(Task.objects.all())
     assert Run([before], using="other").counts == (1, 0, 0)
@@ -181,7 +181,7 @@ def test_what_happens_after_an_import_is_told_with_where_it_came_from() -> None:
     # The first database lacks that note, and cannot take it into a frozen row.
     again = Run([after])
     assert again.counts == (0, 0, 1)
-    assert "other content in: origin" in again.told
+    assert "other content in: origin" in again.messages
     # The second one has everything that the first file says.
     assert Run([before], using="other").counts == (0, 1, 0)
 
@@ -210,18 +210,18 @@ def test_a_line_is_json_with_every_column_in_order() -> None:
     task = task_in(Status.PAUSED)
     [text] = json_lines(Task.objects.all())
     assert text.endswith("}\n")
-    told = json.loads(text)
-    assert list(told) == [*(name for name in GIVEN if name != "origin"), "pause_entry", "origin"]
-    assert set(told) == {*GIVEN, "pause_entry"} == set(TaskRecord.model_fields)
+    exported = json.loads(text)
+    assert list(exported) == [*(name for name in GIVEN if name != "origin"), "pause_entry", "origin"]
+    assert set(exported) == {*GIVEN, "pause_entry"} == set(TaskRecord.model_fields)
     task.refresh_from_db()
-    assert told["created_at"] == f"{task.created_at:%Y-%m-%dT%H:%M:%S.%fZ}"
-    assert told["pause_entry"]["paused_by"] == entry_of(task).paused_by == "bob"
-    log = [(row["from_status"], row["to_status"]) for row in told["origin"]["log"]]
+    assert exported["created_at"] == f"{task.created_at:%Y-%m-%dT%H:%M:%S.%fZ}"
+    assert exported["pause_entry"]["paused_by"] == entry_of(task).paused_by == "bob"
+    log = [(row["from_status"], row["to_status"]) for row in exported["origin"]["log"]]
     assert log == [(None, "pending"), ("pending", "approved"), ("approved", "paused")]
-    assert told["origin"]["revision"] == task.revision == 3
-    assert told["origin"]["status_was"] == "approved"
-    assert told["origin"]["log"][0]["xid"] == ExecutionLog.objects.earliest("id").xid
-    assert list(told["origin"]["log"][1]["detail"]) == ["plan_sha256"]
+    assert exported["origin"]["revision"] == task.revision == 3
+    assert exported["origin"]["status_was"] == "approved"
+    assert exported["origin"]["log"][0]["xid"] == ExecutionLog.objects.earliest("id").xid
+    assert list(exported["origin"]["log"][1]["detail"]) == ["plan_sha256"]
 
 
 def test_every_column_travels() -> None:
@@ -241,12 +241,12 @@ def test_every_column_travels() -> None:
 def test_export_streams_in_order_of_id_by_one_statement_in_a_transaction() -> None:
     Task.objects.bulk_record([{"action": f"a{n}", "status": "completed"} for n in range(300)])
     lines = json_lines(Task.objects.order_by("-created_at").with_action(*(f"a{n}" for n in range(50, 250))))
-    told = [json.loads(next(lines))["id"]]
+    ids = [json.loads(next(lines))["id"]]
     # A cursor of the server that does not outlive the transaction, and so holds no copy of the result.
     assert sql("SELECT is_holdable FROM pg_cursors") == [(False,)]
-    told += [json.loads(each)["id"] for each in lines]
-    assert len(told) == 200
-    assert told == sorted(told)
+    ids += [json.loads(each)["id"] for each in lines]
+    assert len(ids) == 200
+    assert ids == sorted(ids)
     assert sql("SELECT 1 FROM pg_cursors") == []
     assert list(json_lines(Task.objects.none())) == []
 
@@ -286,7 +286,7 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "told"),
+    ("change", "field", "message"),
     [
         ({"id": "nonsense"}, "id", "is not a UUID (got 'nonsense')"),
         ({"id": str(uuid4())}, "id", "is a UUID of version 4"),
@@ -351,19 +351,19 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
     ],
 )
 @pytest.mark.django_db
-def test_bad_values_are_named_and_the_good_rows_stored(change: dict[str, Any], field: str, told: str) -> None:
+def test_bad_values_are_named_and_the_good_rows_stored(change: dict[str, Any], field: str, message: str) -> None:
     run = Run([line(), line(**change), line()], live=True)
     assert run.counts == (2, 0, 1)
     [refusal] = run.refusals
     assert str(refusal).startswith(f"f:2: {field}: "), refusal
-    assert told in str(refusal)
+    assert message in str(refusal)
 
 
 @pytest.mark.django_db
 def test_every_bad_value_of_a_line_is_named() -> None:
     run = Run([{"status": "nope", "priority": 9, "plan": 1}])
     assert [problem.field for problem in run.refusals[0].problems] == ["id", "action", "status", "priority"]
-    assert "id: is required (got None)" in run.told
+    assert "id: is required (got None)" in run.messages
 
 
 @pytest.mark.django_db
@@ -371,22 +371,22 @@ def test_every_bad_value_of_a_line_is_named() -> None:
 def test_lines_that_are_no_json_object_are_refused(text: str) -> None:
     run = Run([text])
     assert run.counts == (0, 0, 1)
-    assert run.told.startswith("f:1: line: ")
+    assert run.messages.startswith("f:1: line: ")
 
 
 @pytest.mark.django_db
 def test_numbers_beyond_any_field_are_named() -> None:
-    told = [
-        Run([json.dumps(line(**{field: "X"})).replace('"X"', "7" * 5000)]).told
+    refusals = [
+        Run([json.dumps(line(**{field: "X"})).replace('"X"', "7" * 5000)]).messages
         for field in ("attempt", "summary", "services_touched", "created_at")
     ]
-    assert [each.partition(" (got 777777")[0] for each in told] == [
+    assert [each.partition(" (got 777777")[0] for each in refusals] == [
         "f:1: attempt: input should be a valid integer",
         "f:1: summary: must be a string",
         "f:1: services_touched: must be a list of service names",
         "f:1: created_at: must be a string such as 2026-11-24T05:48:03.123456Z",
     ]
-    assert max(map(len, told)) < 400
+    assert max(map(len, refusals)) < 400
 
 
 @pytest.mark.django_db
@@ -397,11 +397,11 @@ def test_what_only_the_database_can_refuse_is_found_and_named() -> None:
     lines[12] = json.dumps(line(plan="X")).replace('"X"', "[" * 20_000 + "]" * 20_000)
     run = Run(lines)
     assert run.counts == (17, 0, 3)
-    told = run.told.splitlines()
-    assert told[0].startswith("f:5: outcome: is not taken by PostgreSQL: value overflows numeric format")
-    assert told[1].startswith("f:12: id: is the id of a row that PostgreSQL does not take: index row ")
-    assert told[2].startswith("f:13: plan: is not taken by PostgreSQL: stack depth limit exceeded")
-    assert len(run.told) < 2000
+    refusals = run.messages.splitlines()
+    assert refusals[0].startswith("f:5: outcome: is not taken by PostgreSQL: value overflows numeric format")
+    assert refusals[1].startswith("f:12: id: is the id of a row that PostgreSQL does not take: index row ")
+    assert refusals[2].startswith("f:13: plan: is not taken by PostgreSQL: stack depth limit exceeded")
+    assert len(run.messages) < 2000
     assert Task.objects.count() == 17
 
 
@@ -414,7 +414,7 @@ def test_large_documents_are_stored_whole_or_refused_whole(settings: Any) -> Non
     lines = [json.dumps(line(outcome={"text": "é" * count}), ensure_ascii=False) for count in (600, 300)]
     run = Run(lines)
     assert run.counts == (1, 0, 1)
-    assert 'f:1: outcome: is larger than the 1000 bytes allowed; store a reference, or raise AUDIT["MAX' in run.told
+    assert 'f:1: outcome: is larger than the 1000 bytes allowed; store a reference, or raise AUDIT["MAX' in run.messages
 
 
 def test_documents_may_be_given_as_values() -> None:
@@ -440,7 +440,7 @@ def test_live_tasks_stay_out_unless_asked_for() -> None:
     lines = [line(status=status) for status in ("pending", "approved", "executing", "paused", "rejected")]
     run = Run(lines)
     assert run.counts == (1, 0, 4)
-    assert run.told.startswith("f:1: status: is the status of a task that can still be claimed and changed; --live")
+    assert run.messages.startswith("f:1: status: is the status of a task that can still be claimed and changed; --live")
     assert Run(lines, live=True).counts == (4, 1, 0)
     executing = Task.objects.get(status="executing")
     assert executing.claim_token
@@ -461,7 +461,7 @@ def test_a_sparse_pause_entry_is_filled_in() -> None:
     entry["note"] = "other"
     run = Run(lines, live=True)
     assert run.counts == (0, 0, 1)
-    assert "other content in: pause_entry.note" in run.told
+    assert "other content in: pause_entry.note" in run.messages
 
 
 @pytest.mark.django_db
@@ -588,7 +588,7 @@ def test_redaction_masks_outcomes_and_logs_and_keeps_plans_and_numbers() -> None
     assert Run([text]).counts == (0, 0, 1)
     assert Run([line(origin=None), line(origin={}), line(outcome=None)], redact=True).counts == (3, 0, 0)
     deep = json.dumps(line(outcome="X")).replace('"X"', "[" * 4000 + "]" * 4000)
-    assert "too deep" in Run([deep], redact=True).told
+    assert "too deep" in Run([deep], redact=True).messages
 
 
 # Files

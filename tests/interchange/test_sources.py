@@ -30,7 +30,7 @@ def read(path: Path) -> list[Read]:
     return [each for source in find_sources([str(path)], sources.JSON_LINES) for each in read_json_lines(source)]
 
 
-def told(reads: list[Read]) -> list[str]:
+def messages(reads: list[Read]) -> list[str]:
     return [str(Refusal(place=each.place, problems=each.problems)) for each in reads if each.problems]
 
 
@@ -54,7 +54,7 @@ def test_a_compressed_file_stops_at_the_bound_and_names_it(tmp_path: Path, setti
     settings.AUDIT = {"IMPORT_MAX_BYTES": len(text)}
     assert len([each for each in read(path) if each.record]) == 100
     settings.AUDIT = {"IMPORT_MAX_BYTES": len(text) - 1}
-    [refusal] = told(read(path))
+    [refusal] = messages(read(path))
     assert refusal == (
         f"{path}: file: cannot be read: more than the {len(text) - 1} bytes that may come out of one compressed file; "
         'if it is sound, raise AUDIT["IMPORT_MAX_BYTES"]'
@@ -149,7 +149,7 @@ def test_many_unknown_members_are_named_by_the_first(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     names = {f"{'k' * 70}{number}": "hush" for number in range(101)}
     path.write_text(line(**names) + line(pause_entry=names) + line(**dict(list(names.items())[:100])))
-    first, second, third = told(read(path))
+    first, second, third = messages(read(path))
     shown = ", ".join(["k" * 50] * 3)
     assert first == f"{path}:1: line: has more than 100 members that are not known here: {shown} …"
     assert second == f"{path}:2: pause_entry: has more than 100 members that are not known here: {shown} …"
@@ -161,7 +161,7 @@ def test_many_unknown_members_are_named_by_the_first(tmp_path: Path) -> None:
 def test_a_name_without_end_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(line(**{"k" * 100_000: 1}) + '{"' + "k" * 100_000 + '": 1, "' + "k" * 100_000 + '": 2}\n')
-    assert all(len(each) < 500 + len(str(path)) for each in told(read(path)))
+    assert all(len(each) < 500 + len(str(path)) for each in messages(read(path)))
     problem = importing.InvalidValue("plan." + "k" * 100_000, 1, "is wrong")
     assert len(str(Refusal(place="", problems=(problem,)))) < 1100
 
@@ -185,7 +185,7 @@ def test_a_name_without_end_is_cut(tmp_path: Path) -> None:
 def test_text_that_is_no_task_is_not_shown(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(text + b"\n")
-    [refusal] = told(read(path))
+    [refusal] = messages(read(path))
     assert refusal.startswith(f"{path}:1: ")
     assert "hush" not in refusal
 
@@ -269,8 +269,8 @@ def test_a_file_that_became_a_link_or_a_pipe_is_not_opened(tmp_path: Path) -> No
     (tmp_path / "b.jsonl").unlink()
     os.mkfifo(tmp_path / "b.jsonl")
     first, second, third = ([*read_json_lines(source)] for source in found)
-    assert "Too many levels of symbolic links" in told(first)[0]
-    assert "it is no regular file" in told(second)[0]
+    assert "Too many levels of symbolic links" in messages(first)[0]
+    assert "it is no regular file" in messages(second)[0]
     assert third[0].record
 
 
@@ -289,7 +289,7 @@ def test_a_directory_that_cannot_be_listed_is_refused_by_name(tmp_path: Path, mo
     good, bad = read(tmp_path)
     assert good.record
     assert bad.place == str(closed)
-    assert "file: cannot be read" in told([bad])[0]
+    assert "file: cannot be read" in messages([bad])[0]
 
 
 def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:

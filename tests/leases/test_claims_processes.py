@@ -89,7 +89,7 @@ def test_killed_workers_lose_and_double_nothing() -> None:
 def test_recovery_against_completion() -> None:
     """A worker that finishes and a recovery that ends its lease race: exactly one of them wins."""
     won = {"completed": 0, "recovered": 0}
-    for turn in range(40):
+    for attempt in range(40):
         Task.objects.request("race", actor="alice").approve(actor="bob")
         (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
         time.sleep(0.005)
@@ -109,7 +109,7 @@ def test_recovery_against_completion() -> None:
         thread = threading.Thread(target=finish)
         thread.start()
         start.wait()
-        time.sleep(turn * 0.0002)  # now before the other, now after it
+        time.sleep(attempt * 0.0002)  # now before the other, now after it
         recovered = Task.objects.recover_expired(max_expiries=1)
         thread.join()
         task = Task.objects.get(pk=task.pk)

@@ -36,6 +36,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
         time.sleep(0.02)
 
 
+def threads() -> int:
+    """How many threads of keepers run; each lingers some seconds after its last lease."""
+    return sum(each.name == "audit-leases" for each in threading.enumerate())
+
+
 def sessions() -> int:
     """How many sessions of this process the database has, beside this one."""
     with connection.cursor() as cursor:
@@ -146,6 +151,7 @@ def test_short_records_need_no_connection_of_the_thread() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> None:
+    eventually(lambda: threads() == 0, seconds=30)
     before = sessions()
     with record("long", lease=SHORT, actor="alice") as task, record("inner", lease=SHORT) as inner:
         first = task.lease_expires_at
@@ -154,7 +160,7 @@ def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> Non
         assert stored(task).lease_expires_at > first + timedelta(seconds=1)
         assert stored(inner).lease_expires_at > first + timedelta(seconds=1)
         assert stored(task).actor == "alice"
-        assert len([each for each in threading.enumerate() if each.name == "audit-leases"]) == 1
+        assert threads() == 1
     assert (task.status, inner.status) == ("completed", "completed")
     eventually(lambda: sessions() == before)
 
@@ -187,7 +193,7 @@ def lose(task: Task) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_lease_is_told_to_the_log_and_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_lease_is_reported_to_the_log_and_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(TaskFrozen), record("long", lease=SHORT) as task:  # noqa: PT012 - as above
         lose(task)
         eventually(lambda: "is lost" in caplog.text)

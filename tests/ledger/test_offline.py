@@ -111,7 +111,7 @@ def test_a_plan_that_was_not_approved_is_named_with_the_one_that_was(run) -> Non
     assert json.loads(out)["approval"] == {"plan_sha256": None, "log_row": 1200, "actor": "bob", "leaf": 0}
 
 
-def test_what_was_not_looked_at_is_told(run) -> None:
+def test_what_was_not_looked_at_is_reported(run) -> None:
     code, out, _ = run("check", "task", "--key", KEY)
     assert code == 0
     assert "Log rows proven: none" in out

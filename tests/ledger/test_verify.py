@@ -64,7 +64,7 @@ def test_a_stolen_key_shows_only_against_what_is_kept_outside(victim: Base) -> N
     assert not any("external" in said for said in report.not_covered)
 
 
-def test_a_directory_without_checkpoints_is_told(victim: Base) -> None:
+def test_a_directory_without_checkpoints_is_reported(victim: Base) -> None:
     report = verified(outside=[])
     assert codes(report) == []
     assert any(said.startswith(NONE_FOUND) for said in report.not_covered)
@@ -110,7 +110,7 @@ def test_what_was_imported_waits_since_then(victim: Base) -> None:
     assert waiting.oldest == verified().oldest_unsealed == task.recorded_at
 
 
-def test_many_findings_are_counted_and_told_in_bounds(victim: Base) -> None:
+def test_many_findings_are_counted_and_reported_in_bounds(victim: Base) -> None:
     Task.objects.bulk_record([{"action": "bulk", "status": "completed"} for _ in range(MAX_FINDINGS + 5)])
     sealed()
     with behind_the_guards():
@@ -141,7 +141,7 @@ def test_leaves_that_are_not_their_tiles_are_remembered_in_bounds(
     assert max(remembered) <= MAX_FINDINGS
 
 
-def test_progress_is_told(victim: Base) -> None:
+def test_progress_is_reported(victim: Base) -> None:
     seen: list[tuple[int, int]] = []
     verify("default", [KEY.verifier], progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (victim.names["size"], victim.names["size"])

@@ -21,7 +21,7 @@ def test_a_cell_compares_ours_with_each_other_round_by_round() -> None:
     assert faster == "faster 600/s ours x 0.5 (0.50-0.55) wanted 0.6: MISSED a loop"
 
 
-def test_the_raw_data_tells_each_round_and_each_target() -> None:
+def test_the_raw_data_says_each_round_and_each_target() -> None:
     report, _ = _report(ours=[300], other=[200])
     report.compare("claim", "ours", {"other": 1.4}, notes={})
     assert report.raw == [

@@ -203,7 +203,7 @@ def test_a_directory_that_another_account_made_first_is_refused(folder: Path) ->
 
 
 @needs_root
-def test_an_ordinary_account_is_told_that_the_directory_is_not_its_own(folder: Path) -> None:
+def test_an_ordinary_account_is_reported_that_the_directory_is_not_its_own(folder: Path) -> None:
     python, environment = ordinary_python()
     (folder / "pg").mkdir(mode=0o700)
     with User(folder / "pg", python=python, env=environment, **ORDINARY) as user:

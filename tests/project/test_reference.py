@@ -25,8 +25,8 @@ def test_every_key_stands_there_with_its_default():
 
 
 def test_every_check_stands_there():
-    told = Path(checks.__file__).read_text(encoding="utf-8")
-    assert set(_rows("System checks")) == set(re.findall(r'"(audit\.[EW]\d{3})"', told))
+    source = Path(checks.__file__).read_text(encoding="utf-8")
+    assert set(_rows("System checks")) == set(re.findall(r'"(audit\.[EW]\d{3})"', source))
 
 
 def test_every_variable_of_the_example_project_stands_there():

@@ -37,8 +37,8 @@ def task() -> Task:
 
 
 @TRANSACTIONAL
-@pytest.mark.parametrize("turn", [1, 2])
-def test_the_plugin_empties_the_tables_between_tests(turn):
+@pytest.mark.parametrize("repetition", [1, 2])
+def test_the_plugin_empties_the_tables_between_tests(repetition):
     assert not Task.objects.exists()
     assert not ExecutionLog.objects.exists()
     Task.objects.request("deploy", actor="alice")
@@ -214,7 +214,7 @@ def test_the_mixin_flushes_without_the_plugin(task, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_refused_tells_what_the_database_answered(task):
+def test_refused_says_what_the_database_answered(task):
     task.reject(actor="bob")
     with refused() as refusal:
         assert refusal.message == ""

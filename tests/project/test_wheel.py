@@ -71,7 +71,7 @@ def test_metadata(wheel):
 
 @pytest.mark.django_db
 def test_in_a_project_of_ones_own(wheel, tmp_path):
-    """The README's five steps, with the wheel in place of an installation."""
+    """The first five steps of the README, with the wheel in place of an installation."""
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     parameters = connection.get_connection_params()

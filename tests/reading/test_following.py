@@ -24,7 +24,7 @@ def _follower(narrow: Any = lambda tasks: tasks, statuses: Any = ()) -> Follower
     return follower
 
 
-def _told(follower: Follower) -> list[tuple[str, str]]:
+def _reported(follower: Follower) -> list[tuple[str, str]]:
     return [(change.task.summary, change.row.to_status) for change in follower.look()]
 
 
@@ -44,23 +44,23 @@ def _approve(other: Any, task: Task) -> None:
         cursor.execute("UPDATE audit_task SET status = 'approved' WHERE id = %s", [task.pk])
 
 
-def test_what_was_there_is_no_news_and_what_comes_is_told_once_and_in_order() -> None:
+def test_what_was_there_is_no_news_and_what_comes_is_reported_once_and_in_order() -> None:
     requested(summary="old")
     follower = _follower()
-    assert _told(follower) == []
+    assert _reported(follower) == []
     task = claimed(task_in("approved", summary="new"))
-    assert _told(follower) == [("new", "pending"), ("new", "approved"), ("new", "executing")]
+    assert _reported(follower) == [("new", "pending"), ("new", "approved"), ("new", "executing")]
     task.log("a step is no change of status")
-    assert _told(follower) == []
+    assert _reported(follower) == []
     task.complete()
-    assert _told(follower) == [("new", "completed")]
-    assert _told(follower) == []
+    assert _reported(follower) == [("new", "completed")]
+    assert _reported(follower) == []
 
 
 def test_an_empty_log_is_followed_too() -> None:
     follower = _follower()
     requested(summary="the first")
-    assert _told(follower) == [("the first", "pending")]
+    assert _reported(follower) == [("the first", "pending")]
 
 
 def test_a_transaction_that_commits_late_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +73,14 @@ def test_a_transaction_that_commits_late_is_not_lost(monkeypatch: pytest.MonkeyP
         _approve(slower, later)
         for number in range(5):
             requested(summary=f"early {number}")
-            assert _told(follower) == [(f"early {number}", "pending")]
+            assert _reported(follower) == [(f"early {number}", "pending")]
         slow.commit()
-        assert _told(follower) == [("late", "approved")]
+        assert _reported(follower) == [("late", "approved")]
         requested(summary="after")
-        assert _told(follower) == [("after", "pending")]
+        assert _reported(follower) == [("after", "pending")]
         slower.commit()
-        assert _told(follower) == [("later", "approved")]
-        assert _told(follower) == []
+        assert _reported(follower) == [("later", "approved")]
+        assert _reported(follower) == []
     newest = ExecutionLog.objects.latest("at")
     assert ExecutionLog.objects.get(task_id=late.pk, to_status="approved").at < newest.at
 
@@ -92,11 +92,11 @@ def test_a_transaction_that_was_open_before_the_first_look_is_not_lost(monkeypat
         _approve(slow, task)
         requested(summary="newest")
         follower = _follower()
-        assert _told(follower) == []
+        assert _reported(follower) == []
         requested()
-        assert len(_told(follower)) == 1
+        assert len(_reported(follower)) == 1
         slow.commit()
-        assert _told(follower) == [("late", "approved")]
+        assert _reported(follower) == [("late", "approved")]
 
 
 def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +145,12 @@ def test_a_look_that_fails_half_way_goes_on_where_it_was(monkeypatch: pytest.Mon
     assert [change.task.summary for change in follower.look()] == ["task 2", "task 3"]
 
 
-def test_filters_and_statuses_narrow_what_is_told() -> None:
+def test_filters_and_statuses_narrow_what_is_reported() -> None:
     follower = _follower(lambda tasks: tasks.touching("db"), ("failed", "rejected"))
     for services in (["db"], ["web"]):
         task_in("failed", summary=services[0], services=services)
         task_in("completed", summary=services[0], services=services)
-    assert _told(follower) == [("db", "failed")]
+    assert _reported(follower) == [("db", "failed")]
 
 
 def test_a_look_costs_four_statements_however_much_there_is() -> None:

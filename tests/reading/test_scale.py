@@ -205,15 +205,15 @@ def bounded(queries: list[Query], most: int) -> None:
     """Assert that no query reads a large table as a whole, and that there are no more than so many."""
     assert 0 < len(queries) <= most, [each.sql[:200] for each in queries]
     for query in queries:
-        told = f"{query.sql}\n{json.dumps(query.plan, indent=1)}"
-        assert not re.search(r"\bOFFSET\b|\bDISTINCT\b(?! unnest)", query.sql), told
+        shown = f"{query.sql}\n{json.dumps(query.plan, indent=1)}"
+        assert not re.search(r"\bOFFSET\b|\bDISTINCT\b(?! unnest)", query.sql), shown
         scanned = [each for each in query.nodes() if each["Node Type"] in ("Seq Scan", "Sample Scan")]
-        assert not [each for each in scanned if each["Relation Name"] in LARGE], told
+        assert not [each for each in scanned if each["Relation Name"] in LARGE], shown
         if any(re.search(each, query.sql, re.DOTALL) for each in ONLY_IN_TIME):
             continue
         few = max(FEW, *(2 * int(each) for each in re.findall(r"LIMIT (\d+)", query.sql)), 0)
         for each in _unbounded(query.plan):
-            assert _named(each) or each["Plan Rows"] <= few, f"{each['Plan Rows']} rows of {few}: {told}"
+            assert _named(each) or each["Plan Rows"] <= few, f"{each['Plan Rows']} rows of {few}: {shown}"
 
 
 @pytest.mark.parametrize("asked", FILTERS)
@@ -222,14 +222,14 @@ def test_the_list_in_every_range(viewer, asked, rows):
         for _ in range(3):  # a machine that is busy may take too long once
             with asking() as queries:
                 response = viewer.get(f"{TASKS}?since={span}&{asked}")
-            told = response.context_data
-            if not told["chart"].degraded and not told["facets_degraded"]:
+            context = response.context_data
+            if not context["chart"].degraded and not context["facets_degraded"]:
                 break
         assert response.status_code == 200
         bounded(queries, 6)
         if rows <= 100_000 or not asked:
-            assert not told["chart"].degraded
-            assert not told["facets_degraded"]
+            assert not context["chart"].degraded
+            assert not context["facets_degraded"]
 
 
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "q=ticket", "actor=orch-1", "action=deploy"])

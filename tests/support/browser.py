@@ -83,11 +83,11 @@ def visiting(browser: Any, base: str, kind: str, **options: Any) -> Iterator[Any
         page.complaints = []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
 
-        def hear(told: Any) -> None:
+        def hear(message: Any) -> None:
             # A page that answers with an error, or a server that was stopped, is what a test meant; a file is not.
-            meant = told.text.startswith("Failed to load resource") and "/static/" not in told.location["url"]
-            if told.type == "error" and not meant:
-                page.complaints.append(f"{told.text} ({told.location['url']})")
+            meant = message.text.startswith("Failed to load resource") and "/static/" not in message.location["url"]
+            if message.type == "error" and not meant:
+                page.complaints.append(f"{message.text} ({message.location['url']})")
 
         page.on("console", hear)
         yield page

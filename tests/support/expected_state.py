@@ -35,7 +35,7 @@ def main() -> None:
     django.setup()
     from audit import inspection
     from audit.inspection.expected import FILE, Expected, written
-    from audit.inspection.recorded import shipped_migrations
+    from audit.inspection.recorded_migrations import shipped_migrations
 
     connection = connections["default"]
     kept = connection.settings_dict["NAME"]

@@ -47,8 +47,8 @@ def _roomy() -> bool:
         return False
     free = [shutil.disk_usage(_SHARED).free, psutil.virtual_memory().available]
     limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (told := limit.read_text().strip()).isdigit():
-        free.append(int(told) // 2)
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        free.append(int(text) // 2)
     return min(free) >= _ROOM_BYTES
 
 

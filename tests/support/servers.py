@@ -167,18 +167,18 @@ def connected(server: Server, name: str, alias: str) -> Iterator[str]:
 
 def dump(server: Server, *arguments: str) -> bytes:
     """What `pg_dump` of the newest version tells of the database `audit`."""
-    told = _run("pg_dump", server, "--dbname=audit", *arguments)
-    assert told.returncode == 0, told.stderr.decode()
+    result = _run("pg_dump", server, "--dbname=audit", *arguments)
+    assert result.returncode == 0, result.stderr.decode()
     # Debian's PostgreSQL 15.20 keeps a number in the options of each column, which no other server takes.
-    return re.sub(rb"^ALTER TABLE [^;]* SET \(pg_attver=\d+\);\n", b"", told.stdout, flags=re.MULTILINE)
+    return re.sub(rb"^ALTER TABLE [^;]* SET \(pg_attver=\d+\);\n", b"", result.stdout, flags=re.MULTILINE)
 
 
 def restore(server: Server, name: str, text: bytes, **variables: str) -> str:
     """Run a dump in one transaction; its errors, if any."""
     arguments = f"--dbname={name}", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1"
-    told = _run("psql", server, *arguments, "--output=/dev/null", stdin=text, **variables)
-    assert bool(told.returncode) == bool(told.stderr), told.stderr.decode()
-    return told.stderr.decode()
+    result = _run("psql", server, *arguments, "--output=/dev/null", stdin=text, **variables)
+    assert bool(result.returncode) == bool(result.stderr), result.stderr.decode()
+    return result.stderr.decode()
 
 
 def _run(

@@ -65,7 +65,7 @@ def test_anything_but_a_dict_is_a_mistake(settings, given):
     assert conf.problems() == [f"AUDIT must be a dict, not {type(given).__name__}."]
 
 
-def test_every_mistake_is_told_at_once(settings):
+def test_every_mistake_is_reported_at_once(settings):
     settings.AUDIT = {"LEASE_SECONDS": 0, "UNKNOWN": 1, "MAX_EXPIRIES": "3"}
     assert len(conf.problems()) == 3
 
@@ -75,7 +75,7 @@ def test_nobody_changes_settings_through_what_was_read():
         conf.settings().LEASE_SECONDS = 5
 
 
-def test_every_setting_tells_what_it_is_for():
+def test_every_setting_says_what_it_is_for():
     source = inspect.getsource(conf)
     for each in fields(conf.AuditSettings):
         line = source.index(f"    {each.name}: ")

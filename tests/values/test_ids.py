@@ -76,7 +76,7 @@ def test_forked_processes_make_other_ids():
     assert answer.stdout.strip() == "2000"
 
 
-def test_a_moment_given_is_told_to_the_millisecond():
+def test_a_moment_given_is_reported_to_the_millisecond():
     assert uuid7_time(uuid7(MOMENT)) == MOMENT.replace(microsecond=123_000)
     elsewhere = MOMENT.astimezone(timezone(timedelta(hours=14)))
     assert uuid7_time(uuid7(elsewhere)) == MOMENT.replace(microsecond=123_000)
@@ -135,6 +135,6 @@ def test_what_an_id_cannot_tell_is_refused(arguments, field):
 
 
 @pytest.mark.parametrize("value", [uuid.uuid4(), uuid.uuid1(), uuid.UUID(int=0)])
-def test_only_version_seven_tells_its_time(value):
+def test_only_version_seven_says_its_time(value):
     with pytest.raises(InvalidValue, match="UUIDv7"):
         uuid7_time(value)

@@ -6,7 +6,7 @@ import pytest
 
 from audit.exceptions import InvalidValue
 from audit.values import jsontext
-from audit.values.jsontext import edited, elements, members, spliced, storable
+from audit.values.jsontext import check_escapes, edited, elements, members, spliced
 
 
 def test_members_are_cut_out_as_they_stand() -> None:
@@ -28,7 +28,7 @@ def test_what_python_cannot_read_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "must be an object"),
         ("[1]", "must be an object"),
@@ -50,14 +50,14 @@ def test_what_python_cannot_read_passes() -> None:
         ('{"a":' + "[" * 20_000, "a bracket is never closed"),
     ],
 )
-def test_what_is_not_json_is_told_with_its_place(text: str, told: str) -> None:
+def test_what_is_not_json_is_reported_with_its_place(text: str, message: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         list(members(text))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (r'"a\u0000b"', "NUL character, which PostgreSQL cannot store, at character 2"),
         (r'"\\\u0000"', "NUL"),
@@ -66,15 +66,15 @@ def test_what_is_not_json_is_told_with_its_place(text: str, told: str) -> None:
         (r'"\ud83d\ud83d\ude00"', "lone surrogate"),
     ],
 )
-def test_what_postgresql_refuses_in_json_is_found(text: str, told: str) -> None:
+def test_what_postgresql_refuses_in_json_is_found(text: str, message: str) -> None:
     with pytest.raises(InvalidValue, match="plan: holds a ") as caught:
-        storable("plan", text)
-    assert told in str(caught.value)
+        check_escapes("plan", text)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ['"plain"', r'"\\u0000"', r'"\ud83d\ude00 \u00e9 \n"', r'"\\\\ud83d"'])
 def test_what_postgresql_takes_passes(text: str) -> None:
-    storable("plan", text)
+    check_escapes("plan", text)
 
 
 def test_an_edit_keeps_the_numbers() -> None:

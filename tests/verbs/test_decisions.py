@@ -76,7 +76,7 @@ def test_paused_work_is_resumed_held_deferred_or_cancelled() -> None:
 
 
 @pytest.mark.parametrize("decision", Decision.values)
-def test_what_changed_since_is_told_and_stays(decision: str) -> None:
+def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
     task = task_in("paused" if Decision(decision).on_entry else "pending")
     before = seen(task)
     if decision == "reject":

@@ -262,8 +262,8 @@ def test_pause_and_resume_many_times_leave_a_whole_story():
         task = entry.resume()
     assert (task.plan, task.work_plan) == ({"steps": ["pull", "run"], "ratio": 12.5}, {"left": 1})
     assert task.attempt == 3
-    told = [row.detail["work_plan"] for row in task.execution_log.filter(to_status="paused").order_by("id")]
-    assert told == [{"left": 3}, {"left": 2}, {"left": 1}]
+    work_plans = [row.detail["work_plan"] for row in task.execution_log.filter(to_status="paused").order_by("id")]
+    assert work_plans == [{"left": 3}, {"left": 2}, {"left": 1}]
 
 
 def test_a_pause_that_says_no_plan_keeps_what_remained():

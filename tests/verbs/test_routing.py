@@ -156,7 +156,7 @@ def _with_a_strange_token(task: Task) -> None:
         (_with_a_strange_token, LeaseLost),
     ],
 )
-def test_the_errors_of_verbs_are_told_by_the_primary(replica, wrong: Callable[[Task], object], error):
+def test_the_errors_of_verbs_are_reported_by_the_primary(replica, wrong: Callable[[Task], object], error):
     task = _executing()
     with pytest.raises(error):
         wrong(task)

@@ -82,7 +82,7 @@ def test_claim(one):
     assert abs(claim.lease_expires_at - claim.started_at - timedelta(seconds=90)) < timedelta(seconds=5)
 
 
-def test_heartbeat_prolongs_and_tells_of_a_wish_to_stop(one):
+def test_heartbeat_prolongs_and_says_of_a_wish_to_stop(one):
     task = task_in(Status.EXECUTING)
     before = task.lease_expires_at
     with one():
@@ -190,7 +190,7 @@ def test_fail_with_an_exception_keeps_type_message_and_traceback():
     assert "test_task.py" in task.outcome["traceback"]
 
 
-def test_a_message_of_any_length_does_not_keep_a_failure_from_being_told(settings):
+def test_a_message_of_any_length_does_not_keep_a_failure_from_being_reported(settings):
     settings.AUDIT = {"TRACEBACK_CHARS": 1000, "MAX_JSON_BYTES": 10_000}
     task = task_in(Status.EXECUTING)
     task.fail(ValueError("x" * 50_000))

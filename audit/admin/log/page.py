@@ -12,7 +12,7 @@ from audit.admin.log.rows import list_columns, log_row
 from audit.admin.shared.base import NotThere
 from audit.admin.shared.export import Export, range_name
 from audit.admin.shared.paging import read_page
-from audit.admin.shared.seals import seals_of_log
+from audit.admin.shared.seal_badge import seals_of_log
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.titles import task_titles

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db.models.functions import Left
 from django.utils.translation import gettext as _
 
-from audit.admin.shared.seals import Seal
+from audit.admin.shared.seal_badge import Seal
 from audit.admin.shared.wording import ago, milliseconds, moment, shown
 from audit.reading.filters.values import short_id
 from audit.status import LogKind, Status

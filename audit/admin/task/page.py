@@ -18,14 +18,14 @@ from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.files import json_document
 from audit.admin.shared.jsontree import LIMIT
 from audit.admin.shared.links import Link, filter_url
-from audit.admin.shared.seals import integrity_url, seal_of_task
+from audit.admin.shared.seal_badge import integrity_url, seal_of_task
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import shown
 from audit.admin.task.banner import banner
 from audit.admin.task.columns import SERVICES_SHOWN, column_facts, read_task
 from audit.admin.task.documents import documents
 from audit.admin.task.facts import facts
-from audit.admin.task.log import LOG_ROWS, read_log
+from audit.admin.task.log_rows import LOG_ROWS, read_log
 from audit.admin.task.pause_entry import describe, read_entry
 from audit.admin.task.proof import outside_transactions, proof_offer, send_proof
 from audit.admin.task.timeline import Moment, Segment, segments, spent, timeline

@@ -17,7 +17,7 @@ from audit.admin.shared.links import Link, filter_url
 from audit.admin.shared.paging import Order, read_page
 from audit.admin.shared.panels import Panel, panel
 from audit.admin.shared.query import ListQuery
-from audit.admin.shared.seals import seals_of_tasks
+from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.wording import grouped
@@ -26,7 +26,7 @@ from audit.admin.tasks.counting import CHOICES, Others, Overview, by_status, ove
 from audit.admin.tasks.facets import chips, facets, seals, statuses
 from audit.admin.tasks.rows import list_columns, task_row
 from audit.admin.tasks.samples import sized
-from audit.admin.tasks.words import searched
+from audit.admin.tasks.word_search import searched
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters import TaskFilter
 from audit.status import FINISHED, FailureClass

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from audit.admin.decide.offers import checkbox
 from audit.admin.shared.query import ListQuery
-from audit.admin.shared.seals import Seal
+from audit.admin.shared.seal_badge import Seal
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import ago, moment, shown, span
 from audit.reading.filters.values import short_id

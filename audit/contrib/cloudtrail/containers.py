@@ -25,7 +25,7 @@ __all__ = ["SUFFIXES", "read_events"]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
 """The names that are looked for in a directory."""
 
-# What tells an event, as CloudTrail writes it and as Athena's tables do.
+# What marks an event, as CloudTrail writes it and as Athena's tables do.
 _MARKS = frozenset({"eventID", "eventName", "eventTime", "eventVersion", "userIdentity"})
 _MARKS |= {each.lower() for each in _MARKS}
 # Lists of events: log files, lookup-events, CloudWatch subscriptions, get-log-events, queries of CloudWatch.

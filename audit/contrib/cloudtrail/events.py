@@ -19,9 +19,9 @@ __all__ = ["MOST_MEMBERS", "Members", "members_of", "task_of_event", "task_of_me
 Members = dict[str, tuple[Any, JSONText]]
 """An object: each member's value, numbers as strings, and its text."""
 
-# What a field says that tells how something ended: Failure, FAILED, CREATE_FAILED.
+# Values that say how something ended: Failure, FAILED, CREATE_FAILED.
 _FAILED = re.compile(r"(?:.*[_ -])?(?:fail(?:ed|ure)?|error|denied|unsuccessful|aborted|timed[_ -]?out)", re.IGNORECASE)
-# Where the events of services tell it: {"state": "FAILED"}, {"createManagedAccountStatus": {"state": "FAILED"}}.
+# Where the events of services say so: {"state": "FAILED"}, {"createManagedAccountStatus": {"state": "FAILED"}}.
 _RESULT = re.compile(r".*(?:state|status|result|outcome)", re.IGNORECASE)
 _SUCCESS = frozenset({"success", "succeeded", "successful"})
 _ENDS = ("responseElements", "serviceEventDetails", "additionalEventData")
@@ -190,9 +190,9 @@ def _ended_badly(event: Any, name: str, service: str) -> str:
     """Return the word by which an event without an error code says that it failed; empty if none does."""
     signs_in = service == "signin" or _said(event, "eventType") == "AwsConsoleSignIn"
     for section in _ENDS:
-        told = _at(event, section)
-        for key, value in told.items() if isinstance(told, dict) else ():
-            # The answer of an API call may tell the state of what was asked for, which is no failure of the call.
+        members = _at(event, section)
+        for key, value in members.items() if isinstance(members, dict) else ():
+            # The answer of an API call may hold the state of what was asked for, which is no failure of the call.
             speaks = signs_in or section == "serviceEventDetails"
             inner = value.items() if speaks and isinstance(value, dict) else ()
             for at, word in ((key, value), *inner):

@@ -68,7 +68,7 @@ class Window:
         self._kept_line = 1
 
     def keep(self) -> None:
-        """Forget nothing from here on, so that `since` can tell it."""
+        """Forget nothing from here on, so that `since` can return it."""
         self._kept, self._kept_line = self._at, self.line
 
     def forget(self) -> None:

@@ -83,7 +83,7 @@ def write(path: Path, signer: Signer) -> None:
 
 
 def advice(signer: Signer, path: Path | None) -> Iterator[str]:
-    """Yield lines that tell what to do with a new key; they do not hold its secret.
+    """Yield lines that say what to do with a new key; they do not hold its secret.
 
     Args:
         signer: the key.

@@ -194,7 +194,7 @@ class Verifier:
         """Check a signature by this key.
 
         Returns:
-            When a witness says it saw the text, in seconds since 1970-01-01 UTC; None for a key that tells no time.
+            When a witness says it saw the text, in seconds since 1970-01-01 UTC; None for a key that states no time.
 
         Raises:
             InvalidSignature: it does not fit the text.
@@ -263,7 +263,7 @@ class Signer:
 
         Raises:
             Malformed: the text cannot be a note's.
-            ValueError: a time for a key that tells none, or none for one that must.
+            ValueError: a time for a key that states none, or none for one that must.
         """
         _check_text(text)
         if (at is not None) != (self.kind is KeyKind.COSIGNATURE) or (at is not None and not 0 <= at <= _LATEST):
@@ -280,7 +280,7 @@ class Verified:
     verifier: Verifier
     signature: Signature
     at: int | None
-    """When a witness says it saw the text, in seconds since 1970-01-01 UTC; None from a key that tells no time."""
+    """When a witness says it saw the text, in seconds since 1970-01-01 UTC; None from a key that states no time."""
 
 
 def generate(name: str, kind: KeyKind = KeyKind.ED25519) -> Signer:
@@ -306,7 +306,7 @@ def sign(note: Note | str, *signers: Signer, at: int | None = None) -> Note:
 
     Raises:
         Malformed: the text cannot be a note's, or nobody signs.
-        ValueError: a time for a key that tells none, or none for one that must.
+        ValueError: a time for a key that states none, or none for one that must.
     """
     text, kept = (note, ()) if isinstance(note, str) else (note.text, note.signatures)
     fresh = {

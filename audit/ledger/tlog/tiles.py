@@ -81,7 +81,7 @@ def tile_of(level: int, index: int) -> tuple[int, int]:
 
 
 def grow(size: int, leaf_hashes: Sequence[bytes], read_tile: ReadTile) -> dict[tuple[int, int], bytes]:
-    """Append leaves to a tree and tell which tiles change.
+    """Append leaves to a tree and return which tiles change.
 
     Hashes only what is new: about one hash a leaf.
 

@@ -19,13 +19,13 @@ from audit.inspection import Flaw, inspect
 from audit.ledger.exported import Exported
 from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
-from audit.ledger.verify.expected import Expected, expected
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.history import look_at_history
 from audit.ledger.verify.leaves import Leaves, Progress
+from audit.ledger.verify.signed_roots import Expected, expected
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
-from audit.values.failures import storable
+from audit.values.validation import storable_text
 
 __all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
 
@@ -51,8 +51,8 @@ def verify(
     Args:
         using: alias of the database; a replica will do.
         verifiers: keys of the log, all of one name, which is the log's.
-        exported: checkpoints that were kept outside the database. Without them the verification cannot tell a log
-            that was rewritten whole, by whoever has the signing key, from the true one.
+        exported: checkpoints that were kept outside the database. Without them a log that was
+            rewritten whole, by whoever has the signing key, cannot be distinguished from the true one.
         accepted_epochs: numbers of the epochs whose restore the auditor knows of. A checkpoint that was kept outside
             and covers more than another later epoch went on from is a rollback: whoever has the signing key can
             declare an epoch.
@@ -180,7 +180,7 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
 def _readable(value: Any) -> Any:
     """Make a report that can be stored as JSON: it may name a file whose name is no text."""
     if isinstance(value, str):
-        return storable(value)
+        return storable_text(value)
     if isinstance(value, dict):
         return {key: _readable(inner) for key, inner in value.items()}
     return [_readable(inner) for inner in value] if isinstance(value, list) else value

@@ -8,8 +8,8 @@ from uuid import UUID
 from audit.ledger.rows import Raw, number
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
 from audit.ledger.tlog.wire import wire_hash
-from audit.ledger.verify.expected import Expected
 from audit.ledger.verify.findings import Code, Findings
+from audit.ledger.verify.signed_roots import Expected
 from audit.ledger.verify.tree import Tree
 
 __all__ = ["Leaves", "Progress"]

@@ -9,8 +9,8 @@ from audit.ledger.stored import head_frontier, read_tiles
 from audit.ledger.tlog.errors import Malformed
 from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
 from audit.ledger.tlog.tiles import WIDTH, grow
-from audit.ledger.verify.expected import Expected, Root
 from audit.ledger.verify.findings import MAX_FINDINGS, Code, Findings
+from audit.ledger.verify.signed_roots import Expected, Root
 from audit.models import LedgerHead, LedgerLeaf
 
 __all__ = ["Tree"]
@@ -19,7 +19,7 @@ _TILES_AT_ONCE = 64
 
 
 class Tree:
-    """Takes leaves in order and tells where the tree is not the one that was signed.
+    """Takes leaves in order and reports where the tree is not the one that was signed.
 
     Args:
         using: alias of the database, whose tiles are compared.

@@ -48,7 +48,7 @@ class Command(AuditCommand):
         parser.add_argument("--database", type=database_alias, metavar="ALIAS", help="the database to write to")
 
     def run(self, **options: Any) -> int:
-        """Import, tell what came of it, and return 1 if anything was refused."""
+        """Import, print a summary, and return 1 if anything was refused."""
         read, suffixes = _FORMATS[options["format"]]
         sources = find_sources(map(str, options["paths"]), suffixes)
         self._refusals = 0
@@ -60,7 +60,7 @@ class Command(AuditCommand):
                 strict=options["strict"],
                 redact=options["redact"],
                 dry_run=options["dry_run"],
-                on_refusal=self._tell_refusal,
+                on_refusal=self._report_refusal,
                 on_passed_over=self._keep_passed_over,
                 on_batch=lambda counts: progress.advance(counts.seen - progress.done),
             )
@@ -72,17 +72,17 @@ class Command(AuditCommand):
                 )
             except BaseException:
                 if importer.counts.seen:
-                    self.note(f"Interrupted: {_told(importer.counts, options)}")
+                    self.note(f"Interrupted: {_summary(importer.counts, options)}")
                 raise
         self.acted = bool(importer.counts.stored)
-        self.line(_told(importer.counts, options))
+        self.line(_summary(importer.counts, options))
         for text in self._passed_over:
             self.line(f"Passed over: {text}")
         if unnamed := importer.counts.passed_over - len(self._passed_over):
             self.line(f"Passed over: {count(unnamed)} more.")
         return FAILED if importer.counts.refused else FINE
 
-    def _tell_refusal(self, refusal: Refusal) -> None:
+    def _report_refusal(self, refusal: Refusal) -> None:
         self._refusals += 1
         if self._refusals <= _REFUSALS_NAMED:
             self.note(f"refused: {safe(refusal)}")
@@ -94,7 +94,7 @@ class Command(AuditCommand):
             self._passed_over.append(safe(f"{read.place} ({read.passed_over})"))
 
 
-def _told(counts: Counts, options: dict[str, Any]) -> str:
+def _summary(counts: Counts, options: dict[str, Any]) -> str:
     stored = "would be stored" if options["dry_run"] else "stored"
     parts = [f"{count(counts.stored)} {stored}", f"{count(counts.present)} already present"]
     parts.append(f"{count(counts.refused)} refused")

@@ -13,7 +13,7 @@ class Command(AuditCommand):
     """Makes a signing key."""
 
     help = (
-        "Make a key that signs the log, and tell what to do with it. Prints the signing key, or with --out the "
+        "Make a key that signs the log, and say what to do with it. Prints the signing key, or with --out the "
         "verifier key. A witness makes its own, without Django: python -m audit.ledger keygen --witness NAME"
     )
 

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from audit.ledger.prove import CannotProve, prove, prove_growth
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
-from audit.management.ledger import add_keys, read_file, verifiers
+from audit.management.ledger_options import add_keys, read_file, verifiers
 from audit.models import Task
 from audit.reading.filters import add_database
 from audit.reading.filters.lookup import find_task

@@ -163,7 +163,7 @@ class Command(AuditCommand):
                 done = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
                 self.json(done)
             else:
-                due = f", due {_moment_told(entry.due_at)}" if verb == "defer" else ""
+                due = f", due {_moment_text(entry.due_at)}" if verb == "defer" else ""
                 self.line(f"{safe(text)}: {_DONE[verb]}{due} (task {entry.task_id}, {safe(entry.task.action)})")
         if refused:
             raise CommandError(f"{refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
@@ -209,7 +209,7 @@ def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
     return f"{late} overdue" if state == "due" else f"since {late}"
 
 
-def _moment_told(value: datetime) -> str:
+def _moment_text(value: datetime) -> str:
     return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
 
 

@@ -20,7 +20,7 @@ from audit.recording import Recording, record
 from audit.recording.block import alias_of
 from audit.recording.running import describe, run_recorded, run_unrecorded
 from audit.values import validation
-from audit.values.failures import storable
+from audit.values.validation import storable_text
 
 _AROUND = "AUDIT_TASK_ID"
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("action", "summary", "actor", "correlation_id")}
@@ -81,9 +81,9 @@ class Command(AuditCommand):
                 raise InvalidValue(option, error.value, error.problem) from error
         except (AuditError, Error, ImproperlyConfigured) as error:
             if not options["best_effort"] or _is_misuse(error, options):
-                self.note(f"The command was not run, because it could not be recorded: {_told(argv)}")
+                self.note(f"The command was not run, because it could not be recorded: {_command_shown(argv)}")
                 raise
-            self.note(f"{str(error).strip()}\nThe command is run without being recorded: {_told(argv)}")
+            self.note(f"{str(error).strip()}\nThe command is run without being recorded: {_command_shown(argv)}")
         return run_unrecorded(argv, timeout=options["timeout"])
 
     def _recording(self, argv: list[str], options: dict[str, Any]) -> Recording:
@@ -115,12 +115,12 @@ def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:
     return isinstance(error, NotDurable)
 
 
-def _told(argv: list[str]) -> str:
+def _command_shown(argv: list[str]) -> str:
     """The command as one may show it: without arguments when nobody knows what is secret in them."""
     try:
         return describe(argv)
     except AuditError:
-        return f"{storable(Path(argv[0]).name)} …"
+        return f"{storable_text(Path(argv[0]).name)} …"
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,7 @@ from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, se
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
-from audit.management.ledger import add_checkpoints, exports, read_file, verifiers
+from audit.management.ledger_options import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint
 from audit.process.signals import StopRequest

@@ -13,7 +13,7 @@ from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.filters import add_database, positive
 from audit.reading.filters.lookup import find_task
-from audit.reading.seals import Sealed, seal_of
+from audit.reading.seal_state import TaskSeal, seal_of
 
 
 class Command(AuditCommand):
@@ -61,7 +61,7 @@ class Command(AuditCommand):
         return FINE
 
     def _json(
-        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: Sealed, more: bool
+        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: TaskSeal, more: bool
     ) -> None:
         self.json(
             presentation.task_values(task)

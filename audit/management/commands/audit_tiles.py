@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from audit.ledger.publish import publish
 from audit.management.base import FINE, UNABLE, AuditCommand, path
-from audit.management.ledger import add_keys, verifiers
+from audit.management.ledger_options import add_keys, verifiers
 from audit.management.output import count
 from audit.reading.filters import add_database
 

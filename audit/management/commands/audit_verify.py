@@ -16,7 +16,7 @@ from audit.ledger.tlog.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
 from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
-from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
+from audit.management.ledger_options import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerVerification
 from audit.reading.filters import add_database, positive

@@ -10,8 +10,9 @@ from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models.functions import Now
 
-from audit.leases.arguments import claim_arguments, condition
+from audit.leases.arguments import claim_arguments
 from audit.leases.claim import ENTRIES, claim
+from audit.leases.queryset_where import queryset_where
 
 if TYPE_CHECKING:
     from audit.models import PauseQueueEntry
@@ -50,7 +51,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         worker, limit, lease, actor = claim_arguments(worker, limit, lease)
         self._for_write = True
         try:
-            where, params = condition(self, self.db, "claim")
+            where, params = queryset_where(self, self.db, "claim")
         except EmptyResultSet:
             return []
         return claim(

@@ -16,8 +16,9 @@ from django.utils import timezone
 from audit import conf
 from audit.context import get_actor
 from audit.exceptions import ConflictingTask, InvalidValue
-from audit.leases.arguments import claim_arguments, condition
+from audit.leases.arguments import claim_arguments
 from audit.leases.claim import TASKS, claim
+from audit.leases.queryset_where import queryset_where
 from audit.leases.recover import recover_tasks_sql
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
@@ -241,7 +242,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return []
         self._for_write = True
         try:
-            where, params = condition(self, self.db, "claim")
+            where, params = queryset_where(self, self.db, "claim")
         except EmptyResultSet:
             return []
         if kinds is not None:
@@ -285,7 +286,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             validation.whole(name, number)
         self._for_write = True
         try:
-            where, params = condition(self, self.db, "recover_expired")
+            where, params = queryset_where(self, self.db, "recover_expired")
         except EmptyResultSet:
             return []
         actor = get_actor() or "audit:recovery"

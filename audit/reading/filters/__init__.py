@@ -12,7 +12,7 @@ Note [What is cheap]
 
 from audit.reading.filters.build import Problems
 from audit.reading.filters.options import add_arguments, add_database, database_alias, positive
-from audit.reading.filters.task import DEFAULT_WINDOW, TaskFilter
+from audit.reading.filters.task_filter import DEFAULT_WINDOW, TaskFilter
 from audit.reading.filters.values import When, parse_when, span_text, when_text
 
 __all__ = [

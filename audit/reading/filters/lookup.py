@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from audit.exceptions import InvalidFilter
 from audit.models import PauseQueueEntry, Task
-from audit.reading.filters.task import TaskFilter
+from audit.reading.filters.task_filter import TaskFilter
 
 if TYPE_CHECKING:
     from audit.models.querysets.task import TaskQuerySet

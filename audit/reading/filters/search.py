@@ -15,7 +15,7 @@ from django.db.models import BooleanField, F, Func, Value
 
 if TYPE_CHECKING:
     from audit.models.querysets.task import TaskQuerySet
-    from audit.reading.filters.task import TaskFilter
+    from audit.reading.filters.task_filter import TaskFilter
 
 __all__ = ["FEW", "among", "found", "found_few"]
 

@@ -24,7 +24,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from audit.inspection import recorded
+from audit.inspection import recorded_migrations
 from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
 from audit.process.signals import terminable
@@ -61,7 +61,7 @@ class Command(BaseCommand):
 
     def _show(self, *, tasks: int, port: int, no_serve: bool, **options: Any) -> None:
         self._heading("Database")
-        if problem := recorded.unreleased("default"):
+        if problem := recorded_migrations.unreleased("default"):
             embedded = settings.DATABASES["default"]["ENGINE"] == "auditproj.embedded"
             way_out = f"remove {settings.AUDIT_HOME}" if embedded else "name a new, empty database in DATABASE_URL"
             raise CommandError(f"{problem} To start afresh, {way_out}.")

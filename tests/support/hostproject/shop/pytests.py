@@ -7,7 +7,7 @@ import pytest
 from audit.models import Task
 from shop.models import Order
 
-TURNS = pytest.mark.parametrize("turn", [1, 2])
+TWICE = pytest.mark.parametrize("repetition", [1, 2])
 
 
 def _ship() -> None:
@@ -15,50 +15,50 @@ def _ship() -> None:
     Order.objects.create(name="a lamp").ship()
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(databases="__all__")
-def test_rolled_back(turn):
+def test_rolled_back(repetition):
     _ship()
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(transaction=True, databases="__all__")
-def test_transaction(turn):
+def test_transaction(repetition):
     _ship()
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(databases="__all__")
-def test_transactional_db(transactional_db, turn):
+def test_transactional_db(transactional_db, repetition):
     _ship()
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(databases="__all__")
-def test_live_server(live_server, turn):
+def test_live_server(live_server, repetition):
     assert not Task.objects.exists()
     with urlopen(f"{live_server}/ship/lamp"):
         assert Task.objects.count() == 1
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(reset_sequences=True, databases="__all__")
-def test_reset_sequences(turn):
+def test_reset_sequences(repetition):
     _ship()
     assert Order.objects.get().pk == 1
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(transaction=True, serialized_rollback=True, databases="__all__")
-def test_serialized_rollback(turn):
+def test_serialized_rollback(repetition):
     _ship()
 
 
-@TURNS
+@TWICE
 @pytest.mark.django_db(
     transaction=True,
     available_apps=["django.contrib.contenttypes", "audit", "shop"],
     databases="__all__",
 )
-def test_available_apps(turn):
+def test_available_apps(repetition):
     _ship()

@@ -176,7 +176,7 @@ class _Past:
         return any(number > epoch and size < checkpoint.size for number, size in self.began.items())
 
     def left_behind(self, checkpoint: Checkpoint, epoch: int) -> set[int]:
-        """Tell which later epochs went on from less than a checkpoint covers, if one of them tells of it."""
+        """Name the later epochs that went on from less than a checkpoint covers, if one of them says so."""
         # Where an epoch's row is not what it was, that is found by itself.
         return left_behind(checkpoint, epoch, self.began, self.left)
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, In
 
 from audit.exceptions import InvalidFilter
-from audit.models.querysets.texts import ERROR_TYPE, fails_with, has_word
+from audit.models.querysets.search_text import ERROR_TYPE, fails_with, has_word
 from audit.reading.filters.build import Build, Problems, quoted
 from audit.reading.filters.values import (
     BY_NAME,
@@ -27,7 +27,7 @@ from audit.reading.filters.values import (
     search_word,
     when_text,
 )
-from audit.reading.seals import named_by_verification
+from audit.reading.seal_state import named_by_verification
 from audit.status import FailureClass, Status
 from audit.values import validation
 from audit.values.failures import resource_errors
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WINDOW", "TaskFilter"]
 
 DEFAULT_WINDOW = timedelta(days=30)
-"""How far back commands look for what no index finds, unless they are told how far."""
+"""How far back commands look for what no index finds, unless a range is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class TaskFilter:
     """A path into a JSON column, such as `outcome.exit_code`, and the text of the value that stands there."""
     words: tuple[str, ...] = ()
     """Each begins a word, in whatever case, of the action, the summary, the correlation id or the outcome's
-    `output_summary`; see `audit.models.querysets.texts.WORDS`."""
+    `output_summary`; see `audit.models.querysets.search_text.WORDS`."""
 
     def __post_init__(self) -> None:
         for key in KEYS:

@@ -20,7 +20,7 @@ from audit.admin.shared.findings import code_label
 from audit.admin.shared.panels import panel
 from audit.admin.shared.wording import ago, grouped, moment
 from audit.models import LedgerVerification
-from audit.reading.seals import NEWEST, OF_TASK, Standing, standing
+from audit.reading.seal_state import NEWEST, OF_TASK, SealState, seal_state
 
 __all__ = ["Seal", "badge", "integrity_url", "seal_of_task", "seals_of_log", "seals_of_tasks"]
 
@@ -50,7 +50,7 @@ class Seal:
     """How a row stands in the ledger, as far as it is known."""
 
     state: str
-    """A `Standing`, `live`, or `unknown` (it could not be read in time)."""
+    """A `SealState`, `live`, or `unknown` (it could not be read in time)."""
     text: str
     """In a sentence."""
     words: str
@@ -140,15 +140,15 @@ def _seal(
 def _judged(
     now: datetime, leaf: int | None, code: str | None, verdict: str | None, size: int | None, at: datetime | None
 ) -> Seal:
-    state = standing(leaf, code, verdict, size)
+    state = seal_state(leaf, code, verdict, size)
     when = {"when": ago(at, now) if at else ""}
-    if state == Standing.FAILED:
+    if state == SealState.FAILED:
         text, words = _("Verification failed: %(found)s") % {"found": code_label(code or "")}, _("failed")
-    elif state == Standing.UNSEALED:
+    elif state == SealState.UNSEALED:
         text, words = _("Not sealed yet"), _("not sealed yet")
-    elif state == Standing.VERIFIED:
+    elif state == SealState.VERIFIED:
         text, words = _("Sealed and verified %(when)s") % when, _("verified")
-    elif state == Standing.UNCLEAR:
+    elif state == SealState.UNCLEAR:
         text = _("Sealed; the verification %(when)s found tampering, see Integrity") % when
         words = _("sealed, see Integrity")
     else:

@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-__all__ = ["NEWEST", "OF_TASK", "Sealed", "Standing", "named_by_verification", "seal_of", "standing"]
+__all__ = ["NEWEST", "OF_TASK", "SealState", "TaskSeal", "named_by_verification", "seal_of", "seal_state"]
 
 NEWEST = r"""
 last AS MATERIALIZED (
@@ -72,8 +72,8 @@ LEFT JOIN LATERAL (
 when the first checkpoint that covers the leaf was signed."""
 
 
-class Standing(StrEnum):
-    """How a finished row stands in the ledger, as far as the newest stored verification tells."""
+class SealState(StrEnum):
+    """How a finished row stands in the ledger, as far as the newest stored verification says."""
 
     FAILED = "failed"
     """It was found to be tampered with."""
@@ -85,7 +85,7 @@ class Standing(StrEnum):
     """Nothing has verified it yet."""
 
 
-def standing(leaf: int | None, code: str | None, verdict: str | None, size: int | None) -> Standing:
+def seal_state(leaf: int | None, code: str | None, verdict: str | None, size: int | None) -> SealState:
     """Judge a row.
 
     Args:
@@ -95,21 +95,21 @@ def standing(leaf: int | None, code: str | None, verdict: str | None, size: int 
         size: how many leaves it covered.
     """
     if code is not None:
-        return Standing.FAILED
+        return SealState.FAILED
     if leaf is None:
-        return Standing.UNSEALED
+        return SealState.UNSEALED
     if verdict == "tampering":
-        return Standing.UNCLEAR
+        return SealState.UNCLEAR
     if verdict == "intact" and size is not None and leaf < size:
-        return Standing.VERIFIED
-    return Standing.SEALED
+        return SealState.VERIFIED
+    return SealState.SEALED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class TaskSeal:
     """How a task stands in the ledger, and since when."""
 
-    state: Standing
+    state: SealState
     leaf: int | None
     """Number of its leaf."""
     covered_at: datetime | None
@@ -120,7 +120,7 @@ class Sealed:
     """When that verification ended."""
 
 
-def seal_of(task_id: UUID, using: str) -> Sealed:
+def seal_of(task_id: UUID, using: str) -> TaskSeal:
     """Read how a task stands in the ledger.
 
     Args:
@@ -130,5 +130,5 @@ def seal_of(task_id: UUID, using: str) -> Sealed:
     with connections[using].cursor() as cursor:
         cursor.execute(OF_TASK, [[task_id]])
         _, leaf, code, verdict, size, verified_at, covered_at = cursor.fetchone()
-    state = standing(leaf, code, verdict, size)
-    return Sealed(state=state, leaf=leaf, covered_at=covered_at, finding=code, verified_at=verified_at)
+    state = seal_state(leaf, code, verdict, size)
+    return TaskSeal(state=state, leaf=leaf, covered_at=covered_at, finding=code, verified_at=verified_at)
