@@ -283,7 +283,6 @@ class Recording:
             again_after: seconds to wait before each further try while the database is away.
 
         Raises:
-            InvalidValue: an outcome that cannot be stored; the task has failed for it.
             TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """

@@ -47,7 +47,7 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     connection = connections[using]
     with connection.cursor() as cursor:
         if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this one.
+            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long.
             # A claim of a hundred tasks brings five hundred moments.
             cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         cursor.execute(sql, params)
