@@ -12,6 +12,7 @@ from django.db import Error, InterfaceError, OperationalError, connections
 
 from audit.exceptions import AuditError, TaskFrozen
 from audit.recording.fitting import fitted
+from audit.statements.retry import has_died
 from audit.status import Status
 from audit.values.failures import described
 
@@ -79,7 +80,8 @@ def _store(record: OpenRecord, status: Status, outcome: Any, resources: Any, aga
             connection = connections[lease.using]
             if wait is None or connection.in_atomic_block:
                 raise
-            connection.close()
+            if has_died(connection):
+                connection.close()
             time.sleep(wait)
 
 

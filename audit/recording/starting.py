@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
+
+from audit.statements.retry import reconnecting
 from audit.statements.rows import columns, fetch
 from audit.verbs.inserts import GIVEN, placeholder
 
@@ -32,5 +35,14 @@ VALUES ({", ".join(placeholder(GIVEN[name]) for name in given)}, 'executing', 1,
     statement_timestamp(), statement_timestamp(), gen_random_uuid(), statement_timestamp() + %s)
 RETURNING {columns(model, "audit_task")}
 """  # noqa: S608 - column names are this module's own; every value is a parameter
-    (task,) = fetch(model, using, sql, [*given.values(), lease])
+
+    def attempt() -> list[Task]:
+        return fetch(model, using, sql, [*given.values(), lease])
+
+    def again() -> list[Task]:
+        # Perhaps the server carried the first one out, and only its answer was lost.
+        here = f"SELECT {columns(model, 'audit_task')} FROM audit_task WHERE id = %s"  # noqa: S608 - as above
+        return fetch(model, using, here, [values["id"]]) or attempt()
+
+    (task,) = reconnecting(connections[using], attempt, again)
     return task

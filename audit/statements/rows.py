@@ -18,6 +18,8 @@ from django.db.models import signals
 from django.db.models.base import ModelState
 from psycopg.types.datetime import TimestamptzLoader
 
+from audit.statements.retry import persistently
+
 __all__ = ["adopt", "columns", "execute", "fetch", "run", "table", "update"]
 
 ModelT = TypeVar("ModelT", bound=models.Model)
@@ -37,7 +39,7 @@ def columns(model: type[models.Model], alias: str) -> str:
 
 
 def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows.
+    """Run a statement and return its rows; see Note [Transient refusals] in `audit.statements.retry`.
 
     Args:
         using: the alias of the database.
@@ -45,6 +47,10 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         params: for its placeholders.
     """
     connection = connections[using]
+    return persistently(connection, lambda: _run(connection, sql, params))
+
+
+def _run(connection: Any, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         if connection.timezone is UTC:
             # Django's own loader is a subclass in Python, for other time zones, and takes six times as long.

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements import rows as statements
+from audit.statements.retry import persistently
 from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED
@@ -177,7 +178,7 @@ def _repeats(task: Moved, move: Move, now: Any) -> bool:
 
 def current(task: Moved, db: str) -> Any:
     """Read a task as it is now."""
-    return type(task)._base_manager.using(db).get(pk=task.pk)
+    return persistently(connections[db], lambda: type(task)._base_manager.using(db).get(pk=task.pk))
 
 
 def refusal(task: Moved, move: Move, now: Any, hint: str = "") -> Exception:
