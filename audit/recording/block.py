@@ -265,9 +265,9 @@ class Recording:
             raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
         joined = self._joins(using)
         meter = Meter()
-        task = insert_executing(Task, using, values, duration)
+        task, session = insert_executing(Task, using, values, duration)
         token = cast("UUID", task.claim_token)
-        lease = Lease(task_id=task.pk, token=token, duration=duration, actor=task.actor, using=using)
+        lease = Lease(task_id=task.pk, token=token, duration=duration, actor=task.actor, using=using, session=session)
         self._open = OpenRecord(task=task, lease=lease, joined=joined, meter=meter)
         self._open.open()
         return task

@@ -20,7 +20,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from audit.statements.retry import persistently
 
-__all__ = ["adopt", "columns", "execute", "fetch", "run", "table", "update"]
+__all__ = ["adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update"]
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -66,6 +66,14 @@ def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> l
     rows = run(using, sql, params)
     make = _maker(model, using)
     return [make(row) for row in rows]
+
+
+def fetch_and(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> list[tuple[ModelT, tuple[Any, ...]]]:
+    """Run a statement whose rows are `columns(model, …)` and more; return instances, each with what more there was."""
+    rows = run(using, sql, params)
+    make = _maker(model, using)
+    width = len(model._meta.concrete_fields)
+    return [(make(row[:width]), row[width:]) for row in rows]
 
 
 def execute(kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
