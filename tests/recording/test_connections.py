@@ -146,6 +146,33 @@ def test_a_claim_whose_answer_was_lost_is_found_again() -> None:
     entry.resume()
 
 
+HELD: dict[str, Callable[[Task], object]] = {
+    "heartbeat": lambda task: task.heartbeat(),
+    "complete": lambda task: task.complete({"n": 1}),
+    "fail": lambda task: task.fail("no"),
+}
+
+
+@pytest.mark.parametrize("verb", HELD)
+@pytest.mark.parametrize("answered", [True, False], ids=["not sent", "carried out"])
+def test_a_worker_whose_session_was_ended_meanwhile_goes_on(verb: str, answered: bool) -> None:
+    task_in("approved")
+    (task,) = Task.objects.claim(worker="w")
+    if answered:
+        end_session()
+        HELD[verb](task)
+    else:
+        with answers_lost():
+            HELD[verb](task)
+    row = Task.objects.get()
+    assert row.status == {"heartbeat": "executing", "complete": "completed", "fail": "failed"}[verb]
+    assert (row.status, row.revision) == (task.status, task.revision)
+    transitions = [(None, "pending"), ("pending", "approved"), ("approved", "executing")]
+    ended = [] if verb == "heartbeat" else [("executing", row.status)]
+    log = task.execution_log.filter(kind="transition").order_by("id")
+    assert list(log.values_list("from_status", "to_status")) == transitions + ended
+
+
 def test_a_request_whose_answer_was_lost_is_one_task() -> None:
     with answers_lost():
         task = Task.objects.request("once")
