@@ -15,6 +15,7 @@ from audit.exceptions import InvalidValue
 from audit.interchange.inserting import insert_imported
 from audit.interchange.records import TaskRecord
 from audit.models import Task
+from audit.statements.retry import persistently
 from audit.status import LIVE
 from audit.values import jsontext
 from audit.values.redaction import redact, redact_text
@@ -176,11 +177,16 @@ class Importer:
         """Store a batch, and where the database refuses it, each half; so that one bad row is found and left out."""
         rows = [record.values() for _, record in batch]
         entries = {record.id: record.pause_entry.values() for _, record in batch if record.pause_entry}
-        try:
+
+        def attempt() -> set[UUID]:
             with atomic(using=self._alias):
                 stored = insert_imported(self._alias, rows, entries)
                 if self.dry_run:
                     set_rollback(True, using=self._alias)
+            return stored
+
+        try:
+            stored = persistently(connections[self._alias], attempt)
         except DatabaseError as error:
             if not (getattr(error.__cause__, "sqlstate", None) or "").startswith(_ABOUT_THE_ROW):
                 raise

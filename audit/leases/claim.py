@@ -25,8 +25,10 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from django.db import connections
 from django.db.models import Model
 
+from audit.statements.retry import reconnecting
 from audit.statements.rows import columns, fetch
 
 __all__ = ["ENTRIES", "LARGEST_COUNT", "TASKS", "Claimable", "claim", "claim_sql"]
@@ -46,18 +48,25 @@ class Claimable:
     """The condition on rows that wait, in literals, as their partial index has it."""
     due: str
     """The column that says from when on a row may be claimed."""
+    claimed: str
+    """The condition on rows that are claimed."""
     sets: str = ""
     """Further assignments of the claim."""
 
 
 TASKS = Claimable(
-    table="audit_task", waiting="audit_task.status = 'approved'", due="available_at", sets="status = 'executing', "
+    table="audit_task",
+    waiting="audit_task.status = 'approved'",
+    due="available_at",
+    claimed="audit_task.status = 'executing'",
+    sets="status = 'executing', ",
 )
 ENTRIES = Claimable(
     table="audit_pause_queue",
     waiting="NOT audit_pause_queue.held AND (audit_pause_queue.lease_expires_at IS NULL"
     " OR audit_pause_queue.lease_expires_at <= statement_timestamp())",
     due="due_at",
+    claimed="audit_pause_queue.claimed_by <> ''",
 )
 
 
@@ -87,7 +96,17 @@ def claim(
         actor: who acts.
     """
     sql = claim_sql(model, what, where, limit)
-    claimed = fetch(model, using, sql, [worker, uuid4(), lease, actor, *params])
+    token = uuid4()
+
+    def attempt() -> list[ModelT]:
+        return fetch(model, using, sql, [worker, token, lease, actor, *params])
+
+    def again() -> list[ModelT]:
+        # Perhaps the server carried the first one out, and only its answer was lost.
+        here = f"SELECT {columns(model, what.table)} FROM {what.table} WHERE {what.claimed} AND claim_token = %s"  # noqa: S608 - constants of this module; every value is a parameter
+        return fetch(model, using, here, [token]) or attempt()
+
+    claimed = reconnecting(connections[using], attempt, again)
     if len(claimed) > 1:
         claimed.sort(key=lambda row: (row.priority, getattr(row, what.due), row.pk))  # type: ignore[attr-defined]
     return claimed

@@ -2,6 +2,11 @@
 
 The thread prolongs a lease when a third of it has passed. Work shorter than that costs no connection; a longer one
 costs a connection of the thread's own for one statement, closed right after, so that an idle one cannot go stale.
+
+Note [Whose connection]
+    The thread's connection leads where the caller's connection of the alias led when it called `keep`. Its session is
+    set as the one that took the lease (`Lease.session`). It is never one of a pool: the work may hold the last of those
+    until it ends, and by then its lease has run out.
 """
 
 from __future__ import annotations
@@ -10,12 +15,13 @@ import logging
 import os
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.leases.prolong import Lease, prolong
 
@@ -26,16 +32,39 @@ logger = logging.getLogger("audit")
 _TICK_SECONDS = 1.0
 _LOCKED_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
+_CONNECT_SECONDS = 10
 
 
 def _nothing(*_: Any) -> None:
     """What happens where nobody asked to be called."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where a connection leads, taken in its own thread; compared, so that what leads to the same place shares one."""
+
+    kind: type[BaseDatabaseWrapper]
+    alias: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, connection: BaseDatabaseWrapper) -> _Source:
+        settings = dict(connection.settings_dict)
+        # A server that does not answer must not keep the leases of other databases waiting.
+        options = {"connect_timeout": _CONNECT_SECONDS, **settings.get("OPTIONS", {})}
+        options.pop("pool", None)
+        settings["OPTIONS"] = options
+        return cls(kind=type(connection), alias=connection.alias, settings=settings)
+
+    def connection(self) -> BaseDatabaseWrapper:
+        """Make a connection for this thread."""
+        return self.kind(self.settings | {"OPTIONS": dict(self.settings["OPTIONS"])}, self.alias)
+
+
 class KeptLease:
     """A lease under the keeper's care; `LeaseKeeper.keep` makes them."""
 
-    __slots__ = ("due", "lease", "lost", "on_cancel_requested", "on_lost", "on_tick", "period")
+    __slots__ = ("due", "lease", "lost", "on_cancel_requested", "on_lost", "on_tick", "period", "source")
 
     def __init__(
         self,
@@ -45,6 +74,7 @@ class KeptLease:
         on_tick: Callable[[], object] | None,
     ) -> None:
         self.lease = lease
+        self.source = _Source.of(connections[lease.using])
         self.on_lost = on_lost
         self.on_cancel_requested = on_cancel_requested
         self.on_tick = on_tick
@@ -138,23 +168,29 @@ class LeaseKeeper:
                 self._prolong([each for each in kept if each.due - each.period / 10 <= now])
 
     def _prolong(self, due: list[KeptLease]) -> None:
-        by_alias: dict[str, list[KeptLease]] = defaultdict(list)
+        alike: list[list[KeptLease]] = []
         for each in due:
-            by_alias[each.lease.using].append(each)
-        for using, kept in by_alias.items():
+            for kept in alike:
+                if (kept[0].lease.session, kept[0].source) == (each.lease.session, each.source):
+                    kept.append(each)
+                    break
+            else:
+                alike.append([each])
+        for kept in alike:
             # Whatever happens, this thread is the last that may end.
             try:
-                self._prolong_through(using, kept)
+                self._prolong_alike(kept)
             except Exception as error:  # noqa: BLE001 - the database is away, or its settings are; the work goes on
-                logger.warning("%d leases could not be prolonged: %s", len(kept), error)
+                logger.warning("%s could not be prolonged: %s", _named(kept), error)
                 for each in kept:
                     each.due = time.monotonic() + each.period / 4
 
-    def _prolong_through(self, using: str, kept: list[KeptLease]) -> None:
+    def _prolong_alike(self, kept: list[KeptLease]) -> None:
+        connection = kept[0].source.connection()
         try:
-            found = prolong(using, [each.lease for each in kept])
+            found = prolong(connection, [each.lease for each in kept])
         finally:
-            connections[using].close()
+            connection.close()
         now = time.monotonic()
         for each in kept:
             state = found[each.lease.task_id, each.lease.token]
@@ -174,6 +210,12 @@ class LeaseKeeper:
             self._kept.discard(kept)
         kept.lost = True
         _call(kept, kept.on_lost)
+
+
+def _named(kept: list[KeptLease]) -> str:
+    lease = kept[0].lease
+    session = f", search_path {lease.session.search_path}, role {lease.session.role}" if lease.session else ""
+    return f"{len(kept)} leases (task {lease.task_id}; database {kept[0].source.alias!r}{session})"
 
 
 def _call(kept: KeptLease, callback: Callable[..., object], *args: object) -> None:

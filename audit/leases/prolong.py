@@ -8,11 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Lease", "LeaseState", "prolong"]
+from audit.statements.retry import persistently
+
+__all__ = ["Lease", "LeaseState", "Session", "prolong"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What decides in a session which tables a statement means, and what it may do with them."""
+
+    search_path: str
+    role: str
+    """As PostgreSQL shows it: `none` where no SET ROLE holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +39,8 @@ class Lease:
     actor: str
     using: str
     """The alias of the database."""
+    session: Session | None = None
+    """The session that took it; None for what a new connection begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +52,15 @@ class LeaseState:
     cancel_requested_at: datetime | None
 
 
-def prolong(using: str, leases: Sequence[Lease]) -> dict[tuple[UUID, UUID], LeaseState]:
+def prolong(connection: BaseDatabaseWrapper, leases: Sequence[Lease]) -> dict[tuple[UUID, UUID], LeaseState]:
     """Prolong leases, each to at least its duration from now.
 
     A row that is locked is left for the next time: the lock may be that of the very work whose lease this is, in a
     transaction that takes long. Recovery skips locked rows too.
 
     Args:
-        using: the alias of the database.
-        leases: of tasks in that database.
+        connection: a connection of one's own, in no transaction; it is left as it was set.
+        leases: of tasks in that database, all taken in the same session.
 
     Returns:
         What became of each, by task id and token.
@@ -73,19 +87,32 @@ LEFT JOIN prolonged ON prolonged.id = given.id AND prolonged.token = given.token
 LEFT JOIN audit_task AS task
     ON task.id = given.id AND task.claim_token = given.token AND task.status = 'executing'
 """
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            sql,
-            [
-                [lease.task_id for lease in leases],
-                [lease.token for lease in leases],
-                [lease.duration for lease in leases],
-                [lease.actor for lease in leases],
-            ],
+    params = [
+        [lease.task_id for lease in leases],
+        [lease.token for lease in leases],
+        [lease.duration for lease in leases],
+        [lease.actor for lease in leases],
+    ]
+    found = persistently(connection, lambda: _in_session(connection, leases[0].session, sql, params))
+    return {
+        (task_id, token): LeaseState(
+            prolonged=prolonged, locked=exists and not prolonged, cancel_requested_at=cancel_requested_at
         )
-        return {
-            (task_id, token): LeaseState(
-                prolonged=prolonged, locked=exists and not prolonged, cancel_requested_at=cancel_requested_at
-            )
-            for task_id, token, prolonged, exists, cancel_requested_at in cursor.fetchall()
-        }
+        for task_id, token, prolonged, exists, cancel_requested_at in found
+    }
+
+
+def _in_session(connection: BaseDatabaseWrapper, session: Session | None, sql: str, params: Sequence[Any]) -> Any:
+    """Run a statement in a transaction with the settings of a session, which end with it: a pooler lends it on."""
+    raw: Any
+    # One cursor: some backends set a search path of their own with each new one.
+    with connection.cursor() as cursor:
+        raw = connection.connection
+        with connection.wrap_database_errors, raw.transaction():
+            if session is not None:
+                cursor.execute(
+                    "SELECT set_config('search_path', %s, true), set_config('role', %s, true)",
+                    [session.search_path, session.role],
+                )
+            cursor.execute(sql, params)
+            return cursor.fetchall()

@@ -265,9 +265,9 @@ class Recording:
             raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
         joined = self._joins(using)
         meter = Meter()
-        task = insert_executing(Task, using, values, duration)
+        task, session = insert_executing(Task, using, values, duration)
         token = cast("UUID", task.claim_token)
-        lease = Lease(task_id=task.pk, token=token, duration=duration, actor=task.actor, using=using)
+        lease = Lease(task_id=task.pk, token=token, duration=duration, actor=task.actor, using=using, session=session)
         self._open = OpenRecord(task=task, lease=lease, joined=joined, meter=meter)
         self._open.open()
         return task
@@ -283,7 +283,6 @@ class Recording:
             again_after: seconds to wait before each further try while the database is away.
 
         Raises:
-            InvalidValue: an outcome that cannot be stored; the task has failed for it.
             TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from audit.exceptions import AuditError, InvalidValue, TaskFrozen
+from audit.exceptions import AuditError, TaskFrozen
+from audit.recording.fitting import fitted
+from audit.statements.retry import has_died
 from audit.status import Status
-from audit.values import redaction, validation
 from audit.values.failures import failure_outcome
 
 if TYPE_CHECKING:
     from audit.recording.open import OpenRecord
 
 __all__ = ["finish"]
+
+logger = logging.getLogger("audit")
 
 
 def finish(record: OpenRecord, error: BaseException | None, failed: bool, again_after: Sequence[float]) -> None:
@@ -31,30 +34,37 @@ def finish(record: OpenRecord, error: BaseException | None, failed: bool, again_
         again_after: seconds to wait before each further try while the database is away.
 
     Raises:
-        InvalidValue: an outcome that cannot be stored, and no `error`; the task has failed for it.
         TaskFrozen, django.db.Error: the end could not be stored.
     """
     given, used = record.close()
     if record.task.status != Status.EXECUTING:
         return  # the block has ended it by a verb
-    used = record.meter.used_and(used)
     if isinstance(error, SystemExit) and not error.code:
         error = None
-    try:
-        outcome = redaction.redact_document("outcome", given)
-        validation.document("resources", used)
-    except InvalidValue as refused:
-        failure = failure_outcome(error or refused) | {"outcome_refused": str(refused)}
-        _store(record, Status.FAILED, failure, record.meter.used(), again_after)
-        if error is None:
-            raise
-        return
     if error is None and not failed:
-        _store(record, Status.COMPLETED, outcome, used, again_after)
-        return
-    failure = {"error_type": "Error", "output_summary": ""} if error is None else failure_outcome(error)
-    failure |= outcome if isinstance(outcome, dict) else {"outcome": outcome}
-    _store(record, Status.FAILED, failure, used, again_after)
+        status, compose = Status.COMPLETED, _success
+    else:
+        status, compose = Status.FAILED, functools.partial(_failure, error)
+    outcome, changes = fitted("outcome", given, compose)
+    resources, more = fitted("resources_used", used, record.meter.used_and, redacted=False)
+    _store(record, status, outcome, resources, again_after)
+    if changes or more:
+        _note(
+            record,
+            "The result of the work was changed where it could not be stored as it was.",
+            {"changed": [*changes, *more]},
+        )
+
+
+def _success(outcome: Any) -> Any:
+    return {"success": True} | outcome if isinstance(outcome, dict) else outcome
+
+
+def _failure(error: BaseException | None, outcome: Any) -> dict[str, Any]:
+    failure = (
+        {"success": False, "error_type": "Error", "output_summary": ""} if error is None else failure_outcome(error)
+    )
+    return failure | (outcome if isinstance(outcome, dict) else {"outcome": outcome})
 
 
 def _store(record: OpenRecord, status: Status, outcome: Any, resources: Any, again_after: Sequence[float]) -> None:
@@ -72,16 +82,23 @@ def _store(record: OpenRecord, status: Status, outcome: Any, resources: Any, aga
             connection = connections[lease.using]
             if wait is None or connection.in_atomic_block:
                 raise
-            connection.close()
+            if has_died(connection):
+                connection.close()
             time.sleep(wait)
 
 
 def _note_late_end(record: OpenRecord, status: Status, outcome: Any, resources: Any) -> None:
     """Say in the log of a task that recovery has failed how its work really ended."""
-    with contextlib.suppress(Error, AuditError):
-        record.task.note(
-            f"The work went on after its lease was lost, and ended as {status}.",
-            detail={"outcome": outcome, "resources_used": resources},
-            actor=record.lease.actor,
-            using=record.lease.using,
-        )
+    _note(
+        record,
+        f"The work went on after its lease was lost, and ended as {status}.",
+        {"outcome": outcome, "resources_used": resources},
+    )
+
+
+def _note(record: OpenRecord, text: str, detail: dict[str, Any]) -> None:
+    """Write a note on a task whose end is settled; the note may be lost, the end may not."""
+    try:
+        record.task.note(text, detail=detail, actor=record.lease.actor, using=record.lease.using)
+    except (Error, AuditError) as error:
+        logger.warning("A note on the record %s could not be stored: %s: %s", record.task.pk, text, error)

@@ -18,7 +18,9 @@ from django.db.models import signals
 from django.db.models.base import ModelState
 from psycopg.types.datetime import TimestamptzLoader
 
-__all__ = ["adopt", "columns", "execute", "fetch", "run", "table", "update"]
+from audit.statements.retry import persistently
+
+__all__ = ["adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update"]
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -37,7 +39,7 @@ def columns(model: type[models.Model], alias: str) -> str:
 
 
 def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows.
+    """Run a statement and return its rows; see Note [Transient refusals] in `audit.statements.retry`.
 
     Args:
         using: the alias of the database.
@@ -45,9 +47,13 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         params: for its placeholders.
     """
     connection = connections[using]
+    return persistently(connection, lambda: _run(connection, sql, params))
+
+
+def _run(connection: Any, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this.
+            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long.
             # A claim of a hundred tasks brings five hundred moments.
             cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         cursor.execute(sql, params)
@@ -60,6 +66,14 @@ def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> l
     rows = run(using, sql, params)
     make = _maker(model, using)
     return [make(row) for row in rows]
+
+
+def fetch_and(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> list[tuple[ModelT, tuple[Any, ...]]]:
+    """Run a statement whose rows are `columns(model, …)` and more; return instances, each with what more there was."""
+    rows = run(using, sql, params)
+    make = _maker(model, using)
+    width = len(model._meta.concrete_fields)
+    return [(make(row[:width]), row[width:]) for row in rows]
 
 
 def execute(kinds: Sequence[type[models.Model]], using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ __all__ = [
     "LATEST",
     "LONGEST_SPAN",
     "MAX_DEPTH",
+    "MAX_INTEGER",
     "MAX_LABEL",
     "JSONText",
     "document",
@@ -205,7 +206,7 @@ def document(field: str, value: Any) -> JSONText:
     return encoded
 
 
-_MAX_INTEGER = 10**4000
+MAX_INTEGER = 10**4000
 _LARGE = 10**18
 
 
@@ -229,7 +230,7 @@ def _walk(path: str, value: Any, depth: int) -> None:
     elif isinstance(value, bool) or value is None:
         return
     elif isinstance(value, int):
-        if not -_MAX_INTEGER < value < _MAX_INTEGER:
+        if not -MAX_INTEGER < value < MAX_INTEGER:
             raise InvalidValue(path, "an integer", "has more than 4000 digits")
     elif isinstance(value, float):
         if not math.isfinite(value):

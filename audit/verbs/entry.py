@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.statements.retry import persistently
 from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, Status
 from audit.values import validation
@@ -155,10 +156,12 @@ RETURNING {columns(task_model, "task")}
         return (f"AND {table}.claim_token = %s", [self.claim_token]) if self.claim_token else ("", [])
 
     def _explain(self, db: str, to: list[Status]) -> Exception:
-        task = table("Task")._base_manager.using(db).get(pk=self.task_id)
+        connection = connections[db]
+        task = persistently(connection, lambda: table("Task")._base_manager.using(db).get(pk=self.task_id))
         if task.status in FINISHED:
             return TaskFrozen(task.pk, task.status, task.finished_at)
-        entry = table("PauseQueueEntry")._base_manager.using(db).filter(task_id=task.pk).first()
+        entries = table("PauseQueueEntry")._base_manager.using(db).filter(task_id=task.pk)
+        entry = persistently(connection, entries.first)
         if self.claim_token is not None:
             holder = entry.claimed_by if entry and entry.pk == self.pk else ""
             return LeaseLost(task.pk, task.status, holder, self.claim_token)

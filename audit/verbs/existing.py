@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db import connections
-
 from audit import columns
 from audit.columns import Column, Source
+from audit.statements.rows import run
 from audit.verbs.inserts import GIVEN, array
 
 if TYPE_CHECKING:
@@ -52,19 +51,16 @@ def differing(using: str, rows: Sequence[Row], entries: Mapping[UUID, Row]) -> d
 SELECT task.id, array_remove(ARRAY[{compared}], NULL)
 FROM {given} JOIN audit_task AS task ON task.id = given.id
 """  # noqa: S608 - column names are this app's own; every value is a parameter
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, params)
-        found = dict(cursor.fetchall())
-        if entries:
-            compared = ", ".join(_compared("entry", column) for column in GIVEN_ENTRY.values())
-            given, params = arrays(GIVEN_ENTRY, list(entries.values()), keys=list(entries))
-            sql = f"""
+    found = dict(run(using, sql, params))
+    if entries:
+        compared = ", ".join(_compared("entry", column) for column in GIVEN_ENTRY.values())
+        given, params = arrays(GIVEN_ENTRY, list(entries.values()), keys=list(entries))
+        sql = f"""
 SELECT entry.task_id, array_remove(ARRAY[{compared}], NULL)
 FROM {given} JOIN audit_pause_queue AS entry ON entry.task_id = given.id
 """  # noqa: S608 - as above
-            cursor.execute(sql, params)
-            for key, different in cursor.fetchall():
-                found[key] += [f"pause_entry.{name}" for name in different]
+        for key, different in run(using, sql, params):
+            found[key] += [f"pause_entry.{name}" for name in different]
     return found
 
 

@@ -19,6 +19,7 @@ from audit.columns import Source
 from audit.context import get_actor
 from audit.exceptions import InvalidValue
 from audit.statements import rows as made
+from audit.statements.retry import persistently
 from audit.status import OnExpiry, Status
 from audit.values import validation
 
@@ -145,13 +146,18 @@ def insert(model: type[Task], using: str, rows: Sequence[Row]) -> list[Task]:
 
 def insert_ids(using: str, rows: Sequence[Row]) -> list[UUID]:
     """Insert tasks whose ids are free, all in one transaction, and return the ids that were inserted, in order."""
-    inserted: set[UUID] = set()
     # In one order, whoever sends the same ids: else two callers could wait for each other.
     ordered = sorted(rows, key=lambda row: row["id"])
-    with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
-        for start in range(0, len(ordered), _CHUNK):
-            cursor.execute(*statement(ordered[start : start + _CHUNK], "audit_task.id"))
-            inserted.update(key for (key,) in cursor.fetchall())
+
+    def attempt() -> set[UUID]:
+        with atomic(using=using, savepoint=False), connections[using].cursor() as cursor:
+            inserted: set[UUID] = set()
+            for start in range(0, len(ordered), _CHUNK):
+                cursor.execute(*statement(ordered[start : start + _CHUNK], "audit_task.id"))
+                inserted.update(key for (key,) in cursor.fetchall())
+        return inserted
+
+    inserted = persistently(connections[using], attempt)
     return [key for key in dict.fromkeys(row["id"] for row in rows) if key in inserted]
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 
 from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements import rows as statements
+from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED
@@ -52,6 +53,8 @@ class Move:
     """Whether it takes the token of the claim: only the holder makes it."""
     fenced: bool = False
     """Whether it belongs to whoever does the work, so that another's claim is a lost lease."""
+    repeatable: bool = False
+    """Whether the holder may make it twice with the same effect, as when the answer to the first was lost."""
     inserts: str = ""
     """The model of a row that is inserted in the same statement."""
     insert: str = ""
@@ -113,7 +116,8 @@ def run(
             adopt(task, moved)
             return inserted
     else:
-        returned = statements.run(db, _statement(kind, move), values)
+        attempt = partial(statements.run, db, _statement(kind, move), values)
+        returned = reconnecting(connections[db], attempt) if move.repeatable else attempt()
         if returned:
             _take(task, db, move, returned[0])
             return None
@@ -177,7 +181,7 @@ def _repeats(task: Moved, move: Move, now: Any) -> bool:
 
 def current(task: Moved, db: str) -> Any:
     """Read a task as it is now."""
-    return type(task)._base_manager.using(db).get(pk=task.pk)
+    return persistently(connections[db], lambda: type(task)._base_manager.using(db).get(pk=task.pk))
 
 
 def refusal(task: Moved, move: Move, now: Any, hint: str = "") -> Exception:

@@ -35,6 +35,7 @@ _HEARTBEAT = Move(
     changes=("lease_expires_at", "cancel_requested_at"),
     held=True,
     fenced=True,
+    repeatable=True,
 )
 _ADD_SERVICES = (
     "services_touched = task.services_touched || ARRAY(SELECT given.name"
@@ -52,10 +53,22 @@ _RESULTS = (
 )
 _RESULT_COLUMNS = ("outcome", "resources_used", "suggestions")
 _COMPLETE = Move(
-    sources=(Status.EXECUTING,), to=Status.COMPLETED, sets=_RESULTS, changes=_RESULT_COLUMNS, held=True, fenced=True
+    sources=(Status.EXECUTING,),
+    to=Status.COMPLETED,
+    sets=_RESULTS,
+    changes=_RESULT_COLUMNS,
+    held=True,
+    fenced=True,
+    repeatable=True,
 )
 _FAIL = Move(
-    sources=(Status.EXECUTING,), to=Status.FAILED, sets=_RESULTS, changes=_RESULT_COLUMNS, held=True, fenced=True
+    sources=(Status.EXECUTING,),
+    to=Status.FAILED,
+    sets=_RESULTS,
+    changes=_RESULT_COLUMNS,
+    held=True,
+    fenced=True,
+    repeatable=True,
 )
 _FAIL_PAUSED = Move(sources=(Status.PAUSED,), to=Status.FAILED, sets=_RESULTS, changes=_RESULT_COLUMNS, fenced=True)
 _QUEUE = (

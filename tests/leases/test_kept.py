@@ -153,6 +153,7 @@ def test_short_records_need_no_connection_of_the_thread() -> None:
 def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> None:
     eventually(lambda: threads() == 0, seconds=30)
     before = sessions()
+    others = set(threading.enumerate())
     with record("long", lease=SHORT, actor="alice") as task, record("inner", lease=SHORT) as inner:
         first = task.lease_expires_at
         time.sleep(2.5)
@@ -201,7 +202,7 @@ def test_a_lost_lease_is_reported_to_the_log_and_to_the_caller(caplog: pytest.Lo
     assert stored(task).outcome["error_type"] == "LeaseExpired"
     note = task.execution_log.get(kind="note")
     assert "ended as completed" in note.output_summary
-    assert note.detail["outcome"] == {"files": 3}
+    assert note.detail["outcome"] == {"success": True, "files": 3}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -355,7 +356,7 @@ def test_a_claim_that_came_after_a_lost_one_does_not_pass_for_it() -> None:
     lose(first)
     (second,) = Task.objects.claim(worker="w", lease=LEASE)
     assert first.pk == second.pk
-    found = prolong("default", [lease_of(first), lease_of(second)])
+    found = prolong(connection, [lease_of(first), lease_of(second)])
     states = [found[each.pk, each.claim_token] for each in (first, second)]
     assert [(state.prolonged, state.locked) for state in states] == [(False, False), (True, False)]
 

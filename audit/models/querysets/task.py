@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import EmptyResultSet
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -20,6 +21,7 @@ from audit.leases.arguments import claim_arguments
 from audit.leases.claim import TASKS, claim
 from audit.leases.queryset_where import queryset_where
 from audit.leases.recover import recover_tasks_sql
+from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
 from audit.values import validation
@@ -150,12 +152,14 @@ class TaskQuerySet(models.QuerySet["Task"]):
         }
         [values] = inserts.requested([request])
         self._for_write = True
-        made = inserts.insert(self.model, self.db, [values])
+        # Repeated, it finds the task that it made itself.
+        made = reconnecting(connections[self.db], partial(inserts.insert, self.model, self.db, [values]))
         if made:
             return made[0]
         # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
         different = differing(self.db, [values], {})[values["id"]]
-        task = self.model._base_manager.using(self.db).get(pk=values["id"])
+        rows = self.model._base_manager.using(self.db)
+        task = persistently(connections[self.db], lambda: rows.get(pk=values["id"]))
         if otherwise := asks_otherwise(task, values, different):
             raise ConflictingTask(task.id, otherwise)
         return task
@@ -291,7 +295,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return []
         actor = get_actor() or "audit:recovery"
         sql = recover_tasks_sql(self.model, where, limit)
-        return fetch(self.model, self.db, sql, [*params, max_expiries, actor])
+        attempt = partial(fetch, self.model, self.db, sql, [*params, max_expiries, actor])
+        return reconnecting(connections[self.db], attempt)
 
     async def arecover_expired(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Recover from async code; see `recover_expired`."""
