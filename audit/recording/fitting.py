@@ -18,7 +18,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from audit import conf
 from audit.exceptions import InvalidValue
 from audit.values import redaction, validation
-from audit.values.failures import storable
+from audit.values.validation import storable_text
 
 __all__ = ["fitted"]
 
@@ -172,7 +172,7 @@ class _Maker:
     def _key(self, path: str, key: Any, made: dict[str, Any], taken: set[str]) -> str:
         """Make a key of an object; two keys stay two."""
         name = str.__str__(key) if isinstance(key, str) else _key_text(key)
-        fit = self._cut(storable(name))
+        fit = self._cut(storable_text(name))
         unique, number = fit, 2
         while unique in made or (unique != key and unique in taken):
             unique, number = f"{fit} ({number})", number + 1
@@ -182,7 +182,7 @@ class _Maker:
         return unique
 
     def _text(self, path: str, text: str) -> str:
-        sound = storable(text)
+        sound = storable_text(text)
         if sound != text:
             self._note(path, text, "characters that PostgreSQL cannot store were escaped")
         made = self._cut(sound)
@@ -240,12 +240,12 @@ class _Maker:
 
     def _left_out(self, path: str) -> None:
         if not self._has_left_out:  # the first says it all
-            self.changes.insert(0, storable(f"{path[:_MAX_PATH]}: left out, and what follows: too large"))
+            self.changes.insert(0, storable_text(f"{path[:_MAX_PATH]}: left out, and what follows: too large"))
         self.is_full = self._has_left_out = True
 
     def _note(self, path: str, value: Any, what: str) -> None:
         if len(self.changes) <= _MAX_CHANGES:
-            self.changes.append(storable(f"{path[:_MAX_PATH]}: {type(value).__name__}, {what}"))
+            self.changes.append(storable_text(f"{path[:_MAX_PATH]}: {type(value).__name__}, {what}"))
 
 
 def _size(text: str) -> int:

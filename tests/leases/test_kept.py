@@ -153,7 +153,6 @@ def test_short_records_need_no_connection_of_the_thread() -> None:
 def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> None:
     eventually(lambda: threads() == 0, seconds=30)
     before = sessions()
-    others = set(threading.enumerate())
     with record("long", lease=SHORT, actor="alice") as task, record("inner", lease=SHORT) as inner:
         first = task.lease_expires_at
         time.sleep(2.5)
