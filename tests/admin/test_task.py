@@ -76,7 +76,7 @@ def test_the_story_is_reported_in_order_with_both_names_of_who_did_it(viewer) ->
 
 @pytest.mark.django_db
 def test_a_long_log_is_cut_and_the_page_says_where_the_rest_is(viewer, monkeypatch) -> None:
-    for module in ("log", "page"):
+    for module in ("log_rows", "page"):
         monkeypatch.setattr(f"audit.admin.task.{module}.LOG_ROWS", 4)
     task = claimed(task_in("approved"))
     for number in range(10):
