@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def end_session() -> None:
     """End this thread's session, as a restart of the server does; its end has arrived when this returns."""
+    connection.ensure_connection()
     pid = connection.connection.info.backend_pid
     killer = connection.copy()
     try:
