@@ -11,7 +11,6 @@ from django.utils import timezone
 from audit.admin.shared import panels
 from audit.admin.shared.wording import moment
 from audit.admin.tasks import counting
-from audit.admin.tasks.binning import step_for
 from audit.admin.tasks.histogram import BARS
 from audit.ids import uuid7
 from audit.models import Task
@@ -408,23 +407,6 @@ def test_only_the_oldest_rows_there_can_be_make_a_chart_of_all_time(viewer) -> N
 def test_a_range_without_a_beginning_tells_its_end(viewer) -> None:
     assert "All time, shown in" in text_of(viewer.get(f"{TASKS}?since=all"))
     assert "All time until 5 Jan 2025 00:00:00" in text_of(viewer.get(f"{TASKS}?since=all&until=2025-01-05"))
-
-
-@pytest.mark.parametrize(
-    ("length", "step"),
-    [
-        (timedelta(minutes=15), timedelta(seconds=30)),
-        (timedelta(hours=1), timedelta(minutes=1)),
-        (timedelta(hours=24), timedelta(minutes=30)),
-        (timedelta(days=7), timedelta(hours=3)),
-        (timedelta(days=30), timedelta(hours=12)),
-        (timedelta(days=3_650_000), timedelta(days=36400 * 2)),
-    ],
-)
-def test_the_width_of_a_bar_is_round_and_makes_few_bars(length, step) -> None:
-    chosen = step_for(length)
-    assert chosen == step
-    assert length / chosen <= BARS - 2
 
 
 @pytest.mark.django_db

@@ -11,7 +11,7 @@ from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
-__all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "shown", "size", "span"]
+__all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "offset", "shown", "size", "span"]
 
 # Characters that would move, hide or end the text around them stand as their code points.
 _KEPT = {"\n", "\t"}
@@ -93,13 +93,22 @@ def ago(value: datetime, now: datetime) -> str:
 
 
 def moment(value: datetime, now: datetime) -> str:
-    """Write a moment in the page's time zone: `23 Nov 05:12:42`, with the year unless it is this one.
+    """Write a moment in the page's time zone: `23 Nov 05:12:42`, with the year unless it is this one, and with the
+    offset from UTC where the clocks show this time twice: `25 Oct 02:30:00 +01:00`.
 
     As `date_format(…, "j M H:i:s")` writes it, in a tenth of the time: a list has a hundred of them.
     """
     local = timezone.localtime(value)
     year = "" if local.year == timezone.localtime(now).year else f"{local.year:04d} "
-    return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}"
+    return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}{offset(local)}"
+
+
+def offset(local: datetime) -> str:
+    """Write how far a local time is from UTC, after a blank, where the clocks show that time twice: ` +01:00`."""
+    if local.replace(fold=1 - local.fold).utcoffset() == local.utcoffset():
+        return ""
+    written = f"{local:%z}"
+    return f" {written[:3]}:{written[3:5]}"
 
 
 def grouped(count: int) -> str:
@@ -108,8 +117,9 @@ def grouped(count: int) -> str:
 
 
 def clock(value: datetime) -> str:
-    """Write the time of day in the page's time zone: `05:12:42`."""
-    return date_format(timezone.localtime(value), "H:i:s")
+    """Write the time of day in the page's time zone: `05:12:42`, with its offset as `moment` does."""
+    local = timezone.localtime(value)
+    return date_format(local, "H:i:s") + offset(local)
 
 
 def size(count: int) -> str:
