@@ -416,6 +416,6 @@ def test_all_time_over_centuries_is_drawn(viewer) -> None:
     past(1)
     chart = _chart(viewer.get(f"{TASKS}?since=all"))
     assert (chart.total, sum(bar.total for bar in chart.bars)) == (3, 3)
-    assert "since=1970-" in chart.bars[0].url
-    assert "until=1971-" in chart.bars[0].url
+    assert "since=1971-01-01" in chart.bars[0].url
+    assert "until=1972-01-01" in chart.bars[0].url
     assert [bar.total for bar in chart.bars if bar.total] == [1, 1, 1]

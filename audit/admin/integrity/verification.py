@@ -202,7 +202,7 @@ def verification_row(values: dict[str, Any], now: datetime, url: str) -> dict[st
         "took": span(values["finished_at"] - values["started_at"]),
         "size": grouped(values["size"]),
         "unsealed": grouped(values["unsealed"]),
-        "actor": shown(values["who"], 60),
+        "actor": shown(values["who"], 60, name=True),
     }
 
 

@@ -86,7 +86,7 @@ def log_row(values: dict[str, Any], titles: Mapping[UUID, str], seal: Seal, now:
         title=titles.get(task, ""),
         short=short_id(task),
         url=f"{task_url}#log-{values['id']}" if task_url else "",
-        who=shown(values["who"], 60),
+        who=shown(values["who"], 60, name=True),
         role=shown(values["role"], 60),
         action=shown(values["name"], 120),
         output=shown(values["output"], 240),

@@ -88,7 +88,7 @@ def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) 
         age=span(now - values["paused_at"]),
         paused=moment(values["paused_at"], now),
         paused_iso=values["paused_at"].isoformat(),
-        paused_by=shown(values["who"], 60),
+        paused_by=shown(values["who"], 60, name=True),
         overdue=now - values["paused_at"] > OVERDUE,
         due="" if values["held"] else ago(due, now),
         due_exact=moment(due, now),

@@ -9,27 +9,29 @@ from typing import Any
 from django.utils import timezone
 from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
+from django.utils.translation import get_language_bidi
 from django.utils.translation import gettext as _
 
-__all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "offset", "shown", "size", "span"]
+from audit.values.names import cut
+
+__all__ = ["ago", "clock", "grouped", "isolated", "milliseconds", "moment", "offset", "shown", "size", "span"]
 
 # Characters that would move, hide or end the text around them stand as their code points.
 _KEPT = {"\n", "\t"}
 _NAMED = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 
 
-def shown(text: Any, limit: int = 300) -> str:
+def shown(text: Any, limit: int = 300, *, name: bool = False) -> str:
     """Write foreign text so that it is seen for what it is: cut to a length, invisible characters named.
 
     Args:
         text: anything; None is empty.
         limit: characters at most; an ellipsis stands for what was cut.
+        name: whether it is cut in the middle, as names are, which often begin alike.
     """
     given = "" if text is None else str(text)
-    cut = given[:limit]
-    if not cut.isprintable():
-        cut = "".join(_visible(each) for each in cut)
-    return f"{cut}…" if len(given) > limit else cut
+    kept = given if len(given) <= limit else cut(given, limit) if name else f"{given[:limit]}…"
+    return kept if kept.isprintable() else "".join(_visible(each) for each in kept)
 
 
 def _visible(character: str) -> str:
@@ -41,13 +43,20 @@ def _visible(character: str) -> str:
     return f"⟨U+{ord(character):04X}⟩"
 
 
+def isolated(text: str) -> str:
+    """Keep a number and its unit together on a page that is read from right to left."""
+    return f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}" if get_language_bidi() else text
+
+
 def span(value: timedelta | None) -> str:
     """Write a span of time in its two largest units: `812 ms`, `49.2 s`, `7m 17s`, `3d 04h`."""
-    if value is None:
-        return "—"
+    return "—" if value is None else isolated(_span(value))
+
+
+def _span(value: timedelta) -> str:
     seconds = value.total_seconds()
     if seconds < 0:
-        return f"−{span(-value)}"  # noqa: RUF001 - a minus sign
+        return f"−{_span(-value)}"  # noqa: RUF001 - a minus sign
     if seconds < 1:
         return _("%(count)d ms") % {"count": round(seconds * 1000)} if seconds < 0.9995 else _("1.0 s")
     if seconds < 59.95:
@@ -126,5 +135,5 @@ def size(count: int) -> str:
     """Write a number of bytes: `812 B`, `64 KB`, `12.4 MB`."""
     for unit, name in ((1024 * 1024, "MB"), (1024, "KB")):
         if count >= unit:
-            return f"{number_format(round(count / unit, 1), 1)} {name}"
-    return f"{count} B"
+            return isolated(f"{number_format(round(count / unit, 1), 1)} {name}")
+    return isolated(f"{count} B")

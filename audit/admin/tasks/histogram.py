@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from audit.admin.shared.links import Link
 from audit.admin.shared.query import ListQuery
-from audit.admin.shared.wording import grouped, moment, offset
+from audit.admin.shared.wording import grouped, isolated, moment, offset
 from audit.admin.tasks.binning import Cut, Step, Unit, edges, step_for
 from audit.status import Status
 from audit.values import validation
@@ -174,7 +174,7 @@ def _drawn(
         bars=[bar(number) for number in numbers if number in bins],
         total=total,
         total_label=f"{grouped(total)}+" if since else grouped(total),
-        step=cut.step.label,
+        step=isolated(cut.step.label),
         capped=since is not None,
         covered=covered,
         uncounted=f"{gap:.2f}" if gap else "",
