@@ -231,7 +231,7 @@ def test_an_export_is_what_the_filter_finds_on_all_its_pages(page, tmp_path) -> 
             page.locator(".audit-export a", has_text=label).click()
         files[label] = tmp_path / download.value.suggested_filename
         download.value.save_as(files[label])
-    with files["CSV"].open(newline="") as stream:
+    with files["CSV"].open(encoding="utf-8-sig", newline="") as stream:
         assert {row["id"] for row in csv.DictReader(stream)} == {str(key) for key in failed}
     lines = files["JSONL"].read_text().splitlines()
     assert {json.loads(line)["id"] for line in lines} == {str(key) for key in failed}

@@ -186,7 +186,7 @@ def alarms(last: StoredVerification, size: int | None, now: datetime) -> list[st
 def list_columns(using: str) -> Any:
     """Read of each verification what a list shows."""
     return LedgerVerification.objects.using(using).values(
-        "id", "started_at", "finished_at", "verdict", "size", "unsealed", who=Left("actor", 100)
+        "id", "started_at", "finished_at", "verdict", "size", "unsealed", who=Left("actor", 400)
     )
 
 
