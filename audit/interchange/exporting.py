@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+from unicodedata import category
 
 from audit.interchange import lines as exports
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["csv_lines", "json_lines", "whole_file"]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet may skip before it looks for a formula: blanks of all kinds, controls and invisible characters. Of
+# the signs it knows some by their full-width forms, too.
+_SKIPPED = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+_BOM = "\ufeff"
 
 
 def json_lines(queryset: Exportable) -> Iterator[str]:
@@ -38,15 +43,27 @@ def json_lines(queryset: Exportable) -> Iterator[str]:
         yield f"{line}\n"
 
 
-def csv_lines(queryset: Exportable) -> Iterator[str]:
+def csv_lines(queryset: Exportable, *, bom: bool = False) -> Iterator[str]:
     """Yield a header and each row as one of CSV, for spreadsheets; a task's log and origin are not in it.
 
-    A cell of text that a spreadsheet would take for a formula gets an apostrophe in front. Otherwise as
-    `json_lines`.
+    A cell of text that a spreadsheet would take for a formula, or that begins with a control character, gets an
+    apostrophe in front. Otherwise as `json_lines`.
+
+    Args:
+        queryset: as for `json_lines`.
+        bom: whether the header begins with a byte order mark, by which Excel knows that the file is UTF-8.
     """
-    yield _row(exports.columns(queryset))
+    yield (_BOM if bom else "") + _row(exports.columns(queryset))
     for cells in exports.cells(queryset):
-        yield _row(["" if cell is None else f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+        yield _row(["" if cell is None else _as_text(cell) for cell in cells])
+
+
+def _as_text(cell: str) -> str:
+    first = cell[:1]
+    if first.isalnum() or first in ("", "{", "["):
+        return cell
+    begin = next((each for each in cell if category(each) not in _SKIPPED), "")
+    return f"'{cell}" if (begin and begin in _SIGNS) or category(first) == "Cc" else cell
 
 
 def _row(cells: list[str]) -> str:

@@ -215,7 +215,7 @@ _MEANINGS = {
 
 
 def _message(error: Error, alias: str) -> str:
-    text = output.safe(" ".join(str(error).split())[:2000])
+    text = _refusal(error)
     sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
     if sqlstate in _MEANINGS:
         first = output.safe(str(error).partition("\n")[0])
@@ -223,3 +223,12 @@ def _message(error: Error, alias: str) -> str:
     if isinstance(error, OperationalError | InterfaceError) and not connections[alias].connection:
         return f"Database {alias!r} cannot be reached: {text}"
     return f"Database {alias!r} refused: {text}"
+
+
+def _refusal(error: Error) -> str:
+    """What the database says: its message, detail and hint, each on a line; not where in its code it was."""
+    diag = getattr(error.__cause__, "diag", None)
+    if diag is None or not diag.message_primary:
+        return output.safe(" ".join(str(error).split())[:2000])
+    lines = [diag.message_primary, diag.message_detail, diag.message_hint and f"Hint: {diag.message_hint}"]
+    return "\n".join(output.safe(" ".join(each.split())[:2000]) for each in lines if each)

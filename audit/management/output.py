@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from django.utils import timezone
 
+from audit.values.names import apart, cut
 from audit.values.terminal import safe, safe_json
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "moment",
     "safe",
     "shorten",
+    "shorten_name",
     "table",
     "width_of",
     "wrapped",
@@ -38,6 +40,9 @@ __all__ = [
 
 _MEASURED_ROWS = 500
 _WIDE = 150
+_PADDED = 64
+# How wide a column must be at least to show where names differ.
+_APART = 12
 _GAP = "  "
 
 
@@ -124,6 +129,14 @@ def shorten(text: str, width: int) -> str:
     return f"{text[:kept]}…" if width > 0 else ""
 
 
+def shorten_name(text: str, width: int) -> str:
+    """Cut a name to so many columns in the middle, with `…`: names of one system begin alike."""
+    limit = min(len(text), width)
+    while limit > 0 and width_of(cut(text, limit)) > width:
+        limit -= 1
+    return cut(text, limit) if limit > 0 else ""
+
+
 def wrapped(text: str, width: int) -> Iterator[str]:
     """Break a text at its blanks into lines of at most so many columns; a longer word is broken, too."""
     line = ""
@@ -147,14 +160,15 @@ class Column:
     """One column of a table.
 
     `least` is how many columns of the terminal it may shrink to; none: it keeps its width. `rank` says how early it
-    is left out when not even that fits: the highest first, 0 never. `paint` gets the padded text and the cell's text
-    and returns what is printed.
+    is left out when not even that fits: the highest first, 0 never. A `name` is cut in the middle. `paint` gets the
+    padded text and the cell's text and returns what is printed.
     """
 
     title: str
     least: int | None = None
     rank: int = 0
     right: bool = False
+    name: bool = False
     paint: Callable[[str, str], str] | None = None
 
 
@@ -175,14 +189,18 @@ class Table:
     Args:
         columns: what stands in each cell of a row.
         sample: rows to take the widths from.
-        width: columns of the terminal to fit into; without it nothing is cut.
+        width: columns of the terminal to fit into; without it nothing is cut, and cells that are much longer than
+            usual do not widen the others' column.
     """
 
     def __init__(self, columns: Sequence[Column], sample: Iterable[Sequence[object]], width: int | None = None) -> None:
         self._columns = columns
         self._cut = bool(width)
-        self._widths = _widths(columns, [_cells(row) for row in sample], width)
+        rows = [_cells(row) for row in sample]
+        self._widths = _widths(columns, rows, width)
         self._shown = sorted(self._widths)
+        names = [each for each in self._shown if columns[each].name and self._widths[each] >= _APART] if width else []
+        self._names = {each: apart([row[each] for row in rows], self._widths[each]) for each in names}
 
     def head(self) -> Iterator[str]:
         """Yield the titles, and a line below them."""
@@ -196,9 +214,16 @@ class Table:
         cells = []
         for each in self._shown:
             column, text, width = self._columns[each], texts[each], self._widths[each]
-            cell = _padded(column, shorten(text, width) if self._cut else text, width)
+            cell = _padded(column, self._fitted(each, text) if self._cut else text, width)
             cells.append(column.paint(cell, text) if column.paint else cell)
         return _line(cells)
+
+    def _fitted(self, index: int, text: str) -> str:
+        width = self._widths[index]
+        if not self._columns[index].name:
+            return shorten(text, width)
+        short = self._names.get(index, {}).get(text, text)
+        return short if width_of(short) <= width else shorten_name(text, width)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None = None) -> Iterator[str]:
@@ -240,7 +265,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
         for index, column in enumerate(columns)
     }
     if width is None:
-        return natural
+        return {index: min(widest, max(_PADDED, width_of(columns[index].title))) for index, widest in natural.items()}
     least = {index: min(natural[index], columns[index].least or natural[index]) for index in natural}
     shown = list(natural)
     for index in sorted(shown, key=lambda index: -columns[index].rank):

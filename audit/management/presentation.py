@@ -226,7 +226,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         Column(title="Gap", right=True),
         Column(title="What", least=24),
         Column(title="Took", right=True, rank=3),
-        Column(title="Actor", least=8),
+        Column(title="Actor", name=True, least=8),
         Column(title="Role", least=6, rank=1),
         Column(title="Message"),
     )

@@ -187,18 +187,23 @@ def test_keys_go_through_the_rows_and_tell_what_they_do(page) -> None:
 
 
 @pytest.mark.parametrize("address", [TASKS, LOG])
-def test_on_a_narrow_screen_a_link_leads_to_the_filter_below_the_rows(page, address) -> None:
+def test_on_a_narrow_screen_the_filter_unfolds_above_the_rows(page, address) -> None:
     past(50)
     page.goto(page.base + address)
-    link = page.locator(".audit-jump")
-    assert not link.is_visible()
+    fold, choices = page.locator(".audit-fold"), page.locator(".audit-filter")
+    assert not fold.is_visible()
+    assert choices.is_visible()
     for width in (390, 1100):
         page.set_viewport_size({"width": width, "height": 844})
         page.goto(page.base + address)
-        assert link.bounding_box()["height"] >= 24
-        assert link.bounding_box()["y"] < 844
-        link.click()
-        assert 0 <= page.locator("#audit-filter").bounding_box()["y"] < 844
+        assert not choices.is_visible()
+        assert fold.bounding_box()["height"] >= 24
+        assert fold.bounding_box()["y"] < 844
+        fold.click()
+        assert choices.is_visible()
+        assert choices.bounding_box()["y"] < page.locator(".audit-rows").bounding_box()["y"]
+        fold.press("Space")
+        assert not choices.is_visible()
 
 
 def test_json_folds_by_mouse_and_by_key(page) -> None:
@@ -226,7 +231,7 @@ def test_an_export_is_what_the_filter_finds_on_all_its_pages(page, tmp_path) -> 
             page.locator(".audit-export a", has_text=label).click()
         files[label] = tmp_path / download.value.suggested_filename
         download.value.save_as(files[label])
-    with files["CSV"].open(newline="") as stream:
+    with files["CSV"].open(encoding="utf-8-sig", newline="") as stream:
         assert {row["id"] for row in csv.DictReader(stream)} == {str(key) for key in failed}
     lines = files["JSONL"].read_text().splitlines()
     assert {json.loads(line)["id"] for line in lines} == {str(key) for key in failed}

@@ -1,6 +1,8 @@
 """Files of a list: what they hold, that they stream, and that an incomplete one does not look complete."""
 
 import asyncio
+import csv
+import io
 import json
 import re
 from contextlib import contextmanager
@@ -10,11 +12,12 @@ from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 from django.test import AsyncClient, override_settings
 
 from audit.admin.shared.export import INCOMPLETE
+from audit.interchange.exporting import _as_text
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.factories import claimed, requested, task_in
 from tests.support.pages import HOSTILE, LOG, QUEUE, TASKS, asking, client_of, past, text_of
@@ -72,7 +75,7 @@ def test_a_file_is_byte_for_byte_what_the_command_writes_with_the_same_filter(vi
         ({}, ("--since", "24h")),
     ):
         response = viewer.get(f"{TASKS}export/?{urlencode({**asked, 'format': form})}")
-        printed = _command("--format", form, *argv)
+        printed = _command("--format", form, *(["--bom"] if form == "csv" else []), *argv)
         assert _body(response) == printed
         assert printed.count("\n") > 20
     assert Task.objects.filter(status="failed").count() == 33
@@ -120,7 +123,7 @@ def test_the_log_and_the_queue_are_had_as_files_too(viewer) -> None:
     assert '"detail":{"ratio": 12.5}' in "".join(lines)
     assert str(other.pk) not in "".join(lines)
     head, row = _body(viewer.get(f"{LOG}export/?kind=step&format=csv")).splitlines()
-    assert head.startswith("id,task_id,at,kind,")
+    assert head.startswith("\ufeffid,task_id,at,kind,")
     assert ",step," in row
     [entry] = _body(viewer.get(f"{QUEUE}export/?state=held&format=jsonl")).splitlines()
     assert json.loads(entry)["note"] == "=ask Maria"
@@ -309,3 +312,57 @@ def test_missing_tables_are_reported_before_any_file_begins(viewer, url) -> None
     response = viewer.get(f"{url}export/?format=csv")
     assert response.status_code == 503
     assert "python manage.py migrate audit" in text_of(response)
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)"]
+BEFORE = [
+    "",
+    " ",
+    "  ",
+    "\u00a0",
+    "\u3000",
+    "\u200b",
+    "\ufeff",
+    "\u2028",
+    "\t",
+    "\r",
+    "\n",
+    "\r\n ",
+    "\x0b",
+    "\x1f",
+    " \u2066",
+]
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=ascii)
+def test_no_cell_of_a_spreadsheet_begins_a_formula_whatever_stands_before_it(before) -> None:
+    for formula in FORMULAS:
+        assert _as_text(before + formula) == f"'{before}{formula}", formula
+
+
+@pytest.mark.parametrize("text", ["\tname", "\rname", "\nname", "\x00", "\x7fname", "\t"])
+def test_a_cell_that_begins_with_a_control_character_is_text(text) -> None:
+    assert _as_text(text) == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a=1", "1-1", "日本", " a", "\u00a0 b - c", '{"a": 1}', "['=1']", "'=1", "(=1)", "—1", " ", "…", "€"]
+)
+def test_other_cells_stay_as_they_are(text) -> None:
+    assert _as_text(text) == text
+
+
+def test_a_download_begins_with_a_byte_order_mark_and_a_command_with_one_that_is_asked_for(viewer) -> None:
+    requested(summary="Grüße 東京 \uff1d1+1", actor="\t=cmd")
+    body = b"".join(viewer.get(f"{TASKS}export/?format=csv").streaming_content)
+    assert body.startswith(b"\xef\xbb\xbfid,")
+    assert body.count(b"\xef\xbb\xbf") == 1
+    [row] = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""))
+    assert row["summary"] == "Grüße 東京 \uff1d1+1"
+    assert _command("--format", "csv", "--bom") == body.decode()
+    assert _command("--format", "csv") == body.decode("utf-8-sig")
+    with pytest.raises(CommandError, match="--bom is for --format csv"):
+        _command("--bom")
+    for url in (TASKS, LOG, QUEUE):
+        lines = b"".join(viewer.get(f"{url}export/?format=jsonl").streaming_content)
+        assert not lines.startswith(b"\xef")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import InternalError, OperationalError, ProgrammingError
+from django.db import InternalError, OperationalError, ProgrammingError, connection, transaction
 from psycopg import errors
 
 from audit.exceptions import AuditError
@@ -63,6 +63,27 @@ class TestEnds:
         with pytest.raises(CommandError, match=says) as caught:
             self.end(self.raising(error, cause))
         assert caught.value.returncode == 2
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize(
+        ("statement", "says"),
+        [
+            (
+                "RAISE EXCEPTION 'not that \x1b row' USING DETAIL = 'it is\n finished', HINT = 'Write another.'",
+                "not that \\x1b row\nit is finished\nHint: Write another.",
+            ),
+            ("PERFORM 1 / 0", "division by zero"),
+            ("RAISE EXCEPTION 'only this'", "only this"),
+        ],
+    )
+    def test_a_refusal_is_its_message_detail_and_hint_on_lines_of_their_own(self, statement, says):
+        def run():
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"DO $do$ BEGIN {statement}; END $do$")
+
+        with pytest.raises(CommandError) as caught:
+            self.end(run)
+        assert str(caught.value) == f"Database 'default' refused: {says}"
 
     def test_work_is_to_be_written(self):
         with pytest.raises(NotImplementedError):

@@ -12,7 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.management import output
-from audit.management.output import Column, Progress, age, duration, json_line, moment, safe, shorten, table, width_of
+from audit.management.output import (
+    Column,
+    Progress,
+    age,
+    duration,
+    json_line,
+    moment,
+    safe,
+    shorten,
+    shorten_name,
+    table,
+    width_of,
+)
 
 HOSTILE = {
     "\x1b[31mred": r"\x1b[31mred",
@@ -221,3 +233,36 @@ class TestProgress:
 )
 def test_counts(number, what, shown):
     assert output.count(number, what) == shown
+
+
+ARNS = [
+    f"arn:aws:sts::123456789012:assumed-role/deploy-production-pipeline/{each}"
+    for each in ("alice", "bob", "i-0123456")
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 90])
+def test_names_in_a_narrow_column_stay_apart(width):
+    columns = (Column(title="Id"), Column(title="By", name=True, least=6))
+    lines = list(table(columns, [(number, name) for number, name in enumerate(ARNS)], width=width))[2:]
+    assert all(width_of(line) <= width for line in lines)
+    assert [line[-4:] for line in lines] == ["lice", "/bob", "3456"]
+
+
+@given(st.text(), st.integers(0, 40))
+def test_a_shortened_name_fits(text, width):
+    assert width_of(shorten_name(safe(text), width)) <= width
+    if width_of(text) <= width and len(text) <= width:
+        assert shorten_name(text, width) == text
+
+
+def test_one_long_cell_into_a_pipe_leaves_the_other_rows_as_they_are():
+    columns = (Column(title="A"), Column(title="B"), Column(title="C", right=True))
+    long = "n" * 600
+    lines = list(table(columns, [("x", "short", 1), ("y", long, 22), ("z", "also", 3)]))
+    assert max(len(line) for line in lines if long not in line) < 100
+    assert [line.split() for line in lines[2:]] == [["x", "short", "1"], ["y", long, "22"], ["z", "also", "3"]]
+    assert len(lines[2]) == len(lines[4])
+    # Up to there columns stay even.
+    lines = list(table(columns, [("x", "m" * 60, 1), ("y", "short", 22)]))
+    assert len({len(line) for line in lines}) == 1

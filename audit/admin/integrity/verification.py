@@ -186,7 +186,7 @@ def alarms(last: StoredVerification, size: int | None, now: datetime) -> list[st
 def list_columns(using: str) -> Any:
     """Read of each verification what a list shows."""
     return LedgerVerification.objects.using(using).values(
-        "id", "started_at", "finished_at", "verdict", "size", "unsealed", who=Left("actor", 100)
+        "id", "started_at", "finished_at", "verdict", "size", "unsealed", who=Left("actor", 400)
     )
 
 
@@ -202,7 +202,7 @@ def verification_row(values: dict[str, Any], now: datetime, url: str) -> dict[st
         "took": span(values["finished_at"] - values["started_at"]),
         "size": grouped(values["size"]),
         "unsealed": grouped(values["unsealed"]),
-        "actor": shown(values["who"], 60),
+        "actor": shown(values["who"], 60, name=True),
     }
 
 

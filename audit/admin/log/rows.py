@@ -29,7 +29,7 @@ def list_columns(rows: Any) -> Any:
         "to_status",
         "step_number",
         "duration_ms",
-        who=Left("actor", 100),
+        who=Left("actor", 400),
         role=Left("db_role", 100),
         name=Left("action", 200),
         output=Left("output_summary", 300),
@@ -53,6 +53,7 @@ class LogRow(TypedDict):
     short: str
     url: str
     who: str
+    who_title: str
     role: str
     action: str
     output: str
@@ -86,7 +87,8 @@ def log_row(values: dict[str, Any], titles: Mapping[UUID, str], seal: Seal, now:
         title=titles.get(task, ""),
         short=short_id(task),
         url=f"{task_url}#log-{values['id']}" if task_url else "",
-        who=shown(values["who"], 60),
+        who=shown(values["who"], 60, name=True),
+        who_title=shown(values["who"], 400),
         role=shown(values["role"], 60),
         action=shown(values["name"], 120),
         output=shown(values["output"], 240),

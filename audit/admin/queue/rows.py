@@ -34,8 +34,8 @@ def list_columns(rows: Any) -> Any:
         # Of the rows shown, by primary key; a join could be planned the other way round.
         task_revision=Subquery(Task.objects.filter(pk=OuterRef("task_id")).values("revision")),
         words=Left("note", 300),
-        who=Left("paused_by", 100),
-        worker=Left("claimed_by", 100),
+        who=Left("paused_by", 400),
+        worker=Left("claimed_by", 400),
     )
 
 
@@ -53,6 +53,7 @@ class QueueRow(TypedDict):
     paused: str
     paused_iso: str
     paused_by: str
+    paused_by_title: str
     overdue: bool
     due: str
     due_exact: str
@@ -88,7 +89,8 @@ def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) 
         age=span(now - values["paused_at"]),
         paused=moment(values["paused_at"], now),
         paused_iso=values["paused_at"].isoformat(),
-        paused_by=shown(values["who"], 60),
+        paused_by=shown(values["who"], 60, name=True),
+        paused_by_title=shown(values["who"], 400),
         overdue=now - values["paused_at"] > OVERDUE,
         due="" if values["held"] else ago(due, now),
         due_exact=moment(due, now),
@@ -96,6 +98,6 @@ def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) 
         held=values["held"],
         priority=values["priority"],
         lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
-        worker=shown(values["worker"], 60),
+        worker=shown(values["worker"], 60, name=True),
         checkbox=checkbox(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
     )

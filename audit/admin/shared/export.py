@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -34,7 +35,7 @@ INCOMPLETE = "INCOMPLETE: the export ended early, after {rows} rows. Ask for it 
 _PIECE = 64 * 1024
 # With how many lines come before the first row.
 _FORMATS: dict[str, tuple[str, str, Callable[[Any], Iterator[str]], int]] = {
-    "csv": ("CSV", "text/csv", csv_lines, 1),
+    "csv": ("CSV", "text/csv", partial(csv_lines, bom=True), 1),
     "jsonl": ("JSONL", "application/x-ndjson", json_lines, 0),
 }
 

@@ -9,27 +9,29 @@ from typing import Any
 from django.utils import timezone
 from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
+from django.utils.translation import get_language_bidi
 from django.utils.translation import gettext as _
 
-__all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "shown", "size", "span"]
+from audit.values.names import cut
+
+__all__ = ["ago", "clock", "grouped", "isolated", "milliseconds", "moment", "offset", "shown", "size", "span"]
 
 # Characters that would move, hide or end the text around them stand as their code points.
 _KEPT = {"\n", "\t"}
 _NAMED = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 
 
-def shown(text: Any, limit: int = 300) -> str:
+def shown(text: Any, limit: int = 300, *, name: bool = False) -> str:
     """Write foreign text so that it is seen for what it is: cut to a length, invisible characters named.
 
     Args:
         text: anything; None is empty.
         limit: characters at most; an ellipsis stands for what was cut.
+        name: whether it is cut in the middle, as names are, which often begin alike.
     """
     given = "" if text is None else str(text)
-    cut = given[:limit]
-    if not cut.isprintable():
-        cut = "".join(_visible(each) for each in cut)
-    return f"{cut}…" if len(given) > limit else cut
+    kept = given if len(given) <= limit else cut(given, limit) if name else f"{given[:limit]}…"
+    return kept if kept.isprintable() else "".join(_visible(each) for each in kept)
 
 
 def _visible(character: str) -> str:
@@ -41,13 +43,20 @@ def _visible(character: str) -> str:
     return f"⟨U+{ord(character):04X}⟩"
 
 
+def isolated(text: str) -> str:
+    """Keep a number and its unit together on a page that is read from right to left."""
+    return f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}" if get_language_bidi() else text
+
+
 def span(value: timedelta | None) -> str:
     """Write a span of time in its two largest units: `812 ms`, `49.2 s`, `7m 17s`, `3d 04h`."""
-    if value is None:
-        return "—"
+    return "—" if value is None else isolated(_span(value))
+
+
+def _span(value: timedelta) -> str:
     seconds = value.total_seconds()
     if seconds < 0:
-        return f"−{span(-value)}"  # noqa: RUF001 - a minus sign
+        return f"−{_span(-value)}"  # noqa: RUF001 - a minus sign
     if seconds < 1:
         return _("%(count)d ms") % {"count": round(seconds * 1000)} if seconds < 0.9995 else _("1.0 s")
     if seconds < 59.95:
@@ -93,13 +102,22 @@ def ago(value: datetime, now: datetime) -> str:
 
 
 def moment(value: datetime, now: datetime) -> str:
-    """Write a moment in the page's time zone: `23 Nov 05:12:42`, with the year unless it is this one.
+    """Write a moment in the page's time zone: `23 Nov 05:12:42`, with the year unless it is this one, and with the
+    offset from UTC where the clocks show this time twice: `25 Oct 02:30:00 +01:00`.
 
     As `date_format(…, "j M H:i:s")` writes it, in a tenth of the time: a list has a hundred of them.
     """
     local = timezone.localtime(value)
     year = "" if local.year == timezone.localtime(now).year else f"{local.year:04d} "
-    return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}"
+    return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}{offset(local)}"
+
+
+def offset(local: datetime) -> str:
+    """Write how far a local time is from UTC, after a blank, where the clocks show that time twice: ` +01:00`."""
+    if local.replace(fold=1 - local.fold).utcoffset() == local.utcoffset():
+        return ""
+    written = f"{local:%z}"
+    return f" {written[:3]}:{written[3:5]}"
 
 
 def grouped(count: int) -> str:
@@ -108,13 +126,14 @@ def grouped(count: int) -> str:
 
 
 def clock(value: datetime) -> str:
-    """Write the time of day in the page's time zone: `05:12:42`."""
-    return date_format(timezone.localtime(value), "H:i:s")
+    """Write the time of day in the page's time zone: `05:12:42`, with its offset as `moment` does."""
+    local = timezone.localtime(value)
+    return date_format(local, "H:i:s") + offset(local)
 
 
 def size(count: int) -> str:
     """Write a number of bytes: `812 B`, `64 KB`, `12.4 MB`."""
     for unit, name in ((1024 * 1024, "MB"), (1024, "KB")):
         if count >= unit:
-            return f"{number_format(round(count / unit, 1), 1)} {name}"
-    return f"{count} B"
+            return isolated(f"{number_format(round(count / unit, 1), 1)} {name}")
+    return isolated(f"{count} B")

@@ -36,7 +36,7 @@ def facts(task: dict[str, Any], now: datetime, list_url: str) -> Iterator[Fact]:
     yield Fact(label=_("Total") if finished else _("Age"), value=span(life.total))
     yield Fact(label=_("Attempt"), value=str(task["attempt"]))
     for name in ("requested_by", "decided_by"):
-        yield Fact(label=label_of(name), value=shown(task[name], 80) or "—")
+        yield Fact(label=label_of(name), value=shown(task[name], 80, name=True) or "—")
     if correlation := task["correlation_id"]:
         try:
             url = list_url + filter_url(TaskFilter(correlation_ids=(correlation,)))

@@ -32,7 +32,7 @@ def read_log(using: str, key: UUID) -> list[Any]:
             "step_number",
             "duration_ms",
             "action",
-            who=Left("actor", 100),
+            who=Left("actor", 400),
             role=Left("db_role", 100),
             output=Left("output_summary", 2000),
             output_length=Length("output_summary"),

@@ -89,7 +89,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "finished": task["status"] in FINISHED,
             "action": shown(task["action"]),
             "summary": summary if len(summary) > 120 or "\n" in summary.strip() else "",
-            "actor": shown(task["actor"], 100),
+            "actor": shown(task["actor"], 100, name=True),
             "services": [_service(list_url, name) for name in task["some_services"]],
             "more_services": max(task["service_count"] - SERVICES_SHOWN, 0),
             "seal": seal,
@@ -143,4 +143,4 @@ def _service(list_url: str, name: str) -> Link:
         url = list_url + filter_url(TaskFilter(services=(name,)))
     except ValueError:
         url = ""
-    return Link(label=shown(name, 60), value=shown(name, 200), url=url)
+    return Link(label=shown(name, 60, name=True), value=shown(name, 200), url=url)

@@ -65,10 +65,10 @@ def _facts(row: dict[str, Any], now: datetime) -> Iterator[Fact]:
     if row["words"]:
         yield Fact(label=_("Note"), value=shown(row["words"], _LONGEST_NOTE))
     yield Fact(label=_("Paused"), value=ago(row["paused_at"], now), title=moment(row["paused_at"], now))
-    yield Fact(label=_("Paused by"), value=shown(row["who"], 100) or "—")
+    yield Fact(label=_("Paused by"), value=shown(row["who"], 100, name=True) or "—")
     yield Fact(label=_("Priority"), value=str(row["priority"]))
     if row["worker"]:
-        yield Fact(label=_("Claimed by"), value=shown(row["worker"], 100))
+        yield Fact(label=_("Claimed by"), value=shown(row["worker"], 100, name=True))
     if lease := row["lease_expires_at"]:
         ends = _("ends %(when)s") if lease > now else _("ended %(when)s")
         yield Fact(label=_("Lease"), value=ends % {"when": ago(lease, now)}, title=moment(lease, now))

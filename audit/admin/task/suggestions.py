@@ -92,7 +92,7 @@ def log_suggestions(
                 text=text,
                 reason=_reason(row),
                 when=moment(row["at"], now),
-                who=shown(row["who"], 100),
+                who=shown(row["who"], 100, name=True),
                 anchor=f"log-{row['id']}",
                 later=later,
             )

@@ -167,7 +167,7 @@ def _moment(row: Row, when: Mapping[str, str], failure: str = "") -> Moment:
         kind=kind,
         tone=tone,
         title=title,
-        who=shown(row["who"], 100),
+        who=shown(row["who"], 100, name=True),
         role=shown(row["role"], 100),
         action=shown(action, 300),
         output=f"{output}…" if row["output_length"] > 2000 else output,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audit.admin.shared.query import ListQuery
-from audit.admin.tasks.binning import AIM, Binning
+from audit.admin.tasks.binning import Cut
 from audit.admin.tasks.histogram import Chart, chart
 from audit.admin.tasks.samples import newest, rows_of, sized
-from audit.values import validation
 
 __all__ = [
     "BOUNDED",
@@ -46,18 +45,12 @@ _STATUSES = "SELECT status, count(*) FROM sample GROUP BY 1"
 
 # The rows that are found once, which may be the dear part, serve both; the wide columns are read of a few of them.
 _COUNTED = """,
-step AS (
-    SELECT width FROM
-        (SELECT max(created_at) - coalesce(%s::timestamptz, min(created_at)) AS length FROM sample) AS whole,
-        unnest(%s::interval[]) AS given (width)
-    WHERE width * %s >= length ORDER BY width LIMIT 1
-), chosen AS MATERIALIZED (
+chosen AS MATERIALIZED (
     SELECT action, left(actor, %s) AS who, services_touched[1:%s] AS services
     FROM audit_task WHERE id = ANY (ARRAY(SELECT id FROM sample ORDER BY created_at DESC LIMIT %s))
 )
-SELECT 'bar', status, count(*), greatest(date_bin((SELECT width FROM step), created_at, %s), %s),
-    (SELECT width FROM step)
-FROM sample GROUP BY 2, 4
+{bars}
+UNION ALL SELECT 'newest', NULL, NULL, max(created_at), NULL FROM sample
 UNION ALL (SELECT 'service', name, count(*), NULL, NULL FROM chosen CROSS JOIN unnest(services) AS name
     GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
 UNION ALL (SELECT 'action', action, count(*), NULL, NULL FROM chosen GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT %s)
@@ -66,6 +59,14 @@ UNION ALL (SELECT 'actor', who, count(*), NULL, NULL FROM chosen WHERE who <> ''
 UNION ALL (SELECT 'oldest', status, 1, created_at, NULL FROM sample WHERE (SELECT count(*) FROM sample) > %s
     ORDER BY created_at LIMIT 2)
 """
+_BARS = """SELECT 'bar', status, count(*), NULL::timestamptz, width_bucket(created_at, %s::timestamptz[]) - 1
+FROM sample GROUP BY 2, 5"""
+# How all time is cut is known when all moments are; of so few tasks Python does it as fast.
+_MOMENTS = "SELECT 'moments', status, count(*), NULL::timestamptz, array_agg(created_at) FROM sample GROUP BY 2"
+
+_CHOICES = ("service", "action", "actor")
+
+Bins = dict[int, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,25 +88,43 @@ def overview(using: str, tasks: Any, query: ListQuery) -> Overview:
         tasks: the queryset that answers the query.
         query: gives the range, and the links of bars and legend.
     """
-    binning = Binning.of(query.range)
-    cap = sized(BOUNDED if binning.start is not None else UNBOUNDED, query.effective)
+    start = query.range.start
+    cap = sized(BOUNDED if start is not None else UNBOUNDED, query.effective)
     choices = min(CHOICES, cap)
     sample = newest(tasks.values("created_at", "status", "id"), "created_at", cap + 1)
-    # A bar of centuries may begin before any moment that Python can read.
-    params = [binning.start, list(binning.steps), AIM, LONGEST, SERVICES_A_TASK, choices]
-    params += [binning.origin, validation.EARLIEST, *[MOST] * 3, cap]
-    bars = []
-    oldest = []
-    counts: dict[str, dict[str, int]] = {}
-    for key, name, count, at, width in rows_of(using, sample, _COUNTED, params):
-        if key == "bar":
-            bars.append((at, name, count, width))
-        elif key == "oldest":
-            oldest.append((at, name))
-        else:
-            counts.setdefault(key, {})[name] = count
-    drawn = chart(query, binning, bars, oldest)
+
+    def read(bars: str, *params: Any) -> dict[str, list[Any]]:
+        given = [LONGEST, SERVICES_A_TASK, choices, *params, *[MOST] * 3, cap]
+        found: dict[str, list[Any]] = {}
+        for key, *row in rows_of(using, sample, _COUNTED.format(bars=bars), given):
+            found.setdefault(key, []).append(row)
+        return found
+
+    if start is None:
+        found = read(_MOMENTS)
+        moments = [(at, status) for status, _count, _at, several in found.get("moments", ()) for at in several]
+        cut = Cut.around(query.range, [at for at, _status in moments])
+        bins = _binned((cut.number(at), status, 1) for at, status in moments)
+    else:
+        cut = Cut.of(start, query.range.end or query.range.now)
+        found = read(_BARS, cut.edges)
+        [[_name, _count, latest, _none]] = found.get("newest", [[None] * 4])
+        # Moments of the future are rare: an import may have brought them.
+        if latest is not None and latest >= cut.edges[-1]:
+            cut = Cut.of(start, latest)
+            found = read(_BARS, cut.edges)
+        bins = _binned((number, status, count) for status, count, _at, number in found.get("bar", ()))
+    drawn = chart(query, cut, bins, [(at, status) for status, _count, at, _none in found.get("oldest", ())])
+    counts = {key: {name: count for name, count, *_rest in found.get(key, ())} for key in _CHOICES}
     return Overview(chart=drawn, counts=counts, sample=choices if drawn.capped or drawn.total > choices else None)
+
+
+def _binned(counted: Iterable[tuple[int, str, int]]) -> Bins:
+    bins: Bins = {}
+    for number, status, count in counted:
+        bar = bins.setdefault(number, {})
+        bar[status] = bar.get(status, 0) + count
+    return bins
 
 
 def by_status(using: str, tasks: Any, sample: int) -> dict[str, int]:

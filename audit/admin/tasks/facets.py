@@ -16,6 +16,7 @@ from audit.admin.tasks.counting import LONGEST, Counts, Others
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import BY_FIELD
 from audit.status import FailureClass, Status
+from audit.values.names import apart
 
 __all__ = ["Facet", "chips", "facets", "seals", "statuses"]
 
@@ -68,7 +69,7 @@ def chips(query: ListQuery) -> list[Link]:
     return [
         Link(
             label=_LABELS.get(key, key),
-            value=str(_ENUMS[key](value).label) if key in _ENUMS else shown(value, 80),
+            value=str(_ENUMS[key](value).label) if key in _ENUMS else shown(value, 80, name=key == "actor"),
             url=query.links.removing(key, value),
             tone=value if key == "status" else "",
         )
@@ -170,6 +171,7 @@ def _meaning(wanted: TaskFilter, every: tuple[str, ...], some: tuple[str, ...]) 
 def _choices(query: ListQuery, key: str, field: str, counts: Mapping[str, int | None]) -> list[Link]:
     chosen = getattr(query.filter, field)
     names = [*chosen, *(name for name in counts if name not in chosen)]
+    short = apart(names, 40)
     links = []
     for name in names:
         url = query.links.toggling(key, field, name)
@@ -177,7 +179,7 @@ def _choices(query: ListQuery, key: str, field: str, counts: Mapping[str, int | 
         if url and len(name) < LONGEST:
             links.append(
                 Link(
-                    label=FailureClass(name).label if key == "failure" else shown(name, 40),
+                    label=FailureClass(name).label if key == "failure" else shown(short[name]),
                     value=shown(name),
                     url=url,
                     chosen=name in chosen,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import accumulate
 
 from django.utils import timezone
@@ -15,9 +17,8 @@ from django.utils.translation import gettext as _
 
 from audit.admin.shared.links import Link
 from audit.admin.shared.query import ListQuery
-from audit.admin.shared.wording import grouped, moment
-from audit.admin.tasks.binning import STEPS, Binning
-from audit.reading.filters import span_text
+from audit.admin.shared.wording import grouped, isolated, moment, offset
+from audit.admin.tasks.binning import Cut, Step, Unit, edges, step_for
 from audit.status import Status
 from audit.values import validation
 
@@ -113,54 +114,38 @@ class Chart:
     legend: Sequence[Link]
 
 
-def chart(
-    query: ListQuery,
-    binning: Binning,
-    found: Sequence[tuple[datetime, str, int, timedelta]],
-    oldest: Sequence[tuple[datetime, str]],
-) -> Chart:
+def chart(query: ListQuery, cut: Cut, bins: dict[int, dict[str, int]], oldest: Sequence[tuple[datetime, str]]) -> Chart:
     """Draw what was counted.
 
     Args:
         query: gives the links of bars and legend.
-        binning: how its range was cut.
-        found: of each bar and status the beginning, the status, the number of tasks, and the width of all bars.
+        cut: how its range was cut.
+        bins: the numbers of each bar, by status.
         oldest: where there are more tasks than are counted, the one too many that was found, and the oldest that
             counts: the moments and statuses.
     """
-    start = binning.start
-    step = found[0][3] if found else binning.steps[0] if start is not None else timedelta(days=1)
-    bins: dict[int, dict[str, int]] = {}
-    by_status: dict[str, int] = {}
-    for at, status, count, _width in found:
-        bins.setdefault(binning.number(at, step), {})[status] = count
-        by_status[status] = by_status.get(status, 0) + count
     since = None
     if oldest:
         (at, status), (since, _status) = oldest
-        number = binning.number(at, step)
-        by_status[status] -= 1
+        number = cut.number(at)
         bins[number][status] -= 1
         if not any(bins[number].values()):
             del bins[number]
-    first = min(bins, default=0)
-    begin = binning.number(start, step) if start is not None else first
-    beyond = -((binning.origin - binning.end) // step)
+    begin = 0 if query.range.start is not None else min(bins, default=0)
+    end = query.range.end or query.range.now
+    # A bar that begins where the range ends is no part of it.
+    beyond = sum(1 for at in cut.edges[:-1] if at < end)
     if bins and query.range.end is None:
-        beyond = max(bins) + 1 if start is None else max(beyond, max(bins) + 1)
-    numbers = range(begin, begin + min(max(beyond - begin, 1), BARS))
-    return _drawn(query, binning, step, bins, numbers, since, by_status)
+        beyond = max(beyond, max(bins) + 1)
+    return _drawn(query, cut, bins, range(begin, begin + min(max(beyond - begin, 1), BARS)), since)
 
 
 def _drawn(
-    query: ListQuery,
-    binning: Binning,
-    step: timedelta,
-    bins: dict[int, dict[str, int]],
-    numbers: range,
-    since: datetime | None,
-    by_status: Mapping[str, int],
+    query: ListQuery, cut: Cut, bins: dict[int, dict[str, int]], numbers: range, since: datetime | None
 ) -> Chart:
+    by_status = Counter[str]()
+    for each in bins.values():
+        by_status.update(each)
     total = sum(by_status.values())
     first = min(bins, default=0)
     width = WIDTH / len(numbers)
@@ -170,12 +155,12 @@ def _drawn(
     shown_first = next((number for number in numbers if number in bins), None)
 
     def bar(number: int) -> Bar:
-        at, until = binning.moment(number, step), binning.moment(number + 1, step)
+        at, until = cut.edges[number], cut.edges[number + 1]
         # A link shows the tasks that its bar counts, and the first bar counts from the beginning of the range.
-        if binning.start is not None:
-            at = max(at, binning.start)
-        if query.range.end:
-            until = min(until, binning.end)
+        if query.range.start is not None:
+            at = max(at, query.range.start)
+        if query.range.end is not None:
+            until = min(until, query.range.end)
         return _bar(query, number - numbers[0], width, at, until, bins[number], top, labels, number == shown_first)
 
     gap = min(max(first - numbers[0], 0), len(numbers)) * width if since else 0
@@ -189,13 +174,13 @@ def _drawn(
         bars=[bar(number) for number in numbers if number in bins],
         total=total,
         total_label=f"{grouped(total)}+" if since else grouped(total),
-        step=span_text(step),
+        step=isolated(cut.step.label),
         capped=since is not None,
         covered=covered,
         uncounted=f"{gap:.2f}" if gap else "",
         by_status=by_status,
         heights=[grouped(part) for part in (top, top // 2, 0)],
-        ticks=list(_ticks(binning, numbers, step)),
+        ticks=list(_ticks(cut.edges[numbers[0] : numbers[-1] + 2])),
         legend=_legend(query, by_status),
     )
 
@@ -266,26 +251,22 @@ def _round_up(count: int) -> int:
         unit *= 10
 
 
-def _ticks(binning: Binning, numbers: range, width: timedelta) -> Iterator[Tick]:
-    """Choose a few round times, counted from a local midnight, that do not stick out at the ends."""
-    begin, length = binning.moment(numbers[0], width), len(numbers) * width
-    lead = begin - binning.origin - numbers[0] * width
-    step = next((each for each in STEPS if each * _TICKS >= length), STEPS[-1])
-    local = timezone.localtime(begin)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    at = midnight + (local - midnight) // step * step
-    while (offset := at - begin + lead) <= length:
-        place = offset / length * 100
-        if 2 <= place <= 97:
-            yield Tick(x=f"{place:.2f}%", label=_time(timezone.localtime(at), step))
-        if validation.LATEST - at <= step:
-            return
-        at += step
+def _ticks(cuts: Sequence[datetime]) -> Iterator[Tick]:
+    """Choose a few round times that do not stick out at the ends; bars are equally wide, however long they last."""
+    zone = timezone.get_current_timezone()
+    step = step_for(cuts[-1] - cuts[0], _TICKS)
+    for at in edges(step, zone, cuts[0], cuts[-1]):
+        if cuts[0] <= at < cuts[-1]:
+            bar = bisect_right(cuts, at) - 1
+            place = (bar + (at - cuts[bar]) / (cuts[bar + 1] - cuts[bar])) / (len(cuts) - 1) * 100
+            if 2 <= place <= 97:
+                yield Tick(x=f"{place:.2f}%", label=_time(at, step))
 
 
-def _time(local: datetime, step: timedelta) -> str:
-    if step >= timedelta(days=200):
+def _time(at: datetime, step: Step) -> str:
+    local = timezone.localtime(at)
+    if step.unit is Unit.YEAR:
         return date_format(local, "M Y")
-    if step >= timedelta(days=1) or (step >= timedelta(hours=1) and local.hour == local.minute == 0):
+    if step.length >= Unit.DAY.value or (step.length >= Unit.HOUR.value and local.hour == local.minute == 0):
         return date_format(local, "j M")
-    return date_format(local, "H:i" if step >= timedelta(minutes=1) else "H:i:s")
+    return date_format(local, "H:i" if step.length >= Unit.MINUTE.value else "H:i:s") + offset(local)

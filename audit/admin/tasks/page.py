@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from audit.admin.shared.query import ListQuery
 from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
-from audit.admin.shared.wording import grouped
+from audit.admin.shared.wording import ago, grouped, moment
 from audit.admin.tasks.alternatives import FAILURES, failures, others
 from audit.admin.tasks.counting import CHOICES, Others, Overview, by_status, overview
 from audit.admin.tasks.facets import chips, facets, seals, statuses
@@ -30,6 +31,8 @@ from audit.admin.tasks.word_search import searched
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters import TaskFilter
 from audit.status import FINISHED, FailureClass
+from audit.values.names import apart
+from audit.values.validation import EARLIEST, LATEST
 
 __all__ = ["TaskListAdmin"]
 
@@ -49,13 +52,14 @@ class TaskListAdmin(TailingAdmin):
         page = read_page(list_columns(tasks), _ORDER, query.cursor)
         badges = seals_of_tasks(self.using, {row["id"]: row["status"] in FINISHED for row in page.rows}, query.now)
         url = self.urls_of("change")
-        rows = [task_row(each, query, badges[each["id"]], url(each["id"])) for each in page.rows]
+        actors = apart((row["who"] for row in page.rows), 40)
+        rows = [task_row(each, query, badges[each["id"]], url(each["id"]), actors) for each in page.rows]
         counted = panel(self.using, partial(overview, self.using, tasks, query))
         most = sized(FAILURES, query.effective)
         errors = panel(self.using, partial(failures, self.using, tasks, most))
         all_statuses = self._all_statuses(query)
         drawn, counts = (counted.value.chart, counted.value.counts) if counted.value else (None, {})
-        empty_table = not rows and not query.filter and not Task.objects.using(self.using).exists()
+        elsewhere = None if rows else self._newest_elsewhere(query)
         hidden = list(query.links.hidden())
         return {
             "title": _("Task audit trail"),
@@ -71,7 +75,8 @@ class TaskListAdmin(TailingAdmin):
             "views": _views(query, self._queue_url(request)),
             "rows": rows,
             "decide": offer(self, request, ON_TASKS) if any(row["checkbox"] for row in rows) else None,
-            "empty_table": empty_table,
+            "empty_table": not rows and not query.filter and elsewhere is None,
+            "elsewhere": elsewhere,
             "newer": query.links.page(before=page.before) if page.before else "",
             "older": query.links.page(after=page.after) if page.after else "",
             "newest": "" if page.first else query.links.page(),
@@ -83,6 +88,21 @@ class TaskListAdmin(TailingAdmin):
 
     def _queue_url(self, request: HttpRequest) -> str:
         return self.url("changelist", model="pausequeueentry") if self.sees(request, PauseQueueEntry) else ""
+
+    def _newest_elsewhere(self, query: ListQuery) -> Link | None:
+        """Say when the newest task was requested that an empty list would find at another time."""
+        if query.effective.words or query.effective.documents:
+            return None
+        wanted = replace(query.filter, since=None, until=None, all_time=True).apply(Task.objects.using(self.using))
+        found = panel(self.using, partial(_newest, wanted)).value
+        if found is None:
+            return None
+        until = found + timedelta(seconds=1)
+        return Link(
+            label=moment(found, query.now),
+            value=ago(found, query.now),
+            url=query.links.between(found - min(DEFAULT_SPAN, found - EARLIEST), until if until < LATEST else None),
+        )
 
     def _all_statuses(self, query: ListQuery) -> dict[str, int] | None:
         """Count what the filter of statuses leaves out, when there is one and the rest is cheap to find."""
@@ -106,6 +126,11 @@ class TaskListAdmin(TailingAdmin):
         query = ListQuery.read(request, _ORDER)
         tasks = query.effective.apply(Task.objects.using(self.using))
         return Export(name="tasks", rows=tasks, range=range_name(query.range), problems=query.problems)
+
+
+def _newest(tasks: Any) -> datetime | None:
+    found: datetime | None = tasks.order_by("-created_at").values_list("created_at", flat=True).first()
+    return found
 
 
 def _facets_note(counted: Overview | None, errors: Mapping[str, Mapping[str, int]], most: int) -> str:

@@ -6,6 +6,7 @@ rows are most of a page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypedDict
 from uuid import UUID
@@ -96,7 +97,7 @@ class TaskRow(TypedDict):
     """What its check box stands for; empty where nothing can be decided."""
 
 
-def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> TaskRow:
+def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str, actors: Mapping[str, str]) -> TaskRow:
     """Write a row of `list_columns` as text.
 
     Args:
@@ -104,6 +105,7 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> 
         query: of the list; gives the links that narrow it, and the moment of the page.
         seal: the task's.
         url: of its page.
+        actors: short forms of the names that the page has.
     """
     who = values["who"]
     life = spans(values, query.now)
@@ -124,12 +126,12 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str) -> 
             "",
             "{}",
             [
-                (_service(shown(name, 30), shown(name, 200), query.links.adding("services", name)),)
+                (_service(shown(name, 30, name=True), shown(name, 200), query.links.adding("services", name)),)
                 for name in values["some_services"]
             ],
         ),
         more_services=max(values["service_count"] - _SERVICES_SHOWN, 0),
-        actor=shown(who, 40),
+        actor=shown(actors[who]),
         actor_title=shown(who, 200),
         # A name that fills the column was perhaps cut, and a part of a name finds nothing.
         actor_url=query.links.adding("actors", who) if 0 < len(who) < _LONGEST_NAME else "",

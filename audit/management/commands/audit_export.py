@@ -12,8 +12,6 @@ from audit.management.output import Progress, count
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments
 
-_FORMATS = {"jsonl": json_lines, "csv": csv_lines}
-
 
 class Command(AuditCommand):
     """Write tasks to a file or to standard output."""
@@ -28,7 +26,10 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters, the format and where to write."""
         add_arguments(parser)
-        self.add_format(parser, *_FORMATS)
+        self.add_format(parser, "jsonl", "csv")
+        parser.add_argument(
+            "--bom", action="store_true", help="begin a CSV with a byte order mark, by which Excel knows UTF-8"
+        )
         parser.add_argument(
             "--output", type=path, metavar="FILE", help="write here; - is standard output, as without it"
         )
@@ -36,7 +37,9 @@ class Command(AuditCommand):
     def run(self, **options: Any) -> int:
         """Write every task that the filters leave."""
         tasks = TaskFilter.from_options(options).apply(Task.objects.using(options["database"]))
-        lines = _FORMATS[options["format"]](tasks)
+        if options["bom"] and options["format"] != "csv":
+            raise CommandError("--bom is for --format csv; JSON has no byte order mark.", returncode=UNABLE)
+        lines = csv_lines(tasks, bom=options["bom"]) if options["format"] == "csv" else json_lines(tasks)
         if str(options["output"] or "-") == "-":
             self.data(lines)
             return FINE

@@ -90,7 +90,7 @@ class Command(AuditCommand):
                 Column(title="Action", least=8, rank=2),
                 Column(title="Summary", least=7),
                 Column(title="Services", least=8, rank=4),
-                Column(title="By", least=6, rank=5),
+                Column(title="By", name=True, least=6, rank=5),
                 Column(title="Ran", right=True, rank=3),
             ),
             (row(task) for task in tasks),

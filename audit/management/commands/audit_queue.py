@@ -116,7 +116,7 @@ class Command(AuditCommand):
                 Column(title="Reason", least=10, rank=2),
                 Column(title="Task"),
                 Column(title="What", least=12, rank=3),
-                Column(title="By", least=6, rank=6),
+                Column(title="By", name=True, least=6, rank=6),
             ),
             (
                 (

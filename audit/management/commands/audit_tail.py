@@ -140,7 +140,7 @@ class Command(AuditCommand):
             Column(title="Action", least=8, rank=2),
             Column(title="Summary", least=7),
             Column(title="Services", least=8, rank=3),
-            Column(title="By", least=6, rank=4),
+            Column(title="By", name=True, least=6, rank=4),
         )
         return self._cells(titles)
 
