@@ -1,12 +1,12 @@
 """`manage.py audit_queue`: what is paused, and the decisions about it."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
+from django.db import router, transaction
 from django.utils import timezone
 
 from audit.decisions import Decision, carry_out
@@ -42,6 +42,7 @@ class Command(AuditCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
     outcome = UNABLE
+    model = PauseQueueEntry
     help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
     exits = "0 done, 1 some of it was refused, 2 could not do it"
 
@@ -77,6 +78,10 @@ class Command(AuditCommand):
             add_database(each)
             self.add_format(each)
             self.add_shared(each)
+
+    def database(self, options: Mapping[str, Any]) -> str | None:
+        """A listing may come from a replica, a decision may not."""
+        return router.db_for_read(self.model) if options["verb"] == "list" else router.db_for_write(self.model)
 
     def run(self, **options: Any) -> int:
         """List, or decide about each of the entries."""

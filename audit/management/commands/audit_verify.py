@@ -18,7 +18,7 @@ from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
-from audit.models import LedgerCheckpoint, LedgerVerification
+from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
 
 _SHOWN = 20
@@ -27,6 +27,7 @@ _SHOWN = 20
 class Command(AuditCommand):
     """Verifies the ledger."""
 
+    model = LedgerHead
     outcome = UNABLE
     help = (
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
