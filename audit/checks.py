@@ -11,14 +11,13 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import DatabaseError, connections, router, transaction
-from django.utils import timezone
 
 from audit import conf, inspection
 from audit.exceptions import AuditError
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerHead, Task
-from audit.values import redaction
+from audit.values import moments, redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
 
@@ -165,7 +164,7 @@ def _ledger(alias: str) -> list[CheckMessage]:
             )
         ]
     limit = conf.settings().LEDGER_MAX_AGE_SECONDS
-    if left.oldest is None or (timezone.now() - left.oldest).total_seconds() <= limit:
+    if left.oldest is None or (moments.now() - left.oldest).total_seconds() <= limit:
         return []
     return [
         Caution(

@@ -30,6 +30,7 @@ from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
 from audit.status import Status
+from audit.values import moments
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
 
@@ -94,7 +95,8 @@ class AuditCommand(BaseCommand):
 
     def _ended(self, options: dict[str, Any]) -> int:
         try:
-            self.outcome = self.run(**options)
+            with moments.aware(options.get("database") or router.db_for_write(self.model)):
+                self.outcome = self.run(**options)
             self.flush()
         except BrokenPipeError:
             streams.discard(self.stdout)  # it has seen enough (`| head`)

@@ -6,10 +6,11 @@ import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
 from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
+
+from audit.values import moments
 
 __all__ = ["ago", "clock", "grouped", "milliseconds", "moment", "shown", "size", "span"]
 
@@ -97,8 +98,8 @@ def moment(value: datetime, now: datetime) -> str:
 
     As `date_format(…, "j M H:i:s")` writes it, in a tenth of the time: a list has a hundred of them.
     """
-    local = timezone.localtime(value)
-    year = "" if local.year == timezone.localtime(now).year else f"{local.year:04d} "
+    local = moments.local(value)
+    year = "" if local.year == moments.local(now).year else f"{local.year:04d} "
     return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}"
 
 
@@ -109,7 +110,7 @@ def grouped(count: int) -> str:
 
 def clock(value: datetime) -> str:
     """Write the time of day in the page's time zone: `05:12:42`."""
-    return date_format(timezone.localtime(value), "H:i:s")
+    return date_format(moments.local(value), "H:i:s")
 
 
 def size(count: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import router, transaction
-from django.utils import timezone
 
 from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
@@ -19,7 +18,7 @@ from audit.models.querysets.pause import PauseQueueQuerySet
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
-from audit.values import validation
+from audit.values import moments, validation
 from audit.values.terminal import brief
 
 _STATES = ("due", "leased", "waiting", "held")
@@ -94,7 +93,7 @@ class Command(AuditCommand):
         if wanted:
             tasks = wanted.apply(Task.objects.using(options["database"])).filter(status=Status.PAUSED)
             entries = entries.filter(task_id__in=tasks.values("pk"))
-        now = timezone.now()
+        now = moments.now()
         found = list(_in_order(entries, options["state"] or _STATES, options["limit"] + 1, now))
         more = len(found) > options["limit"]
         found = found[: options["limit"]]
@@ -215,7 +214,7 @@ def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
 
 
 def _moment_told(value: datetime) -> str:
-    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{moments.local(value):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _label(value: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import Error, router
-from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.ledger.exported import Exports
@@ -20,6 +19,7 @@ from audit.management.ledger import add_checkpoints, add_keys, exports, verifier
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
+from audit.values import moments
 
 _SHOWN = 20
 
@@ -55,7 +55,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Verify, store the result, and print it: a reader that leaves early must not take it away."""
-        keys, started = verifiers(options["key"]), timezone.now()
+        keys, started = verifiers(options["key"]), moments.now()
         try:
             report = self._verified(keys, options)
         except (AuditError, Error) as error:
