@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connections
+from audit.statements.rows import run
 
 __all__ = ["Lease", "LeaseState", "prolong"]
 
@@ -73,19 +73,15 @@ LEFT JOIN prolonged ON prolonged.id = given.id AND prolonged.token = given.token
 LEFT JOIN audit_task AS task
     ON task.id = given.id AND task.claim_token = given.token AND task.status = 'executing'
 """
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            sql,
-            [
-                [lease.task_id for lease in leases],
-                [lease.token for lease in leases],
-                [lease.duration for lease in leases],
-                [lease.actor for lease in leases],
-            ],
+    given = [
+        [lease.task_id for lease in leases],
+        [lease.token for lease in leases],
+        [lease.duration for lease in leases],
+        [lease.actor for lease in leases],
+    ]
+    return {
+        (task_id, token): LeaseState(
+            prolonged=prolonged, locked=exists and not prolonged, cancel_requested_at=cancel_requested_at
         )
-        return {
-            (task_id, token): LeaseState(
-                prolonged=prolonged, locked=exists and not prolonged, cancel_requested_at=cancel_requested_at
-            )
-            for task_id, token, prolonged, exists, cancel_requested_at in cursor.fetchall()
-        }
+        for task_id, token, prolonged, exists, cancel_requested_at in run(using, sql, given)
+    }

@@ -8,7 +8,7 @@ Note [Prepared statements]
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from django.apps import apps
 from django.db import connections, models
 from django.db.models import signals
 from django.db.models.base import ModelState
+from psycopg import postgres
+from psycopg.adapt import Dumper
 from psycopg.types.datetime import TimestamptzLoader
 
 __all__ = ["adopt", "columns", "execute", "fetch", "run", "table", "update"]
@@ -36,6 +38,15 @@ def columns(model: type[models.Model], alias: str) -> str:
     return ", ".join(f"{alias}.{field.column}" for field in model._meta.concrete_fields)
 
 
+class _SpanDumper(Dumper):
+    """Sends a day as 24 hours: psycopg's own sends a day of the calendar, which is 23 or 25 when clocks change."""
+
+    oid = postgres.types["interval"].oid
+
+    def dump(self, obj: timedelta) -> bytes:
+        return b"%d microseconds" % (obj // timedelta(microseconds=1))
+
+
 def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows.
 
@@ -47,9 +58,11 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     connection = connections[using]
     with connection.cursor() as cursor:
         if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this one.
-            # A claim of a hundred tasks brings five hundred moments.
+            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this
+            # one. A claim of a hundred tasks brings five hundred moments.
             cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        if any(isinstance(each[0] if isinstance(each, list) and each else each, timedelta) for each in params):
+            cursor.adapters.register_dumper(timedelta, _SpanDumper)
         cursor.execute(sql, params)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
