@@ -58,4 +58,4 @@ def _statements() -> Iterator[str]:
     for name in shipped_migrations():
         for operation in import_module(f"audit.migrations.{name}").Migration.operations:
             if isinstance(operation, migrations.RunSQL):
-                yield from operation.sql
+                yield from map(str, operation.sql)
