@@ -41,7 +41,7 @@ def test_a_form_does_not_ask_for_what_the_database_fills(model: Any) -> None:
     assert {name for name in asked if not model._meta.get_field(name).has_default()} <= {
         *("action", "task", "reason", "kind")
     }
-    assert not {"created_at", "recorded_at", "revision", "at", "paused_at", "row_version"} & form.base_fields.keys()
+    assert not {"created_at", "recorded_at", "at", "paused_at", "row_version", "db_role"} & form.base_fields.keys()
 
 
 def _listed(**options: Any) -> list[str]:
