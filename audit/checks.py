@@ -11,14 +11,13 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import DatabaseError, connections, router, transaction
-from django.utils import timezone
 
 from audit import conf, inspection
 from audit.exceptions import AuditError
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerHead, Task
-from audit.values import redaction
+from audit.values import moments, redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
 
@@ -96,7 +95,7 @@ def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
-    W010 to W013 (what stands there against what should)."""
+    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -107,8 +106,31 @@ def check_database(
             if alias != router.db_for_write(Task):
                 found.append(_not_postgresql(alias))
             continue
-        found += _server(alias, connection) or _guards(alias)
+        found += _server(alias, connection) or [*_unrouted(alias), *_guards(alias)]
     return found
+
+
+def _unrouted(alias: str) -> list[CheckMessage]:
+    """W014: tables in a database that the routers send nothing to; a standby is another one's copy."""
+    named = conf.settings()
+    used = {router.db_for_write(Task), router.db_for_read(Task), named.RECORD_USING, named.BROWSER_USING}
+    if not router.routers or alias in used:
+        return []
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT to_regclass(quote_ident(%s)) IS NOT NULL AND NOT pg_is_in_recovery()", [Task._meta.db_table]
+        )
+        (stands,) = cursor.fetchone()
+    if not stands:
+        return []
+    return [
+        Caution(
+            f"Audit tables stand in {alias!r}, and DATABASE_ROUTERS send the trail to {router.db_for_write(Task)!r}.",
+            hint="What is in the one is no trail of what happens in the other. Let allow_migrate of the router keep "
+            f"'audit' out of {alias!r} and drop its empty tables there, or silence this where both are meant.",
+            id="audit.W014",
+        )
+    ]
 
 
 def _settings() -> list[str]:
@@ -142,7 +164,7 @@ def _ledger(alias: str) -> list[CheckMessage]:
             )
         ]
     limit = conf.settings().LEDGER_MAX_AGE_SECONDS
-    if left.oldest is None or (timezone.now() - left.oldest).total_seconds() <= limit:
+    if left.oldest is None or (moments.now() - left.oldest).total_seconds() <= limit:
         return []
     return [
         Caution(

@@ -21,7 +21,7 @@ from audit import conf
 from audit.exceptions import InvalidValue, OwnRequest, StaleTask
 from audit.models import PauseQueueEntry, Task
 from audit.status import Status
-from audit.values import validation
+from audit.values import moments, validation
 
 __all__ = ["MAX_REASON", "Decision", "Seen", "carry_out", "decide"]
 
@@ -198,7 +198,7 @@ def carry_out(
         entry.hold(actor=actor, using=using)
     else:
         entry.defer(_ahead(until), actor=actor, using=using)
-        detail["until"] = entry.due_at.isoformat()
+        detail["until"] = moments.with_zone(entry.due_at).isoformat()
     if reason:
         task.note(reason, detail=detail, actor=actor, using=using)
     return task

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from audit.exceptions import InvalidValue
+from audit.values.moments import with_zone
 
 __all__ = ["uuid7", "uuid7_time", "uuid7s"]
 
@@ -43,6 +44,7 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
         return uuid7s(1)[0]
     if not isinstance(at, datetime):
         raise InvalidValue("at", at, "must be a datetime")
+    at = with_zone(at)
     if at.utcoffset() is None:
         raise InvalidValue("at", at, "is naive; give it a time zone")
     milliseconds = (at - _EPOCH) // _MILLISECOND

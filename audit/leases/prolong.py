@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.statements.retry import persistently
+from audit.statements.rows import adapt
 
 __all__ = ["Lease", "LeaseState", "Session", "prolong"]
 
@@ -114,5 +115,6 @@ def _in_session(connection: BaseDatabaseWrapper, session: Session | None, sql: s
                     "SELECT set_config('search_path', %s, true), set_config('role', %s, true)",
                     [session.search_path, session.role],
                 )
+            adapt(connection, cursor, params)
             cursor.execute(sql, params)
             return cursor.fetchall()

@@ -32,7 +32,6 @@ from struct import Struct
 from typing import Any
 
 from django.db import OperationalError, connections, transaction
-from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.ledger.rows import Raw, number, pin_encoding
@@ -47,6 +46,7 @@ from audit.ledger.tlog.origins import epoch_of, origin_of
 from audit.ledger.tlog.tiles import Nodes, grow
 from audit.ledger.tlog.wire import wire_hash
 from audit.models import LedgerCheckpoint, LedgerEpoch, LedgerHead, LedgerLeaf
+from audit.values import moments
 
 __all__ = ["BATCH", "WAIT_S", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "begin_epoch", "seal"]
 
@@ -183,7 +183,7 @@ def begin_epoch(
             "previous": left_behind,
             "reason": reason,
             "actor": actor,
-            "started_at": timezone.now(),
+            "started_at": moments.now(),
             "row_version": EPOCH_V1.version,
         }
         LedgerEpoch.objects.using(using).create(**began)
@@ -459,5 +459,5 @@ def _appended(cursor: Any, using: str, head: LedgerHead, leaves: list[bytes], ke
     signed = Checkpoint(origin=origin_of(keys.name, head.epoch), size=frontier.size, root=frontier.root())
     note = str(checkpoints.sign(signed, *keys.signers))
     LedgerCheckpoint.objects.using(using).create(epoch=head.epoch, size=signed.size, root=signed.root, note=note)
-    head.size, head.frontier, head.sealed_at = frontier.size, frontier_bytes(frontier), timezone.now()
+    head.size, head.frontier, head.sealed_at = frontier.size, frontier_bytes(frontier), moments.now()
     return note

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 import pwd
-from argparse import SUPPRESS, ArgumentTypeError
-from collections.abc import Iterable, Mapping
+from argparse import (
+    OPTIONAL,
+    SUPPRESS,
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    _AppendAction,
+    _SubParsersAction,
+)
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import (
-    DEFAULT_DB_ALIAS,
-    Error,
-    InterfaceError,
-    OperationalError,
-    connections,
-)
+from django.db import Error, InterfaceError, OperationalError, connections, router
+from django.db.models import Model
 
 from audit.exceptions import AuditError
 from audit.ledger.tlog.errors import LedgerError, Unproven
 from audit.management import output
+from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
 from audit.status import Status
+from audit.values import moments
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
 
@@ -55,6 +62,10 @@ class AuditCommand(BaseCommand):
 
     A command that does more than print begins with 2.
     """
+    model: type[Model] = Task
+    """The model whose database is used without `--database`."""
+    writes = False
+    """Whether that is the database that the routers choose for writing."""
     acted = False
     """Whether something was done that stays, whatever becomes of the output."""
 
@@ -73,6 +84,10 @@ class AuditCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and turn what can go wrong into one message and an exit code."""
         self._open_streams()
+        if not self._called_from_command_line:  # type: ignore[attr-defined]  # stubs do not know it
+            options = self._parsed(options)
+        if "database" in options:
+            options["database"] = options["database"] or self.database(options)
         with terminable():
             code = self._ended(options)
         if code:
@@ -80,7 +95,8 @@ class AuditCommand(BaseCommand):
 
     def _ended(self, options: dict[str, Any]) -> int:
         try:
-            self.outcome = self.run(**options)
+            with moments.aware(options.get("database") or router.db_for_write(self.model)):
+                self.outcome = self.run(**options)
             self.flush()
         except BrokenPipeError:
             streams.discard(self.stdout)  # it has seen enough (`| head`)
@@ -99,10 +115,25 @@ class AuditCommand(BaseCommand):
         except (AuditError, LedgerError) as error:
             raise CommandError(output.safe(error), returncode=UNABLE) from error
         except Error as error:
-            raise CommandError(
-                _message(error, options.get("database") or DEFAULT_DB_ALIAS), returncode=UNABLE
-            ) from error
+            alias = options.get("database") or router.db_for_write(self.model)
+            raise CommandError(_message(error, alias), returncode=UNABLE) from error
         return self.outcome
+
+    def database(self, options: Mapping[str, Any]) -> str | None:
+        """Choose the database when `--database` names none: what the routers say of `model`.
+
+        Args:
+            options: those of the command line.
+
+        Returns:
+            An alias, or None when `run` chooses by itself.
+        """
+        return router.db_for_write(self.model) if self.writes else router.db_for_read(self.model)
+
+    def _parsed(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Take what `call_command` was given by keyword, which Django leaves as it is, as the shell would take it."""
+        actions = {each.dest: each for each in _actions(self.create_parser("manage.py", ""), options)}
+        return {name: _converted(actions[name], value) if name in actions else value for name, value in options.items()}
 
     def add_format(self, parser: CommandParser, *formats: str) -> None:
         """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
@@ -181,6 +212,46 @@ class AuditCommand(BaseCommand):
     def heading(self, text: str) -> str:
         """Make a heading stand out, on a terminal that may be coloured."""
         return str(self.style.MIGRATE_HEADING(text)) if self.colourful else text
+
+
+def _actions(parser: ArgumentParser, options: Mapping[str, Any]) -> Iterator[Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, _SubParsersAction) and options.get(action.dest) in action.choices:
+            yield from _actions(action.choices[options[action.dest]], options)
+
+
+def _converted(action: Action, value: Any) -> Any:
+    """Convert one option of `call_command`; a moment, a span and a flag stay what they are.
+
+    Raises:
+        CommandError: the option does not take it.
+    """
+    if value is None or action.nargs == 0 or isinstance(action, _SubParsersAction):
+        return value
+    if action.nargs in (None, OPTIONAL) and not isinstance(action, _AppendAction):
+        return _one(action, value)
+    alone = isinstance(value, str | bytes | Path) or not isinstance(value, Iterable)
+    return [_one(action, each) for each in ([value] if alone else value)]
+
+
+def _one(action: Action, value: Any) -> Any:
+    if isinstance(value, datetime | timedelta):
+        return value
+    text = str(value.value if isinstance(value, Enum) else value)
+    take: Any = action.type or str
+    try:
+        taken = take(text)
+    except ArgumentTypeError as error:
+        problem = str(error)
+    except (TypeError, ValueError):
+        problem = f"invalid value: {text!r}"
+    else:
+        if action.choices is None or taken in action.choices:
+            return taken
+        problem = f"invalid choice: {text!r} (choose from {', '.join(map(str, action.choices))})"
+    name = "/".join(action.option_strings) or action.metavar or action.dest
+    raise CommandError(f"argument {name}: {problem}", returncode=UNABLE)
 
 
 def path(text: str) -> Path:

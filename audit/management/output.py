@@ -15,8 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, chain, islice, takewhile
 from typing import Any, Protocol
 
-from django.utils import timezone
-
+from audit.values import moments
 from audit.values.names import apart, cut
 from audit.values.terminal import safe, safe_json
 
@@ -70,7 +69,7 @@ def moment(value: datetime | None, *, precise: bool = False) -> str:
     """Write a moment in the current time zone: to the second, or precisely with the zone; `-` for none."""
     if value is None:
         return "-"
-    local = timezone.localtime(value)
+    local = moments.local(value)
     if precise:
         return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}"
     return f"{local:%Y-%m-%d %H:%M:%S}"

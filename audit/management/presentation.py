@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
-
 from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.seal_state import SealState, TaskSeal
 from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
+from audit.values import moments
 
 __all__ = ["entry_state", "entry_values", "life_of", "log_values", "task_page", "task_values", "zone"]
 
@@ -23,13 +22,13 @@ _MOST_MESSAGE_LINES = 20
 
 def zone() -> str:
     """Name the time zone in which moments are written, as it is now."""
-    return f"{timezone.localtime():%Z}"
+    return f"{moments.local(moments.now()):%Z}"
 
 
 def task_values(task: Task) -> dict[str, Any]:
     """Return every column of a task, and how long it waited, ran and was paused, in seconds, so far."""
     values = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
-    life = life_of(task, timezone.now())
+    life = life_of(task, moments.now())
     total = life.total if task.finished_at else None
     return values | {"waited_s": life.waited, "ran_s": life.ran, "paused_s": life.paused, "total_s": total}
 
@@ -84,7 +83,7 @@ def task_page(
         paint: colours a text after a status.
         width: columns of the terminal; none: nothing is cut.
     """
-    now = timezone.now()
+    now = moments.now()
     yield f"{heading(safe(task.action))}  {safe(task.summary)}".rstrip()
     yield f"{task.pk}  {paint(task.status, task.status)}"
     yield ""
@@ -234,7 +233,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
     rows = []
     for row in log:
         gap = f"+{duration(row.at - previous)}" if previous is not None else ""
-        local = timezone.localtime(row.at)
+        local = moments.local(row.at)
         at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
         took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""
         message = " ".join(filter(None, (row.output_summary, _compact(row.detail))))

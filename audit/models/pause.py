@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
@@ -92,6 +94,11 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
             ),
             models.Index(fields=["paused_at", "id"], name="audit_pause_queue_paused"),
         ]
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """Check the constraints; Django takes NULL in a JSON column for JSON's null, which one of them refuses."""
+        unplanned = {"work_plan"} if self.work_plan is None else set()
+        super().validate_constraints({*(exclude or ()), *unplanned})
 
     def __str__(self) -> str:
         return f"{self.task_id} paused: {self.reason}"

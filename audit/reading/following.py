@@ -21,6 +21,7 @@ from django.db import connections
 
 from audit.models import ExecutionLog, Task
 from audit.status import LogKind
+from audit.values import moments
 
 if TYPE_CHECKING:
     from audit.models.querysets.task import TaskQuerySet
@@ -88,7 +89,7 @@ class Follower:
         for start in range(0, len(keys), _DETAILS):
             part = keys[start : start + _DETAILS]
             for change in self._changes(part):
-                self._seen[change.row.pk] = change.row.at
+                self._seen[change.row.pk] = fresh[change.row.pk]
                 yield change
             self._seen.update({key: fresh[key] for key in part})
         self._looks.append((xmax, newest))
@@ -100,14 +101,14 @@ class Follower:
         self._seen = {key: at for key, at in self._seen.items() if at >= oldest}
 
     def _snapshot(self) -> tuple[int, int, datetime]:
-        with connections[self._using].cursor() as cursor:
+        with moments.aware(self._using), connections[self._using].cursor() as cursor:
             cursor.execute(_SNAPSHOT)
             [(xmin, xmax, newest)] = cursor.fetchall()
         return int(xmin), int(xmax), newest
 
     def _window(self, since: datetime) -> Iterator[tuple[datetime, int]]:
         place = (since, 0)
-        with connections[self._using].cursor() as cursor:
+        with moments.aware(self._using), connections[self._using].cursor() as cursor:
             while True:
                 cursor.execute(_WINDOW, [*place, _PAIRS])
                 pairs = cursor.fetchall()

@@ -8,7 +8,7 @@ Note [Prepared statements]
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,11 +16,13 @@ from django.apps import apps
 from django.db import connections, models
 from django.db.models import signals
 from django.db.models.base import ModelState
+from psycopg import postgres
+from psycopg.adapt import Dumper
 from psycopg.types.datetime import TimestamptzLoader
 
 from audit.statements.retry import persistently
 
-__all__ = ["adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update"]
+__all__ = ["adapt", "adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update"]
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -38,6 +40,15 @@ def columns(model: type[models.Model], alias: str) -> str:
     return ", ".join(f"{alias}.{field.column}" for field in model._meta.concrete_fields)
 
 
+class _SpanDumper(Dumper):
+    """Sends a day as 24 hours: psycopg's own sends a day of the calendar, which is 23 or 25 when clocks change."""
+
+    oid = postgres.types["interval"].oid
+
+    def dump(self, obj: timedelta) -> bytes:
+        return b"%d microseconds" % (obj // timedelta(microseconds=1))
+
+
 def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows; see Note [Transient refusals] in `audit.statements.retry`.
 
@@ -52,13 +63,26 @@ def run(using: str, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 def _run(connection: Any, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        if connection.timezone is UTC:
-            # Django's own loader is a subclass in Python, for other time zones, and takes six times as long.
-            # A claim of a hundred tasks brings five hundred moments.
-            cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        adapt(connection, cursor, params)
         cursor.execute(sql, params)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
+
+
+def adapt(connection: Any, cursor: Any, params: Sequence[Any]) -> None:
+    """Let a cursor read moments quickly, and send spans of time as they are; see `_SpanDumper`.
+
+    Args:
+        connection: Django's connection.
+        cursor: of it.
+        params: what it will send.
+    """
+    if connection.timezone is UTC:
+        # Django's own loader is a subclass in Python, for other time zones, and takes six times as long as this one. A
+        # claim of a hundred tasks brings five hundred moments.
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    if any(isinstance(each[0] if isinstance(each, list) and each else each, timedelta) for each in params):
+        cursor.adapters.register_dumper(timedelta, _SpanDumper)
 
 
 def fetch(model: type[ModelT], using: str, sql: str, params: Sequence[Any]) -> list[ModelT]:

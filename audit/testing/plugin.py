@@ -1,4 +1,5 @@
-"""The pytest plugin: `transactional_db` and `TransactionTestCase` flush a database whose audit tables refuse TRUNCATE.
+"""The pytest plugin: `transactional_db` and `TransactionTestCase` flush a database whose audit tables refuse TRUNCATE,
+and `--no-migrations` makes tables that have their rules.
 
 pytest loads it in every project of the environment, so nothing of Django is touched unless the run has set it up
 with this app installed.
@@ -14,12 +15,13 @@ __all__: list[str] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Wrap the flush for the length of the run."""
+    """Wrap the flush, and what makes test databases, for the length of the run."""
     if not _is_installed():
         return (yield)
     from audit.testing.flush import every_teardown_flushable
+    from audit.testing.rules import rules_without_migrations
 
-    with every_teardown_flushable():
+    with every_teardown_flushable(), rules_without_migrations():
         return (yield)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from django.db import DEFAULT_DB_ALIAS, Error, transaction
+from django.db import Error, router, transaction
 
 __all__ = ["Refusal", "refused"]
 
@@ -23,7 +23,7 @@ class Refusal:
 
 
 @contextmanager
-def refused(*, sqlstate: str = "23001", using: str = DEFAULT_DB_ALIAS) -> Iterator[Refusal]:
+def refused(*, sqlstate: str = "23001", using: str | None = None) -> Iterator[Refusal]:
     """Assert that the database refuses what the block does.
 
     The block runs in a savepoint (a transaction of its own outside `atomic()`), so the test can go on.
@@ -34,7 +34,7 @@ def refused(*, sqlstate: str = "23001", using: str = DEFAULT_DB_ALIAS) -> Iterat
 
     Args:
         sqlstate: the expected code; `restrict_violation`, which the guards raise, unless given. A CHECK raises 23514.
-        using: the alias of the database that refuses.
+        using: the alias of the database that refuses; the one that the routers choose for tasks when left out.
 
     Returns:
         A `Refusal`, filled when the block has ended.
@@ -45,7 +45,7 @@ def refused(*, sqlstate: str = "23001", using: str = DEFAULT_DB_ALIAS) -> Iterat
     """
     refusal = Refusal()
     try:
-        with transaction.atomic(using=using):
+        with transaction.atomic(using=using or _written_to()):
             yield refusal
             raise _WentThroughError
     except _WentThroughError:
@@ -59,6 +59,12 @@ def refused(*, sqlstate: str = "23001", using: str = DEFAULT_DB_ALIAS) -> Iterat
         diagnosis = answer.diag  # type: ignore[union-attr]
         refusal.message = diagnosis.message_primary or ""
         refusal.hint = diagnosis.message_hint or ""
+
+
+def _written_to() -> str:
+    from audit.models import Task
+
+    return router.db_for_write(Task)
 
 
 class _WentThroughError(Exception):

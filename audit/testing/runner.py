@@ -5,6 +5,7 @@ from typing import Any
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from audit.testing.flush import every_teardown_flushable
+from audit.testing.rules import rules_without_migrations
 
 __all__ = ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"]
 
@@ -23,6 +24,11 @@ class GuardedFlushRunnerMixin:
     """For a runner of your own; put it in front of `DiscoverRunner`. `TransactionTestCase`s need no change then."""
 
     parallel_test_suite: type[ParallelTestSuite] = _GuardedParallelTestSuite
+
+    def setup_databases(self, **kwargs: Any) -> Any:
+        """Make the test databases; tables that are made without migrations get the rules, too."""
+        with rules_without_migrations():
+            return super().setup_databases(**kwargs)  # type: ignore[misc]
 
     def run_suite(self, suite: Any, **kwargs: Any) -> Any:
         """Run the suite with every teardown able to flush the audit tables of the test database."""

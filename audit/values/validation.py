@@ -9,6 +9,7 @@ from uuid import UUID
 
 from audit import conf
 from audit.exceptions import InvalidValue
+from audit.values.moments import with_zone
 
 __all__ = [
     "EARLIEST",
@@ -127,13 +128,16 @@ def span(field: str, value: object) -> timedelta:
 
 
 def moment(field: str, value: object) -> datetime:
-    """Return `value` if it is an aware datetime that every client can read back.
+    """Return `value`, aware, if it is a moment that every client can read back.
+
+    Where the project's `USE_TZ` is off, a naive one is of its `TIME_ZONE`.
 
     Raises:
         InvalidValue: not a datetime, naive, or at the very ends of Python's range.
     """
     if not isinstance(value, datetime):
         raise InvalidValue(field, value, "must be a datetime")
+    value = with_zone(value)
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidValue(field, value, "is naive; give it a time zone (django.utils.timezone.now())")
     if not EARLIEST <= value < LATEST:

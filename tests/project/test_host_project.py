@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+import audit
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _HOST = Path(__file__).parent.parent / "support" / "hostproject"
@@ -34,6 +36,9 @@ def run(tmp_path: Path, db: None) -> Run:
         for name, value in os.environ.items()
         if name not in ("DJANGO_SETTINGS_MODULE", "PYTEST_ADDOPTS", "PYTHONPATH") and not name.startswith("COV_CORE")
     }
+
+    # The tree that is tested, wherever the distribution is installed from.
+    inherited["PYTHONPATH"] = str(Path(audit.__file__).parent.parent)
 
     def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -76,6 +81,36 @@ def test_manage_test_in_parallel(run):
     ended = run(*_UNITTEST, "--parallel", "2", HOST_START_METHOD="spawn")
     assert ended.returncode == 0, ended.stdout
     assert "Ran 16 tests" in ended.stdout
+
+
+@_ROUTED
+def test_pytest_without_migrations(run, environment):
+    ended = run(*_PYTEST, "--no-migrations", **environment)
+    assert ended.returncode == 0, ended.stdout
+    assert "30 passed" in ended.stdout
+
+
+@_ROUTED
+def test_manage_test_without_migrations(run, environment):
+    ended = run(*_UNITTEST, HOST_UNMIGRATED="1", **environment)
+    assert ended.returncode == 0, ended.stdout
+    assert "Ran 16 tests" in ended.stdout
+
+
+def test_without_migrations_a_clone_has_the_rules_too(run):
+    ended = run(*_UNITTEST, "--parallel", "2", HOST_UNMIGRATED="1", HOST_START_METHOD="spawn")
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_without_migrations_and_runner_the_checks_name_each_rule(run):
+    ended = run(
+        *_UNITTEST,
+        "shop.tests.RolledBackTests",
+        HOST_UNMIGRATED="1",
+        HOST_TEST_RUNNER="django.test.runner.DiscoverRunner",
+    )
+    assert ended.returncode == 1
+    assert "audit.E011" in ended.stdout
 
 
 def test_without_the_plugin_pytest_fails(run):

@@ -64,9 +64,8 @@ class DeferForm(ReasonForm):
 
     def clean_until(self) -> datetime:
         """Check that the time lies ahead, and within what can be stored."""
-        value: datetime = self.cleaned_data["until"]
         try:
-            validation.moment("until", value)
+            value = validation.moment("until", self.cleaned_data["until"])
         except InvalidValue as error:
             raise forms.ValidationError(error.problem) from None
         if validation.is_past(value):

@@ -11,7 +11,6 @@ from uuid import UUID
 from django.db.models import F, IntegerField, TextField
 from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import conf
@@ -24,6 +23,7 @@ from audit.exceptions import OwnRequest
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters.values import short_id
 from audit.status import PauseReason, Status
+from audit.values import moments
 
 if TYPE_CHECKING:
     from audit.admin.shared.base import ReadOnlyAdmin
@@ -77,7 +77,7 @@ def items(page: ReadOnlyAdmin, using: str, decision: Decision, seen: Sequence[Se
         seen: about what, as it was seen; what changed since is left out and says so.
         username: who decides.
     """
-    now = timezone.now()
+    now = moments.now()
     limit = min(max(_PLANS // len(seen), _SMALLEST_PLAN), LIMIT)
     tasks = {row["id"]: row for row in _tasks(using, [each.task for each in seen], limit)}
     keys = [each.entry for each in seen if each.entry is not None]

@@ -36,6 +36,7 @@ from audit.decisions import MAX_REASON, Decision, decide
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Task
 from audit.reading.filters.values import short_id
+from audit.values import moments
 
 __all__ = ["DecidingAdmin"]
 
@@ -108,7 +109,7 @@ def _receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _in_an_hour() -> datetime:
-    return timezone.localtime(timezone.now() + timedelta(hours=1)).replace(second=0, microsecond=0)
+    return moments.local(moments.now() + timedelta(hours=1)).replace(second=0, microsecond=0)
 
 
 def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, selection: Selection, form: ReasonForm) -> HttpResponse:
@@ -149,7 +150,7 @@ def _carry_out(
     titles: Mapping[UUID, str],
 ) -> list[Result]:
     """Decide item by item; what cannot be done is reported and leaves the others alone."""
-    primary, me, now = router.db_for_write(Task), request.user.get_username(), timezone.now()
+    primary, me, now = router.db_for_write(Task), request.user.get_username(), moments.now()
     patience = max(_PATIENCE / len(selection.seen), _SHORTEST_PATIENCE)
     results = {}
     # In one order for everybody, so that two people who decide the same tasks cannot block each other.

@@ -25,6 +25,7 @@ from audit.admin.integrity.verification import alarms, growth, list_columns, ver
 from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.paging import Order, read_cursor, read_page
 from audit.admin.shared.panels import panel
+from audit.values import moments
 
 __all__ = ["LedgerVerificationAdmin"]
 
@@ -39,7 +40,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
     detail_template = "audit/admin/integrity/verification.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        using, now = self.using, timezone.now()
+        using, now = self.using, moments.now()
         cursor, problems = read_cursor(request.GET, _ORDER)
         last = panel(using, partial(newest, using))
         head = panel(using, partial(read_head, using))
@@ -73,7 +74,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
         }
 
     def detail_context(self, request: HttpRequest, key: Any) -> dict[str, Any]:
-        now = timezone.now()
+        now = moments.now()
         last = verification(self, request, read(self.using, key), now)
         return {
             "title": _("Verification of %(when)s") % {"when": last.exact},

@@ -24,6 +24,7 @@ from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import shown
 from audit.models import PauseQueueEntry, Task
+from audit.values import moments
 
 __all__ = ["PauseQueueEntryAdmin"]
 
@@ -51,7 +52,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
     list_template = "audit/admin/queue/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        now = timezone.now()
+        now = moments.now()
         state, problems = _state(request)
         order = _LONGEST_FIRST if state == "overdue" else _ORDER
         cursor, unread = read_cursor(request.GET, order) if state else (None, [])
@@ -98,7 +99,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
         state, problems = _state(request)
         rows = PauseQueueEntry.objects.using(self.using)
         if state:
-            rows = rows.filter(in_state(state, timezone.now()))
+            rows = rows.filter(in_state(state, moments.now()))
         return Export(name="queue", rows=rows, range=state or "all", problems=problems)
 
     def detail_context(self, request: HttpRequest, key: Any) -> Any:

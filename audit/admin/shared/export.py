@@ -15,7 +15,6 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.base import ReadOnlyAdmin
@@ -24,6 +23,7 @@ from audit.admin.shared.panels import reading
 from audit.admin.shared.timerange import SPANS, TimeRange
 from audit.admin.shared.wording import shown
 from audit.interchange import csv_lines, json_lines
+from audit.values import moments
 
 __all__ = ["FETCH_MS", "INCOMPLETE", "Export", "ExportingAdmin", "range_name"]
 
@@ -100,7 +100,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         if isinstance(request, ASGIRequest):
             sent = _Threaded(sent)
         response = StreamingHttpResponse(sent, content_type=f"{content_type}; charset=utf-8")
-        name = f"audit-{wanted.name}_{wanted.range}_{_stamp(timezone.now())}.{given}"
+        name = f"audit-{wanted.name}_{wanted.range}_{_stamp(moments.now())}.{given}"
         response["Content-Disposition"] = f'attachment; filename="{name}"'
         response["X-Content-Type-Options"] = "nosniff"
         return response

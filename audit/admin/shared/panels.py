@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
+from audit.values import moments
+
 __all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "panel", "reading", "set_locally", "sqlstate"]
 
 LIST_MS = 1500
@@ -49,7 +51,7 @@ def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
         using: the database alias.
         limit_ms: milliseconds for each statement.
     """
-    with transaction.atomic(using=using):
+    with moments.aware(using), transaction.atomic(using=using):
         set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
         try:
             yield

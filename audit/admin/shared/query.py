@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from audit.admin.shared.links import FilterLinks
@@ -18,6 +17,7 @@ from audit.admin.shared.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import BY_NAME, ROOTS
+from audit.values import moments
 
 __all__ = ["ListQuery", "unknown_keys"]
 
@@ -85,7 +85,7 @@ class ListQuery:
             filter=wanted,
             cursor=cursor,
             problems=(*problems, *unread),
-            now=timezone.now(),
+            now=moments.now(),
             typed=shown(" ".join(request.GET.getlist("q")), 2000) if refused else "",
         )
         return query._without_backward_end()

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from audit.admin.shared.wording import moment
 from audit.reading.filters import TaskFilter
+from audit.values import moments
 
 __all__ = ["DEFAULT_SPAN", "SPANS", "TimeRange"]
 
@@ -89,4 +90,4 @@ class TimeRange:
 
 
 def _local(value: datetime | None) -> str:
-    return timezone.localtime(value).replace(tzinfo=None).isoformat(timespec="seconds") if value else ""
+    return moments.local(value).replace(tzinfo=None).isoformat(timespec="seconds") if value else ""

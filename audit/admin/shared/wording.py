@@ -6,12 +6,12 @@ import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
 from django.utils.dates import MONTHS_3
 from django.utils.formats import date_format, number_format
 from django.utils.translation import get_language_bidi
 from django.utils.translation import gettext as _
 
+from audit.values import moments
 from audit.values.names import cut
 
 __all__ = ["ago", "clock", "grouped", "isolated", "milliseconds", "moment", "offset", "shown", "size", "span"]
@@ -107,8 +107,8 @@ def moment(value: datetime, now: datetime) -> str:
 
     As `date_format(…, "j M H:i:s")` writes it, in a tenth of the time: a list has a hundred of them.
     """
-    local = timezone.localtime(value)
-    year = "" if local.year == timezone.localtime(now).year else f"{local.year:04d} "
+    local = moments.local(value)
+    year = "" if local.year == moments.local(now).year else f"{local.year:04d} "
     return f"{local.day} {MONTHS_3[local.month].title()} {year}{local:%H:%M:%S}{offset(local)}"
 
 
@@ -127,7 +127,7 @@ def grouped(count: int) -> str:
 
 def clock(value: datetime) -> str:
     """Write the time of day in the page's time zone: `05:12:42`, with its offset as `moment` does."""
-    local = timezone.localtime(value)
+    local = moments.local(value)
     return date_format(local, "H:i:s") + offset(local)
 
 

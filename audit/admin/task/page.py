@@ -33,6 +33,7 @@ from audit.models import ExecutionLog, Task
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import short_id
 from audit.status import FINISHED, Status
+from audit.values import moments
 
 __all__ = ["TaskPageAdmin"]
 
@@ -63,7 +64,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
 
     def detail_context(self, request: HttpRequest, key: UUID) -> dict[str, Any]:
         """Read the task, its log, its pause entry, and the tasks that belong to it."""
-        using, now = self.using, timezone.now()
+        using, now = self.using, moments.now()
         task = read_task(using, key)
         log = read_log(using, key)
         entry = read_entry(using, key) if task["status"] == Status.PAUSED else None
@@ -74,7 +75,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
             .values("id", "action", "status", title=Left("summary", 120))[:_RELATED_SHOWN]
         )
         failure = banner(task)
-        moments: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now, failure.get("kind", ""))
+        steps: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now, failure.get("kind", ""))
         parts: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
         parent_url = self.url("change", task["parent"]) if task["parent"] else ""
         seal = seal_of_task(using, key, now) if task["status"] in FINISHED else None
@@ -98,7 +99,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "facts": list(facts(task, now, list_url)),
             "fields": list(column_facts(task, now, parent_url)),
             "banner": failure,
-            "timeline": moments,
+            "timeline": steps,
             "segments": parts,
             "spent": spent(parts),
             "zone": timezone.get_current_timezone_name(),

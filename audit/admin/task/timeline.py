@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.wording import clock, milliseconds, moment, shown, span
 from audit.status import FINISHED, LogKind, PauseReason, Status
+from audit.values import moments
 
 __all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
 
@@ -84,11 +84,11 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
         end = (task["finished_at"] or log[0]["at"], task["status"])
         # What took no time stands once, as it ended.
         story = [*(each for each in _stamps(task) if each[0] < end[0]), end, *story]
-    moments = []
+    steps = []
     before: datetime | None = None
     for at, row in story:
         gap = at - before if before is not None else timedelta(0)
-        same_day = before is not None and timezone.localdate(before) == timezone.localdate(at)
+        same_day = before is not None and moments.local(before).date() == moments.local(at).date()
         since = at - task["created_at"]
         when = {
             "at": clock(at) if same_day else moment(at, now),
@@ -98,15 +98,15 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
             "since_start": "" if before is None and since < _GAP else _signed(since),
         }
         if isinstance(row, str):
-            moments.append(_stamp(row, when))
+            steps.append(_stamp(row, when))
         elif afterwards:
             # When something was recorded or noted afterwards is no part of the story.
             when["since_start"] = ""
-            moments.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
+            steps.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
         else:
-            moments.append(_moment(row, when, failure))
+            steps.append(_moment(row, when, failure))
         before = at
-    return moments
+    return steps
 
 
 def _recorded_afterwards(row: Row) -> bool:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import Error
-from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
@@ -25,6 +24,7 @@ from audit.ledger.verify.leaves import Leaves, Progress
 from audit.ledger.verify.signed_roots import Expected, expected
 from audit.ledger.verify.unsealed import Unsealed, look_for_unsealed
 from audit.models import LedgerHead, LedgerVerification, Verdict
+from audit.values import moments
 from audit.values.validation import storable_text
 
 __all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
@@ -78,7 +78,7 @@ def verify(
     if len(names) != 1:
         listed = ", ".join(sorted(names)) or "none"
         raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {listed}.")
-    started = timezone.now()
+    started = moments.now()
     findings = Findings()
     try:
         return _verified(using, names.pop(), verifiers, exported, accepted_epochs, progress, started, findings)

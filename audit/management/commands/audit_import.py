@@ -11,7 +11,7 @@ from audit.interchange import Counts, Importer, Read, Refusal, find_sources, rea
 from audit.interchange.sources import JSON_LINES
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
 from audit.management.output import Progress, count, safe
-from audit.reading.filters import database_alias
+from audit.reading.filters import add_database
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
 # So many are named; a file of another kind may have millions.
@@ -23,6 +23,7 @@ class Command(AuditCommand):
     """Store tasks from files, the good ones, and say what is refused."""
 
     outcome = UNABLE
+    writes = True
     help = (
         "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
         "named with file, line, field and value. Importing the same again adds nothing."
@@ -45,7 +46,7 @@ class Command(AuditCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="check everything against the database, keep nothing"
         )
-        parser.add_argument("--database", type=database_alias, metavar="ALIAS", help="the database to write to")
+        add_database(parser)
 
     def run(self, **options: Any) -> int:
         """Import, print a summary, and return 1 if anything was refused."""

@@ -7,7 +7,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
@@ -19,6 +18,7 @@ from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
 from audit.reading.spans import COLUMNS
 from audit.status import Status
+from audit.values import moments
 
 
 class Command(AuditCommand):
@@ -66,7 +66,7 @@ class Command(AuditCommand):
 
     def _table(self, tasks: Iterator[Task]) -> bool:
         narrow = is_narrow()
-        now = timezone.now()
+        now = moments.now()
 
         def row(task: Task) -> tuple[object, ...]:
             ran = presentation.life_of(task, now).ran
@@ -99,8 +99,8 @@ class Command(AuditCommand):
 
 def _created(value: datetime, now: datetime) -> str:
     """Write a moment briefly: without this year's number, or without the time of another year's day."""
-    local = timezone.localtime(value)
-    return f"{local:%m-%d %H:%M:%S}" if local.year == timezone.localtime(now).year else f"{local:%Y-%m-%d}"
+    local = moments.local(value)
+    return f"{local:%m-%d %H:%M:%S}" if local.year == moments.local(now).year else f"{local:%Y-%m-%d}"
 
 
 _SHOWN = (

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from audit.ledger.prove import CannotProve, prove, prove_growth
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
 from audit.management.ledger_options import add_keys, read_file, verifiers
-from audit.models import Task
+from audit.models import LedgerHead, Task
 from audit.reading.filters import add_database
 from audit.reading.filters.lookup import find_task
 
@@ -18,6 +18,7 @@ from audit.reading.filters.lookup import find_task
 class Command(AuditCommand):
     """Writes proofs."""
 
+    model = LedgerHead
     outcome = UNABLE
     help = (
         "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "

@@ -1,13 +1,12 @@
 """`manage.py audit_queue`: what is paused, and the decisions about it."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
-from django.utils import timezone
+from django.db import router, transaction
 
 from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
@@ -19,7 +18,7 @@ from audit.models.querysets.pause import PauseQueueQuerySet
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
-from audit.values import validation
+from audit.values import moments, validation
 from audit.values.terminal import brief
 
 _STATES = ("due", "leased", "waiting", "held")
@@ -42,6 +41,7 @@ class Command(AuditCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
     outcome = UNABLE
+    model = PauseQueueEntry
     help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
     exits = "0 done, 1 some of it was refused, 2 could not do it"
 
@@ -78,6 +78,10 @@ class Command(AuditCommand):
             self.add_format(each)
             self.add_shared(each)
 
+    def database(self, options: Mapping[str, Any]) -> str | None:
+        """A listing may come from a replica, a decision may not."""
+        return router.db_for_read(self.model) if options["verb"] == "list" else router.db_for_write(self.model)
+
     def run(self, **options: Any) -> int:
         """List, or decide about each of the entries."""
         return self._list(options) if options["verb"] == "list" else self._decide(options["verb"], options)
@@ -89,7 +93,7 @@ class Command(AuditCommand):
         if wanted:
             tasks = wanted.apply(Task.objects.using(options["database"])).filter(status=Status.PAUSED)
             entries = entries.filter(task_id__in=tasks.values("pk"))
-        now = timezone.now()
+        now = moments.now()
         found = list(_in_order(entries, options["state"] or _STATES, options["limit"] + 1, now))
         more = len(found) > options["limit"]
         found = found[: options["limit"]]
@@ -210,7 +214,7 @@ def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
 
 
 def _moment_text(value: datetime) -> str:
-    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{moments.local(value):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _label(value: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,7 +60,11 @@ class Command(AuditCommand):
             help="end it after so long: SIGTERM, ten seconds later SIGKILL; exit status 124",
         )
         parser.add_argument(
-            "--database", type=database_alias, metavar="ALIAS", help="the database alias to record through"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="the database to record through (default: AUDIT['RECORD_USING'], else the one that DATABASE_ROUTERS "
+            "choose)",
         )
         parser.add_argument(
             "--best-effort",
@@ -67,6 +72,10 @@ class Command(AuditCommand):
             help="run the command, with a warning, even when it cannot be recorded",
         )
         parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command")
+
+    def database(self, options: Mapping[str, Any]) -> str | None:
+        """Leave it to `record`, which knows of `AUDIT["RECORD_USING"]`."""
+        return None
 
     def run(self, **options: Any) -> int:
         """Run it, and return its exit status."""

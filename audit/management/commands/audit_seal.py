@@ -16,7 +16,7 @@ from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger_options import add_checkpoints, exports, read_file, verifiers
 from audit.management.output import count, safe
-from audit.models import LedgerCheckpoint
+from audit.models import LedgerCheckpoint, LedgerHead
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 
@@ -24,6 +24,8 @@ from audit.reading.filters import add_database, positive
 class Command(AuditCommand):
     """Seals finished tasks and the execution log."""
 
+    model = LedgerHead
+    writes = True
     outcome = UNABLE
     _printed = False
     """Whether this run has printed a checkpoint."""

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
 from audit.exceptions import InvalidFilter
 from audit.management import presentation
@@ -14,6 +13,7 @@ from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.filters import add_database, positive
 from audit.reading.filters.lookup import find_task
 from audit.reading.seal_state import TaskSeal, seal_of
+from audit.values import moments
 
 
 class Command(AuditCommand):
@@ -66,7 +66,7 @@ class Command(AuditCommand):
         self.json(
             presentation.task_values(task)
             | {
-                "pause_entry": presentation.entry_values(entry, timezone.now()) if entry else None,
+                "pause_entry": presentation.entry_values(entry, moments.now()) if entry else None,
                 "seal": asdict(seal),
                 "log": [presentation.log_values(row) for row in log],
                 "log_complete": not more,

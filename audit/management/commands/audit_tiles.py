@@ -10,12 +10,14 @@ from audit.ledger.publish import publish
 from audit.management.base import FINE, UNABLE, AuditCommand, path
 from audit.management.ledger_options import add_keys, verifiers
 from audit.management.output import count
+from audit.models import LedgerHead
 from audit.reading.filters import add_database
 
 
 class Command(AuditCommand):
     """Publishes the log's tiles."""
 
+    model = LedgerHead
     outcome = UNABLE
     help = (
         "Write the newest checkpoint and the tiles of its tree to a folder that a web server can serve as it is "

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import Error, router
-from django.utils import timezone
 
 from audit.exceptions import AuditError
 from audit.ledger.exported import Exports
@@ -18,8 +17,9 @@ from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger_options import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
-from audit.models import LedgerCheckpoint, LedgerVerification
+from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
+from audit.values import moments
 
 _SHOWN = 20
 
@@ -27,6 +27,7 @@ _SHOWN = 20
 class Command(AuditCommand):
     """Verifies the ledger."""
 
+    model = LedgerHead
     outcome = UNABLE
     help = (
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
@@ -54,7 +55,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Verify, store the result, and print it: a reader that leaves early must not take it away."""
-        keys, started = verifiers(options["key"]), timezone.now()
+        keys, started = verifiers(options["key"]), moments.now()
         try:
             report = self._verified(keys, options)
         except (AuditError, Error) as error:

@@ -12,7 +12,6 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 from django.db.models import Q
-from django.utils import timezone
 
 from audit import conf
 from audit.context import get_actor
@@ -24,7 +23,7 @@ from audit.leases.recover import recover_tasks_sql
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
-from audit.values import validation
+from audit.values import moments, validation
 from audit.verbs import inserts
 from audit.verbs.existing import asks_otherwise, differing
 
@@ -311,7 +310,7 @@ def _services(names: tuple[str, ...]) -> list[str]:
 
 def _moment(name: str, value: datetime | timedelta) -> datetime:
     if isinstance(value, timedelta):
-        return timezone.now() - validation.span(name, value)
+        return moments.now() - validation.span(name, value)
     return validation.moment(name, value)
 
 

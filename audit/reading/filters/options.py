@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS
 
 from audit.exceptions import InvalidFilter
 from audit.reading.filters.build import Build
@@ -67,13 +66,12 @@ def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
 
 
 def add_database(parser: ArgumentParser) -> None:
-    """Add `--database`."""
+    """Add `--database`; without it the option is None, and `AuditCommand` asks the routers."""
     parser.add_argument(
         "--database",
         type=database_alias,
-        default=DEFAULT_DB_ALIAS,
         metavar="ALIAS",
-        help=f"the database to use (default {DEFAULT_DB_ALIAS})",
+        help="the database to use (default: the one that DATABASE_ROUTERS choose for the audit tables)",
     )
 
 

@@ -11,10 +11,13 @@ INSTALLED_APPS = [
     "shop",
 ]
 _DATABASE = json.loads(os.environ["HOST_DATABASE"])
+# With HOST_UNMIGRATED test databases are made from the models.
+if os.environ.get("HOST_UNMIGRATED"):
+    _DATABASE["TEST"]["MIGRATE"] = False
 DATABASES = {"default": _DATABASE}
 # With HOST_ROUTED the audit tables live in a database of their own.
 if os.environ.get("HOST_ROUTED"):
-    DATABASES["trail"] = _DATABASE | {"TEST": {"NAME": f"{_DATABASE['TEST']['NAME']}_trail"}}
+    DATABASES["trail"] = _DATABASE | {"TEST": _DATABASE["TEST"] | {"NAME": f"{_DATABASE['TEST']['NAME']}_trail"}}
     DATABASE_ROUTERS = ["hostproject.routers.TrailRouter"]
 # Each flush gives content types other ids than the serialized ones have: a limit of Django's serialized_rollback.
 TEST_NON_SERIALIZED_APPS = ["django.contrib.contenttypes"]
