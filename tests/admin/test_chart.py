@@ -303,14 +303,14 @@ def test_the_ready_made_views_find_what_they_promise(viewer) -> None:
     past(1, status="failed", summary="failed long ago", every=timedelta(days=8))
     for days in (2, 8):
         at = timezone.now() - timedelta(days=days)
-        Task(id=uuid7(at), action="a", summary=f"paused {days}", status="paused", created_at=at).save()
+        Task(id=uuid7(at), action="a", summary=f"halted {days}", status="paused", created_at=at).save()
     attention = text_of(viewer.get(TASKS + links["Needs attention"]))
     assert "please decide" not in attention
     for words, expected in (
         ("failed lately", True),
-        ("paused 2", True),
+        ("halted 2", True),
         ("failed long ago", False),
-        ("paused 8", False),
+        ("halted 8", False),
     ):
         assert (words in attention) == expected, words
     assert viewer.get(links["Long pauses"]).status_code == 200

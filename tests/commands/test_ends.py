@@ -122,10 +122,8 @@ def test_from_a_shell_an_unreachable_database_ends_with_2():
 
 
 READER_LEAVES = """
-import sys
-from django.core.management import execute_from_command_line
-from audit.management.base import AuditCommand
 import django; django.setup()
+from audit.management.base import AuditCommand
 class Command(AuditCommand):
     def run(self, **options):
         for number in range(100_000):

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from audit.ids import uuid7
 from audit.leases.prolong import Lease, prolong
@@ -52,7 +52,10 @@ def _beat() -> None:
 
 def _prolong() -> None:
     task = task_in("executing")
-    prolong("default", [Lease(using="default", task_id=task.pk, token=task.claim_token, duration=_DAYS, actor="w")])
+    prolong(
+        connections["default"],
+        [Lease(using="default", task_id=task.pk, token=task.claim_token, duration=_DAYS, actor="w")],
+    )
 
 
 def _record() -> None:

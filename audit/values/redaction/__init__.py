@@ -37,7 +37,10 @@ def redact(value: Any) -> Any:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
         InvalidValue: nested deeper than any task may store.
     """
-    return _redact(value, _rules(), 0)
+    rules = _rules()
+    masked = _redact(value, rules, 0)
+    # What is left of a value that was masked in part may be a secret by itself.
+    return masked if masked == value else _redact(masked, rules, 0)
 
 
 def redact_document(field: str, value: Any) -> Any:
@@ -275,8 +278,9 @@ _UNSEEN = re.compile(
 
 
 def _redact_text(text: str, rules: _Rules) -> str:
-    if len(text) > 5:
-        text = _masked(text)
+    if len(text) > 5 and (masked := _masked(text)) != text:
+        # What is left beside a mask may be a secret by itself.
+        text = _masked(masked)
     return _redact_custom(text, rules)
 
 
