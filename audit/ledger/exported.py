@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import stat
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger.tlog import files, keys
+from audit.ledger import repository
+from audit.ledger.tlog import files
 
 __all__ = ["CannotExport", "Exported", "Exports"]
 
 _SUFFIX = ".checkpoint"
 _NAME = re.compile(rf"([0-9]+)-([0-9]+){re.escape(_SUFFIX)}")
-_GIT_SECONDS = 60.0
+_ATTRIBUTES = ".gitattributes"
+_AS_IT_IS = f"*{_SUFFIX} -text"
 _MAX_BYTES = 1024 * 1024
 
 
@@ -53,8 +53,8 @@ class Exports:
 
     Args:
         directory: where they are.
-        git: commit each new file in the git work tree that the directory is in. Git runs without hooks and never sees
-            where the signing key is.
+        git: commit each new file in the git work tree that the directory is in, without running anything that the
+            repository's configuration names.
         make: make the directory if it is not there. Who only reads says no: a name that was mistyped would otherwise
             be a new, empty directory, in which nothing contradicts the database.
 
@@ -142,56 +142,24 @@ class Exports:
 
     def _commit(self) -> None:
         """Commit every checkpoint that is not committed as it is, those of runs that failed to included."""
-        ours = f":(glob)*{_SUFFIX}"
-        changed = self._run_git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ours)
-        # Each entry is two letters, a space and the path from the work tree's root. What is gone stays in git.
-        names = [entry[3:].rpartition("/")[2] for entry in changed.split("\0") if entry]
-        names = [name for name in names if (self.directory / name).exists()]
-        if not names:
-            return
-        listed = ("--pathspec-from-file=-", "--pathspec-file-nul")
-        paths = "\0".join(f":(literal){name}" for name in names)
-        self._run_git("add", *listed, given=paths)
-        what = names[0].removesuffix(_SUFFIX) if len(names) == 1 else f"{len(names)} checkpoints"
-        message = f"Checkpoint {what}" if len(names) == 1 else what
-        self._run_git("commit", "--quiet", "--message", message, *listed, given=paths)
-
-    def _run_git(self, command: str, *arguments: str, given: str = "") -> str:
         try:
-            process = subprocess.Popen(  # noqa: S603 - git, with our own arguments
-                # No hooks: whatever the repository brings would run as the sealer.
-                ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", command, *arguments],  # noqa: S607 - whichever the sealer's account uses
-                cwd=self.directory,
-                env=_without_keys(os.environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="surrogateescape",
-                process_group=0,
-            )
+            self._keep_bytes()
+            repository.commit(self.directory, f"*{_SUFFIX}", _ATTRIBUTES)
+        except repository.GitError as error:
+            raise CannotExport(self.directory, str(error)) from None
         except OSError as error:
-            raise CannotExport(self.directory, f"git cannot be run: {error.strerror}") from None
-        with process:
-            try:
-                out, err = process.communicate(given, timeout=_GIT_SECONDS)
-            except BaseException as error:
-                # With what it started, which may hold its output open: a program that signs, and waits for a password.
-                os.killpg(process.pid, signal.SIGKILL)
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise CannotExport(
-                        self.directory, f"git {command} took longer than {_GIT_SECONDS:g} s, and was ended"
-                    ) from None
-                raise
-        if process.returncode:
-            raise CannotExport(self.directory, f"git {command} failed: {err.strip() or out.strip()}")
-        return out
+            raise CannotExport(self.directory / _ATTRIBUTES, f"cannot be written: {error.strerror}") from None
 
-
-def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a program that is not the sealer may know of the sealer's environment."""
-    ours = (keys.KEY_VARIABLE, keys.FILE_VARIABLE)
-    return {name: value for name, value in environment.items() if name not in ours} | {"GIT_TERMINAL_PROMPT": "0"}
+    def _keep_bytes(self) -> None:
+        """Tell git to change no line end in a checkpoint, in any clone."""
+        path = self.directory / _ATTRIBUTES
+        if path.is_symlink():  # what it leads to would be committed
+            raise CannotExport(path, "is a link; put a file in its place, or take it away")
+        said = _read(path) if path.exists() else ""
+        if _AS_IT_IS not in said.splitlines():
+            said += "" if not said or said.endswith("\n") else "\n"
+            content = f"{said}{_AS_IT_IS}\n".encode("utf-8", "surrogateescape")
+            files.replace(path, content, mode=0o644)
 
 
 def _read(path: Path) -> str:
