@@ -82,7 +82,14 @@ def test_it_seals_verifies_serves_and_ends() -> None:
         command = [sys.executable, "manage.py", "demo", "--tasks", "40", "--port", "8930"]
         out = place / "out"
         with out.open("w") as file:
-            demo = subprocess.Popen(command, cwd=CHECKOUT, env=_environment(home), stdout=file, stderr=file)
+            demo = subprocess.Popen(
+                command,
+                cwd=CHECKOUT,
+                env=_environment(home),
+                stdout=file,
+                stderr=file,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` ignores it
+            )
         try:
             assert until(lambda: "Ctrl-C" in out.read_text() or demo.poll() is not None, seconds=120)
             shown = out.read_text()
