@@ -17,6 +17,7 @@ from typing import Any
 
 from audit.ledger.tlog import keys, report, witness
 from audit.ledger.tlog.checkpoint import open_checkpoint
+from audit.ledger.tlog.damage import examine
 from audit.ledger.tlog.errors import InvalidKey, LedgerError, Unproven
 from audit.ledger.tlog.note import KeyKind, Verifier, generate, to_base64
 from audit.ledger.tlog.proof import check, check_growth
@@ -43,15 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
+    options.files, options.damaged = {}, {}
     try:
         _put(*options.run(options))
-    except Unproven as error:
-        if options.format == "json":
-            with contextlib.suppress(OSError):
-                _put(report.failure_as_json(error))
-        return _fail(f"NOT PROVEN. {error}", UNPROVEN)
     except LedgerError as error:
-        return _fail(str(error), UNABLE)
+        return _failed(options, error)
     except BrokenPipeError:
         if sys.stderr is not None:
             sys.stderr.close()
@@ -63,18 +60,42 @@ def main(arguments: list[str] | None = None) -> int:
     return PROVEN
 
 
+def _failed(options: argparse.Namespace, error: LedgerError) -> int:
+    """Say what does not hold; of files that are damaged in a way that proves nothing, say what happened to them."""
+    damaged = {path: found for path, data in options.files.items() if (found := examine(data)).causes}
+    unproven = isinstance(error, Unproven)
+    if damaged and options.run is not _witness:
+        options.damaged = damaged
+        try:
+            list(options.run(options))
+        except Unproven as still:  # damage excuses nothing that does not hold when it is put right
+            unproven = unproven or not any(found.cut for found in damaged.values())
+            error = still if unproven else error
+        except LedgerError:
+            pass
+        else:
+            unproven = False
+    if unproven:
+        if options.format == "json":
+            with contextlib.suppress(OSError):
+                _put(report.failure_as_json(error))
+        return _fail(f"NOT PROVEN. {error}", UNPROVEN)
+    causes = "".join(f" {path} is damaged: {found}." for path, found in damaged.items())
+    return _fail(f"{error}{causes}", UNABLE)
+
+
 def _check(options: argparse.Namespace) -> Iterable[str]:
-    checked = check(_read(options.file), **_trust(options))
+    checked = check(_read(options, options.file), **_trust(options))
     return [report.checked_as_json(checked)] if options.format == "json" else report.checked_as_text(checked)
 
 
 def _checkpoint(options: argparse.Namespace) -> Iterable[str]:
-    head = open_checkpoint(_read(options.file), **_trust(options))
+    head = open_checkpoint(_read(options, options.file), **_trust(options))
     return [report.head_as_json(head)] if options.format == "json" else report.head_as_text(head)
 
 
 def _consistency(options: argparse.Namespace) -> Iterable[str]:
-    old, new = check_growth(_read(options.file), _read(options.old), **_trust(options))
+    old, new = check_growth(_read(options, options.file), _read(options, options.old), **_trust(options))
     if options.format == "json":
         return [report.growth_as_json(old, new)]
     return report.growth_as_text(old, new)
@@ -95,7 +116,7 @@ def _witness(options: argparse.Namespace) -> Iterable[str]:
     if len(signers) != 1:
         raise InvalidKey(f"{options.signing_key} holds {len(signers)} keys; a witness signs with one.")
     signature = witness.cosign(
-        _read(options.file),
+        _read(options, options.file),
         options.state,
         signers[0],
         options.key,
@@ -126,19 +147,26 @@ def _trust(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> str:
-    """Read a text file, or standard input for `-`, without touching its line breaks."""
-    if str(path) == "-":
+def _read(options: argparse.Namespace, path: Path) -> str:
+    """Read a text file, or standard input for `-`, without touching its line breaks; once damaged, as it was before."""
+    if found := options.damaged.get(path):
+        if found.text is None:
+            raise LedgerError(f"{path} is damaged: {found}.")
+        return str(found.text)
+    if path in options.files:
+        data = options.files[path]
+    elif str(path) == "-":
         if sys.stdin is None:
             raise LedgerError("Standard input is closed; there is nothing to read.")
         data = sys.stdin.buffer.read(_MAX_FILE + 1)
     else:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE + 1)
+    options.files[path] = data
     if len(data) > _MAX_FILE:
         raise LedgerError(f"{path} has more than {_MAX_FILE} bytes.")
     try:
-        return data.decode()
+        return str(data, "utf-8")
     except UnicodeDecodeError as error:
         raise LedgerError(f"{path} is no proof: byte {error.start} is not UTF-8.") from None
 

@@ -38,6 +38,8 @@ class Exported:
 
     path: Path
     text: str
+    problem: str = ""
+    """Why it could not be read."""
 
     @property
     def place(self) -> tuple[int, int] | None:
@@ -112,14 +114,17 @@ class Exports:
         return True
 
     def read(self) -> Iterator[Exported]:
-        """Read every checkpoint, in the order of signing.
+        """Read every checkpoint, in the order of signing. One that cannot be read says why.
 
         Raises:
-            CannotExport: a file cannot be read.
+            CannotExport: the directory cannot be read.
         """
         for name in sorted(self._names()):
             path = self.directory / name
-            yield Exported(path=path, text=_read(path))
+            try:
+                yield Exported(path=path, text=_read(path))
+            except CannotExport as error:
+                yield Exported(path=path, text="", problem=error.problem)
 
     def newest(self) -> Exported | None:
         """Read the checkpoint that was signed last; None when there is none.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from audit.ledger.tlog.checkpoint import Checkpoint, sign
 from audit.ledger.tlog.note import KeyKind, generate
 from audit.models import ExecutionLog, LedgerLeaf, LedgerVerification
 from tests.support.commands import outcome as run
@@ -144,7 +145,8 @@ def test_a_file_whose_name_is_no_text_does_not_keep_the_result_from_the_browser(
     directory = tmp_path / os.fsdecode(b"caf\xe9")
     if tampered:
         directory.mkdir()
-        (directory / os.fsdecode(b"\xff.checkpoint")).write_text("junk")
+        forged = sign(Checkpoint(origin=KEY.name, size=1, root=bytes(32)), generate(KEY.name))
+        (directory / os.fsdecode(b"\xff.checkpoint")).write_text(str(forged))
     code, out, err = run("audit_verify", "--key", VKEY, "--checkpoints", directory)
     assert code == (1 if tampered else 2), out + err
     assert "could not be stored" not in err

@@ -30,6 +30,10 @@ from audit.values.validation import storable_text
 __all__ = ["CannotVerify", "keep", "keep_unchecked", "verify"]
 
 
+_NAMED = 20
+"""How many damaged checkpoints a report names."""
+
+
 class CannotVerify(AuditError):
     """There is nothing to verify with: `problem`."""
 
@@ -63,9 +67,8 @@ def verify(
         the tables.
 
     Raises:
-        CannotVerify: no keys, keys of several logs, a witness's key, or a failure of the verification itself that
-            nothing found before explains.
-        CannotExport: a checkpoint that was kept outside cannot be read.
+        CannotVerify: no keys, keys of several logs, a witness's key, a damaged checkpoint among those kept outside
+            while nothing was found, or a failure of the verification that nothing found before explains.
         django.db.Error: the database cannot be read.
     """
     for each in verifiers:
@@ -115,6 +118,9 @@ def _verified(
         leaves.tree.end(head)
         left = look_for_unsealed(raw, cursor, head, findings)
         look_at_history(raw, findings)
+    if wanted.damaged and not findings:
+        more = f" {len(wanted.damaged) - 1} more could not be checked." if len(wanted.damaged) > 1 else ""
+        raise CannotVerify(f"Nothing was found, but not everything could be checked. {wanted.damaged[0]}{more}")
     return Report(
         started_at=started,
         size=leaves.tree.size,
@@ -222,7 +228,9 @@ def _unreadable(started: datetime, findings: Findings, error: Exception) -> Repo
 
 
 def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], outside: bool) -> list[str]:
-    said = []
+    said = [f"An external checkpoint. {each}" for each in wanted.damaged[:_NAMED]]
+    if len(wanted.damaged) > _NAMED:
+        said.append(f"{len(wanted.damaged) - _NAMED} more external checkpoints that could not be checked.")
     if left.count:
         oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
         said.append(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from audit.ledger.exported import Exported
+from audit.ledger.exported import CannotExport, Exported
 from audit.ledger.stored import epochs, left_behind
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.tlog.errors import LedgerError
+from audit.ledger.tlog.damage import Damage, examine
+from audit.ledger.tlog.errors import LedgerError, Malformed, Unproven, Unsigned, shown
 from audit.ledger.tlog.note import Note, Verifier
 from audit.ledger.tlog.origins import epoch_of
 from audit.ledger.verify.findings import Code, Findings
@@ -52,6 +53,10 @@ class Expected:
     """Leaves that later epochs began with: one less than the first checkpoint of each, which is signed at once."""
     left_behind: int = 0
     """Valid ones of a past that an accepted epoch left behind."""
+    rotated: bool = False
+    """Whether a key of the log's name that is not known signed in the database, as after a change of keys."""
+    damaged: list[str] = field(default_factory=list)
+    """Of each one kept outside that could not be checked as it is, which it is and why."""
 
 
 def expected(
@@ -92,8 +97,12 @@ def expected(
         if epoch > 1:
             found.began[epoch] = min(found.began.get(epoch, checkpoint.size), checkpoint.size - 1)
     past = _Past.read(using, reader, found)
-    for each in exported or ():
-        _compare(each, reader, past, kept, accepted, found)
+    found.rotated = bool(reader.rotated)
+    try:
+        for each in exported or ():
+            _compare(each, reader, past, kept, accepted, found)
+    except CannotExport as error:  # what is found in the database counts for more
+        found.damaged.append(str(error))
     # Those of the database first, so that others are compared with them.
     found.roots.sort(key=lambda root: (root.size, root.external))
     return found
@@ -116,7 +125,7 @@ def _compare(
     found: Expected,
 ) -> None:
     source = _outside(each.path.name)
-    read = reader.read(each.text, source)
+    read = reader.read_outside(each, source, found.damaged)
     if read is None:
         return
     checkpoint, epoch = read
@@ -188,22 +197,77 @@ class _Reader:
         self.findings = findings
         self._name = name
         self._verifiers = verifiers
+        self.rotated: set[str] = set()
+        """Keys of the log's name that are not known, and signed."""
 
     def read(self, text: str, source: str) -> tuple[Checkpoint, int] | None:
         """Read a signed note; None when it is not worth reading, which is reported."""
         try:
-            origin = Checkpoint.parse(Note.parse(text).text).origin
-            epoch = epoch_of(self._name, origin)
-            checkpoint = open_checkpoint(text, self._verifiers, origin=origin).checkpoint
+            checkpoint, epoch = self._opened(text)
         except LedgerError as error:
-            self.findings.add(Code.FORGED_CHECKPOINT, f"{_sentence(source)} is not signed by this log. {error}")
+            self.findings.add(
+                Code.FORGED_CHECKPOINT, f"{_sentence(source)} is not signed by this log. {error}{self._rotated(error)}"
+            )
             return None
         if epoch is None:
             self.findings.add(
-                Code.WRONG_ORIGIN, f"{_sentence(source)} is of the log {origin!r}, not of {self._name!r}."
+                Code.WRONG_ORIGIN, f"{_sentence(source)} is of the log {checkpoint.origin!r}, not of {self._name!r}."
             )
             return None
         return checkpoint, epoch
+
+    def read_outside(self, each: Exported, source: str, damaged: list[str]) -> tuple[Checkpoint, int] | None:
+        """Read a checkpoint that was kept outside.
+
+        One that is damaged in a way that proves nothing is named in `damaged`. Where it can be put right, what it says
+        is still compared: a log that was set back does not get away with a damaged file.
+        """
+        if each.problem:
+            damaged.append(_damaged(each, each.problem))
+            return None
+        try:
+            self._opened(each.text)
+        except LedgerError as error:
+            found = examine(each.text.encode("utf-8", "surrogateescape"))
+            readable = self._readable(found)
+            # What has the form of a checkpoint is forged, unless putting it right makes it a true one.
+            if isinstance(error, Malformed) or readable:
+                damaged.append(_damaged(each, str(found)))
+                return self.read(found.text or "", source) if readable is not None else None
+        return self.read(each.text, source)
+
+    def _readable(self, found: Damage) -> bool | None:
+        """Whether a damaged file, put right, is signed by a known key; None where that cannot be known."""
+        if found.text is None:
+            return None
+        try:
+            self._opened(found.text)
+        except Unproven:
+            return None if found.cut else False  # half a signature is not a wrong one
+        except LedgerError:
+            return None
+        return True
+
+    def _opened(self, text: str) -> tuple[Checkpoint, int | None]:
+        origin = Checkpoint.parse(Note.parse(text).text).origin
+        return open_checkpoint(text, self._verifiers, origin=origin).checkpoint, epoch_of(self._name, origin)
+
+    def _rotated(self, error: LedgerError) -> str:
+        """What to say of a signature by the log's name and another key: perhaps a verifier key was not added."""
+        if not isinstance(error, Unsigned):
+            return ""
+        labels = [each for each in error.signed_by if each.startswith(f"{self._name}+")]
+        if not labels:
+            return ""
+        self.rotated.update(labels)
+        return (
+            f" If the log's key was changed (key {', '.join(map(shown, labels))}), this is no tampering: add the "
+            "verifier key that audit_keygen printed then to AUDIT['LEDGER_VERIFIERS'], or give it with --key."
+        )
+
+
+def _damaged(each: Exported, problem: str) -> str:
+    return f"{each.path}: {problem}. Get it once more from where it was written, as it was."
 
 
 def _sentence(text: str) -> str:

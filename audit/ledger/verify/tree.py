@@ -17,6 +17,8 @@ __all__ = ["Tree"]
 
 _TILES_AT_ONCE = 64
 
+_ROTATED = " If the log's key was changed and its verifier key not added, they are (see forged_checkpoint)."
+
 
 class Tree:
     """Takes leaves in order and reports where the tree is not the one that was signed.
@@ -88,7 +90,7 @@ class Tree:
             self._findings.add(
                 Code.LEAVES_UNSIGNED,
                 f"{unsigned + self._adrift} leaves, from number {min(signed, self.size)} on, are covered by no "
-                "checkpoint.",
+                "checkpoint." + (_ROTATED if self._wanted.rotated else ""),
                 leaf=min(signed, self.size),
             )
         if head.size > self.size and signed <= self.size:
