@@ -220,13 +220,6 @@ def signed(signer: Any, origin: str, size: int, root: bytes) -> str:
 
 
 OUTSIDE: dict[str, tuple[Callable[[Base], str], str]] = {
-    "empty": (lambda base: "", "forged_checkpoint"),
-    "half of one": (lambda base: base.notes[0][:40], "forged_checkpoint"),
-    "no text": (lambda base: b"\xff\x00\xfe".decode("utf-8", "surrogateescape"), "forged_checkpoint"),
-    "bytes among the text": (
-        lambda base: base.notes[0].replace("\n\n", "\udcff\n\n", 1),
-        "forged_checkpoint",
-    ),
     "signed by another key": (
         lambda base: signed(generate(KEY.name), KEY.name, base.names["size1"], bytes(32)),
         "forged_checkpoint",
@@ -260,6 +253,23 @@ OUTSIDE: dict[str, tuple[Callable[[Base], str], str]] = {
         "rollback",
     ),
 }
+
+
+DAMAGED: dict[str, Callable[[Base], str]] = {
+    "empty": lambda base: "",
+    "half of one": lambda base: base.notes[0][:40],
+    "no text": lambda base: b"\xff\x00\xfe".decode("utf-8", "surrogateescape"),
+    "bytes among the text": lambda base: base.notes[0].replace("\n\n", "\udcff\n\n", 1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_checkpoint_from_outside_could_not_be_checked_and_hides_nothing(victim: Base, name: str) -> None:
+    damaged = DAMAGED[name](victim)
+    with pytest.raises(CannotVerify, match=r"3\.checkpoint"):
+        verified(outside=[*victim.notes, damaged])
+    fork = signed(KEY, KEY.name, victim.names["size1"], bytes(32))
+    assert codes(verified(outside=[damaged, fork])) == ["fork"]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
