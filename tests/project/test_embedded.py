@@ -33,7 +33,7 @@ FAST = {"fsync": "off"}
 def home() -> Iterator[Path]:
     with workplace() as folder:
         yield folder / "pg"
-        assert until(lambda: running(folder / "pg") is None, seconds=60), "a server was left running"
+        assert until(lambda: running(folder / "pg") is None, seconds=180), "a server was left running"
 
 
 @pytest.fixture
