@@ -25,6 +25,9 @@ class AuditSettings:
     MAX_EXPIRIES: int = 3
     """How many expired leases a task survives before recovery fails it."""
 
+    QUEUE_MAX_WAIT_SECONDS: int = 3_600
+    """How long approved work or a due pause entry may wait before a system check complains."""
+
     MAX_JSON_BYTES: int = 16 * 1024 * 1024
     """The largest JSON document a verb stores; a larger one is refused whole, never cut."""
 
