@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskVerbs"]
 
+_SUMMARY_CHARS = 16_384
+"""How much of a message stands in the column of the log; its detail has all of it."""
 _APPROVE = Move(
     sources=(Status.PENDING,),
     to=Status.APPROVED,
@@ -267,7 +269,8 @@ class TaskVerbs(PauseVerbs):
         message = detail.pop("output_summary")
         if not isinstance(message, str):
             raise InvalidValue("outcome", message, "needs a text as its output_summary")
-        said = [validation.text("outcome", message), jsonb("outcome", detail | {"message": message})]
+        validation.text("outcome", message, max_length=None)
+        said = [message[:_SUMMARY_CHARS], jsonb("outcome", detail | {"message": message})]
         written: ExecutionLog = run(
             self, _RETRY, [delay], actor=actor, using=using, insert_params=[*said, delay.total_seconds()]
         )
