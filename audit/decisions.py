@@ -207,7 +207,7 @@ def carry_out(
 def _ahead(until: object) -> datetime | timedelta:
     if isinstance(until, timedelta):
         return validation.span("until", until)
-    moment = validation.moment("until", until)
+    moment = validation.moment("until", until, or_span=True)
     if validation.is_past(moment):
         raise InvalidValue("until", moment, "is past; to let it go on now, resume it")
     return moment

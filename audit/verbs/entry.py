@@ -88,7 +88,7 @@ class PauseQueueEntryVerbs(models.Model):
             span = validation.span("until", until)
             self._change("held = false, resume_after = statement_timestamp() + %s", [span], actor, using)
         else:
-            moment = validation.moment("until", until)
+            moment = validation.moment("until", until, or_span=True)
             self._change("held = false, resume_after = %s", [moment], actor, using)
 
     def hold(self, *, actor: str | None = None, using: str | None = None) -> None:

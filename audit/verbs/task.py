@@ -275,7 +275,7 @@ class TaskVerbs(LogVerbs):
         if isinstance(resume_after, timedelta):
             at, after = None, validation.span("resume_after", resume_after)
         elif resume_after is not None:
-            at = validation.moment("resume_after", resume_after)
+            at = validation.moment("resume_after", resume_after, or_span=True)
         if held is not None and not isinstance(held, bool):
             raise InvalidValue("held", held, "must be True, False or None")
         if held is None:

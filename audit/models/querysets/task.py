@@ -311,7 +311,7 @@ def _services(names: tuple[str, ...]) -> list[str]:
 def _moment(name: str, value: datetime | timedelta) -> datetime:
     if isinstance(value, timedelta):
         return moments.now() - validation.span(name, value)
-    return validation.moment(name, value)
+    return validation.moment(name, value, or_span=True)
 
 
 TaskManager = models.Manager.from_queryset(TaskQuerySet, "TaskManager")
