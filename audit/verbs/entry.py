@@ -1,4 +1,4 @@
-"""The verbs of a pause entry; when one changes no row, the reason is raised as `audit.verbs.move` does.
+"""The verbs of a pause entry. If one changes no row, it raises the reason, as `audit.verbs.move` does.
 
 Locks are taken task first, then entry: the order of the triggers that keep the two together.
 """

@@ -21,7 +21,7 @@ __all__ = ["PauseQueueManager", "PauseQueueQuerySet"]
 
 
 class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
-    """Entries of the pause queue."""
+    """What `PauseQueueEntry.objects` and its querysets offer."""
 
     def due(self) -> Self:
         """Narrow to entries that are not held and whose time has come."""

@@ -34,7 +34,7 @@ __all__ = ["TaskManager", "TaskQuerySet"]
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
-    """Tasks: filters that chain, and the verbs that work on many."""
+    """What `Task.objects` and its querysets offer: filters that chain, and verbs on many tasks."""
 
     def touching(self, *services: str) -> Self:
         """Narrow to tasks that touched all of these services, by the GIN index (`@>`).
