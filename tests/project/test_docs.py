@@ -24,7 +24,7 @@ NOT_RUN = {
     "docs/witness.md": 1,
 }
 
-LANGUAGES = {*RUNS, "text", "json", "ini", "toml", "html", "yaml", "nginx"}
+LANGUAGES = {*RUNS, "text", "json", "ini", "toml", "html", "yaml", "crontab"}
 
 # Tests of the format find its examples by their fences, which have no language.
 BARE = {"docs/ledger-format.md"}

@@ -137,7 +137,7 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert ended.returncode == 0, f"{self.page}: exit status {ended.returncode}\n{script}\n{ended.stdout}"
         for each in kept.read_text().split("\0"):
