@@ -34,14 +34,15 @@ def _worker(folder: Path) -> Iterator[subprocess.Popen[str]]:
         if each.runner == "tests/project/test_docs_worker.py"
     ]
     place = Place("worker.py", folder)
-    (folder / "worker.py").write_text(code)
+    (folder / "worker.py").write_text(code, encoding="utf-8")
     worker = subprocess.Popen(
         [sys.executable, "worker.py"],
         cwd=folder,
         env=place.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     try:
         yield worker

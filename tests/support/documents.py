@@ -135,12 +135,13 @@ class Place:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=900,
         )
         assert ended.returncode == 0, f"{self.page}: exit status {ended.returncode}\n{script}\n{ended.stdout}"
-        for each in kept.read_text().split("\0"):
+        for each in kept.read_text(encoding="utf-8", errors="surrogateescape").split("\0"):
             name, _, value = each.partition("=")
             if name and name not in ("_", "SHLVL", "PWD", "OLDPWD"):
                 self.environment[name] = value
