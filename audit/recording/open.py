@@ -1,4 +1,4 @@
-"""A record that is open: its task under a lease, what its block hands to verbs, and what its work uses."""
+"""An open record: it keeps its task's lease, masks what its block gives to verbs, and measures its work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEVER_HANDED_ON = "Recorded work is done by whoever records it; let the block e
 
 @dataclass(slots=True, eq=False)
 class OpenRecord:
-    """One piece of work under way. It is the hook of its task's verbs, and hears from the keeper of its lease."""
+    """One piece of work that is running. It is the hook of its task's verbs; the keeper of its lease reports to it."""
 
     task: Task
     lease: Lease
@@ -52,19 +52,19 @@ class OpenRecord:
             )
 
     def leave_to_itself(self) -> None:
-        """Keep the lease alive no more."""
+        """Stop keeping the lease alive."""
         if self._kept is not None:
             keeper.forget(self._kept)
 
     def close(self) -> tuple[Any, Any]:
-        """Let go of the task; returns the outcome and the resources that the block has given."""
+        """Unhook from the task, and return the outcome and the resources that the block has given."""
         del self.task._hook
         return self.task.outcome, self.task.resources_used
 
     # For the verbs of the task: see `audit.verbs.hook.VerbHook`
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Redact what a verb is given, and add to an end what the work used.
+        """Mask secrets in what a verb is given. To an end, add the resources that the work used.
 
         Raises:
             IllegalTransition: a verb that would hand the work on.
@@ -82,7 +82,7 @@ class OpenRecord:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the documents that the block has given: before the end their columns are NULL."""
+        """Keep the documents that the block has given. Until the end, their columns in the row are NULL."""
         given = self.task.outcome, self.task.resources_used
         yield
         if self.task.status == Status.EXECUTING:

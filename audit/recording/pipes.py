@@ -1,4 +1,4 @@
-"""What a command writes: passed on as it comes, and its end kept."""
+"""Passes on what a command writes as it comes, and keeps the end of it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Pipes:
         return self._open > 0
 
     def pump(self, timeout: float) -> None:
-        """Wait so long, in seconds, for output or the child's end, and pass on what is there."""
+        """Wait at most so many seconds for output or the child's end, and pass on the output that is there."""
         if self._pidfd is None:
             timeout = min(timeout, _UNWOKEN_SECONDS)
         for key, _ in self._selector.select(timeout):
@@ -83,7 +83,7 @@ class Pipes:
                 del kept[: -(self._limit + _MARGIN)]
 
     def ignore_end(self) -> None:
-        """Be woken by output alone from now on."""
+        """From now on, wait for output only, not for the child's end."""
         if self._pidfd is not None:
             self._selector.unregister(self._pidfd)
 
@@ -92,14 +92,14 @@ class Pipes:
         return self._bytes[name]
 
     def tail(self, name: str) -> str:
-        """The end of what came: at most the limit, as UTF-8, redacted; what is no text is replaced."""
+        """The end of the output: at most the limit, as UTF-8, with secrets masked and invalid bytes replaced."""
         kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
         text = redact_text(storable_text(_decoded(kept, cut=self._bytes[name] > len(kept))))
         encoded = text.encode()
         return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
 
     def _passed_on(self, name: str, to: int, data: bytes) -> bool:
-        """Write what came; false when nobody reads there any more."""
+        """Pass output on. Return False if nobody reads it any more."""
         if name in self.lost:
             return True
         try:

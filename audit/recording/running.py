@@ -1,18 +1,18 @@
 """Runs a command as recorded work: its output passes through, its signals reach it, its end is stored.
 
 Note [Whose signals]
-    The command gets a process group of its own, and what this process receives (`FORWARDED`) goes to that group.
-    Only with a terminal as standard input it stays in ours: another group could not read from the terminal, and
-    Ctrl-C reaches it by the terminal already.
+    The command gets a process group of its own, and the signals that this process receives (`FORWARDED`) go to that
+    group. If standard input is a terminal, the command stays in our group: another group could not read from the
+    terminal, and Ctrl-C reaches our group anyway.
 
 Note [End of the output]
-    The command has ended when its process has. What it started in the background may hold the pipes open; their
-    output is waited for `_DRAIN_SECONDS`, and then they are left alone.
+    The command has ended when its process has. Processes that it started in the background may hold the pipes open.
+    We wait `_DRAIN_SECONDS` for their output, and then leave them alone.
 
 Note [Lost output]
-    Output that cannot be passed on (a full disk, a descriptor that is closed) ends no work: reading goes on, the end
-    of it is kept, and success becomes `OUTPUT_LOST`. Only where nobody reads any more (`| head`) the pipe is closed,
-    and the command gets SIGPIPE as it would without us.
+    If output cannot be passed on (a full disk, a closed descriptor), the work goes on: we keep reading, keep the end of
+    the output, and turn success into `OUTPUT_LOST`. If nobody reads any more (`| head`), we close the pipe, and the
+    command gets SIGPIPE as it would without us.
 """
 
 from __future__ import annotations

@@ -127,16 +127,21 @@ def span(field: str, value: object) -> timedelta:
     return value
 
 
-def moment(field: str, value: object) -> datetime:
+def moment(field: str, value: object, *, or_span: bool = False) -> datetime:
     """Return `value`, aware, if it is a moment that every client can read back.
 
     Where the project's `USE_TZ` is off, a naive one is of its `TIME_ZONE`.
+
+    Args:
+        field: the name of the argument, for the error.
+        value: the moment.
+        or_span: whether the caller takes a timedelta too, so that the error says so.
 
     Raises:
         InvalidValue: not a datetime, naive, or at the very ends of Python's range.
     """
     if not isinstance(value, datetime):
-        raise InvalidValue(field, value, "must be a datetime")
+        raise InvalidValue(field, value, f"must be a datetime{' or a timedelta' if or_span else ''}")
     value = with_zone(value)
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidValue(field, value, "is naive; give it a time zone (django.utils.timezone.now())")

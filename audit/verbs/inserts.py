@@ -1,4 +1,4 @@
-"""New tasks: their values checked, and one INSERT for one or for ten thousand of them.
+"""New tasks: checks their values, and inserts one or ten thousand of them with one INSERT.
 
 A row is a mapping of column names to values, checked, and holds what was given alone: what is missing is the column's
 default. Documents are the text of their JSON.

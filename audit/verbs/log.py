@@ -25,7 +25,7 @@ _ANYBODY = Move(sources=tuple(Status))
 
 
 class LogVerbs(Moved):
-    """Writes rows of the log under conditions on the task."""
+    """The verbs that write to the execution log; mixed into `Task`."""
 
     class Meta:
         abstract = True
@@ -46,9 +46,9 @@ class LogVerbs(Moved):
         Args:
             action: what was done.
             duration_ms: how long it took, in milliseconds.
-            output_summary: what it said.
+            output_summary: what it printed or found, in words.
             detail: any JSON.
-            step_number: its number; the next one when left out.
+            step_number: its number, from 0; the next one when left out.
             actor: who did it.
             using: the alias to write through.
 
@@ -93,7 +93,7 @@ class LogVerbs(Moved):
         actor: str | None = None,
         using: str | None = None,
     ) -> ExecutionLog:
-        """Write a note into the log, also after the task is finished; `at` says when it came.
+        """Write a note to the log, also after the task is finished. The row's `at` says when it came.
 
         Raises:
             InvalidValue: a text or detail that cannot be stored.
@@ -114,7 +114,7 @@ class LogVerbs(Moved):
     def suggest(
         self, suggestion: str, *, reason: str = "", actor: str | None = None, using: str | None = None
     ) -> ExecutionLog:
-        """Write a suggestion: into the log, and while the task lives also into its `suggestions`.
+        """Write a suggestion to the log, and while the task is live also to its `suggestions`.
 
         Raises:
             InvalidValue: a text that cannot be stored.

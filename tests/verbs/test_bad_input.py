@@ -14,7 +14,7 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.ids import uuid7
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import Status
-from tests.support.factories import assert_same, claimed, requested, task_in
+from tests.support.factories import assert_same, claimed, entry_of, requested, task_in
 
 pytestmark = pytest.mark.django_db
 
@@ -332,3 +332,15 @@ def test_the_error_shows_a_long_value_shortened_and_any_value_somehow():
     key = uuid7()
     assert str(InvalidValue("id", key, "is odd")) == f"id: is odd (got {key})"
     assert "int that cannot be shown" in str(InvalidValue("n", 10**5000, "is large"))
+
+
+@pytest.mark.parametrize("value", [5, "tomorrow", "2030-01-01"])
+@pytest.mark.django_db
+def test_where_a_span_is_taken_too_the_error_says_so(value):
+    message = "must be a datetime or a timedelta"
+    with pytest.raises(InvalidValue, match=f"resume_after: {message}"):
+        task_in("approved").pause(resume_after=value)
+    with pytest.raises(InvalidValue, match=f"until: {message}"):
+        entry_of(task_in("paused")).defer(until=value)
+    with pytest.raises(InvalidValue, match=f"since: {message}"):
+        Task.objects.since(value)
