@@ -62,7 +62,7 @@ class TestList:
         assert seen == keys
 
     def test_json_holds_every_column(self):
-        key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services_touched=["a"])
+        key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services=["a"])
         [shown] = lines_of("audit_list")
         task = Task.objects.get(pk=key)
         assert shown.keys() == {field.attname for field in Task._meta.concrete_fields} | {
@@ -76,8 +76,8 @@ class TestList:
         assert datetime.fromisoformat(shown["created_at"]) == task.created_at
 
     def test_filters(self):
-        key = record(HOUR, services_touched=["dns", "kuma"], status="failed", summary="one two")
-        record(HOUR, services_touched=["dns"])
+        key = record(HOUR, services=["dns", "kuma"], status="failed", summary="one two")
+        record(HOUR, services=["dns"])
         for argv in (
             ("--service", "dns", "--service", "kuma"),
             ("--any-service", "kuma", "--any-service", "nope"),
@@ -105,14 +105,14 @@ class TestList:
     @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
     def test_a_terminal_is_not_overrun(self, monkeypatch, width):
         monkeypatch.setenv("COLUMNS", str(width))
-        record(HOUR, summary="word " * 50, services_touched=["s" * 30, "t"], action="a" * 100)
+        record(HOUR, summary="word " * 50, services=["s" * 30, "t"], action="a" * 100)
         record(HOUR * 24 * 400)
         out, _ = run("audit_list")
         assert all(len(line) <= max(width, 67) for line in out.splitlines())
         assert "completed" in out
 
     def test_hostile_text_is_shown_and_not_obeyed(self):
-        record(HOUR, action=HOSTILE, summary=HOSTILE, services_touched=[HOSTILE], requested_by=HOSTILE)
+        record(HOUR, action=HOSTILE, summary=HOSTILE, services=[HOSTILE], requested_by=HOSTILE)
         out, _ = run("audit_list")
         assert len(out.splitlines()) == 3
         assert out.count(ESCAPED) == 4
@@ -163,14 +163,14 @@ class TestStats:
     @pytest.fixture
     def some(self):
         for number in range(10):
-            record(HOUR, services_touched=["dns"] if number % 2 else ["dns", "mail"])
+            record(HOUR, services=["dns"] if number % 2 else ["dns", "mail"])
         for _ in range(4):
-            record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services_touched=["mail"])
+            record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services=["mail"])
         record(HOUR, status="rejected", action="backup", outcome={"error_type": "No"}, started_at=None)
         record(2 * DAY, action="old")
         Task.objects.request("backup", actor="a")
 
-    @pytest.mark.parametrize("option", ["--correlation=req-1", "--id={id}", "--parent={id}"])
+    @pytest.mark.parametrize("option", ["--correlation-id=req-1", "--id={id}", "--parent={id}"])
     def test_few_rows_are_counted_whatever_their_age_as_in_lists(self, option):
         parent = uuid7(at=timezone.now() - 9 * DAY)
         record(9 * DAY, id=parent, parent=parent, correlation_id="req-1")
@@ -265,7 +265,7 @@ class TestStats:
         assert "Index Cond: (created_at >= " in plan
 
     def test_hostile_text(self):
-        record(HOUR, action=HOSTILE, services_touched=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
+        record(HOUR, action=HOSTILE, services=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
         out, _ = run("audit_stats", "--search", f'"{HOSTILE}"')
         assert "\x1b" not in out
         assert out.count(ESCAPED) == 4

@@ -47,7 +47,7 @@ def test_the_newest_tasks_stand_last() -> None:
 @pytest.mark.django_db
 def test_filters_are_those_of_every_command() -> None:
     past(2, status="failed", summary="wrong")
-    past(2, services_touched=["dns"], summary="needle")
+    past(2, services=["dns"], summary="needle")
     assert run("--service", "dns", "--search", "NEEDLE")[0].count("needle") == 2
     assert "last 30d" in run("--search", "outcome.exit_code:1")[1]
     assert run("--status", "rejected")[1] == "No tasks match.\n"

@@ -23,7 +23,7 @@ _HELP = {
     "until": "created before",
     "finished_since": "finished at or after",
     "finished_until": "finished before",
-    "correlation": "any of these request, trace or batch ids",
+    "correlation_id": "any of these request, trace or batch ids",
     "id": "a task's id, or its first hexadecimal digits",
     "parent": "belongs to or retries this task",
     "failure": "failed for want of a `resource`, or by an `application` error",
