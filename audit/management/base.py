@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 from argparse import (
@@ -16,16 +17,19 @@ from argparse import (
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, InterfaceError, OperationalError, connections, router
 from django.db.models import Model
+from rich.console import Console
+from rich.text import Text
 
 from audit.exceptions import AuditError
 from audit.ledger.tlog.errors import LedgerError, Unproven
-from audit.management import output
+from audit.management import output, tables
 from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
@@ -40,6 +44,16 @@ FAILED = 1
 """It was done and found a problem, or a part of it was refused."""
 UNABLE = 2
 """It could not be done: bad input, no database, not migrated."""
+
+_FOR_PROGRAMS = ("json", "jsonl")
+_STYLES = {
+    Status.COMPLETED: "green",
+    Status.FAILED: "bold red",
+    Status.REJECTED: "red",
+    Status.EXECUTING: "cyan",
+    Status.PAUSED: "yellow",
+    "due": "yellow",
+}
 
 
 class AuditCommand(BaseCommand):
@@ -68,6 +82,7 @@ class AuditCommand(BaseCommand):
     """Whether that is the database that the routers choose for writing."""
     acted = False
     """Whether something was done that stays, whatever becomes of the output."""
+    _format = _forced = _plain = None
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
@@ -86,6 +101,7 @@ class AuditCommand(BaseCommand):
         self._open_streams()
         if not self._called_from_command_line:  # type: ignore[attr-defined]  # stubs do not know it
             options = self._parsed(options)
+        self._format, self._forced, self._plain = map(options.get, ("format", "force_color", "no_color"))
         if "database" in options:
             options["database"] = options["database"] or self.database(options)
         with terminable():
@@ -135,11 +151,19 @@ class AuditCommand(BaseCommand):
         actions = {each.dest: each for each in _actions(self.create_parser("manage.py", ""), options)}
         return {name: _converted(actions[name], value) if name in actions else value for name, value in options.items()}
 
-    def add_format(self, parser: CommandParser, *formats: str) -> None:
-        """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
-        choices = formats or ("table", "json")
+    def add_format(self, parser: CommandParser, people: str = "table") -> None:
+        """Add `--format`.
+
+        Args:
+            parser: the command's.
+            people: what the form for people is called, the default.
+        """
         parser.add_argument(
-            "--format", choices=choices, default=choices[0], help=f"how to print it (default {choices[0]})"
+            "--format",
+            choices=(people, *_FOR_PROGRAMS),
+            default=people,
+            help=f"how to print it: {people} for people, json (one document), jsonl (a document a line); "
+            f"default {people}",
         )
 
     def add_shared(self, parser: CommandParser) -> None:
@@ -150,17 +174,45 @@ class AuditCommand(BaseCommand):
             parser.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=SUPPRESS)
         parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
-    def line(self, text: str = "") -> None:
-        """Print a line; what the output's encoding cannot write is escaped."""
-        self._put(f"{streams.encodable(text, self.stdout)}\n")
+    def line(self, text: str | Text = "") -> None:
+        """Print a line, styled where that is seen; what the output's encoding cannot write is escaped."""
+        shown = text if isinstance(text, str) else self._styled(text)
+        self._put(f"{streams.encodable(shown, self.stdout)}\n")
+
+    def _styled(self, text: Text) -> str:
+        if not self.colourful:
+            return text.plain
+        with self._console.capture() as captured:
+            self._console.print(text, end="", soft_wrap=True)
+        return captured.get()
 
     def note(self, text: str) -> None:
         """Print a line for the person, beside the output proper."""
         self.stderr.write(text, lambda shown: shown)
 
+    @property
+    def for_programs(self) -> bool:
+        """Whether JSON was asked for."""
+        return self._format in _FOR_PROGRAMS
+
     def json(self, value: Mapping[str, Any]) -> None:
-        """Print one JSON document on one line."""
-        self._put(f"{streams.json_for(output.json_line(value), self.stdout)}\n")
+        """Print one JSON document: on one line with `--format jsonl`."""
+        self._put(f"{self._json_text(value, indent=None if self._format == 'jsonl' else 2)}\n")
+
+    def json_each(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Print many as they come: each on a line with `--format jsonl`, else as one array."""
+        if self._format == "jsonl":
+            for value in values:
+                self.json(value)
+            return
+        before = "[\n"
+        for value in values:
+            self._put(before + self._json_text(value))
+            before = ",\n"
+        self._put("[]\n" if before == "[\n" else "\n]\n")
+
+    def _json_text(self, value: Mapping[str, Any], indent: int | None = None) -> str:
+        return streams.json_for(output.json_text(value, indent=indent), self.stdout)
 
     def data(self, pieces: Iterable[str]) -> None:
         """Print a file that other programs read, in UTF-8 whatever the locale; its lines end as they are."""
@@ -184,34 +236,39 @@ class AuditCommand(BaseCommand):
         self.stderr = streams.Notes(streams.standard(self.stderr, 2)._out)  # type: ignore[arg-type]
         self.stderr.style_func = style
 
-    def table(self, columns: Iterable[output.Column], rows: Iterable[Any]) -> bool:
+    def table(self, columns: Iterable[tables.Column], rows: Iterable[Any]) -> bool:
         """Print a table that fits the terminal; returns whether there were any rows."""
         empty = True
-        for text in output.table(list(columns), rows, width=output.terminal_width()):
+        for text in tables.table(list(columns), rows, width=tables.terminal_width()):
             self.line(text)
             empty = False
         return not empty
 
     @property
     def colourful(self) -> bool:
-        """Whether output goes to a terminal that nobody asked to be plain."""
-        return self.stdout.isatty() and not os.environ.get("NO_COLOR")
+        """Whether output goes to a terminal, or colours were asked for, and nobody asked it to be plain."""
+        seen = self._forced or self.stdout.isatty()
+        return bool(seen and not self._plain and not os.environ.get("NO_COLOR"))
 
-    def paint(self, padded: str, status: str) -> str:
-        """Colour a text after the status it names, on a terminal that may be coloured."""
-        style = {
-            Status.COMPLETED: self.style.SUCCESS,
-            Status.FAILED: self.style.ERROR,
-            Status.REJECTED: self.style.NOTICE,
-            Status.EXECUTING: self.style.HTTP_INFO,
-            Status.PAUSED: self.style.WARNING,
-            "due": self.style.WARNING,
-        }.get(status)
-        return str(style(padded)) if style and self.colourful else padded
+    @cached_property
+    def _console(self) -> Console:
+        return Console(
+            file=io.StringIO(),
+            force_terminal=True,
+            no_color=False,
+            width=2**20,  # whatever `COLUMNS` says: nothing is wrapped here
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
 
-    def heading(self, text: str) -> str:
-        """Make a heading stand out, on a terminal that may be coloured."""
-        return str(self.style.MIGRATE_HEADING(text)) if self.colourful else text
+    def paint(self, status: str) -> str:
+        """Return the style of a status, as rich calls it."""
+        return _STYLES.get(status, "")
+
+    def heading(self, text: str) -> Text:
+        """Make a heading stand out."""
+        return Text(text, "bold cyan")
 
 
 def _actions(parser: ArgumentParser, options: Mapping[str, Any]) -> Iterator[Action]:

@@ -284,7 +284,7 @@ def test_words_are_found_alike_whether_few_or_many_tasks_have_them(viewer, monke
     assert [row["id"] for row in second.context_data["rows"]] == wanted[50:]
     assert viewer.get(f"{TASKS}?q=nowhere&since=all").context_data["rows"] == []
     out = StringIO()
-    call_command("audit_list", "--search", "needle", "--format", "json", stdout=out, stderr=out)
+    call_command("audit_list", "--search", "needle", "--format", "jsonl", stdout=out, stderr=out)
     assert [json.loads(line)["id"] for line in out.getvalue().splitlines()[:50]] == [str(key) for key in wanted[:50]]
 
 

@@ -188,14 +188,17 @@ class TestDecisions:
         out = io.StringIO()
         with pytest.raises(CommandError):
             call_command("audit_queue", "hold", str(entry.pk), "999999", "--format", "json", stdout=out)
-        done, refused = map(json.loads, out.getvalue().splitlines())
+        done, refused = json.loads(out.getvalue())
         assert done == {
             "id": str(entry.pk),
             "done": "held",
             "refused": None,
             "task": str(entry.task_id),
             "entry": entry.pk,
+            "due_at": None,
+            "action": entry.task.action,
         }
+        assert done.keys() == refused.keys()
         assert (refused["id"], refused["done"]) == ("999999", None)
         assert "is no entry of the pause queue" in refused["refused"]
 

@@ -1,6 +1,7 @@
 """audit_list, audit_show and audit_stats: what they print, in which order, and how they end."""
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from audit.exceptions import AuditError
 from audit.ids import uuid7
+from audit.management.base import AuditCommand
 from audit.models import Task
 from audit.reading.statistics import statistics
 from audit.status import Status
@@ -100,7 +103,32 @@ class TestList:
 
     def test_nothing_yet(self):
         assert run("audit_list") == ("", "No tasks yet. Task.objects.request(…) makes one.\n")
-        assert run("audit_list", "--format", "json")[0] == ""
+        assert run("audit_list", "--format", "json")[0] == "[]\n"
+        assert run("audit_list", "--format", "jsonl")[0] == ""
+
+    def test_json_is_one_document_that_streams_and_jsonl_a_document_a_line(self):
+        keys = [str(record(timedelta(minutes=each), summary="a\nb\x1b[2J")) for each in (1, 2, 3)]
+        for some in (keys[:1], keys):
+            out, _ = run("audit_list", "--format", "json", "--limit", str(len(some)))
+            assert [each["id"] for each in json.loads(out)] == some
+            lines, _ = run("audit_list", "--format", "jsonl", "--limit", str(len(some)))
+            assert [json.loads(line) | {"total_s": 0} for line in lines.splitlines()] == [
+                each | {"total_s": 0} for each in json.loads(out)
+            ]
+            assert "\x1b" not in out + lines
+
+    def test_an_array_that_could_not_be_finished_is_no_json(self):
+        def values():
+            yield {"id": 1}
+            raise AuditError("lost")
+
+        out = io.StringIO()
+        command = AuditCommand(stdout=out)
+        with pytest.raises(AuditError):
+            command.json_each(values())
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(out.getvalue())
+        assert json.loads(out.getvalue() + "]") == [{"id": 1}]
 
     @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
     def test_a_terminal_is_not_overrun(self, monkeypatch, width):

@@ -8,7 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from audit.interchange import csv_lines, json_lines, whole_file
 from audit.management.base import FINE, UNABLE, AuditCommand, path
-from audit.management.output import Progress, count
+from audit.management.output import count
+from audit.management.progress import Progress
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments
 
@@ -26,7 +27,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters, the format and where to write."""
         add_arguments(parser)
-        self.add_format(parser, "jsonl", "csv")
+        parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="what to write (default jsonl)")
         parser.add_argument(
             "--bom", action="store_true", help="begin a CSV with a byte order mark, by which Excel knows UTF-8"
         )

@@ -10,7 +10,8 @@ from audit.contrib import cloudtrail
 from audit.interchange import Counts, Importer, Read, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
-from audit.management.output import Progress, count, safe
+from audit.management.output import count, safe
+from audit.management.progress import Progress
 from audit.reading.filters import add_database
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}

@@ -10,7 +10,8 @@ from django.db.models import Q
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, duration, is_narrow, moment
+from audit.management.output import duration, moment
+from audit.management.tables import Column, is_narrow
 from audit.models import Task
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.lookup import find_task
@@ -51,9 +52,8 @@ class Command(AuditCommand):
         counted = _Counted(options["limit"])
         # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
         with transaction.atomic(using=options["database"]):
-            if options["format"] == "json":
-                for task in counted(rows.iterator(chunk_size=500)):
-                    self.json(presentation.task_values(task))
+            if self.for_programs:
+                self.json_each(map(presentation.task_values, counted(rows.iterator(chunk_size=500))))
             elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."

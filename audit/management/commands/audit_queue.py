@@ -12,7 +12,8 @@ from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
-from audit.management.output import Column, age, duration, safe
+from audit.management.output import age, duration, safe
+from audit.management.tables import Column
 from audit.models import PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
@@ -97,12 +98,8 @@ class Command(AuditCommand):
         found = list(_in_order(entries, options["state"] or _STATES, options["limit"] + 1, now))
         more = len(found) > options["limit"]
         found = found[: options["limit"]]
-        if options["format"] == "json":
-            for entry in found:
-                named = {"action": entry.task.action, "summary": entry.task.summary}
-                self.json(
-                    presentation.entry_values(entry, now) | named | {"services_touched": entry.task.services_touched}
-                )
+        if self.for_programs:
+            self.json_each(_values(entry, now) for entry in found)
         elif not self._table(found, now):
             self.note("Nothing is paused." if not wanted and not options["state"] else "Nothing paused matches.")
         if more:
@@ -139,8 +136,22 @@ class Command(AuditCommand):
         )
 
     def _decide(self, verb: str, options: dict[str, Any]) -> int:
+        self._refused = 0
+        done = self._decided(verb, options)
+        if self.for_programs:
+            self.json_each(done)
+        else:
+            for each in done:
+                self._print(each)
+        if self._refused:
+            raise CommandError(f"{self._refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
+        return FINE
+
+    _refused = 0
+
+    def _decided(self, verb: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Decide about each entry, and yield what came of it."""
         using, name, reason = options["database"], options["actor"] or os_user(), options["reason"]
-        refused = 0
         for text in dict.fromkeys(options["ids"]):
             try:
                 with transaction.atomic(using=using):
@@ -156,22 +167,39 @@ class Command(AuditCommand):
                     )
                 self.acted = True
             except AuditError as error:
-                refused += 1
+                self._refused += 1
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
-                if options["format"] == "json":
-                    self.json({"id": text, "done": None, "refused": problem})
-                else:
-                    self.note(f"{safe(text)}: refused, {safe(problem)}")
+                yield {
+                    "id": text,
+                    "done": None,
+                    "refused": problem,
+                    "task": None,
+                    "entry": None,
+                    "due_at": None,
+                    "action": None,
+                }
                 continue
-            if options["format"] == "json":
-                done = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
-                self.json(done)
-            else:
-                due = f", due {_moment_text(entry.due_at)}" if verb == "defer" else ""
-                self.line(f"{safe(text)}: {_DONE[verb]}{due} (task {entry.task_id}, {safe(entry.task.action)})")
-        if refused:
-            raise CommandError(f"{refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
-        return FINE
+            yield {
+                "id": text,
+                "done": _DONE[verb],
+                "refused": None,
+                "task": entry.task_id,
+                "entry": entry.pk,
+                "due_at": entry.due_at if verb == "defer" else None,
+                "action": entry.task.action,
+            }
+
+    def _print(self, done: dict[str, Any]) -> None:
+        if done["refused"]:
+            self.note(f"{safe(done['id'])}: refused, {safe(done['refused'])}")
+            return
+        due = f", due {_moment_text(done['due_at'])}" if done["due_at"] else ""
+        self.line(f"{safe(done['id'])}: {done['done']}{due} (task {done['task']}, {safe(done['action'])})")
+
+
+def _values(entry: PauseQueueEntry, now: datetime) -> dict[str, Any]:
+    named = {name: getattr(entry.task, name) for name in ("action", "summary", "services_touched")}
+    return presentation.entry_values(entry, now) | named
 
 
 def _in_order(

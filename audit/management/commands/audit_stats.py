@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, count, duration, moment, safe
+from audit.management.output import count, duration, moment, safe
 from audit.management.presentation import zone
+from audit.management.tables import Column
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found
@@ -50,7 +51,7 @@ class Command(AuditCommand):
         wanted = TaskFilter.from_options(options).within(_WINDOW)
         tasks = found(wanted, Task.objects.using(options["database"]))
         figures = statistics(tasks, top=options["top"], most_rows=options["limit"])
-        if options["format"] == "json":
+        if self.for_programs:
             self.json({"filter": wanted.to_query(), **_values(figures)})
         else:
             self._page(wanted, figures)

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
 from audit.management import presentation
-from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
+from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.output import moment, safe
+from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.process.streams import read_by_others
@@ -57,6 +58,11 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Print the tasks, and follow if asked to."""
+        if options["follow"] and options["format"] == "json":
+            raise CommandError(
+                "--follow never ends, and --format json is one document. Give --format jsonl, a document a line.",
+                returncode=UNABLE,
+            )
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
@@ -76,17 +82,19 @@ class Command(AuditCommand):
 
     def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
         """Print the newest tasks; returns the revisions at which they were shown."""
-        self._json = options["format"] == "json"
         tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
-        if not self._json:
+        if not self.for_programs:
             self._following, self._narrow = options["follow"], is_narrow()
             sample = [*(_row(task, self._narrow) for task in tasks), *([_TYPICAL] if self._following else [])]
             if sample:
                 self._table = Table(self._titles(), map(self._cells, sample), terminal_width())
                 for text in self._table.head():
                     self.line(text)
-        for task in tasks:
-            self._show(task)
+        if self.for_programs:
+            self.json_each(map(_values, tasks))
+        else:
+            for task in tasks:
+                self._show(task)
         if not tasks and options["lines"] and not options["follow"]:
             self.note("No tasks match." if wanted else "No tasks yet. Task.objects.request(…) makes one.")
         return {task.pk: task.revision for task in tasks}
@@ -121,13 +129,11 @@ class Command(AuditCommand):
                 pause, lost = options["interval"], False
 
     def _columns(self, tasks: Any) -> Any:
-        return tasks if self._json else tasks.only(*_SHOWN)
+        return tasks if self.for_programs else tasks.only(*_SHOWN)
 
     def _show(self, task: Task, change: Change | None = None) -> None:
-        if self._json:
-            self.json(
-                presentation.task_values(task) | {"change": presentation.log_values(change.row) if change else None}
-            )
+        if self.for_programs:
+            self.json(_values(task, change))
         else:
             self.line(self._table.line(self._cells(_row(task, self._narrow, change))))
 
@@ -148,13 +154,17 @@ class Command(AuditCommand):
         """Leave out what a task was before, unless changes are shown."""
         return row if self._following else (row[0], *row[2:])
 
-    _json = _following = _narrow = False
+    _following = _narrow = False
     _table: Table
 
 
 def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]:
     """Pass over what the first lines have shown already."""
     return (each for each in changes if each.row.revision is None or each.row.revision > known.get(each.task.pk, 0))
+
+
+def _values(task: Task, change: Change | None = None) -> dict[str, Any]:
+    return presentation.task_values(task) | {"change": presentation.log_values(change.row) if change else None}
 
 
 def _row(task: Task, narrow: bool, change: Change | None = None) -> tuple[object, ...]:

@@ -51,7 +51,7 @@ class Command(AuditCommand):
         )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)
-        self.add_format(parser, "text", "json")
+        self.add_format(parser, "text")
 
     def run(self, **options: Any) -> int:
         """Verify, store the result, and print it: a reader that leaves early must not take it away."""
@@ -64,7 +64,7 @@ class Command(AuditCommand):
             raise
         self.outcome = FINE if report.intact else FAILED
         self._store(options, lambda using: keep(report, using, os_user()))
-        if options["format"] == "json":
+        if self.for_programs:
             self.json(report.as_json())
         else:
             self._print(report)
