@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pwd
 from argparse import (
@@ -17,23 +16,20 @@ from argparse import (
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import Error, InterfaceError, OperationalError, connections, router
 from django.db.models import Model
-from rich.console import Console
-from rich.text import Text
 
 from audit.exceptions import AuditError
 from audit.ledger.tlog.errors import LedgerError, Unproven
-from audit.management import output, tables
+from audit.management import output
+from audit.management.printing import Printing
 from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
-from audit.status import Status
 from audit.values import moments
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
@@ -45,18 +41,8 @@ FAILED = 1
 UNABLE = 2
 """It could not be done: bad input, no database, not migrated."""
 
-_FOR_PROGRAMS = ("json", "jsonl")
-_STYLES = {
-    Status.COMPLETED: "green",
-    Status.FAILED: "bold red",
-    Status.REJECTED: "red",
-    Status.EXECUTING: "cyan",
-    Status.PAUSED: "yellow",
-    "due": "yellow",
-}
 
-
-class AuditCommand(BaseCommand):
+class AuditCommand(Printing):
     """Base of the commands: `run` does the work and returns an exit code, or raises an error of this app.
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
@@ -71,6 +57,9 @@ class AuditCommand(BaseCommand):
     exits = "0 fine, 1 found a problem, 2 could not do it"
     """What the exit codes mean, for `--help`."""
 
+    examples: tuple[str, ...] = ()
+    """Command lines for `--help`, from the command's name on."""
+
     outcome = FINE
     """The exit code as far as `run` knows it: it holds even if nobody reads the rest of the output.
 
@@ -82,14 +71,16 @@ class AuditCommand(BaseCommand):
     """Whether that is the database that the routers choose for writing."""
     acted = False
     """Whether something was done that stays, whatever becomes of the output."""
-    _format = _forced = _plain = None
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
+        """Make the parser as Django does, with the synopsis as its usage, the examples and the exit codes."""
         if self.synopsis:
             kwargs["usage"] = f"%(prog)s {self.synopsis}"
-        if self.exits:
-            kwargs["epilog"] = f"Exit status: {self.exits}."
+        examples = "".join(f"\n  {prog_name} {each}" for each in self.examples)
+        kwargs["epilog"] = (f"Examples:{examples}" if examples else "") + (
+            f"\n\nExit status: {self.exits}." if self.exits else ""
+        )
+        kwargs["formatter_class"] = _HelpFormatter
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def run(self, **options: Any) -> int:
@@ -101,7 +92,7 @@ class AuditCommand(BaseCommand):
         self._open_streams()
         if not self._called_from_command_line:  # type: ignore[attr-defined]  # stubs do not know it
             options = self._parsed(options)
-        self._format, self._forced, self._plain = map(options.get, ("format", "force_color", "no_color"))
+        self.configure(options)
         if "database" in options:
             options["database"] = options["database"] or self.database(options)
         with terminable():
@@ -151,21 +142,6 @@ class AuditCommand(BaseCommand):
         actions = {each.dest: each for each in _actions(self.create_parser("manage.py", ""), options)}
         return {name: _converted(actions[name], value) if name in actions else value for name, value in options.items()}
 
-    def add_format(self, parser: CommandParser, people: str = "table") -> None:
-        """Add `--format`.
-
-        Args:
-            parser: the command's.
-            people: what the form for people is called, the default.
-        """
-        parser.add_argument(
-            "--format",
-            choices=(people, *_FOR_PROGRAMS),
-            default=people,
-            help=f"how to print it: {people} for people, json (one document), jsonl (a document a line); "
-            f"default {people}",
-        )
-
     def add_shared(self, parser: CommandParser) -> None:
         """Let the options of every Django command follow a verb too, where people write them."""
         for name in ("settings", "pythonpath"):
@@ -174,101 +150,16 @@ class AuditCommand(BaseCommand):
             parser.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=SUPPRESS)
         parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
-    def line(self, text: str | Text = "") -> None:
-        """Print a line, styled where that is seen; what the output's encoding cannot write is escaped."""
-        shown = text if isinstance(text, str) else self._styled(text)
-        self._put(f"{streams.encodable(shown, self.stdout)}\n")
 
-    def _styled(self, text: Text) -> str:
-        if not self.colourful:
-            return text.plain
-        with self._console.capture() as captured:
-            self._console.print(text, end="", soft_wrap=True)
-        return captured.get()
+class _HelpFormatter(DjangoHelpFormatter):
+    """Keeps the lines of the epilog; wraps those that are none of a list."""
 
-    def note(self, text: str) -> None:
-        """Print a line for the person, beside the output proper."""
-        self.stderr.write(text, lambda shown: shown)
-
-    @property
-    def for_programs(self) -> bool:
-        """Whether JSON was asked for."""
-        return self._format in _FOR_PROGRAMS
-
-    def json(self, value: Mapping[str, Any]) -> None:
-        """Print one JSON document: on one line with `--format jsonl`."""
-        self._put(f"{self._json_text(value, indent=None if self._format == 'jsonl' else 2)}\n")
-
-    def json_each(self, values: Iterable[Mapping[str, Any]]) -> None:
-        """Print many as they come: each on a line with `--format jsonl`, else as one array."""
-        if self._format == "jsonl":
-            for value in values:
-                self.json(value)
-            return
-        before = "[\n"
-        for value in values:
-            self._put(before + self._json_text(value))
-            before = ",\n"
-        self._put("[]\n" if before == "[\n" else "\n]\n")
-
-    def _json_text(self, value: Mapping[str, Any], indent: int | None = None) -> str:
-        return streams.json_for(output.json_text(value, indent=indent), self.stdout)
-
-    def data(self, pieces: Iterable[str]) -> None:
-        """Print a file that other programs read, in UTF-8 whatever the locale; its lines end as they are."""
-        streams.in_utf8(self.stdout)
-        for each in pieces:
-            self._put(each)
-
-    def flush(self) -> None:
-        """Print now what is kept in memory."""
-        with streams.printing():
-            self.stdout.flush()
-
-    def _put(self, text: str) -> None:
-        with streams.printing():
-            self.stdout.write(text, ending="")
-
-    def _open_streams(self) -> None:
-        streams.open_missing()
-        self.stdout = streams.standard(self.stdout, 1)
-        style = self.stderr.style_func
-        self.stderr = streams.Notes(streams.standard(self.stderr, 2)._out)  # type: ignore[arg-type]
-        self.stderr.style_func = style
-
-    def table(self, columns: Iterable[tables.Column], rows: Iterable[Any]) -> bool:
-        """Print a table that fits the terminal; returns whether there were any rows."""
-        empty = True
-        for text in tables.table(list(columns), rows, width=tables.terminal_width()):
-            self.line(text)
-            empty = False
-        return not empty
-
-    @property
-    def colourful(self) -> bool:
-        """Whether output goes to a terminal, or colours were asked for, and nobody asked it to be plain."""
-        seen = self._forced or self.stdout.isatty()
-        return bool(seen and not self._plain and not os.environ.get("NO_COLOR"))
-
-    @cached_property
-    def _console(self) -> Console:
-        return Console(
-            file=io.StringIO(),
-            force_terminal=True,
-            no_color=False,
-            width=2**20,  # whatever `COLUMNS` says: nothing is wrapped here
-            highlight=False,
-            markup=False,
-            emoji=False,
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.strip().split("\n")
+        return "\n".join(
+            line if line.startswith("  ") else super(_HelpFormatter, self)._fill_text(line, width, indent)
+            for line in lines
         )
-
-    def paint(self, status: str) -> str:
-        """Return the style of a status, as rich calls it."""
-        return _STYLES.get(status, "")
-
-    def heading(self, text: str) -> Text:
-        """Make a heading stand out."""
-        return Text(text, "bold cyan")
 
 
 def _actions(parser: ArgumentParser, options: Mapping[str, Any]) -> Iterator[Action]:

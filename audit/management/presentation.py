@@ -20,7 +20,17 @@ from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
 from audit.values import moments
 
-__all__ = ["Details", "entry_state", "entry_values", "life_of", "log_values", "task_page", "task_values", "zone"]
+__all__ = [
+    "Details",
+    "entry_state",
+    "entry_values",
+    "life_of",
+    "log_values",
+    "short_moment",
+    "task_page",
+    "task_values",
+    "zone",
+]
 
 # Rich measures words by a console; none is written to.
 _CONSOLE = Console(file=io.StringIO())
@@ -42,6 +52,12 @@ class Details:
 def zone() -> str:
     """Name the time zone in which moments are written, as it is now."""
     return f"{moments.local(moments.now()):%Z}"
+
+
+def short_moment(value: datetime, now: datetime) -> str:
+    """Write a moment briefly: without this year's number, or without the time of another year's day."""
+    local = moments.local(value)
+    return f"{local:%m-%d %H:%M:%S}" if local.year == moments.local(now).year else f"{local:%Y-%m-%d}"
 
 
 def task_values(task: Task) -> dict[str, Any]:

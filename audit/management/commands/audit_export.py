@@ -18,8 +18,13 @@ class Command(AuditCommand):
     """Write tasks to a file or to standard output."""
 
     help = (
-        "Write tasks in the order of their ids, as of one moment: JSON Lines, which hold the log and which "
-        "audit_import reads, or CSV for spreadsheets. A file takes its name when it is complete."
+        "Export tasks in the order of their ids, from one snapshot of the database. JSON Lines contain the execution "
+        "log, and audit_import reads them; CSV is for spreadsheets. A file gets its name only when it is complete."
+    )
+    examples = (
+        "audit_export --output tasks.jsonl",
+        "audit_export --since 30d --format csv --bom --output tasks.csv",
+        "audit_export --since all | gzip > tasks.jsonl.gz",
     )
 
     synopsis = "[--output FILE] [--format csv] [--status failed] [--since 7d] …  (--help names all)"

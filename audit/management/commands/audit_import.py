@@ -26,8 +26,13 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
-        "named with file, line, field and value. Importing the same again adds nothing."
+        "Import finished tasks from files. Each line or event is checked. The valid ones are stored; the others are "
+        "refused, with file, line, field and value. To import the same file again adds nothing."
+    )
+    examples = (
+        "audit_import tasks.jsonl",
+        "audit_import --format cloudtrail --dry-run AWSLogs/",
+        "audit_import --strict -",
     )
     exits = "0 all is stored, 1 some was refused, 2 could not read or store"
 

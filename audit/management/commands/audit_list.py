@@ -1,7 +1,6 @@
 """`manage.py audit_list`: which tasks there are, newest first."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -25,14 +24,19 @@ from audit.values import moments
 class Command(AuditCommand):
     """Lists tasks."""
 
-    help = "List tasks, newest first. More of them: repeat with --before and the last id."
+    help = "List tasks, newest first. For the next page repeat it with --before and the last id."
+    examples = (
+        "audit_list --status failed --since 7d",
+        "audit_list --service billing --search 'timeout outcome.exit_code:1'",
+        "audit_list --since all --limit 100000 --format jsonl",
+    )
     synopsis = "[--status failed] [--service billing] [--since 7d] [--search TEXT] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and where to go on."""
         add_arguments(parser, limit=50)
         parser.add_argument(
-            "--before", metavar="ID", help="go on after this task of an earlier list (an id, or its beginning)"
+            "--before", metavar="ID", help="start after this task of an earlier list (its id, or the beginning of it)"
         )
         self.add_format(parser)
 
@@ -72,7 +76,7 @@ class Command(AuditCommand):
             ran = presentation.life_of(task, now).ran
             took = duration(ran) + (" …" if task.status == Status.EXECUTING and ran is not None else "")
             return (
-                _created(task.created_at, now) if narrow else moment(task.created_at),
+                presentation.short_moment(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
                 short_id(task.pk) if narrow else str(task.pk),
                 task.action,
@@ -88,19 +92,13 @@ class Command(AuditCommand):
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
                 Column(title="Action", least=8, rank=2),
-                Column(title="Summary", least=7),
+                Column(title="Summary", least=16),
                 Column(title="Services", least=8, rank=4),
                 Column(title="By", name=True, least=6, rank=5),
                 Column(title="Ran", right=True, rank=3),
             ),
             (row(task) for task in tasks),
         )
-
-
-def _created(value: datetime, now: datetime) -> str:
-    """Write a moment briefly: without this year's number, or without the time of another year's day."""
-    local = moments.local(value)
-    return f"{local:%m-%d %H:%M:%S}" if local.year == moments.local(now).year else f"{local:%Y-%m-%d}"
 
 
 _SHOWN = (

@@ -31,10 +31,10 @@ _REASONS: dict[str, str] = {
 }
 _DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
 _HELP = {
-    "resume": "let the work go on now: its work plan becomes the task's plan, and workers may claim it",
-    "hold": "keep it from becoming due until somebody resumes or defers it",
-    "defer": "make it due at a later time; a held entry is released to that time",
-    "cancel": "give the work up: the task is rejected",
+    "resume": "continue the work now: its work plan becomes the task's plan, and workers may claim it",
+    "hold": "keep it paused until somebody resumes or defers it",
+    "defer": "make it due at another time; an entry that is held is released",
+    "cancel": "give up the work: the task is rejected",
 }
 
 
@@ -43,8 +43,30 @@ class Command(AuditCommand):
 
     outcome = UNABLE
     model = PauseQueueEntry
-    help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
+    help = (
+        "List paused work, and resume, hold, defer or cancel it. Without a verb it lists. "
+        "`VERB --help` shows the options of each verb."
+    )
+    examples = (
+        "audit_queue",
+        "audit_queue list --state due --state held",
+        "audit_queue resume 4711 --reason 'the disk was replaced'",
+        "audit_queue defer 4711 --until 2h",
+    )
     exits = "0 done, 1 some of it was refused, 2 could not do it"
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Make the parser; without a verb it reads the options of `list`."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parse = parser.parse_args
+
+        def parse_args(args: Any = None, namespace: Any = None) -> Any:
+            words = list(args or ())
+            plain = not words or (words[0].startswith("-") and not {*_HELP, "list", "-h", "--help"} & {*words})
+            return parse(["list", *words] if plain else words, namespace)
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
@@ -65,8 +87,8 @@ class Command(AuditCommand):
             each.add_argument(
                 "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
             )
-            each.add_argument("--actor", type=_label, help=f"who decides (default {os_user()})")
-            each.add_argument("--reason", type=_label, help="why; it is written into the log")
+            each.add_argument("--actor", type=_label, metavar="NAME", help=f"who decides (default {os_user()})")
+            each.add_argument("--reason", type=_label, metavar="TEXT", help="why; it is written into the log")
             if verb == "defer":
                 each.add_argument(
                     "--until",
@@ -173,8 +195,8 @@ class Command(AuditCommand):
                     "id": text,
                     "done": None,
                     "refused": problem,
-                    "task": None,
-                    "entry": None,
+                    "task_id": None,
+                    "entry_id": None,
                     "due_at": None,
                     "action": None,
                 }
@@ -183,8 +205,8 @@ class Command(AuditCommand):
                 "id": text,
                 "done": _DONE[verb],
                 "refused": None,
-                "task": entry.task_id,
-                "entry": entry.pk,
+                "task_id": entry.task_id,
+                "entry_id": entry.pk,
                 "due_at": entry.due_at if verb == "defer" else None,
                 "action": entry.task.action,
             }
@@ -194,7 +216,7 @@ class Command(AuditCommand):
             self.note(f"{safe(done['id'])}: refused, {safe(done['refused'])}")
             return
         due = f", due {_moment_text(done['due_at'])}" if done["due_at"] else ""
-        self.line(f"{safe(done['id'])}: {done['done']}{due} (task {done['task']}, {safe(done['action'])})")
+        self.line(f"{safe(done['id'])}: {done['done']}{due} (task {done['task_id']}, {safe(done['action'])})")
 
 
 def _values(entry: PauseQueueEntry, now: datetime) -> dict[str, Any]:

@@ -22,14 +22,17 @@ from audit.values import moments
 class Command(AuditCommand):
     """Shows tasks."""
 
-    exits = "0 fine, 1 some of several are not there, 2 could not do it"
-    help = "Show everything about a task: facts, durations, outcome, plan, suggestions and the execution log in order."
+    exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
+    help = "Show everything about a task: facts, durations, seal, outcome, plan, suggestions and its execution log."
+    examples = ("audit_show 019bd8a3", "audit_show 019bd8a3 --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take ids, and how much of the log to show."""
-        parser.add_argument("ids", nargs="+", metavar="ID", help="a task's id, or as many of its first digits as do")
         parser.add_argument(
-            "--log", type=positive, default=1000, metavar="N", help="at most so many rows of its log (default 1000)"
+            "ids", nargs="+", metavar="ID", help="a task's id, or enough of its first digits to name one task"
+        )
+        parser.add_argument(
+            "--log", type=positive, default=1000, metavar="N", help="show at most N rows of its log (default 1000)"
         )
         add_database(parser)
         self.add_format(parser)

@@ -26,9 +26,9 @@ class Command(AuditCommand):
 
     help = (
         "Count tasks by status, action, service and error type, with failure rates and durations. "
-        "Without a time it is about the last 24 hours; tasks that are named by an id, a parent, a correlation id or a "
-        "seal are counted whatever their age."
+        "It looks at the last 24 hours, unless a time, an id, a parent, a correlation id or a seal is given."
     )
+    examples = ("audit_stats --since 7d --service billing", "audit_stats --since 30d --format json")
     synopsis = "[--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -22,37 +22,37 @@ from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, spa
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
 from audit.reading.following import Change, Follower
+from audit.values import moments
 
 _CANCELLED = "57014"
 _LONGEST_WAIT = 30.0
 _SHOWN = ("id", "created_at", "status", "action", "summary", "services_touched", "requested_by", "actor", "revision")
-# What a line may hold that comes later, so that the widths of the first ones do for all.
-_TYPICAL = ("2026-11-24 05:48:03", "executing", "completed", "x" * 36, "x" * 14, "x" * 32, "x" * 16, "x" * 12)
 
 
 class Command(AuditCommand):
     """Shows the newest tasks, and follows."""
 
     help = (
-        "Show the newest tasks, the newest last. With --follow go on with new tasks and changes of status as they are "
-        "committed, through restarts of the server, until Ctrl-C."
+        "Show the newest tasks, the newest last. With --follow also show new tasks and changes of status as they are "
+        "committed, until Ctrl-C. A restart of the database server does not end it."
     )
+    examples = ("audit_tail --lines 20", "audit_tail --follow --status failed", "audit_tail -f -n 0 --format jsonl")
     synopsis = "[--follow] [--lines N] [--status failed] [--service billing] [--since 7d] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and how to follow."""
         add_arguments(parser)
-        parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next")
+        parser.add_argument("-f", "--follow", action="store_true", help="also show what happens from now on")
         parser.add_argument(
             "-n",
             "--lines",
             type=_lines,
             default=10,
             metavar="N",
-            help="show so many tasks first (default 10, may be 0)",
+            help="how many tasks to show first (default 10, 0 is allowed)",
         )
         parser.add_argument(
-            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (default 1)"
+            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two queries (default 1)"
         )
         self.add_format(parser)
 
@@ -85,7 +85,10 @@ class Command(AuditCommand):
         tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
         if not self.for_programs:
             self._following, self._narrow = options["follow"], is_narrow()
-            sample = [*(_row(task, self._narrow) for task in tasks), *([_TYPICAL] if self._following else [])]
+            sample = [
+                *(_row(task, self._narrow) for task in tasks),
+                *([_typical(self._narrow)] if self._following else []),
+            ]
             if sample:
                 self._table = Table(self._titles(), map(self._cells, sample), terminal_width())
                 for text in self._table.head():
@@ -174,7 +177,14 @@ def _row(task: Task, narrow: bool, change: Change | None = None) -> tuple[object
     status = change.row.to_status if change else task.status
     by = change.row.actor if change else task.requested_by or task.actor
     services = ", ".join(task.services_touched)
-    return (moment(at), was, status, key, task.action, task.summary, services, by)
+    when = presentation.short_moment(at, moments.now()) if narrow else moment(at)
+    return (when, was, status, key, task.action, task.summary, services, by)
+
+
+def _typical(narrow: bool) -> tuple[str, ...]:
+    """What a line may hold that comes later, so that the widths of the first ones do for all."""
+    at, key = (14, 18) if narrow else (19, 36)
+    return ("x" * at, "executing", "completed", "x" * key, "x" * 14, "x" * 32, "x" * 16, "x" * 12)
 
 
 def _lines(text: str) -> int:

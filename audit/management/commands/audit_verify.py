@@ -33,6 +33,10 @@ class Command(AuditCommand):
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
         "database."
     )
+    examples = (
+        "audit_verify",
+        "audit_verify --checkpoints /var/lib/audit/checkpoints --format json",
+    )
     exits = "0 intact, 1 tampering was found, 2 could not check"
     synopsis = "[--checkpoints DIR] [--accept-epoch N] [--key VKEY] [--format json]  (--help names all)"
 
