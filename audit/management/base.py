@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from argparse import (
     OPTIONAL,
     SUPPRESS,
@@ -15,7 +16,9 @@ from argparse import (
 )
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,14 @@ class AuditCommand(Printing):
             f"\n\nExit status: {self.exits}." if self.exits else ""
         )
         kwargs["formatter_class"] = _HelpFormatter
-        return super().create_parser(prog_name, subcommand, **kwargs)
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        refuse = parser.error
+
+        def error(message: str) -> None:
+            refuse(message + _suggestion(message, parser))
+
+        parser.error = error  # type: ignore[method-assign]
+        return parser
 
     def run(self, **options: Any) -> int:
         """Do what was asked and return the exit code."""
@@ -149,6 +159,15 @@ class AuditCommand(Printing):
         for name in ("traceback", "no-color", "force-color"):
             parser.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=SUPPRESS)
         parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
+
+
+def _suggestion(message: str, parser: ArgumentParser) -> str:
+    """Name the option that somebody may have meant."""
+    given = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+    verbs = [each.choices.values() for each in parser._actions if isinstance(each, _SubParsersAction)]
+    known = [name for each in (parser, *chain(*verbs)) for name in each._option_string_actions]
+    close = get_close_matches(given[1].replace("_", "-"), known, 1, 0.7) if given else []
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class _HelpFormatter(DjangoHelpFormatter):

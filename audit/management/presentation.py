@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from audit.management.output import age, duration, moment, safe
-from audit.management.tables import Column, Table, table
+from audit.management.tables import Column, Table, table, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.seal_state import SealState, TaskSeal
 from audit.reading.spans import COLUMNS, Spans, spans
@@ -32,8 +30,6 @@ __all__ = [
     "zone",
 ]
 
-# Rich measures words by a console; none is written to.
-_CONSOLE = Console(file=io.StringIO())
 _MOST_LINES = 60
 _MOST_MESSAGE_LINES = 20
 
@@ -155,16 +151,9 @@ def _facts(pairs: Iterable[tuple[str, str]], width: int | None) -> Iterator[str]
     shown = [(name, value) for name, value in pairs if value]
     aside = 4 + max(len(name) for name, _ in shown)
     for name, value in shown:
-        first, *more = _wrapped(value, width and width - aside)
+        first, *more = wrapped(value, width and width - aside)
         yield f"  {name:<{aside - 4}}  {first}"
         yield from (" " * aside + line for line in more)
-
-
-def _wrapped(text: str, width: int | None) -> list[str]:
-    """Break a text at its blanks to so many columns, at least 16; a longer word is broken, too."""
-    if width is None:
-        return [text]
-    return [line.plain for line in Text(text).wrap(_CONSOLE, max(width, 16))] or [""]
 
 
 def _durations(task: Task, now: datetime) -> str:
@@ -298,7 +287,7 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
 
 def _message(message: str, width: int) -> Iterator[str]:
     """Yield the message of a row, below it; what takes more than 20 lines is cut, with the number of those left out."""
-    lines = _wrapped(safe(message), width - 4) if message else []
+    lines = wrapped(safe(message), width - 4) if message else []
     yield from (f"      {line}" for line in lines[:_MOST_MESSAGE_LINES])
     if len(lines) > _MOST_MESSAGE_LINES:
         yield f"      … {len(lines) - _MOST_MESSAGE_LINES} more lines; --format json shows all"

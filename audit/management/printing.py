@@ -65,6 +65,12 @@ class Printing(BaseCommand):
             self._console.print(text, end="", soft_wrap=True)
         return captured.get()
 
+    def item(self, text: str, *, bullet: str = "  - ") -> None:
+        """Print an item of a list, its further lines below its text where a terminal is too narrow."""
+        width = tables.terminal_width()
+        for number, line in enumerate(tables.wrapped(text, width and width - len(bullet))):
+            self.line((" " * len(bullet) if number else bullet) + line)
+
     def note(self, text: str) -> None:
         """Print a line for the person, beside the output proper."""
         self.stderr.write(text, lambda shown: shown)

@@ -31,15 +31,19 @@ class Progress:
 
     Work that is done at once shows nothing. Notes that are written meanwhile appear above the bar.
 
+    Its unit is counted as `count` does: one of it, and many when `s` does not do.
+
     with Progress(self.stderr, "Imported", total=20_000) as progress:
         progress.advance(500)
     """
 
-    def __init__(self, stream: _Stream, what: str, *, unit: str = "tasks", total: int | None = None) -> None:
+    def __init__(
+        self, stream: _Stream, what: str, *, unit: str = "task", many: str = "", total: int | None = None
+    ) -> None:
         self.done = 0
         self._stream = stream
         self._what = what
-        self._unit = unit
+        self._unit = unit, many
         self._total = total
         self._bar: Bar | None = None
         self._tty = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
@@ -69,10 +73,12 @@ class Progress:
         if now - self._shown_at < self._every:
             return
         self._shown_at = now
-        of = f" of {count(self._total)}" if self._total else ""
+        done = (
+            f"{count(self.done)} of {count(self._total, *self._unit)}" if self._total else count(self.done, *self._unit)
+        )
         share = f" ({min(self.done / self._total, 1):.0%})" if self._total else ""
         rate = f", {count(int(self.done / max(now - self._began, 0.001)))} a second"
-        line = f"{self._what} {count(self.done)}{of} {self._unit}{share}{rate}{f'  {safe(note)}' if note else ''}"
+        line = f"{self._what} {done}{share}{rate}{f'  {safe(note)}' if note else ''}"
         if self._tty:
             self._draw(line)
         else:

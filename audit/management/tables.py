@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.text import Text
 
 from audit.values.names import apart, cut
 from audit.values.terminal import safe
 
-__all__ = ["Column", "Table", "is_narrow", "shorten", "shorten_name", "table", "terminal_width"]
+__all__ = ["Column", "Table", "is_narrow", "shorten", "shorten_name", "table", "terminal_width", "wrapped"]
 
+# Rich measures words by a console; none is written to.
+_CONSOLE = Console(file=io.StringIO())
 _MEASURED_ROWS = 500
 _WIDE = 150
 _PADDED = 64
@@ -47,6 +51,13 @@ def shorten_name(text: str, width: int) -> str:
     while limit > 0 and cell_len(cut(text, limit)) > width:
         limit -= 1
     return cut(text, limit) if limit > 0 else ""
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Break a text at its blanks to so many columns, at least 16; a longer word is broken, too. None: one line."""
+    if width is None:
+        return [text]
+    return [line.plain for line in Text(text).wrap(_CONSOLE, max(width, 16))] or [""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

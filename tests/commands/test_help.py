@@ -58,6 +58,21 @@ def test_the_examples_stand_in_the_help_and_can_be_given(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["audit_list", "--services", "x"], "unrecognized arguments: --services x; did you mean --service?"),
+        (["audit_list", "--correlation_id", "x"], "did you mean --correlation-id?"),
+        (["audit_queue", "hold", "1", "--reasons", "x"], "did you mean --reason?"),
+        (["audit_list", "--xyzzy"], "unrecognized arguments: --xyzzy"),
+    ],
+)
+def test_an_option_that_is_none_is_answered_with_one_like_it(argv: list[str], says: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        load_command_class("audit", argv[0]).create_parser("manage.py", argv[0]).parse_args(argv[1:])
+    assert str(caught.value).endswith(says)
+
+
+@pytest.mark.parametrize(
     "argv",
     [["audit_verify"], ["audit_tiles", "x"], ["audit_seal"], ["audit_prove", "x"], ["audit_show", "x"]],
     ids=lambda argv: argv[0],

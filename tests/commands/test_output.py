@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from audit.management import output, presentation, progress, tables
+from audit.management import output, progress, tables
 from audit.management.output import age, duration, json_text, moment, safe
 from audit.management.progress import Progress
 from audit.management.tables import Column, shorten, shorten_name
@@ -129,7 +129,7 @@ ROWS = [("a1", "x" * 30, "kuma, dns, mail", 3), ("b22", "日本語", None, 1000)
 
 @given(st.text("a漢 \n\u0301", max_size=200), st.integers(16, 40))
 def test_wrapped_text_fits_and_is_all_there(text, width):
-    lines = presentation._wrapped(text, width)
+    lines = tables.wrapped(text, width)
     assert all(0 < cell_len(line) <= width or line.strip("\u0301") == "" for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
 
@@ -221,7 +221,7 @@ class TestProgress:
 
     def test_elsewhere_a_line_every_ten_seconds(self, clock):
         out = io.StringIO()
-        with Progress(OutputWrapper(out), "Read", unit="files") as progress:
+        with Progress(OutputWrapper(out), "Read", unit="file") as progress:
             for _ in range(25):
                 clock[0] += 1
                 progress.advance()
@@ -230,7 +230,7 @@ class TestProgress:
     def test_a_terminal_that_cannot_rewrite_a_line_gets_lines(self, clock, monkeypatch):
         monkeypatch.setenv("TERM", "dumb")
         out = Terminal()
-        with Progress(Notes(out), "Read", unit="files") as progress:
+        with Progress(Notes(out), "Read", unit="file") as progress:
             clock[0] += 10
             progress.advance(5)
         assert out.getvalue() == "Read 5 files, 0 a second\n"

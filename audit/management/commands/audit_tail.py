@@ -147,7 +147,7 @@ class Command(AuditCommand):
             Column(title="Status", paint=self.paint),
             Column(title="Id"),
             Column(title="Action", least=8, rank=2),
-            Column(title="Summary", least=7),
+            Column(title="Summary", least=16),
             Column(title="Services", least=8, rank=3),
             Column(title="By", name=True, least=6, rank=4),
         )

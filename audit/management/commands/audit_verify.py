@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger_options import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
+from audit.management.progress import Progress
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
 from audit.values import moments
@@ -76,29 +76,17 @@ class Command(AuditCommand):
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
         using, kept = options["database"], exports(options, make=False)
-        report = verify(
-            using,
-            keys,
-            exported=None if kept is None else kept.read(),
-            accepted_epochs=options["accept_epoch"],
-            progress=self._progress(),
-        )
+        with Progress(self.stderr, "Verified", unit="leaf", many="leaves") as progress:
+            report = verify(
+                using,
+                keys,
+                exported=None if kept is None else kept.read(),
+                accepted_epochs=options["accept_epoch"],
+                progress=lambda done, total: progress.advance(done - progress.done, total=total),
+            )
         if report.intact:  # else what was found counts for more
             _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, options["accept_epoch"])
         return report
-
-    def _progress(self) -> Any:
-        if not self.stderr.isatty():
-            return None
-        last = [time.monotonic()]
-
-        def show(done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - last[0] >= 1:
-                last[0] = now
-                self.note(f"{count(done)} of {count(total)} leaves …")
-
-        return show
 
     def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
         if options["no_store"]:
@@ -121,7 +109,7 @@ class Command(AuditCommand):
             total = sum(report.counts.values())
             self.line(self.heading(f"TAMPERING: {count(total, 'finding')}"))
         for each in report.findings[:_SHOWN]:
-            self.line(f"  {each.code.value}: {safe(each.message)}")
+            self.item(f"{each.code.value}: {safe(each.message)}", bullet="  ")
         if sum(report.counts.values()) > _SHOWN:
             counts = ", ".join(f"{count} {code}" for code, count in report.counts.items())
             self.line(f"  … in all: {counts} (--format json names them)")
@@ -135,7 +123,7 @@ class Command(AuditCommand):
             )
         self.line("Not covered:")
         for limit in report.not_covered:
-            self.line(f"  - {safe(limit)}")
+            self.item(safe(limit))
 
 
 def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:
