@@ -57,7 +57,7 @@ def wrapped(text: str, width: int | None) -> list[str]:
     """Break a text at its blanks to so many columns, at least 16; a longer word is broken, too. None: one line."""
     if width is None:
         return [text]
-    return [line.plain for line in Text(text).wrap(_CONSOLE, max(width, 16))] or [""]
+    return [line.plain.rstrip() for line in Text(text).wrap(_CONSOLE, max(width, 16))] or [""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

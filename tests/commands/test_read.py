@@ -170,6 +170,21 @@ class TestList:
         assert "\x1b[" not in out.getvalue()
         assert "\x1b[" not in run("audit_list")[0]
 
+    def test_what_rich_would_read_as_markup_is_shown_as_it_is(self, monkeypatch):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("TERM", "xterm")
+        text = "[red]not red[/red] :smile: [link=https://x.example]y[/link] 127.0.0.1"
+        key = record(HOUR, summary=text, outcome={text: text})
+        for words in (["audit_list"], ["audit_show", str(key)]):
+            out = Terminal()
+            call_command(*words, stdout=out)
+            assert text in out.getvalue()
+            assert "\x1b[" in out.getvalue()
+
     def test_an_encoding_that_lacks_the_characters(self):
         record(HOUR, summary="日本 → x" + "y" * 100)
         raw = io.BytesIO()
