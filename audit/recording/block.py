@@ -312,7 +312,7 @@ class Recording:
                 {
                     "action": self.action,
                     "summary": self.summary,
-                    "services_touched": self.services,
+                    "services": self.services,
                     "plan": self.plan,
                     "estimated_resources": self.estimated_resources,
                     "requested_by": named,

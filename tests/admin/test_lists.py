@@ -150,7 +150,7 @@ def test_a_row_says_status_time_work_services_actor_and_duration(viewer) -> None
         status="failed",
         summary="",
         action="rotate-key",
-        services_touched=["a", "b", "c", "d"],
+        services=["a", "b", "c", "d"],
         created_at=now - timedelta(minutes=40),
         started_at=now - timedelta(minutes=30),
         finished_at=now - timedelta(minutes=29, seconds=30),

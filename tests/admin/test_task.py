@@ -94,7 +94,7 @@ def test_a_task_leads_to_its_parent_its_children_and_its_correlation(viewer) -> 
     child = requested(summary="child", parent=parent.pk)
     html = viewer.get(_url(parent)).content.decode()
     assert _url(child) in html
-    assert "?correlation=batch+%26+7" in html
+    assert "?correlation_id=batch+%26+7" in html
     assert _url(parent) in viewer.get(_url(child)).content.decode()
 
 

@@ -1,6 +1,7 @@
 """audit_list, audit_show and audit_stats: what they print, in which order, and how they end."""
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from audit.exceptions import AuditError
 from audit.ids import uuid7
+from audit.management.base import AuditCommand
 from audit.models import Task
 from audit.reading.statistics import statistics
 from audit.status import Status
@@ -62,7 +65,7 @@ class TestList:
         assert seen == keys
 
     def test_json_holds_every_column(self):
-        key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services_touched=["a"])
+        key = record(HOUR, outcome={"exit_code": 0}, plan=[1, None], services=["a"])
         [shown] = lines_of("audit_list")
         task = Task.objects.get(pk=key)
         assert shown.keys() == {field.attname for field in Task._meta.concrete_fields} | {
@@ -76,8 +79,8 @@ class TestList:
         assert datetime.fromisoformat(shown["created_at"]) == task.created_at
 
     def test_filters(self):
-        key = record(HOUR, services_touched=["dns", "kuma"], status="failed", summary="one two")
-        record(HOUR, services_touched=["dns"])
+        key = record(HOUR, services=["dns", "kuma"], status="failed", summary="one two")
+        record(HOUR, services=["dns"])
         for argv in (
             ("--service", "dns", "--service", "kuma"),
             ("--any-service", "kuma", "--any-service", "nope"),
@@ -100,19 +103,44 @@ class TestList:
 
     def test_nothing_yet(self):
         assert run("audit_list") == ("", "No tasks yet. Task.objects.request(…) makes one.\n")
-        assert run("audit_list", "--format", "json")[0] == ""
+        assert run("audit_list", "--format", "json")[0] == "[]\n"
+        assert run("audit_list", "--format", "jsonl")[0] == ""
+
+    def test_json_is_one_document_that_streams_and_jsonl_a_document_a_line(self):
+        keys = [str(record(timedelta(minutes=each), summary="a\nb\x1b[2J")) for each in (1, 2, 3)]
+        for some in (keys[:1], keys):
+            out, _ = run("audit_list", "--format", "json", "--limit", str(len(some)))
+            assert [each["id"] for each in json.loads(out)] == some
+            lines, _ = run("audit_list", "--format", "jsonl", "--limit", str(len(some)))
+            assert [json.loads(line) | {"total_s": 0} for line in lines.splitlines()] == [
+                each | {"total_s": 0} for each in json.loads(out)
+            ]
+            assert "\x1b" not in out + lines
+
+    def test_an_array_that_could_not_be_finished_is_no_json(self):
+        def values():
+            yield {"id": 1}
+            raise AuditError("lost")
+
+        out = io.StringIO()
+        command = AuditCommand(stdout=out)
+        with pytest.raises(AuditError):
+            command.json_each(values())
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(out.getvalue())
+        assert json.loads(out.getvalue() + "]") == [{"id": 1}]
 
     @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
     def test_a_terminal_is_not_overrun(self, monkeypatch, width):
         monkeypatch.setenv("COLUMNS", str(width))
-        record(HOUR, summary="word " * 50, services_touched=["s" * 30, "t"], action="a" * 100)
+        record(HOUR, summary="word " * 50, services=["s" * 30, "t"], action="a" * 100)
         record(HOUR * 24 * 400)
         out, _ = run("audit_list")
         assert all(len(line) <= max(width, 67) for line in out.splitlines())
         assert "completed" in out
 
     def test_hostile_text_is_shown_and_not_obeyed(self):
-        record(HOUR, action=HOSTILE, summary=HOSTILE, services_touched=[HOSTILE], requested_by=HOSTILE)
+        record(HOUR, action=HOSTILE, summary=HOSTILE, services=[HOSTILE], requested_by=HOSTILE)
         out, _ = run("audit_list")
         assert len(out.splitlines()) == 3
         assert out.count(ESCAPED) == 4
@@ -142,6 +170,21 @@ class TestList:
         assert "\x1b[" not in out.getvalue()
         assert "\x1b[" not in run("audit_list")[0]
 
+    def test_what_rich_would_read_as_markup_is_shown_as_it_is(self, monkeypatch):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("TERM", "xterm")
+        text = "[red]not red[/red] :smile: [link=https://x.example]y[/link] 127.0.0.1"
+        key = record(HOUR, summary=text, outcome={text: text})
+        for words in (["audit_list"], ["audit_show", str(key)]):
+            out = Terminal()
+            call_command(*words, stdout=out)
+            assert text in out.getvalue()
+            assert "\x1b[" in out.getvalue()
+
     def test_an_encoding_that_lacks_the_characters(self):
         record(HOUR, summary="日本 → x" + "y" * 100)
         raw = io.BytesIO()
@@ -163,14 +206,14 @@ class TestStats:
     @pytest.fixture
     def some(self):
         for number in range(10):
-            record(HOUR, services_touched=["dns"] if number % 2 else ["dns", "mail"])
+            record(HOUR, services=["dns"] if number % 2 else ["dns", "mail"])
         for _ in range(4):
-            record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services_touched=["mail"])
+            record(HOUR, status="failed", action="backup", outcome={"error_type": "Boom"}, services=["mail"])
         record(HOUR, status="rejected", action="backup", outcome={"error_type": "No"}, started_at=None)
         record(2 * DAY, action="old")
         Task.objects.request("backup", actor="a")
 
-    @pytest.mark.parametrize("option", ["--correlation=req-1", "--id={id}", "--parent={id}"])
+    @pytest.mark.parametrize("option", ["--correlation-id=req-1", "--id={id}", "--parent={id}"])
     def test_few_rows_are_counted_whatever_their_age_as_in_lists(self, option):
         parent = uuid7(at=timezone.now() - 9 * DAY)
         record(9 * DAY, id=parent, parent=parent, correlation_id="req-1")
@@ -265,7 +308,7 @@ class TestStats:
         assert "Index Cond: (created_at >= " in plan
 
     def test_hostile_text(self):
-        record(HOUR, action=HOSTILE, services_touched=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
+        record(HOUR, action=HOSTILE, services=[HOSTILE], status="failed", outcome={"error_type": HOSTILE})
         out, _ = run("audit_stats", "--search", f'"{HOSTILE}"')
         assert "\x1b" not in out
         assert out.count(ESCAPED) == 4

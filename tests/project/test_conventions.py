@@ -46,7 +46,7 @@ def test_a_form_does_not_ask_for_what_the_database_fills(model: Any) -> None:
 
 def _listed(**options: Any) -> list[str]:
     out, _ = run("audit_list", format="json", **options)
-    return [json.loads(line)["id"] for line in out.splitlines()]
+    return [each["id"] for each in json.loads(out)]
 
 
 def test_a_command_takes_by_keyword_what_the_shell_takes(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_command_takes_by_keyword_what_the_shell_takes(tmp_path: Path) -> None
     assert _listed(before=new, since="all") == both[1:]
     assert _listed(action=("deploy", "other")) == both
     out, _ = run("audit_tail", lines=1, format="json")
-    assert [json.loads(line)["id"] for line in out.splitlines()] == both[:1]
+    assert [each["id"] for each in json.loads(out)] == both[:1]
     run("audit_export", output=str(tmp_path / "all.jsonl"))
     assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 2
     run("audit_export", output=tmp_path / "again.jsonl")

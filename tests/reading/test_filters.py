@@ -194,7 +194,7 @@ class TestReading:
             (f"action:{'x' * 101}", "action", "at most 100"),
             *(
                 (f"{name}:{'x' * 501}", name, "at most 500")
-                for name in ("service", "any_service", "actor", "correlation")
+                for name in ("service", "any_service", "actor", "correlation_id")
             ),
             (f"error_type:{'x' * 1001}", "error_type", "at most 1000"),
             (" ".join(f"service:{number}" for number in range(101)), "services", "at most 100"),
@@ -325,7 +325,7 @@ class TestTimes:
             ("plan.a:1 word", True),
             ("service:x status:failed", False),
             ("plan.a:1 0190abcd", False),
-            ("plan.a:1 correlation:c", False),
+            ("plan.a:1 correlation_id:c", False),
             ("plan.a:1 parent:0190abcd-1234-7abc-8def-0123456789ab", False),
         ],
     )
@@ -345,12 +345,12 @@ def record(days_ago, **given):
 
 @pytest.fixture
 def tasks(db):
-    a = record(1, services_touched=["dns", "kuma"], requested_by="alice", summary="Deploy 100% of it")
+    a = record(1, services=["dns", "kuma"], requested_by="alice", summary="Deploy 100% of it")
     return {
         "a": a,
         "b": record(
             2,
-            services_touched=["dns"],
+            services=["dns"],
             status="failed",
             decided_by="alice",
             outcome={
@@ -370,7 +370,7 @@ def tasks(db):
             finished_at=NOW,
             plan={"0": "zero", "it's": {'"': 1}},
         ),
-        "d": record(4, action="restart", summary="again", services_touched=["mail"], actor="bob"),
+        "d": record(4, action="restart", summary="again", services=["mail"], actor="bob"),
     }
 
 
@@ -394,8 +394,8 @@ def tasks(db):
         ("since:all", "abcd"),
         ("finished-since:2026-06-01T00:00:00Z", "c"),
         ("finished-until:2026-06-01T00:00:00Z", "abd"),
-        ("correlation:Req-7", "c"),
-        ("correlation:req-7", ""),
+        ("correlation_id:Req-7", "c"),
+        ("correlation_id:req-7", ""),
         ("error_type:Boom", "b"),
         ("error_type:Boom error_type:Bang", "b"),
         ("outcome.error_type:Boom", "b"),
@@ -482,7 +482,7 @@ ACTORS = ("requested_by", "decided_by", "actor")
         ("status:failed status:pending since:1d", "audit_task_status_created"),
         ("since:1d", "audit_task_created"),
         ("finished-since:1d", "audit_task_finished"),
-        ("correlation:a correlation:b", "audit_task_correlation"),
+        ("correlation_id:a correlation_id:b", "audit_task_correlation"),
         ("id:0190abcd id:0190abce", "audit_task_pkey"),
         ("parent:0190abcd-1234-7abc-8def-0123456789ab", "audit_task_parent"),
         ("actor:alice", "audit_task_decided_by"),
@@ -524,7 +524,7 @@ class TestOptions:
         )
         assert TaskFilter.from_options(options) == TaskFilter.from_text(
             "status:failed service:a service:b any_service:c action:d actor:e since:7d until:2026-11-24 "
-            f"finished_since:1d finished_until:1h correlation:f id:0190 error_type:g parent:{UUID(int=1)} "
+            f"finished_since:1d finished_until:1h correlation_id:f id:0190 error_type:g parent:{UUID(int=1)} "
             "words outcome.exit_code:1"
         )
         assert TaskFilter.from_options(self.parse()) == TaskFilter()

@@ -310,9 +310,16 @@ def test_a_verb_names_the_field_and_sends_nothing(name, django_assert_num_querie
 )
 def test_a_record_names_what_is_wrong_and_stores_nothing(field, value, django_assert_num_queries):
     good = {"action": "x", "status": "completed"}
-    column = "services_touched" if field == "services" else field
     with django_assert_num_queries(0), pytest.raises(InvalidValue, match=field):
-        Task.objects.bulk_record([good, good | {column: value}])
+        Task.objects.bulk_record([good, good | {field: value}])
+
+
+@pytest.mark.parametrize("store", [Task.objects.bulk_request, Task.objects.bulk_record])
+def test_the_columns_name_of_the_services_is_answered_with_the_word_to_use(store, django_assert_num_queries):
+    good = {"action": "x"} | ({"status": "completed"} if store == Task.objects.bulk_record else {})
+    with django_assert_num_queries(0), pytest.raises(InvalidValue, match="is called `services` here") as caught:
+        store([good, good | {"services_touched": ["kuma"]}])
+    assert (caught.value.field, caught.value.value) == ("services_touched", ["kuma"])
 
 
 @pytest.mark.parametrize("name", ["", " ", None, 5, NUL, SURROGATE, "x" * 501])

@@ -53,7 +53,7 @@ _LABELS = {
     "until": gettext_lazy("until"),
     "finished_since": gettext_lazy("finished since"),
     "finished_until": gettext_lazy("finished until"),
-    "correlation": gettext_lazy("correlation id"),
+    "correlation_id": gettext_lazy("correlation id"),
     "id": gettext_lazy("id"),
     "parent": gettext_lazy("parent"),
     "failure": gettext_lazy("failure"),

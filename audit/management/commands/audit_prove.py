@@ -24,6 +24,10 @@ class Command(AuditCommand):
         "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "
         "Django: python -m audit.ledger check FILE --key VKEY."
     )
+    examples = (
+        "audit_prove 019bd8a3 > task.proof",
+        "audit_prove --since old.checkpoint > growth.proof",
+    )
     synopsis = "TASK [--with-log] [--key VKEY] > FILE   |   --since CHECKPOINT_FILE > FILE"
 
     def add_arguments(self, parser: CommandParser) -> None:

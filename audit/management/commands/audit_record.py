@@ -37,6 +37,10 @@ class Command(AuditCommand):
         "(124 when it ran out of time, 126 and 127 when it could not be run, 128 + n when signal n ended it; "
         "2 when it was not run because it could not be recorded)."
     )
+    examples = (
+        "audit_record --service db --action backup -- /usr/local/bin/backup.sh",
+        "audit_record --timeout 600 -- rsync -a /srv backup:/srv",
+    )
     exits = ""
 
     def add_arguments(self, parser: CommandParser) -> None:

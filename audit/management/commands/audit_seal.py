@@ -34,12 +34,16 @@ class Command(AuditCommand):
         f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "
         "or with --loop as a service, where neither the web server nor workers can read the key."
     )
+    examples = (
+        "audit_seal --loop 5 --checkpoints /var/lib/audit/checkpoints --git",
+        "audit_seal --checkpoints /var/lib/audit/checkpoints",
+    )
     exits = "0 sealed, 1 refused, or sealed and a checkpoint is not kept, 2 could not seal"
     synopsis = "[--loop SECONDS] [--batch N] [--checkpoints DIR [--git]] [--print]  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take how often, how much, and where signatures go."""
-        parser.add_argument("--loop", type=positive, metavar="SECONDS", help="go on for ever, so often")
+        parser.add_argument("--loop", type=positive, metavar="SECONDS", help="seal every SECONDS seconds until stopped")
         parser.add_argument(
             "--batch", type=positive, default=BATCH, metavar="N", help=f"rows of one transaction (default {BATCH})"
         )

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, count, duration, moment, safe
+from audit.management.output import count, duration, moment, safe
 from audit.management.presentation import zone
+from audit.management.tables import Column
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found
@@ -26,9 +27,9 @@ class Command(AuditCommand):
 
     help = (
         "Count tasks by status, action, service and error type, with failure rates and durations. "
-        "Without a time it is about the last 24 hours; tasks that are named by an id, a parent, a correlation id or a "
-        "seal are counted whatever their age."
+        "It looks at the last 24 hours, unless a time, an id, a parent, a correlation id or a seal is given."
     )
+    examples = ("audit_stats --since 7d --service billing", "audit_stats --since 30d --format json")
     synopsis = "[--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,7 +53,7 @@ class Command(AuditCommand):
         tasks = found(wanted, Task.objects.using(options["database"]))
         figures = statistics(tasks, top=options["top"], most_rows=options["limit"])
         queue = health(options["database"])
-        if options["format"] == "json":
+        if self.for_programs:
             self.json({"filter": wanted.to_query(), **_values(figures), "queue": asdict(queue)})
         else:
             self._page(wanted, figures)

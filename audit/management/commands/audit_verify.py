@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger_options import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
+from audit.management.progress import Progress
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
 from audit.values import moments
@@ -32,6 +32,10 @@ class Command(AuditCommand):
     help = (
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
         "database."
+    )
+    examples = (
+        "audit_verify",
+        "audit_verify --checkpoints /var/lib/audit/checkpoints --format json",
     )
     exits = "0 intact, 1 tampering was found, 2 could not check"
     synopsis = "[--checkpoints DIR] [--accept-epoch N] [--key VKEY] [--format json]  (--help names all)"
@@ -51,7 +55,7 @@ class Command(AuditCommand):
         )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)
-        self.add_format(parser, "text", "json")
+        self.add_format(parser, "text")
 
     def run(self, **options: Any) -> int:
         """Verify, store the result, and print it: a reader that leaves early must not take it away."""
@@ -64,7 +68,7 @@ class Command(AuditCommand):
             raise
         self.outcome = FINE if report.intact else FAILED
         self._store(options, lambda using: keep(report, using, os_user()))
-        if options["format"] == "json":
+        if self.for_programs:
             self.json(report.as_json())
         else:
             self._print(report)
@@ -72,29 +76,17 @@ class Command(AuditCommand):
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
         using, kept = options["database"], exports(options, make=False)
-        report = verify(
-            using,
-            keys,
-            exported=None if kept is None else kept.read(),
-            accepted_epochs=options["accept_epoch"],
-            progress=self._progress(),
-        )
+        with Progress(self.stderr, "Verified", unit="leaf", many="leaves") as progress:
+            report = verify(
+                using,
+                keys,
+                exported=None if kept is None else kept.read(),
+                accepted_epochs=options["accept_epoch"],
+                progress=lambda done, total: progress.advance(done - progress.done, total=total),
+            )
         if report.intact:  # else what was found counts for more
             _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, options["accept_epoch"])
         return report
-
-    def _progress(self) -> Any:
-        if not self.stderr.isatty():
-            return None
-        last = [time.monotonic()]
-
-        def show(done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - last[0] >= 1:
-                last[0] = now
-                self.note(f"{count(done)} of {count(total)} leaves …")
-
-        return show
 
     def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
         if options["no_store"]:
@@ -117,7 +109,7 @@ class Command(AuditCommand):
             total = sum(report.counts.values())
             self.line(self.heading(f"TAMPERING: {count(total, 'finding')}"))
         for each in report.findings[:_SHOWN]:
-            self.line(f"  {each.code.value}: {safe(each.message)}")
+            self.item(f"{each.code.value}: {safe(each.message)}", bullet="  ")
         if sum(report.counts.values()) > _SHOWN:
             counts = ", ".join(f"{count} {code}" for code, count in report.counts.items())
             self.line(f"  … in all: {counts} (--format json names them)")
@@ -131,7 +123,7 @@ class Command(AuditCommand):
             )
         self.line("Not covered:")
         for limit in report.not_covered:
-            self.line(f"  - {safe(limit)}")
+            self.item(safe(limit))
 
 
 def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:

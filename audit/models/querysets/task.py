@@ -197,14 +197,15 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Store finished work: imports, integrations, jobs that ran elsewhere. It is logged and guarded like any task.
 
         Args:
-            records: mappings of columns of `Task`; `action` and a finished `status` are required, and the stamps
-                `created_at`, `decided_at`, `started_at` and `finished_at` are kept as given.
+            records: mappings of columns of `Task`, where `services` means the services touched; `action` and a
+                finished `status` are required, and the stamps `created_at`, `decided_at`, `started_at` and
+                `finished_at` are kept as given.
 
         Returns:
             The ids of the tasks that were inserted, in the order given; those of tasks that existed are left out.
 
         Raises:
-            InvalidValue: an unknown column, a live status or a value that could not be stored; nothing is inserted.
+            InvalidValue: an unknown name, a live status or a value that could not be stored; nothing is inserted.
         """
         rows = inserts.recorded(records)
         for row in rows:

@@ -141,7 +141,7 @@ class TaskFilter:
         """Read search text: `key:value` tokens, ids or their beginnings, and words, in any order.
 
         Keys are `status` (also `live` and `finished`), `service`, `any_service`, `action`, `actor`, `since`, `until`,
-        `finished_since`, `finished_until`, `correlation`, `id`, `parent`, `failure` (`resource` or `application`),
+        `finished_since`, `finished_until`, `correlation_id`, `id`, `parent`, `failure` (`resource` or `application`),
         `seal` (`failed`), `error_type`, and paths into the JSON columns such as `outcome.exit_code`. A value with
         spaces stands in double quotes; a word in quotes is never a token.
 

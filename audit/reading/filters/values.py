@@ -209,7 +209,7 @@ KEYS = (
         Key(name=name, field=name, read=_whens, write=when_text, many=False)
         for name in ("since", "until", "finished_since", "finished_until")
     ),
-    _named("correlation", "correlation_ids"),
+    _named("correlation_id", "correlation_ids"),
     Key(name="id", field="ids", read=_id, write=_id_text),
     Key(name="parent", field="parents", read=_uuid),
     Key(name="failure", field="failures", read=_failure),
