@@ -14,7 +14,7 @@ from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, se
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
-from audit.management.ledger_options import add_checkpoints, exports, read_file, verifiers
+from audit.management.ledger_options import add_checkpoints, exports, naming, read_file, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerHead
 from audit.process.signals import StopRequest
@@ -87,6 +87,7 @@ class Command(AuditCommand):
             problem = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
             raise CommandError(problem, returncode=UNABLE) from error
         known = verifiers((), needed=False)
+        _insist_on_named(signers, known)
         if options["new_epoch"]:
             return self._begin(options, signers, known, kept)
         if options["loop"]:
@@ -113,14 +114,19 @@ class Command(AuditCommand):
         newest = kept.newest() if kept else None
         place = newest.place if newest else None
         total, last = 0, None
-        for batch in seal(
+        batches = seal(
             options["database"],
             signers,
             verifiers=known,
             limit=options["batch"],
             exported=newest.text if newest else None,
             empty=kept.directory if kept and not newest and not options["first_export"] else None,
-        ):
+        )
+        while True:
+            with naming(newest.path if newest else None):
+                batch = next(batches, None)
+            if batch is None:
+                break
             if batch.note and (batch.sealed or not total):
                 self._publish(batch, kept, place, options)
                 options["first_export"] = False  # from now on something is kept there
@@ -171,14 +177,15 @@ class Command(AuditCommand):
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
         try:
-            batch = begin_epoch(
-                options["database"],
-                signers,
-                left_behind=read_file(options["new_epoch"]),
-                reason=options["reason"],
-                actor=os_user(),
-                verifiers=known,
-            )
+            with naming(options["new_epoch"]):
+                batch = begin_epoch(
+                    options["database"],
+                    signers,
+                    left_behind=read_file(options["new_epoch"]),
+                    reason=options["reason"],
+                    actor=os_user(),
+                    verifiers=known,
+                )
         except RefusesToSeal as error:
             raise CommandError(str(error), returncode=FAILED) from error
         newest = kept.newest() if kept else None
@@ -205,6 +212,24 @@ class Command(AuditCommand):
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         return FINE
+
+
+def _insist_on_named(signers: tuple[Signer, ...], known: tuple[Verifier, ...]) -> None:
+    """Refuse a key whose signatures the verifier would call forged.
+
+    Raises:
+        CommandError: `LEDGER_VERIFIERS` are set and lack it; says what to add.
+    """
+    missing = [str(each.verifier) for each in signers if each.verifier not in known]
+    if not known or not missing:
+        return
+    lines = "".join(f'\n    "{each}",' for each in missing)
+    raise CommandError(
+        "AUDIT['LEDGER_VERIFIERS'] does not name the key that would sign, so audit_verify would report its checkpoints "
+        f"as forged. Nothing was sealed. Add this line to the list, in the settings of every process:{lines}\n"
+        "Keep the keys that are there: they signed earlier checkpoints.",
+        returncode=UNABLE,
+    )
 
 
 def _stored(using: str) -> Any:
