@@ -38,7 +38,12 @@ def paused() -> Task:
         {"code": "row_deleted", "message": "gone", "log": log.pk},
     ]
     LedgerVerification.objects.create(
-        started_at=now, finished_at=now, verdict="tampering", size=2, unsealed=0, report={"findings": findings, "not_covered": [f"The log of {task.pk}"]}
+        started_at=now,
+        finished_at=now,
+        verdict="tampering",
+        size=2,
+        unsealed=0,
+        report={"findings": findings, "not_covered": [f"The log of {task.pk}"]},
     )
     return task
 

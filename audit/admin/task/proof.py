@@ -37,6 +37,8 @@ class ProofOffer:
     """The way to a proof, or why there is none."""
 
     url: str = ""
+    check: str = ""
+    """Commands that check the file on any other machine."""
     hint: str = ""
 
 
@@ -49,7 +51,12 @@ def proof_offer(page: ReadOnlyAdmin, key: UUID) -> ProofOffer:
     """
     if not conf.settings().LEDGER_VERIFIERS:
         return ProofOffer(hint=_("No proof to download: AUDIT['LEDGER_VERIFIERS'] names no key."))
-    return ProofOffer(url=page.url("proof", key, model="task"))
+    keys = " ".join(f"--key '{each}'" for each in conf.settings().LEDGER_VERIFIERS)
+    check = (
+        "python -m pip install cryptography && python -m pip install --no-deps django-task-audit\n"
+        f"python -m audit.ledger check {key}.tlog-proof {keys}"
+    )
+    return ProofOffer(url=page.url("proof", key, model="task"), check=check)
 
 
 def outside_transactions(view: View) -> View:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 from django.db.models import Q
 
+from audit.inspection.rights import said
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, seal
 from audit.ledger.tlog import keys
@@ -59,7 +61,8 @@ class Command(AuditCommand):
             "--new-epoch",
             type=path,
             metavar="FILE",
-            help="go on from a restored backup: FILE is the newest checkpoint that was signed before",
+            help="go on from a restored backup: FILE is the newest checkpoint that was signed before, a path or a name "
+            "in the directory of checkpoints",
         )
         parser.add_argument("--reason", default="", metavar="TEXT", help="why, for --new-epoch")
         add_database(parser)
@@ -89,6 +92,7 @@ class Command(AuditCommand):
         known = verifiers((), needed=False)
         _insist_on_named(signers, known)
         if options["new_epoch"]:
+            options["new_epoch"] = _named(options["new_epoch"], kept)
             return self._begin(options, signers, known, kept)
         if options["loop"]:
             return self._loop(options, signers, known, kept)
@@ -207,8 +211,10 @@ class Command(AuditCommand):
                 except Busy as error:
                     self.note(f"{safe(error)} Trying again in {options['loop']} s.")
                 except Error as error:
-                    problem = str(error).partition("\n")[0]
-                    self.note(f"The database is not there, or refused: {problem}. Trying again in {options['loop']} s.")
+                    problem = said(error, options["database"]).rstrip(".")
+                    self.note(
+                        f"The database is not there, or refused: {safe(problem)}. Trying again in {options['loop']} s."
+                    )
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         return FINE
@@ -230,6 +236,12 @@ def _insist_on_named(signers: tuple[Signer, ...], known: tuple[Verifier, ...]) -
         "Keep the keys that are there: they signed earlier checkpoints.",
         returncode=UNABLE,
     )
+
+
+def _named(file: Path, kept: Exports | None) -> Path:
+    """Find a checkpoint that is named without a directory among those that are kept."""
+    inside = kept.directory / file if kept and file.name == str(file) else file
+    return inside if inside.exists() else file
 
 
 def _stored(using: str) -> Any:
