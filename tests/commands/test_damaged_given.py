@@ -99,6 +99,20 @@ def test_a_file_of_another_kind_and_one_that_is_too_long(kept: Path, tmp_path: P
     assert run("audit_prove", "--since", kept, "--key", VKEY)[0] == 0
 
 
+@pytest.mark.parametrize("name", ["empty", "UTF-16", "wrapped", "a page"])
+def test_a_damaged_checkpoint_beside_tiles_is_named(tmp_path: Path, name: str) -> None:
+    damage, cause = DAMAGES[name]
+    finish(1)
+    run("audit_seal")
+    run("audit_tiles", tmp_path / "public")
+    file = tmp_path / "public" / "checkpoint"
+    file.write_bytes(damage(file.read_bytes()))
+    code, _, err = run("audit_tiles", tmp_path / "public")
+    assert code == 2
+    assert f"{file}: " in err
+    assert cause in err
+
+
 def test_a_damaged_checkpoint_is_not_called_another_one(kept: Path) -> None:
     note = LedgerCheckpoint.objects.get().note
     place = next(each.place for each in Exports(kept.parent).read())

@@ -292,15 +292,18 @@ def test_the_check_names_the_missing_right(server: Any, role: Any, settled: Task
         ("audit_ledger_checkpoint", "ledgerverification/", 200),
         ("audit_ledger_epoch", "ledgerverification/", 200),
         ("audit_pause_queue", "pausequeueentry/", 200),
+        ("audit_task", "task/TASK/change/", 503),
+        ("audit_ledger_leaf", "task/TASK/change/", 200),
+        ("audit_ledger_tile", "task/TASK/proof/", 409),
     ],
 )
 def test_pages_name_the_missing_right(
     table: str, page: str, status: int, server: Any, role: Any, settled: Task, settings: Any
 ) -> None:
-    settings.AUDIT = {"BROWSER_USING": role("viewer")}
+    settings.AUDIT = {"BROWSER_USING": role("viewer"), "LEDGER_VERIFIERS": [VKEY]}
     client = client_of("viewer")
     with _without(server, "viewer", f"SELECT ON {table}"):
-        response = client.get(f"/admin/audit/{page}")
+        response = client.get(f"/admin/audit/{page.replace('TASK', str(settled.pk))}")
     assert response.status_code == status
     assert f"role audit_viewer lacks SELECT on table {table}." in text_of(response)
     assert "took too long" not in text_of(response)

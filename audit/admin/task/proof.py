@@ -16,6 +16,7 @@ from audit import conf
 from audit.admin.shared.base import NotThere
 from audit.admin.shared.files import text_file
 from audit.admin.shared.wording import grouped, shown
+from audit.inspection.rights import said
 from audit.ledger.prove import CannotProve, prove
 from audit.ledger.tlog.errors import InvalidKey
 from audit.ledger.tlog.note import Verifier
@@ -94,7 +95,7 @@ def send_proof(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) -> Htt
             raise CannotProve(problem % {"count": grouped(MOST_LOG_ROWS), "task": key})
         text = prove(page.using, key, verifiers, with_log=True)
     except (CannotProve, InvalidKey, DatabaseError) as error:
-        return page.problem(request, 409, "unproven", reason=shown(str(error).partition("\n")[0], 1_000))
+        return page.problem(request, 409, "unproven", reason=shown(said(error, page.using), 1_000))
     return text_file(text, f"{key}.tlog-proof")
 
 
