@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from audit.inspection.flaws import quoted
 
@@ -61,7 +61,7 @@ def missing_right(error: BaseException, alias: str) -> str:
                 return _sentence(role, ["USAGE"], f"schema {quoted(schema)}") if role else ""
             cursor.execute(_LACKS, [list(NEEDED[table]), table])
             role, lacks = cursor.fetchone()
-    except DatabaseError:
+    except Error:  # the connection may be gone, or in a transaction that failed
         return ""
     # Who may not even read was refused that first.
     return _sentence(role, ["SELECT"] if "SELECT" in lacks else lacks, f"table {table}") if lacks else ""

@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connections
+from django.db import ProgrammingError, connections, transaction
 from django.db.utils import ConnectionHandler
 
 from audit import record
 from audit.ids import uuid7
-from audit.inspection.rights import NEEDED
+from audit.inspection.rights import NEEDED, missing_right
 from audit.ledger.tlog import keys
 from audit.models import LedgerVerification, PauseQueueEntry, Task
 from tests.support import servers
@@ -330,6 +330,20 @@ def test_a_decision_names_the_missing_right(role: Any, settled: Task, settings: 
     shown = text_of(response)
     assert "role audit_viewer lacks INSERT or UPDATE on table audit_task" in shown, shown[-3000:]
     assert Task.objects.using("owner").get(pk=task.pk).status == "pending"
+
+
+def test_a_right_is_named_when_the_transaction_is_over(role: Any, settled: Task) -> None:
+    using = role("viewer")
+    with pytest.raises(ProgrammingError) as caught, transaction.atomic(using=using):
+        try:
+            connections[using].cursor().execute("UPDATE audit_task SET summary = ''")
+        except ProgrammingError as error:
+            assert missing_right(error, using) == ""
+            raise
+    assert missing_right(caught.value, using).startswith(
+        "role audit_viewer lacks INSERT or UPDATE on table audit_task."
+    )
+    assert missing_right(ValueError("permission denied for table audit_task"), using) == ""
 
 
 def test_each_table_is_known_with_the_rights_that_the_docs_grant() -> None:
