@@ -124,16 +124,18 @@ def test_a_planted_link_is_refused(
         keys.read(read)
 
 
-@pytest.mark.parametrize("planted", [False, True], ids=["file", "link"])
+@pytest.mark.parametrize("planted", ["file", "link", "link to a directory"])
 def test_what_lies_where_others_may_write_is_refused(
-    file: Path, tmp_path: Path, planted: bool, owned: Callable[[Path, int], None]
+    file: Path, tmp_path: Path, planted: str, owned: Callable[[Path, int], None]
 ) -> None:
     path, holder = file, file.parent
-    if planted:
+    if planted != "file":
         holder = tmp_path / "other"
         holder.mkdir()
-        path = holder / "key"
-        path.symlink_to(file)
+        to_folder = planted == "link to a directory"
+        link = holder / "link"
+        link.symlink_to(file.parent if to_folder else file)
+        path = link / "key" if to_folder else link
     for mode in (0o777, 0o770 if ME == 0 else 0o707):
         holder.chmod(mode)
         with pytest.raises(InvalidKey, match=rf"directory .*{holder.name} can be written by others \(mode {mode:o}\)"):
