@@ -180,6 +180,22 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         keys.read(tmp_path / "round")
 
 
+def test_a_file_that_is_exchanged_while_it_is_opened_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.open
+
+    def exchange(*arguments: Any) -> int:
+        descriptor = look(*arguments)
+        file.rename(file.with_name("old"))
+        file.with_name("old").with_suffix(".new").write_text(KEY.secret())
+        file.with_name("old").with_suffix(".new").rename(file)
+        file.chmod(0o600)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", exchange)
+    with pytest.raises(InvalidKey, match="was exchanged while it was read"):
+        keys.read(file)
+
+
 # The example project
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
