@@ -65,6 +65,9 @@ class AuditSettings:
     """The directory that keeps exported checkpoints, outside the database; `audit_seal` writes to it and
     `audit_verify` compares with it."""
 
+    LEDGER_ACCEPTED_EPOCHS: list[int] = field(default_factory=list)
+    """Numbers of epochs whose restore the auditor knows of; `audit_verify` takes them as `--accept-epoch`."""
+
     LEDGER_MAX_AGE_SECONDS: int = 3_600
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
 
