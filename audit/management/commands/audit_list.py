@@ -12,6 +12,7 @@ from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
 from audit.management.output import Column, duration, is_narrow, moment
 from audit.models import Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
@@ -52,9 +53,9 @@ class Command(AuditCommand):
         # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
         with transaction.atomic(using=options["database"]):
             if options["format"] == "json":
-                for task in counted(rows.iterator(chunk_size=500)):
+                for task in counted(beginnings(rows, "summary").iterator(chunk_size=500)):
                     self.json(presentation.task_values(task))
-            elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
+            elif not self._table(counted(beginnings(rows.only(*_SHOWN), "summary").iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
                     if wanted or options["before"]

@@ -15,6 +15,7 @@ from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import Column, age, duration, safe
 from audit.models import PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
@@ -178,7 +179,7 @@ def _in_order(
     entries: PauseQueueQuerySet, states: list[str] | tuple[str, ...], limit: int, now: datetime
 ) -> Iterator[PauseQueueEntry]:
     """Yield entries as people ask for them, each part by an index: due and leased, then waiting, then held."""
-    entries = entries.select_related("task").defer(*_UNSHOWN)
+    entries = beginnings(entries.select_related("task").defer(*_UNSHOWN), "note", "task__summary")
     free = entries.filter(held=False)
     parts = (
         (("due", "leased"), free.filter(due_at__lte=now).order_by("priority", "due_at", "id")),

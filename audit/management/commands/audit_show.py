@@ -10,6 +10,7 @@ from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe, terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import add_database, positive
 from audit.reading.filters.lookup import find_task
 from audit.reading.seal_state import TaskSeal, seal_of
@@ -36,15 +37,16 @@ class Command(AuditCommand):
         using, several, shown = options["database"], len(options["ids"]) > 1, 0
         for text in options["ids"]:
             try:
-                task = find_task(text, Task.objects.using(using))
+                task = find_task(text, beginnings(Task.objects.using(using), "summary"))
             except InvalidFilter as error:
                 if not several:
                     raise
                 self.note(safe(error))
                 continue
-            log = list(ExecutionLog.objects.using(using).of(task)[: options["log"] + 1])
+            rows = beginnings(ExecutionLog.objects.using(using).of(task), "output_summary")
+            log = list(rows[: options["log"] + 1])
             more, log = len(log) > options["log"], log[: options["log"]]
-            entry = PauseQueueEntry.objects.using(using).filter(task_id=task.pk).first()
+            entry = beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first()
             seal = seal_of(task.pk, using)
             shown += 1
             if options["format"] == "json":
