@@ -14,6 +14,8 @@ __all__ = ["LONGEST_S", "AuditSettings", "problems", "settings"]
 LONGEST_S = 3650 * 86_400
 """The longest lease, and the most of any setting in seconds: ten years."""
 
+_MAY_BE_ZERO = frozenset({"OUTPUT_TAIL_BYTES"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
@@ -53,7 +55,7 @@ class AuditSettings:
     """How long recorded work may go without a sign of life before recovery fails it."""
 
     OUTPUT_TAIL_BYTES: int = 16 * 1024
-    """How much of a recorded command's output is kept: its last bytes."""
+    """How much of each output of a recorded command is kept, for ever: its last bytes; 0 keeps none."""
 
     TRACEBACK_CHARS: int = 16 * 1024
     """How much of a traceback is kept: its last characters."""
@@ -116,7 +118,10 @@ def problems() -> list[str]:
             shown = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)
             found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {shown}.")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
-            found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
+            if key not in _MAY_BE_ZERO:
+                found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
+            elif value < 0:
+                found.append(f"AUDIT[{key!r}] must be zero or more, not {value!r}.")
         elif key.endswith("_SECONDS") and value > LONGEST_S:
             found.append(f"AUDIT[{key!r}] must be at most {LONGEST_S}, ten years, not {value!r}.")
     return found

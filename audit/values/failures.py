@@ -70,7 +70,11 @@ def failure_outcome(error: BaseException | str) -> dict[str, Any]:
         InvalidValue: a text that cannot be stored.
     """
     if not isinstance(error, BaseException):
-        return {"success": False, "error_type": "Error", "output_summary": validation.text("error", error)}
+        return {
+            "success": False,
+            "error_type": "Error",
+            "output_summary": validation.text("error", error, max_length=None),
+        }
     limit = conf.settings().TRACEBACK_CHARS
     try:
         message = str(error)

@@ -12,6 +12,7 @@ from audit.management.base import FINE, AuditCommand
 from audit.management.output import duration, moment
 from audit.management.tables import Column, is_narrow
 from audit.models import Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
@@ -57,8 +58,10 @@ class Command(AuditCommand):
         # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
         with transaction.atomic(using=options["database"]):
             if self.for_programs:
-                self.json_each(map(presentation.task_values, counted(rows.iterator(chunk_size=500))))
-            elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
+                self.json_each(
+                    map(presentation.task_values, counted(beginnings(rows, "summary").iterator(chunk_size=500)))
+                )
+            elif not self._table(counted(beginnings(rows.only(*_SHOWN), "summary").iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
                     if wanted or options["before"]

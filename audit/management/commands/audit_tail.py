@@ -18,6 +18,7 @@ from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.process.streams import read_by_others
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -132,7 +133,7 @@ class Command(AuditCommand):
                 pause, lost = options["interval"], False
 
     def _columns(self, tasks: Any) -> Any:
-        return tasks if self.for_programs else tasks.only(*_SHOWN)
+        return beginnings(tasks if self.for_programs else tasks.only(*_SHOWN), "summary")
 
     def _show(self, task: Task, change: Change | None = None) -> None:
         if self.for_programs:
