@@ -33,6 +33,7 @@ PUBLIC = {
     "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
+        "Agent",
         "ExecutionLog",
         "LedgerCheckpoint",
         "LedgerEpoch",
@@ -41,6 +42,7 @@ PUBLIC = {
         "LedgerTile",
         "LedgerVerification",
         "PauseQueueEntry",
+        "ResourceMetric",
         "Task",
         "Verdict",
     ],
