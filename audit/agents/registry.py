@@ -41,9 +41,11 @@ LEFT JOIN LATERAL (
 LEFT JOIN (
     SELECT task.claimed_by, count(*) AS running, jsonb_agg(jsonb_build_array(
             extract(epoch FROM statement_timestamp() - task.status_since), {_ESTIMATE}
-        )) FILTER (WHERE task.status_since > statement_timestamp() - %s AND task.id IS DISTINCT FROM %s
+        )) FILTER (WHERE task.status_since > statement_timestamp() - %s
+            AND (own.id IS NULL OR (task.status_since, task.id) < (own.status_since, own.id))
             AND jsonb_typeof(task.estimated_resources) = 'object') AS started
-    FROM audit_task AS task WHERE task.status = 'executing' GROUP BY task.claimed_by
+    FROM audit_task AS task LEFT JOIN audit_task AS own ON own.id = %s AND own.status = 'executing'
+    WHERE task.status = 'executing' GROUP BY task.claimed_by
 ) AS work ON work.claimed_by = agent.name
 WHERE agent.stopped_at IS NULL AND agent.heartbeat_at > statement_timestamp() - %s
 ORDER BY agent.name
@@ -114,7 +116,7 @@ class Surveyed:
         self.subtract(needs)
 
 
-def survey(using: str, *, without: UUID | None = None) -> list[Surveyed]:
+def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
     """Read every agent with a sign of life within `AUDIT["AGENT_STALE_SECONDS"]`, those that drain, too.
 
     A reading that is older is unknown. Of work that started after a reading, or up to `AUDIT["CAPACITY_LAG_SECONDS"]`
@@ -122,7 +124,8 @@ def survey(using: str, *, without: UUID | None = None) -> list[Surveyed]:
 
     Args:
         using: the alias to read through.
-        without: a task whose estimate is not subtracted.
+        before: a task; if it is executing, only what started before it is subtracted. Of a batch that was claimed at
+            once so many fit as if they had been claimed one by one.
 
     Returns:
         The agents, by name.
@@ -131,7 +134,7 @@ def survey(using: str, *, without: UUID | None = None) -> list[Surveyed]:
     stale, lag = timedelta(seconds=now.AGENT_STALE_SECONDS), timedelta(seconds=now.CAPACITY_LAG_SECONDS)
     found = []
     for name, actions, labels, slots, draining, running, started, source, age, *values in run(
-        using, _SURVEY, [stale, stale + lag, without, stale]
+        using, _SURVEY, [stale, stale + lag, before, stale]
     ):
         used, totals = values[: len(RESOURCES)], values[len(RESOURCES) :]
         agent = Surveyed(

@@ -48,12 +48,12 @@ def check_capacity(task: Task, *, labels: Iterable[str] = (), using: str | None 
     """Judge by the registry whether there is capacity for a task: the default of `AUDIT["CAPACITY_GATE"]`.
 
     Args:
-        task: the work; its own estimate is not subtracted where it has just started.
+        task: the work; if it is executing, only what started before it counts against it.
         labels: what it needs an agent to have.
         using: the alias to read through; the one that tasks are written to when left out, since a replica lags.
     """
     alias = using or router.db_for_write(Task, instance=task)
-    return judged(task, survey(alias, without=task.pk), labels=labels, using=alias)
+    return judged(task, survey(alias, before=task.pk), labels=labels, using=alias)
 
 
 def judged(

@@ -11,7 +11,7 @@ from audit.agents.needs import needs_of
 from audit.agents.readings import Reading
 from audit.agents.registry import drain, survey
 from audit.exceptions import AuditError
-from audit.models import Agent, ExecutionLog, PauseQueueEntry
+from audit.models import Agent, ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
 from audit.status import Status
 from tests.support.agents import GIB, aged, agent, approved, read_as, silent
@@ -131,9 +131,6 @@ def test_estimates_of_work_just_started_are_subtracted() -> None:
     assert surveyed.free_slots == 6
     task = approved(estimated_resources={"memory_bytes": GIB})
     assert check_capacity(task).kind == "short"
-    # Of the work itself, that has just started, it is not.
-    [claim] = [claimed(approved(estimated_resources={"memory_bytes": GIB}), "w2")]
-    assert check_capacity(claim).kind == "short"
     read_as(presence, memory=0.9)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("audit.agents.registry.conf.settings", lambda: _lag(0))
@@ -147,6 +144,15 @@ def test_its_own_estimate_is_not_subtracted_from_the_room_it_needs() -> None:
     task = claimed(approved(estimated_resources={"memory_bytes": 10 * GIB}), "w1")
     assert check_capacity(task).kind == "free"
     assert survey("default")[0].free["memory"] == pytest.approx(0.125)
+
+
+def test_of_a_batch_as_many_are_free_as_fit() -> None:
+    agent(memory=0.25, slots=8)
+    for _ in range(6):
+        approved(estimated_resources={"memory_bytes": 3 * GIB})
+    kinds = [check_capacity(each).kind for each in Task.objects.claim("w1", limit=6)]
+    # 12 of 16 GiB are free: after three of them 3 GiB, which is less than 20 %.
+    assert kinds == ["free", "free", "free", "short", "short", "short"]
 
 
 def _lag(seconds: int) -> Any:
