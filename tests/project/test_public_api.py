@@ -46,6 +46,9 @@ PUBLIC = {
         "Task",
         "Verdict",
     ],
+    "audit.agents.presence": ["Presence", "PresenceState"],
+    "audit.agents.readings": ["Reader", "Reading", "read"],
+    "audit.pausing": ["CapacityVerdict", "PauseManager", "capacity_here", "check_capacity", "gate"],
     "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
     "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
 }
