@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audit.events import aemit_event, emit_event
     from audit.recording import record
 
-__all__ = ["record"]
+__all__ = ["aemit_event", "emit_event", "record"]
 
 __version__ = "0.1.0"
 
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from audit.recording import record
 
         return record
+    if name in ("emit_event", "aemit_event"):
+        from audit import events
+
+        return getattr(events, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

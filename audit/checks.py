@@ -17,6 +17,7 @@ from audit.exceptions import AuditError
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
 from audit.models import LedgerHead, Task
+from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
@@ -95,7 +96,8 @@ def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
-    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use)."""
+    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use),
+    W015 to W017 (the queue)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -176,6 +178,69 @@ def _ledger(alias: str) -> list[CheckMessage]:
     ]
 
 
+_DEAD_TUPLES = 50_000
+"""So many dead rows slow no claim down."""
+_LONG_SNAPSHOT_SECONDS = 600
+
+
+def _queue(alias: str) -> list[CheckMessage]:
+    """W015 to W017: what nobody recovers, what waits too long, and dead rows that stay."""
+    try:
+        with transaction.atomic(using=alias):
+            found = health(alias)
+    except DatabaseError as error:
+        message = str(error).partition("\n")[0]
+        hint = "The role that checks needs SELECT on the audit tables."
+        return [Caution(f"How the queue of {alias!r} is doing cannot be told: {message}.", hint=hint, id="audit.W015")]
+    return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
+
+
+def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    if not found.stuck:
+        return []
+    return [
+        Caution(
+            f"{found.stuck} leases of {alias!r} ended more than {STUCK_LEASES} lease lengths ago, the first at"
+            f" {found.oldest_expired:%Y-%m-%d %H:%M} UTC, and nobody recovers them.",
+            hint="Run manage.py audit_recover, and a worker or audit_recover --loop from now on.",
+            id="audit.W015",
+        )
+    ]
+
+
+def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    limit = conf.settings().QUEUE_MAX_WAIT_SECONDS
+    waits = {
+        "Approved work": (found.oldest_approved, "See whether workers run that claim this kind of work"),
+        "A due pause entry": (found.oldest_due, "See whether a worker runs that resumes what is due"),
+    }
+    return [
+        Caution(
+            f"{what} of {alias!r} has waited since {since:%Y-%m-%d %H:%M} UTC.",
+            hint=f'{remedy}; AUDIT["QUEUE_MAX_WAIT_SECONDS"] says how long is usual.',
+            id="audit.W016",
+        )
+        for what, (since, remedy) in waits.items()
+        if since is not None and (found.at - since).total_seconds() > limit
+    ]
+
+
+def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    if found.dead_tuples <= max(found.live_tuples, _DEAD_TUPLES):
+        return []
+    hint = "See whether autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
+    since = found.oldest_snapshot
+    if since is not None and (found.at - since).total_seconds() > _LONG_SNAPSHOT_SECONDS:
+        hint = f"End the transaction that is open since {since:%Y-%m-%d %H:%M} UTC (pg_stat_activity). {hint}"
+    return [
+        Caution(
+            f"{found.dead_tuples} dead rows stand beside {found.live_tuples} live ones in the queue of {alias!r}.",
+            hint=hint,
+            id="audit.W017",
+        )
+    ]
+
+
 def _not_postgresql(alias: str) -> Error:
     return Error(
         f"The database {alias!r} is not PostgreSQL ({connections[alias].vendor}), which alone can enforce the trail.",
@@ -211,7 +276,7 @@ def _guards(alias: str) -> list[CheckMessage]:
     ]
     # What the tables are not, no query on them can count.
     if not any(flaw.kind.startswith(("table-", "column-", "unreleased")) for flaw in flaws):
-        found += _ledger(alias)
+        found += _ledger(alias) + _queue(alias)
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT current_setting('server_encoding')")
         (encoding,) = cursor.fetchone()

@@ -207,6 +207,14 @@ _LOG_FIELDS = _fields(
 class PauseQueueEntryRecord(create_model("_Entry", __base__=_Record, **_ENTRY_FIELDS)):  # type: ignore[misc]
     """The pause entry of a paused task: the columns that travel with it."""
 
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.reason == PauseReason.AWAITING_APPROVAL and not self.held:
+            raise InvalidValue("pause_entry", "held: false", "must be held while it awaits an approval")
+        if self.event and self.reason != PauseReason.AWAITING_EVENT:
+            raise InvalidValue("pause_entry", self.event, f"waits for an event, and its reason is {self.reason}")
+        return self
+
     def values(self) -> dict[str, Any]:
         """Return the values of its columns; who paused it acts, where nobody is said to."""
         return self.__dict__ | {"actor": self.actor or self.paused_by}

@@ -193,7 +193,12 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     yield "Reason", str(PauseReason(entry.reason).label) + (f": {safe(entry.note)}" if entry.note else "")
     yield "Paused by", safe(entry.paused_by)
     yield "Paused", _moment(entry.paused_at, now)
-    yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
+    if entry.event:
+        yield "Event", safe(entry.event)
+    if entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None:
+        yield "Approve before", _moment(entry.resume_after, now)
+    else:
+        yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
         yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"

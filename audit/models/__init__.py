@@ -1,6 +1,7 @@
 """The tables of the audit trail and the verbs that move their rows."""
 
 from audit.models.agent import Agent, ResourceMetric
+from audit.models.event import Event
 from audit.models.ledger import (
     LedgerCheckpoint,
     LedgerEpoch,
@@ -16,6 +17,7 @@ from audit.models.task import Task
 
 __all__ = [
     "Agent",
+    "Event",
     "ExecutionLog",
     "LedgerCheckpoint",
     "LedgerEpoch",

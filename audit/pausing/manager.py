@@ -19,6 +19,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, router, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit import conf
@@ -42,6 +43,7 @@ EVIDENCE = "capacity"
 """The `action` of the log row that keeps the evidence of a pause."""
 
 _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::bigint << 8)"
+_BY_TIME_ALONE = Q(reason=PauseReason.MANUAL_PAUSE) | Q(reason=PauseReason.AWAITING_EVENT, event="")
 _GONE = (IllegalTransition, LeaseLost, StaleTask, TaskFrozen)
 _MOST_DOUBLINGS = 20
 _MOST_RESUMED_LOOKED_AT = 1000
@@ -141,7 +143,7 @@ class PauseManager:
     def resume_due(self, limit: int = 100) -> list[Task]:
         """Resume what is due: work that was paused by hand for a time, and work for which there is capacity by now.
 
-        One pass; call it regularly. What waits for approval never resumes by time, and what waits for an event by
+        One pass; call it regularly. What waits for approval never resumes by time, and what waits for a named event by
         `audit.recovery.recover` alone. Several processes at once do nothing twice: Note [One resumer at a time].
 
         Args:
@@ -155,8 +157,8 @@ class PauseManager:
         """
         validation.whole("limit", limit)
         resumed = []
-        by_hand = PauseQueueEntry.objects.using(self._using).filter(reason=PauseReason.MANUAL_PAUSE)
-        for entry in by_hand.claim(get_actor() or ACTOR, limit):
+        timed = PauseQueueEntry.objects.using(self._using).filter(_BY_TIME_ALONE)
+        for entry in timed.claim(get_actor() or ACTOR, limit):
             try:
                 resumed.append(entry.resume(using=self._using))
             except _GONE:

@@ -155,8 +155,8 @@ def test_documents_that_python_cannot_read_are_shown_as_text(viewer) -> None:
 @pytest.mark.django_db
 def test_huge_rows_make_a_bounded_page(viewer) -> None:
     task = requested(
-        summary="s" * 1_000_000,
-        services=[f"service-{n}" for n in range(10_000)],
+        summary="s" * 16_384,
+        services=[f"{n}-{'x' * 190}" for n in range(500)],
         plan={"x": "y" * 2_000_000},
         suggestions=[{"a": n} for n in range(20_000)],
     )
@@ -164,7 +164,7 @@ def test_huge_rows_make_a_bounded_page(viewer) -> None:
     assert response.status_code == 200
     assert len(response.content) < 600_000
     text = text_of(response)
-    assert "+9800" in text
+    assert "+300" in text
     assert "Only the beginning is shown" in text
     assert "1.9 MB" in text
 

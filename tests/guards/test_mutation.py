@@ -38,6 +38,7 @@ _JUDGED = {
         "on_expiry_known": ("as owner", Status.EXECUTING, task("on_expiry = 'x'")),
         "id_is_uuid7": ("as owner", None, _NEW_TASK.format(new="gen_random_uuid()", status="'pending'")),
         "counts_positive": ("replica role", Status.EXECUTING, task("executing_ms = -1")),
+        "texts_bounded": ("replica role", Status.EXECUTING, task("summary = repeat('x', 65537)")),
         "services_flat": ("as owner", Status.EXECUTING, task("services_touched = ARRAY[NULL]::text[]")),
         "executing_leased": ("as owner", Status.EXECUTING, task("lease_expires_at = NULL")),
         "finished_whole": ("as owner", Status.EXECUTING, task("finished_at = now()")),
@@ -49,6 +50,7 @@ _JUDGED = {
         "row_version_known": ("replica role", Status.PENDING, line(row_version="2")),
         "duration_positive": ("as owner", Status.PENDING, line(duration_ms="-1")),
         "moment_readable": ("replica role", Status.PENDING, line(at="'infinity'")),
+        "texts_bounded": ("replica role", Status.PENDING, line(output_summary="repeat('x', 65537)")),
         "no_json_null": ("as owner", Status.PENDING, line(detail="'null'")),
         "transition_whole": ("replica role", Status.PENDING, line(**FORGED | {"to_status": "'x'"})),
     },
@@ -98,11 +100,15 @@ def test_without_the_guard_each_column_of_a_finished_task_changes(column):
         ("audit_executionlog", "audit_executionlog_10_no_truncate", "TRUNCATE public.audit_executionlog"),
         ("audit_pause_queue", "audit_pause_queue_10_no_truncate", "TRUNCATE public.audit_pause_queue"),
         ("audit_pause_queue", "audit_pause_queue_10_write", "UPDATE public.audit_pause_queue SET paused_by = 'x'"),
+        ("audit_event", "audit_event_10_guard", "UPDATE public.audit_event SET emitted_by = 'x'"),
+        ("audit_event", "audit_event_10_guard", "DELETE FROM public.audit_event"),
+        ("audit_event", "audit_event_10_no_truncate", "TRUNCATE public.audit_event"),
     ],
 )
 def test_a_trigger_that_is_not_enabled_always_sleeps_under_the_replica_role(table, trigger, attack):
     finished()
     task_in(Status.PAUSED)
+    sql("INSERT INTO audit_event (name) VALUES ('build-42')")
     with circumstance("replica role"), refused():
         sql(attack)
     sql("SET CONSTRAINTS ALL IMMEDIATE")
@@ -122,6 +128,7 @@ def test_a_trigger_that_is_not_enabled_always_sleeps_under_the_replica_role(tabl
         ("priority_range", "priority = 6"),
         ("no_json_null", "work_plan = 'null'"),
         ("moments_readable", "resume_after = 'infinity'"),
+        ("approval_held", "reason = 'awaiting_approval', held = false"),
         ("due_follows", "due_at = now() + interval '1 day'"),  # an ordinary session's is stamped
     ],
 )

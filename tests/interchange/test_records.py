@@ -335,6 +335,12 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"status": "paused", "pause_entry": {"held": "yes"}}, "pause_entry.held", "valid boolean"),
         ({"status": "paused", "pause_entry": {"reason": "lazy"}}, "pause_entry.reason", "must be one of insuff"),
         ({"status": "paused", "pause_entry": {"work_plan": "\0"}}, "pause_entry.work_plan", "NUL"),
+        (
+            {"status": "paused", "pause_entry": {"reason": "awaiting_approval", "held": False}},
+            "pause_entry",
+            "must be held",
+        ),
+        ({"status": "paused", "pause_entry": {"event": "build-42"}}, "pause_entry", "waits for an event"),
         ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
         ({"origin": {"x": float("nan")}}, "origin", "is a number JSON does not have"),
@@ -447,6 +453,20 @@ def test_live_tasks_stay_out_unless_asked_for() -> None:
     entry = PauseQueueEntry.objects.get()
     assert entry.held
     assert not PauseQueueEntry.objects.due()
+
+
+@pytest.mark.django_db
+def test_failures_deadlines_and_the_event_waited_for_travel() -> None:
+    deadline = AT + timedelta(days=1)
+    lines = [
+        line(status="paused", failures=3, pause_entry={"reason": "awaiting_event", "event": "build-42"}),
+        line(status="pending", approve_before=deadline.isoformat()),
+    ]
+    assert Run(lines, live=True).counts == (2, 0, 0)
+    assert Run(list(json_lines(Task.objects.all())), live=True).counts == (0, 2, 0)
+    assert Task.objects.get(status="paused").failures == 3
+    assert PauseQueueEntry.objects.get().event == "build-42"
+    assert Task.objects.get(status="pending").approve_before == deadline
 
 
 @pytest.mark.django_db

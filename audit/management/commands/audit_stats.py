@@ -13,6 +13,7 @@ from audit.management.presentation import zone
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found
+from audit.reading.health import QueueHealth, health
 from audit.reading.statistics import MOST_ROWS, Group, Statistics, statistics
 from audit.status import Status
 
@@ -50,10 +51,13 @@ class Command(AuditCommand):
         wanted = TaskFilter.from_options(options).within(_WINDOW)
         tasks = found(wanted, Task.objects.using(options["database"]))
         figures = statistics(tasks, top=options["top"], most_rows=options["limit"])
+        queue = health(options["database"])
         if options["format"] == "json":
-            self.json({"filter": wanted.to_query(), **_values(figures)})
+            self.json({"filter": wanted.to_query(), **_values(figures), "queue": asdict(queue)})
         else:
             self._page(wanted, figures)
+            self.line()
+            self.line(_queue_line(queue))
         return FINE
 
     def _page(self, wanted: TaskFilter, found: Statistics) -> None:
@@ -147,6 +151,22 @@ def _group_values(group: Group) -> dict[str, Any]:
         "ran_s": asdict(group.ran),
         "paused_s": asdict(group.paused),
     }
+
+
+def _queue_line(queue: QueueHealth) -> str:
+    """Say in one line how the queue is doing now, whatever the filter."""
+    parts = [
+        f"{what} {duration(queue.at - since)}"
+        for what, since in (
+            ("approved work waits", queue.oldest_approved),
+            ("a due entry waits", queue.oldest_due),
+            ("a transaction is open", queue.oldest_snapshot),
+        )
+        if since is not None
+    ]
+    parts.append(f"{count(queue.expired, 'lease')} expired" + (f" ({queue.stuck} long ago)" if queue.stuck else ""))
+    parts.append(f"{count(queue.dead_tuples, 'dead row')}")
+    return f"Queue now: {', '.join(parts)}"
 
 
 def _scope(found: Statistics) -> str:
