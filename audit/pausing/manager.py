@@ -45,6 +45,7 @@ EVIDENCE = "capacity"
 _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::bigint << 8)"
 _BY_TIME_ALONE = Q(reason=PauseReason.MANUAL_PAUSE) | Q(reason=PauseReason.AWAITING_EVENT, event="")
 _GONE = (IllegalTransition, LeaseLost, StaleTask, TaskFrozen)
+_JUDGED_BY = ("id", "action", "estimated_resources")  # plans and outcomes may be large
 _MOST_DOUBLINGS = 20
 _MOST_RESUMED_LOOKED_AT = 1000
 
@@ -184,7 +185,7 @@ class PauseManager:
                 actor=entry.paused_by,
                 action=EVIDENCE,
                 output_summary=verdict.summary,
-                detail=verdict.evidence,
+                detail=validation.document("evidence", verdict.evidence),
             )
             return entry
 
@@ -211,7 +212,7 @@ class PauseManager:
         """Claim the most urgent entries and lock their tasks: tasks first, as everybody does."""
         short = PauseQueueEntry.objects.using(self._using).filter(reason=PauseReason.INSUFFICIENT_CAPACITY)
         due = short.due().order_by("priority", "due_at", "id").values_list("task_id", flat=True)
-        tasks = Task.objects.using(self._using).filter(pk__in=list(due[:limit]), status=Status.PAUSED)
+        tasks = Task.objects.using(self._using).filter(pk__in=list(due[:limit]), status=Status.PAUSED).only(*_JUDGED_BY)
         locked = {each.pk: each for each in tasks.select_for_update(skip_locked=True, no_key=True)}
         return short.filter(task_id__in=list(locked)).claim(get_actor() or ACTOR, limit), locked
 
@@ -220,7 +221,7 @@ class PauseManager:
         waiting = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         first = waiting.order_by("priority", "available_at", "id").values("pk")[:_MOST_RESUMED_LOOKED_AT]
         resumed = Task.objects.using(self._using).filter(pk__in=first, status_was=Status.PAUSED)
-        for task in resumed:
+        for task in resumed.only(*_JUDGED_BY):
             labels = list(self._labels_of(task))
             able = [each for each in agents if each.free_slots and each.able(task.action, labels)]
             if able:
