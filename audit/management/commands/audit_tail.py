@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
 from audit.management import presentation
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, AuditCommand
 from audit.management.output import moment, safe
 from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
@@ -59,11 +59,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Print the tasks, and follow if asked to."""
-        if options["follow"] and options["format"] == "json":
-            raise CommandError(
-                "--follow never ends, and --format json is one document. Give --format jsonl, a document a line.",
-                returncode=UNABLE,
-            )
+        self.refuse_endless("--follow", options)
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
