@@ -186,7 +186,10 @@ _LONG_SNAPSHOT_SECONDS = 600
 def _queue(alias: str) -> list[CheckMessage]:
     """W015 to W017: what nobody recovers, what waits too long, and dead rows that stay."""
     try:
-        with transaction.atomic(using=alias):
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NULL", [Task._meta.db_table])
+            if cursor.fetchone() == (True,):
+                return []  # not migrated yet
             found = health(alias)
     except DatabaseError as error:
         hint = "The role that checks needs SELECT on the audit tables."
