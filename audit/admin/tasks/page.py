@@ -81,7 +81,7 @@ class TaskListAdmin(TailingAdmin):
             "empty_table": not rows and not query.filter and elsewhere is None,
             "elsewhere": elsewhere,
             "meant": [] if rows or elsewhere else self._meant(query),
-            "conditions": CONDITIONS.items(),
+            "conditions": [(name, str(text).replace("`", "")) for name, text in CONDITIONS.items()],
             "newer": query.links.page(before=page.before) if page.before else "",
             "older": query.links.page(after=page.after) if page.after else "",
             "newest": "" if page.first else query.links.page(),
