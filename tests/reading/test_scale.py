@@ -229,7 +229,8 @@ def test_the_list_in_every_range(viewer, asked, rows):
             if not context["chart"].degraded and not context["facets_degraded"]:
                 break
         assert response.status_code == 200
-        bounded(queries, 6)
+        # Names that a pattern fits are looked up first; where it fits none, whoever asks looks once more.
+        bounded(queries, 9 if "actor=*" in asked else 6)
         if rows <= 100_000 or not asked:
             assert not context["chart"].degraded
             assert not context["facets_degraded"]

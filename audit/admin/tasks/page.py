@@ -111,7 +111,9 @@ class TaskListAdmin(TailingAdmin):
 
     def _meant(self, query: ListQuery) -> list[Link]:
         """Suggest names like those that an empty list was asked for."""
-        using = self.using
+        using, wanted = self.using, query.filter
+        if replace(wanted, since=None, until=None, all_time=False) != TaskFilter(actors=wanted.actors):
+            return []
         return [
             Link(label=shown(name, 100, name=True), value=shown(name), url=filter_url(_by(query.filter, name)))
             for actor in query.filter.actors[:_MOST_MEANT]

@@ -95,10 +95,10 @@ def close_to(using: str, name: str) -> list[str]:
         using: the database alias.
         name: a name in full that no task has.
     """
-    containing, _complete = names_like(using, f"%{_literal(name)}%", _CLOSE)
-    if containing:
-        return [each for each in containing if each != name]
     known, _complete = names_like(using, "%", MOST_NAMES)
+    containing = [each for each in known if name.lower() in each.lower()]
+    if containing:
+        return [each for each in containing[:_CLOSE] if each != name]
     # The end of an ARN or of a path is how people call it.
     by_end = {_end(each): each for each in reversed(known)}
     alike = get_close_matches(name.lower(), by_end, n=_CLOSE, cutoff=0.7)
