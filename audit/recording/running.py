@@ -40,6 +40,7 @@ from audit.process.streams import say
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
 from audit.values import redaction
+from audit.values.failures import lacking
 from audit.values.redaction import redact_command
 from audit.values.validation import storable_text
 
@@ -293,6 +294,8 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
     if error_type == "OutputLost":
         said = "; ".join(f"{_OUTPUTS[name]} {problem}" for name, problem in lost.items())
+    if error_type == "ExitStatus":
+        error_type = lacking(said) or error_type
     ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
     outcome: dict[str, Any] = {
         "success": status == 0,

@@ -282,5 +282,6 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     @property
     def media(self) -> Media:
-        """Our own stylesheet and script; none of Django's, which belong to its forms."""
-        return Media(css={"all": ["audit/admin.css", "audit/integrity.css"]}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
+        """Our own stylesheets and script; none of Django's, which belong to its forms."""
+        styles = ["audit/colours.css", "audit/admin.css", "audit/integrity.css"]
+        return Media(css={"all": styles}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
