@@ -34,10 +34,6 @@ class Command(AuditCommand):
         "audit_stats --by actor --order failed",
         "audit_stats --since 30d --format json",
     )
-        "audit_stats --since 7d --service billing",
-        "audit_stats --by actor --order failed",
-        "audit_stats --since 30d --format json",
-    )
     synopsis = "[--by actor] [--order failed] [--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
