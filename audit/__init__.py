@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audit.recording import record
+    from audit.worker.handlers import handler
 
-__all__ = ["record"]
+__all__ = ["handler", "record"]
 
 __version__ = "0.1.0"
 
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from audit.recording import record
 
         return record
+    if name == "handler":
+        from audit.worker.handlers import handler
+
+        return handler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import pytest
 from audit.models import PauseQueueEntry, Task
 
 PUBLIC = {
-    "audit": ["record"],
+    "audit": ["handler", "record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
     "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
@@ -44,6 +44,7 @@ PUBLIC = {
         "Task",
         "Verdict",
     ],
+    "audit.worker": ["Handler", "Run", "Summary", "Worker", "handler"],
     "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
     "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
 }
