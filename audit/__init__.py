@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audit.events import aemit_event, emit_event
     from audit.recording import record
     from audit.worker.handlers import handler
 
-__all__ = ["handler", "record"]
+__all__ = ["aemit_event", "emit_event", "handler", "record"]
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from audit.recording import record
 
         return record
+    if name in ("emit_event", "aemit_event"):
+        from audit import events
+
+        return getattr(events, name)
     if name == "handler":
         from audit.worker.handlers import handler
 

@@ -41,7 +41,10 @@ class AuditSettings:
     """The database alias the admin pages read from, such as a replica; the router's choice when left out."""
 
     DECIDE_OWN: bool = True
-    """Whether people may approve, resume or defer in the browser what they requested themselves; off, it takes two."""
+    """Whether people may approve, resume or defer what they requested themselves; off, it takes two."""
+
+    REAPPROVE_CHANGED_PLANS: bool = False
+    """Whether a work plan that is no remainder of the approved plan is sent back to a person (see `task.pause`)."""
 
     RECORD_LEASE_SECONDS: int = 60
     """How long recorded work may go without a sign of life before recovery fails it."""

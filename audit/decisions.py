@@ -151,8 +151,6 @@ def decide(
         if seen.entry is not None:
             entry = _locked(PauseQueueEntry, db, "work_plan").filter(pk=seen.entry, task_id=task.pk).first()
         _as_seen(seen, task, entry)
-        if what.lets_run and task.requested_by == actor and not conf.settings().DECIDE_OWN:
-            raise OwnRequest(task.pk, actor)
         return carry_out(what, task, entry, reason=reason, actor=actor, until=until, using=db)
 
 
@@ -170,7 +168,7 @@ def carry_out(
 
     Args:
         what: the decision.
-        task: the task; of a decision about its entry no more than its key is needed.
+        task: the task; of a decision about its entry no more than its key and who requested it is needed.
         entry: its pause entry, where the decision is about one.
         reason: why; empty where nobody said it, and then no note is written.
         actor: who decides.
@@ -181,9 +179,12 @@ def carry_out(
         The task; that of a decision that moved it is equal to its row.
 
     Raises:
+        OwnRequest: `AUDIT["DECIDE_OWN"]` is off, and who requested the task would let it run.
         TaskFrozen, IllegalTransition, StaleTask: the status rules have no such step.
         InvalidValue: a reason or a moment that cannot be stored, or a moment that is past.
     """
+    if what.lets_run and task.requested_by == actor and not conf.settings().DECIDE_OWN:
+        raise OwnRequest(task.pk, actor)
     if what == Decision.REJECT:
         task.reject(reason=reason, actor=actor, using=using)
         return task

@@ -9,6 +9,7 @@ from audit.values.terminal import brief
 
 __all__ = [
     "AppendOnly",
+    "ApprovalExpired",
     "AuditError",
     "ConflictingTask",
     "IllegalTransition",
@@ -86,6 +87,19 @@ class IllegalTransition(AuditError):
         self.to_status = to_status
         message = f"Task {task_id} is {from_status}" + (f" and cannot become {to_status}." if to_status else ".")
         super().__init__(f"{message} {hint}" if hint else message)
+
+
+class ApprovalExpired(IllegalTransition):
+    """The time in which the task could be approved has passed: `task_id`, `from_status`, `to_status`, `deadline`."""
+
+    def __init__(self, task_id: UUID, from_status: str, to_status: str, deadline: datetime | None) -> None:
+        self.deadline = deadline
+        super().__init__(
+            task_id,
+            from_status,
+            to_status,
+            f"The time to approve it ended at {deadline}. Request the work anew, with parent set to this task.",
+        )
 
 
 class StaleTask(AuditError):

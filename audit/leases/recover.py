@@ -1,12 +1,14 @@
-"""Recovery: what becomes of executing work whose lease ran out."""
+"""Recovery: what becomes of executing work that nobody does any more, and of requests that nobody approved."""
 
 from django.db.models import Model
 
 from audit.leases.claim import LARGEST_COUNT
 from audit.statements.rows import columns
-from audit.values.failures import LEASE_EXPIRED
+from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
 
-__all__ = ["recover_tasks_sql"]
+__all__ = ["expired_sql", "overdue_sql", "own_sql", "recover_tasks_sql", "reject_overdue_sql", "release_own_sql"]
+
+_LOCK = "FOR NO KEY UPDATE SKIP LOCKED"
 
 
 def recover_tasks_sql(model: type[Model], where: str, limit: int) -> str:
@@ -49,3 +51,63 @@ WITH picked AS MATERIALIZED (
 )
 SELECT {columns(model, "recovered")} FROM recovered ORDER BY recovered.id
 """  # noqa: S608 - built of constants and of what Django compiled; every value is a parameter
+
+
+def expired_sql(limit: int) -> str:
+    """Write the SELECT of executing tasks whose lease has run out."""
+    return f"""
+SELECT task.id FROM audit_task AS task
+WHERE task.status = 'executing' AND task.lease_expires_at <= statement_timestamp()
+ORDER BY task.id LIMIT {limit:d}
+"""  # noqa: S608 - a number
+
+
+def own_sql(limit: int) -> str:
+    """Write the SELECT of executing tasks that are claimed under a name, its parameter."""
+    return f"""
+SELECT task.id FROM audit_task AS task
+WHERE task.status = 'executing' AND task.claimed_by = %s
+ORDER BY task.id LIMIT {limit:d}
+"""  # noqa: S608 - a number
+
+
+def release_own_sql(limit: int) -> str:
+    """Write the statement that takes those claims back: to approved, or failed where the work must not run again.
+
+    Returns:
+        SQL with the parameters name (text) and actor (text).
+    """
+    fails = "(task.on_expiry = 'fail' OR task.cancel_requested_at IS NOT NULL)"
+    return f"""
+WITH picked AS MATERIALIZED ({own_sql(limit)} {_LOCK})
+UPDATE audit_task AS task
+SET status = CASE WHEN {fails} THEN 'failed' ELSE 'approved' END,
+    outcome = CASE WHEN {fails} THEN jsonb_build_object(
+        'success', false,
+        'error_type', '{WORKER_RESTARTED}',
+        'output_summary', format('%%s was restarted in the middle of attempt %%s.', task.claimed_by, task.attempt)
+    ) ELSE task.outcome END,
+    actor = %s, revision = task.revision + 1
+WHERE task.id = ANY (ARRAY(SELECT picked.id FROM picked))
+RETURNING task.id
+"""  # noqa: S608 - constants of this module; every value is a parameter
+
+
+def overdue_sql(limit: int) -> str:
+    """Write the SELECT of pending tasks that nobody approved in time."""
+    return f"""
+SELECT task.id FROM audit_task AS task
+WHERE task.status = 'pending' AND task.approve_before <= statement_timestamp()
+ORDER BY task.approve_before, task.id LIMIT {limit:d}
+"""  # noqa: S608 - a number
+
+
+def reject_overdue_sql(limit: int) -> str:
+    """Write the statement that rejects them; its parameters are outcome (jsonb) and actor (text)."""
+    return f"""
+WITH picked AS MATERIALIZED ({overdue_sql(limit)} {_LOCK})
+UPDATE audit_task AS task
+SET status = 'rejected', outcome = %s::jsonb, actor = %s, revision = task.revision + 1
+WHERE task.id = ANY (ARRAY(SELECT picked.id FROM picked))
+RETURNING task.id
+"""  # noqa: S608 - constants of this module; every value is a parameter

@@ -1,4 +1,4 @@
-"""The tables of tasks, their log and the pause queue, with their indexes."""
+"""The tables of tasks, their log, the pause queue and events, with their indexes."""
 
 import datetime
 
@@ -87,6 +87,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("available_at", models.DateTimeField(blank=True, db_default=None, verbose_name="available at")),
+                (
+                    "approve_before",
+                    models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="approve before"),
+                ),
                 ("decided_at", models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="decided at")),
                 ("started_at", models.DateTimeField(blank=True, db_default=None, null=True, verbose_name="started at")),
                 (
@@ -106,6 +110,7 @@ class Migration(migrations.Migration):
                 ),
                 ("attempt", models.IntegerField(db_default=0, default=0, verbose_name="attempt")),
                 ("expiries", models.IntegerField(db_default=0, default=0, verbose_name="expiries")),
+                ("failures", models.IntegerField(db_default=0, default=0, verbose_name="failures")),
                 (
                     "on_expiry",
                     models.TextField(
@@ -173,6 +178,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("status", "approved")),
                         fields=["priority", "available_at", "id"],
                         name="audit_task_claim",
+                    ),
+                    models.Index(
+                        condition=models.Q(("approve_before__isnull", False), ("status", "pending")),
+                        fields=["approve_before", "id"],
+                        name="audit_task_approve_before",
                     ),
                     models.Index(
                         condition=models.Q(("status", "executing")), fields=["id"], name="audit_task_executing"
@@ -277,6 +287,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("note", models.TextField(blank=True, db_default="", default="", verbose_name="note")),
+                ("event", models.TextField(blank=True, db_default="", default="", verbose_name="event")),
                 ("paused_by", models.TextField(blank=True, db_default="", default="", verbose_name="paused by")),
                 (
                     "paused_at",
@@ -339,6 +350,11 @@ class Migration(migrations.Migration):
                         name="audit_pause_queue_leased",
                     ),
                     models.Index(fields=["paused_at", "id"], name="audit_pause_queue_paused"),
+                    models.Index(
+                        condition=models.Q(("event", ""), _negated=True),
+                        fields=["event", "id"],
+                        name="audit_pause_queue_event",
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(
@@ -378,6 +394,16 @@ class Migration(migrations.Migration):
                             ),
                         ),
                         name="audit_pause_queue_moments_readable",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("reason", "awaiting_approval"), _negated=True), ("held", True), _connector="OR"
+                        ),
+                        name="audit_pause_queue_approval_held",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("event", ""), ("reason", "awaiting_event"), _connector="OR"),
+                        name="audit_pause_queue_event_awaited",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(("work_plan", models.Value(None, models.JSONField())), _negated=True),
@@ -502,6 +528,51 @@ class Migration(migrations.Migration):
                         fields=("task", "revision"),
                         name="audit_executionlog_transition",
                     )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Event",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("name", models.TextField(verbose_name="name")),
+                ("payload", audit.models.fields.JSONField(blank=True, null=True, verbose_name="payload")),
+                ("emitted_by", models.TextField(blank=True, db_default="", default="", verbose_name="emitted by")),
+                (
+                    "emitted_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="emitted at"
+                    ),
+                ),
+                ("db_role", models.TextField(blank=True, db_default="", editable=False, verbose_name="database role")),
+            ],
+            options={
+                "verbose_name": "event",
+                "verbose_name_plural": "events",
+                "db_table": "audit_event",
+                "default_permissions": ("view", "add"),
+                "constraints": [
+                    models.UniqueConstraint(fields=("name",), name="audit_event_name"),
+                    models.CheckConstraint(
+                        condition=django.db.models.lookups.LessThanOrEqual(
+                            django.db.models.functions.text.Length("name"), 200
+                        ),
+                        name="audit_event_name_short",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("name", ""), _negated=True), name="audit_event_name_given"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("payload", models.Value(None, models.JSONField())), _negated=True),
+                        name="audit_event_no_json_null",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("emitted_at__gte", datetime.datetime(1, 1, 2, 0, 0, tzinfo=datetime.UTC)),
+                            ("emitted_at__lt", datetime.datetime(9999, 12, 31, 0, 0, tzinfo=datetime.UTC)),
+                        ),
+                        name="audit_event_moment_readable",
+                    ),
                 ],
             },
         ),

@@ -16,7 +16,9 @@ _RULES = (
     "log_guard_v1",
     "entry_write_v1",
     "entry_follow_v1",
+    "event_write_v1",
     "truncate_v1",
+    "event_guard_v1",
     "storage_v1",
 )
 

@@ -1,5 +1,6 @@
 """The tables of the audit trail and the verbs that move their rows."""
 
+from audit.models.event import Event
 from audit.models.ledger import (
     LedgerCheckpoint,
     LedgerEpoch,
@@ -14,6 +15,7 @@ from audit.models.pause import PauseQueueEntry
 from audit.models.task import Task
 
 __all__ = [
+    "Event",
     "ExecutionLog",
     "LedgerCheckpoint",
     "LedgerEpoch",

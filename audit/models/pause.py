@@ -37,6 +37,8 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
         db_default=PauseReason.MANUAL_PAUSE,
     )
     note = models.TextField(_("note"), blank=True, default="", db_default="")
+    # The name of the `Event` that is waited for.
+    event = models.TextField(_("event"), blank=True, default="", db_default="")
     paused_by = models.TextField(_("paused by"), blank=True, default="", db_default="")
     paused_at = models.DateTimeField(_("paused at"), db_default=Now(), editable=False)
     resume_after = models.DateTimeField(_("resume after"), null=True, blank=True, db_default=None)
@@ -77,6 +79,15 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
                     | Q(lease_expires_at__gte=validation.EARLIEST, lease_expires_at__lt=validation.LATEST)
                 ),
             ),
+            # The time of what awaits an approval is a deadline, and never lets it go on by itself.
+            models.CheckConstraint(
+                name="audit_pause_queue_approval_held",
+                condition=~Q(reason=PauseReason.AWAITING_APPROVAL) | Q(held=True),
+            ),
+            models.CheckConstraint(
+                name="audit_pause_queue_event_awaited",
+                condition=Q(event="") | Q(reason=PauseReason.AWAITING_EVENT),
+            ),
             models.CheckConstraint(
                 name="audit_pause_queue_no_json_null",
                 condition=~Q(work_plan=models.Value(None, models.JSONField())),
@@ -93,6 +104,7 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
                 fields=["due_at", "id"], name="audit_pause_queue_leased", condition=Q(claim_token__isnull=False)
             ),
             models.Index(fields=["paused_at", "id"], name="audit_pause_queue_paused"),
+            models.Index(fields=["event", "id"], name="audit_pause_queue_event", condition=~Q(event="")),
         ]
 
     def validate_constraints(self, exclude: Collection[str] | None = None) -> None:

@@ -71,6 +71,8 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     recorded_at = models.DateTimeField(_("recorded at"), db_default=Now(), editable=False)
     # NOT NULL without a default: the stamp trigger copies created_at into a missing one.
     available_at = models.DateTimeField(_("available at"), blank=True, db_default=None)  # type: ignore[arg-type]
+    # Until when a pending request may be approved; afterwards recovery rejects it.
+    approve_before = _stamp(_("approve before"))
     decided_at = _stamp(_("decided at"))
     started_at = _stamp(_("started at"))
     finished_at = _stamp(_("finished at"))
@@ -82,6 +84,8 @@ class Task(TaskVerbs, FencedSave, Undeletable):
     lease_expires_at = _stamp(_("lease expires at"))
     attempt = models.IntegerField(_("attempt"), default=0, db_default=0)
     expiries = models.IntegerField(_("expiries"), default=0, db_default=0)
+    # Attempts that ended in an error (`retry`); a claim, a release or a lost lease does not count.
+    failures = models.IntegerField(_("failures"), default=0, db_default=0)
     on_expiry = models.TextField(
         _("on expiry"), choices=OnExpiry, default=OnExpiry.REQUEUE, db_default=OnExpiry.REQUEUE
     )
@@ -116,6 +120,12 @@ class Task(TaskVerbs, FencedSave, Undeletable):
                 fields=["priority", "available_at", "id"],
                 name="audit_task_claim",
                 condition=Q(status=Status.APPROVED),
+            ),
+            # What recovery looks through for requests that nobody approved in time.
+            models.Index(
+                fields=["approve_before", "id"],
+                name="audit_task_approve_before",
+                condition=Q(status=Status.PENDING, approve_before__isnull=False),
             ),
             models.Index(fields=["id"], name="audit_task_executing", condition=Q(status=Status.EXECUTING)),
             models.Index(fields=["correlation_id"], name="audit_task_correlation", condition=~Q(correlation_id="")),

@@ -71,8 +71,8 @@ class OpenRecord:
             InvalidValue: an outcome that cannot be stored.
         """
         match verb:
-            case "release" | "pause":
-                to = Status.APPROVED if verb == "release" else Status.PAUSED
+            case "release" | "retry" | "pause" | "checkpoint":
+                to = Status.APPROVED if verb in ("release", "retry") else Status.PAUSED
                 raise IllegalTransition(self.task.pk, self.task.status, to, _NEVER_HANDED_ON)
             case "complete" | "fail":
                 *error, outcome, resources, suggestions = values

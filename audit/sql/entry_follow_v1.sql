@@ -26,8 +26,8 @@ BEGIN
             PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
             INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, detail)
             SELECT task.id, 'note', task.revision, NEW.actor, task.attempt, change, pg_catalog.jsonb_build_object(
-                'reason', NEW.reason, 'note', NEW.note, 'resume_after', NEW.resume_after, 'held', NEW.held,
-                'priority', NEW.priority, 'work_plan', NEW.work_plan)
+                'reason', NEW.reason, 'note', NEW.note, 'event', NEW.event, 'resume_after', NEW.resume_after,
+                'held', NEW.held, 'priority', NEW.priority, 'work_plan', NEW.work_plan)
             FROM audit_task AS task WHERE task.id = NEW.task_id;
         END IF;
         RETURN NULL;

@@ -11,10 +11,10 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         IF NEW.id <> OLD.id OR NEW.task_id <> OLD.task_id OR NEW.paused_at <> OLD.paused_at
-            OR NEW.paused_by <> OLD.paused_by OR NEW.revision < OLD.revision
+            OR NEW.paused_by <> OLD.paused_by OR NEW.event <> OLD.event OR NEW.revision < OLD.revision
         THEN
-            RAISE EXCEPTION 'audit_pause_queue %: id, task_id, paused_at and paused_by never change, and revision '
-                'never goes back (task %)', OLD.id, OLD.task_id
+            RAISE EXCEPTION 'audit_pause_queue %: id, task_id, paused_at, paused_by and event never change, and '
+                'revision never goes back (task %)', OLD.id, OLD.task_id
                 USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                     HINT = 'Resume or cancel the entry and pause the task anew.';
         END IF;
@@ -23,6 +23,15 @@ BEGIN
         RETURN NEW;
     END IF;
     IF TG_OP = 'UPDATE' THEN
+        -- The statement's moment, so that a verb that asks for it in its WHERE is never refused here.
+        IF OLD.reason = 'awaiting_approval' AND OLD.resume_after <= statement_timestamp()
+            AND (NEW.reason <> OLD.reason OR NEW.resume_after IS DISTINCT FROM OLD.resume_after)
+        THEN
+            RAISE EXCEPTION 'audit_pause_queue %: the time to approve task % ended at %',
+                OLD.id, OLD.task_id, OLD.resume_after
+                USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                    HINT = 'Cancel it, and request the work anew with this one as parent.';
+        END IF;
         named := (starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1) IS TRUE;
         IF named THEN
             NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);

@@ -25,8 +25,9 @@ BEGIN
         CASE
             WHEN moved.status = 'paused' THEN (
                 SELECT pg_catalog.jsonb_build_object(
-                    'reason', entry.reason, 'note', entry.note, 'resume_after', entry.resume_after,
-                    'held', entry.held, 'priority', entry.priority, 'work_plan', entry.work_plan)
+                    'reason', entry.reason, 'note', entry.note, 'event', entry.event,
+                    'resume_after', entry.resume_after, 'held', entry.held, 'priority', entry.priority,
+                    'work_plan', entry.work_plan)
                 FROM audit_pause_queue AS entry WHERE entry.task_id = moved.id)
             WHEN moved.status = 'approved' AND coalesce(moved.status_was, 'pending') = 'pending' THEN
                 pg_catalog.jsonb_build_object('plan_sha256', pg_catalog.encode(

@@ -1,11 +1,14 @@
 -- Keeps the pause queue in step with the tasks, whatever SQL moves them: leaving `paused` removes the entry, entering it
--- without one makes one that is held. For each row, so before the statement's log trigger, which tells the entry's
+-- without one makes one that is held. Work that awaited an event goes on with a note of what came of it, and work that
+-- awaited an approval does not go on once its deadline has passed. For each row, so before the statement's log trigger, which tells the entry's
 -- reason. SECURITY DEFINER and ordinary as task_log_v1.sql, whose Note [Own schema] holds here. Without sequential scans,
 -- because a plan that was made while the table was empty is kept for the session, and would read all of it for each row.
 
 -- forwards
 CREATE FUNCTION audit_task_queue_v1() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+DECLARE
+    gone record;
 BEGIN
     PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
     IF NEW.status = 'paused' THEN
@@ -13,7 +16,23 @@ BEGIN
         VALUES (NEW.id, NEW.work_plan, NEW.actor, true, NEW.priority, NEW.actor)
         ON CONFLICT (task_id) DO NOTHING;
     ELSE
-        DELETE FROM audit_pause_queue WHERE task_id = NEW.id;
+        DELETE FROM audit_pause_queue WHERE task_id = NEW.id RETURNING reason, event, resume_after INTO gone;
+        IF NEW.status <> 'approved' THEN
+            RETURN NULL;
+        END IF;
+        IF gone.reason = 'awaiting_approval' AND gone.resume_after <= statement_timestamp() THEN
+            RAISE EXCEPTION 'audit_task %: the time to approve it ended at %', NEW.id, gone.resume_after
+                USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                    HINT = 'Reject it, and request the work anew with this one as parent.';
+        END IF;
+        IF gone.event <> '' THEN
+            INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary, detail)
+            SELECT NEW.id, 'note', NEW.revision, NEW.actor, NEW.attempt, 'event', gone.event, pg_catalog.jsonb_build_object(
+                'event', gone.event, 'emitted', found.id IS NOT NULL,
+                'timed_out', found.id IS NULL AND coalesce(gone.resume_after <= statement_timestamp(), false),
+                'payload', found.payload, 'emitted_at', found.emitted_at, 'emitted_by', found.emitted_by)
+            FROM (VALUES (gone.event)) AS awaited (name) LEFT JOIN audit_event AS found ON found.name = awaited.name;
+        END IF;
     END IF;
     RETURN NULL;
 END

@@ -51,6 +51,24 @@ BEGIN
                 USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                     HINT = 'The row changed since it was read; read it again and decide again.';
         END IF;
+        IF NEW.approve_before IS NOT NULL OR OLD.approve_before IS NOT NULL THEN
+            -- The statement's moment, so that a verb that asks for it in its WHERE is never refused here.
+            IF NEW.approve_before IS DISTINCT FROM OLD.approve_before
+                AND (OLD.status <> 'pending' OR (stamps AND OLD.approve_before <= statement_timestamp()))
+            THEN
+                RAISE EXCEPTION 'audit_task %: approve_before changes only while the task is pending and in time (status %)',
+                    OLD.id, OLD.status
+                    USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                        HINT = 'Request the work anew, with this one as parent.';
+            END IF;
+            IF stamps AND OLD.status = 'pending' AND NEW.status = 'approved'
+                AND NEW.approve_before <= statement_timestamp()
+            THEN
+                RAISE EXCEPTION 'audit_task %: the time to approve it ended at %', OLD.id, NEW.approve_before
+                    USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                        HINT = 'Request the work anew, with this one as parent.';
+            END IF;
+        END IF;
         NEW.status_was := OLD.status;
         IF stamps THEN
             -- A statement of the application raises the revision by one and names who acts (actor_named_v1.sql marks the
@@ -129,7 +147,7 @@ BEGIN
         WHEN NEW.on_expiry NOT IN ('requeue', 'fail') THEN 'on_expiry_known|on_expiry is neither requeue nor fail'
         -- So that order by id is order by time, and partitions by RANGE(id) stay possible.
         WHEN get_byte(uuid_send(NEW.id), 6) & 240 <> 112 THEN 'id_is_uuid7|id is no UUIDv7'
-        WHEN least(NEW.attempt, NEW.expiries, NEW.executing_ms, NEW.paused_ms) < 0 OR NEW.revision < 1
+        WHEN least(NEW.attempt, NEW.expiries, NEW.failures, NEW.executing_ms, NEW.paused_ms) < 0 OR NEW.revision < 1
             THEN 'counts_positive|a count is below zero'
         -- CASE, because array_position cannot look into nested arrays.
         WHEN CASE WHEN array_ndims(NEW.services_touched) = 1
@@ -142,10 +160,11 @@ BEGIN
             THEN NEW.finished_at IS NULL OR NEW.finished_xid IS NULL OR NEW.row_version IS DISTINCT FROM 1
             ELSE NEW.finished_at IS NOT NULL OR NEW.finished_xid IS NOT NULL OR NEW.row_version IS NOT NULL END
             THEN 'finished_whole|finished_at, finished_xid and row_version belong to a finished task, all three'
-        WHEN least(NEW.created_at, NEW.recorded_at, NEW.available_at, NEW.decided_at, NEW.started_at, NEW.finished_at,
-                NEW.status_since, NEW.lease_expires_at, NEW.cancel_requested_at) < '0001-01-02 00:00:00+00'
-            OR greatest(NEW.created_at, NEW.recorded_at, NEW.available_at, NEW.decided_at, NEW.started_at,
+        WHEN least(NEW.created_at, NEW.recorded_at, NEW.available_at, NEW.approve_before, NEW.decided_at, NEW.started_at,
                 NEW.finished_at, NEW.status_since, NEW.lease_expires_at, NEW.cancel_requested_at)
+                < '0001-01-02 00:00:00+00'
+            OR greatest(NEW.created_at, NEW.recorded_at, NEW.available_at, NEW.approve_before, NEW.decided_at,
+                NEW.started_at, NEW.finished_at, NEW.status_since, NEW.lease_expires_at, NEW.cancel_requested_at)
                 >= '9999-12-31 00:00:00+00'
             THEN 'moments_readable|a moment lies outside of the years 1 to 9999'
         -- A JSON null beside an SQL NULL would be two ways to say nothing, one of them lost in Python.

@@ -7,7 +7,16 @@ from audit import conf
 from audit.status import FailureClass, Status
 from audit.values import redaction, validation
 
-__all__ = ["LEASE_EXPIRED", "REJECTION", "RESOURCE_ERRORS", "failure_class", "failure_outcome", "resource_errors"]
+__all__ = [
+    "APPROVAL_EXPIRED",
+    "LEASE_EXPIRED",
+    "REJECTION",
+    "RESOURCE_ERRORS",
+    "WORKER_RESTARTED",
+    "failure_class",
+    "failure_outcome",
+    "resource_errors",
+]
 
 RESOURCE_ERRORS = (
     "DiskFull",
@@ -31,6 +40,10 @@ RESOURCE_ERRORS = (
 
 LEASE_EXPIRED = "LeaseExpired"
 """The `outcome.error_type` of a task that recovery failed."""
+WORKER_RESTARTED = "WorkerRestarted"
+"""The `outcome.error_type` of a task that a restarted worker left behind and that must not run again."""
+APPROVAL_EXPIRED = "ApprovalExpired"
+"""The `outcome.error_type` of a task that was rejected because nobody approved it in time."""
 REJECTION = "Rejected"
 """The `outcome.error_type` of a task that was rejected, which its status says already."""
 

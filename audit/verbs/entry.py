@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
 
-from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.exceptions import ApprovalExpired, IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements.retry import persistently
 from audit.statements.rows import adopt, columns, fetch, table
-from audit.status import FINISHED, Status
+from audit.status import FINISHED, PauseReason, Status
 from audit.values import validation
 from audit.verbs.calling import acting, async_twin, jsonb, writes_to
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from audit.models.task import Task
 
 __all__ = ["PauseQueueEntryVerbs"]
+
+_IN_TIME = "AND NOT (reason = 'awaiting_approval' AND coalesce(resume_after <= statement_timestamp(), false))"
+# The time of what awaits an approval is a deadline: it stays held.
+_DEFERRED = "held = (reason = 'awaiting_approval'), resume_after ="
 
 
 class PauseQueueEntryVerbs(models.Model):
@@ -51,8 +55,10 @@ class PauseQueueEntryVerbs(models.Model):
 
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition, StaleTask: the entry is gone, or claimed by another.
+            ApprovalExpired: it awaited an approval, and the time for it has passed.
         """
-        return self._end(Status.APPROVED, "work_plan = coalesce(entry.work_plan, task.work_plan),", [], actor, using)
+        sets = "work_plan = coalesce(entry.work_plan, task.work_plan),"
+        return self._end(Status.APPROVED, sets, [], actor, using, _IN_TIME)
 
     def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
         """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.
@@ -80,16 +86,19 @@ class PauseQueueEntryVerbs(models.Model):
     ) -> None:
         """Set the entry due at a moment, or after a span of time; a held entry is released to that time.
 
+        What awaits an approval stays held: the time is until when it may be approved.
+
         Raises:
             TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.
+            ApprovalExpired: it awaited an approval, and the time for it has passed.
             InvalidValue: a moment that cannot be stored.
         """
         if isinstance(until, timedelta):
             span = validation.span("until", until)
-            self._change("held = false, resume_after = statement_timestamp() + %s", [span], actor, using)
+            self._change(f"{_DEFERRED} statement_timestamp() + %s", [span], actor, using, _IN_TIME)
         else:
             moment = validation.moment("until", until)
-            self._change("held = false, resume_after = %s", [moment], actor, using)
+            self._change(f"{_DEFERRED} %s", [moment], actor, using, _IN_TIME)
 
     def hold(self, *, actor: str | None = None, using: str | None = None) -> None:
         """Keep the entry from becoming due until a person or an event releases it.
@@ -107,13 +116,15 @@ class PauseQueueEntryVerbs(models.Model):
         """
         self._change("attempt = attempt", [], actor, using)
 
-    def _change(self, sets: str, params: Sequence[Any], actor: str | None, using: str | None) -> None:
+    def _change(
+        self, sets: str, params: Sequence[Any], actor: str | None, using: str | None, condition: str = ""
+    ) -> None:
         """Change the entry and give its claim back."""
         db = writes_to(self, using)
         fence, fence_params = self._fence("audit_pause_queue")
         sql = (
             f"UPDATE audit_pause_queue SET {sets}, claimed_by = '', claim_token = NULL, lease_expires_at = NULL,"  # noqa: S608 - column names of our own models; every value is a parameter
-            f" actor = %s, revision = revision + 1 WHERE id = %s {fence}"
+            f" actor = %s, revision = revision + 1 WHERE id = %s {fence} {condition}"
             f" RETURNING {columns(type(self), 'audit_pause_queue')}"
         )
         rows = fetch(type(self), db, sql, [*params, acting(actor, self.claimed_by), self.pk, *fence_params])
@@ -128,6 +139,7 @@ class PauseQueueEntryVerbs(models.Model):
         params: Sequence[Any],
         actor: str | None,
         using: str | None,
+        condition: str = "",
     ) -> Task:
         db = writes_to(self, using)
         task_model = table("Task")
@@ -137,7 +149,7 @@ WITH locked AS MATERIALIZED (
     SELECT id FROM audit_task WHERE id = %s AND status = 'paused' FOR NO KEY UPDATE
 ), entry AS MATERIALIZED (
     SELECT queued.task_id, queued.work_plan FROM audit_pause_queue AS queued
-    WHERE queued.task_id = (SELECT id FROM locked) AND queued.id = %s {fence}
+    WHERE queued.task_id = (SELECT id FROM locked) AND queued.id = %s {fence} {condition}
     FOR UPDATE
 )
 UPDATE audit_task AS task
@@ -162,6 +174,12 @@ RETURNING {columns(task_model, "task")}
             return TaskFrozen(task.pk, task.status, task.finished_at)
         entries = table("PauseQueueEntry")._base_manager.using(db).filter(task_id=task.pk)
         entry = persistently(connection, entries.first)
+        if (
+            entry is not None
+            and (entry.pk, entry.claim_token) == (self.pk, self.claim_token)
+            and (entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None)
+        ):
+            return ApprovalExpired(task.pk, task.status, to[0] if to else Status.PAUSED, entry.resume_after)
         if self.claim_token is not None:
             holder = entry.claimed_by if entry and entry.pk == self.pk else ""
             return LeaseLost(task.pk, task.status, holder, self.claim_token)

@@ -65,7 +65,7 @@ FROM {given} JOIN audit_pause_queue AS entry ON entry.task_id = given.id
 
 
 # What a task may lawfully gain or change once it moves; the rest of a request never changes.
-_MAY_CHANGE = frozenset({"plan", "priority", "suggestions", "services_touched", "available_at"})
+_MAY_CHANGE = frozenset({"plan", "priority", "suggestions", "services_touched", "available_at", "approve_before"})
 _ASKED = frozenset(columns.by_name(columns.TASK, Source.REQUEST)) - {"id"} | {"requested_by"}
 
 

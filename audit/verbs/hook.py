@@ -19,7 +19,7 @@ class VerbHook(Protocol):
         """Return what a verb shall write instead of the values it was given, in their order; or refuse the verb.
 
         Args:
-            verb: `log`, `note`, `suggest`, `complete`, `fail`, `release` or `pause`.
+            verb: `log`, `note`, `suggest`, `complete`, `fail`, `retry`, `release`, `checkpoint` or `pause`.
             values: those of its arguments that are stored, as the verb names them.
         """
         ...

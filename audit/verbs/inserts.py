@@ -7,6 +7,7 @@ default. Documents are the text of their JSON.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -35,6 +36,8 @@ _CHUNK = 5000
 
 GIVEN = columns.by_name(columns.TASK, Source.REQUEST, Source.RECORD)
 """The columns of a task that may be given when it is inserted."""
+# A span given for `approve_before`: the database adds it to its own clock.
+_WITHIN = columns.Column(name="approve_within", type="interval", source=Source.REQUEST)
 _REQUESTABLE = columns.by_name(columns.TASK, Source.REQUEST).keys() - {"services_touched"}
 
 
@@ -83,6 +86,11 @@ def _checked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, value in list(row.items()):
             if value is None and name in _OPTIONAL:
                 del row[name]
+                continue
+            if name == "approve_before" and isinstance(value, timedelta):
+                del row[name]
+                microseconds = validation.span(name, value) // timedelta(microseconds=1)
+                row[_WITHIN.name] = f"{microseconds} microseconds"
                 continue
             key = (name, value) if type(value) is str and len(value) <= validation.MAX_LABEL else None
             if key is None or key not in sound:
@@ -194,7 +202,16 @@ def statement(rows: Sequence[Row], returning: str) -> tuple[str, list[Any]]:
         # The default, now(), would be the beginning of the caller's transaction.
         names.append("created_at")
         picked.append("statement_timestamp()")
-    arrays = ", ".join(f"%s::{GIVEN[name].travels_as}[]" for name in varying)
+    if _WITHIN.name in named:
+        varying[_WITHIN.name] = array(_WITHIN, [row.get(_WITHIN.name) for row in rows])
+        names.append("approve_before")
+        deadline = f"statement_timestamp() + given.{_WITHIN.name}"
+        if "approve_before" in varying:
+            at = names.index("approve_before")
+            deadline = f"coalesce({picked.pop(at)}, {deadline})"
+            del names[at]
+        picked.append(deadline)
+    arrays = ", ".join(f"%s::{({**GIVEN, _WITHIN.name: _WITHIN})[name].travels_as}[]" for name in varying)
     sql = f"""
 INSERT INTO audit_task ({", ".join(names)})
 SELECT {", ".join(picked)} FROM unnest({arrays}) AS given ({", ".join(varying)})

@@ -2,7 +2,8 @@
 
 Note [One statement]
     The conditions of a verb stand in the WHERE of its statement. When the statement changes no row, the task is read
-    once and the reason is raised: `TaskFrozen`, `LeaseLost`, `IllegalTransition` or `StaleTask`, whichever holds first.
+    once and the reason is raised: `TaskFrozen`, `LeaseLost`, `IllegalTransition`, `ApprovalExpired` or `StaleTask`,
+    whichever holds first.
     A trigger never has to refuse, so the caller's transaction is never aborted.
 """
 
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
 
-from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.exceptions import ApprovalExpired, IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements import rows as statements
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
-from audit.values.failures import LEASE_EXPIRED
+from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
 from audit.verbs.calling import acting, writes_to
 from audit.verbs.hook import Hooked, adopt
 
@@ -37,6 +38,9 @@ _TRANSITION_STAMPS = (
 )
 
 
+_ENDED_BY_RECOVERY = (LEASE_EXPIRED, WORKER_RESTARTED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """A change of a task by a verb."""
@@ -49,6 +53,8 @@ class Move:
     """Further assignments of its UPDATE of `audit_task AS task`, each value a placeholder."""
     changes: tuple[str, ...] = ()
     """The columns that `sets` assigns."""
+    condition: str = ""
+    """A further condition on `task`, in literals."""
     held: bool = False
     """Whether it takes the token of the claim: only the holder makes it."""
     fenced: bool = False
@@ -133,10 +139,11 @@ def _statement(kind: type[models.Model], move: Move) -> str:
     status = f"status = '{move.to}', " if move.to else ""
     sets = f"{move.sets}, " if move.sets else ""
     statuses = ", ".join(f"'{status}'" for status in move.sources)
+    condition = f" AND {move.condition}" if move.condition else ""
     held = " AND task.claim_token = %s" if move.held else ""
     update_sql = (
         f"UPDATE audit_task AS task SET {status}{sets}actor = %s, revision = task.revision + 1"  # noqa: S608 - constants of this app; every value is a parameter
-        f" WHERE task.id = %s AND task.status IN ({statuses}){held}"
+        f" WHERE task.id = %s AND task.status IN ({statuses}){condition}{held}"
     )
     if not move.inserts:
         return f"{update_sql} RETURNING {', '.join(f'task.{name}' for name in _returned(move))}"
@@ -169,7 +176,7 @@ def _read_at(task: Moved) -> int:
 
 def _repeats(task: Moved, move: Move, now: Any) -> bool:
     """Whether a move was made already, with the same claim; what recovery ended, the holder has not."""
-    recovered = isinstance(now.outcome, dict) and now.outcome.get("error_type") == LEASE_EXPIRED
+    recovered = isinstance(now.outcome, dict) and now.outcome.get("error_type") in _ENDED_BY_RECOVERY
     return bool(
         move.to
         and move.fenced
@@ -205,4 +212,6 @@ def refusal(task: Moved, move: Move, now: Any, hint: str = "") -> Exception:
         if move.fenced:
             return LeaseLost(now.pk, now.status, now.claimed_by, token)
         return IllegalTransition(now.pk, now.status, move.to or "", hint or "Another verb makes this step.")
+    if move.to == Status.APPROVED and now.approve_before is not None:
+        return ApprovalExpired(now.pk, now.status, move.to, now.approve_before)
     return StaleTask(now.pk, task.revision, now.revision)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
-from audit.status import PauseReason, Status
+from audit.status import Status
 from audit.values import validation
 from audit.values.failures import REJECTION, failure_outcome
 from audit.verbs.calling import async_twin, jsonb
-from audit.verbs.log import LogVerbs
 from audit.verbs.move import UNCLAIMED, Move, run
+from audit.verbs.pausing import PauseVerbs
 
 if TYPE_CHECKING:
-    from audit.models.pause import PauseQueueEntry
+    from audit.models.log import ExecutionLog
 
 __all__ = ["TaskVerbs"]
 
-_APPROVE = Move(sources=(Status.PENDING,), to=Status.APPROVED)
+_APPROVE = Move(
+    sources=(Status.PENDING,),
+    to=Status.APPROVED,
+    condition="(task.approve_before IS NULL OR task.approve_before > statement_timestamp())",
+)
 _REJECT = Move(sources=UNCLAIMED, to=Status.REJECTED, sets="outcome = %s::jsonb", changes=("outcome",))
 _REQUEST_CANCEL = Move(
     sources=(Status.EXECUTING,),
@@ -46,6 +50,18 @@ _TOUCH_HELD = Move(
     sources=(Status.EXECUTING,), sets=_ADD_SERVICES, changes=("services_touched",), held=True, fenced=True
 )
 _TOUCH = Move(sources=UNCLAIMED, sets=_ADD_SERVICES, changes=("services_touched",), fenced=True)
+_RETRY = Move(
+    sources=(Status.EXECUTING,),
+    to=Status.APPROVED,
+    sets="available_at = statement_timestamp() + %s, failures = least(task.failures, 2147483646) + 1",
+    held=True,
+    fenced=True,
+    inserts="ExecutionLog",
+    insert="INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary, detail)"
+    " SELECT moved.id, 'note', moved.revision, moved.actor, moved.attempt, 'retry', %s,"
+    " %s::jsonb || jsonb_build_object('attempt', moved.attempt, 'failures', moved.failures, 'delay_s', %s::float8)"
+    " FROM moved",
+)
 _RELEASE = Move(sources=(Status.EXECUTING,), to=Status.APPROVED, held=True, fenced=True)
 _RESULTS = (
     "outcome = %s::jsonb, resources_used = coalesce(%s::jsonb, task.resources_used),"
@@ -71,24 +87,9 @@ _FAIL = Move(
     repeatable=True,
 )
 _FAIL_PAUSED = Move(sources=(Status.PAUSED,), to=Status.FAILED, sets=_RESULTS, changes=_RESULT_COLUMNS, fenced=True)
-_QUEUE = (
-    "INSERT INTO audit_pause_queue"
-    " (task_id, work_plan, reason, note, paused_by, resume_after, held, priority, actor)"
-    " SELECT moved.id, coalesce(%s::jsonb, moved.work_plan), %s, %s, moved.actor,"
-    " coalesce(%s, statement_timestamp() + %s), %s, coalesce(%s, moved.priority), moved.actor FROM moved"
-)
-_PAUSE_HELD = Move(
-    sources=(Status.EXECUTING,),
-    to=Status.PAUSED,
-    held=True,
-    fenced=True,
-    inserts="PauseQueueEntry",
-    insert=_QUEUE,
-)
-_PAUSE = Move(sources=(Status.APPROVED,), to=Status.PAUSED, fenced=True, inserts="PauseQueueEntry", insert=_QUEUE)
 
 
-class TaskVerbs(LogVerbs):
+class TaskVerbs(PauseVerbs):
     """Moves a task along; mixed into `Task`.
 
     Every verb takes `using`, the database alias to write through (the router's choice when left out); those that
@@ -105,6 +106,7 @@ class TaskVerbs(LogVerbs):
 
         Raises:
             TaskFrozen, IllegalTransition: it is not pending. Paused work goes on through its pause entry.
+            ApprovalExpired: its `approve_before` has passed.
             InvalidValue: an actor that cannot be stored.
         """
         hint = "Resume its pause entry instead." if self.status == Status.PAUSED else ""
@@ -230,75 +232,46 @@ class TaskVerbs(LogVerbs):
             InvalidValue: a value that cannot be stored, or an outcome that is not an object.
         """
         error, outcome, resources, suggestions = self._prepared("fail", error, outcome, resources, suggestions)
-        if outcome is not None and not isinstance(outcome, dict):
-            raise InvalidValue("outcome", outcome, "must be an object when work fails")
-        results = _results(failure_outcome(error) | (outcome or {}), resources, suggestions)
+        results = _results(_failure(error, outcome), resources, suggestions)
         run(self, _FAIL_PAUSED if self.claim_token is None else _FAIL, results, actor=actor, using=using)
 
-    def pause(
+    def retry(
         self,
+        error: BaseException | str = "",
         *,
-        reason: str = PauseReason.MANUAL_PAUSE,
-        work_plan: Any = None,
-        resume_after: datetime | timedelta | None = None,
-        priority: int | None = None,
-        held: bool | None = None,
-        note: str = "",
+        delay: timedelta | None = None,
+        outcome: Any = None,
         actor: str | None = None,
         using: str | None = None,
-    ) -> PauseQueueEntry:
-        """Put the work aside: executing or approved → paused, with an entry in the pause queue.
+    ) -> ExecutionLog:
+        """Give work that went wrong back to be tried again: executing → approved, and `failures` counts one more.
 
         Args:
-            reason: one of `PauseReason`.
-            work_plan: what remains to be done, any JSON; when the task is resumed it stands in its `work_plan`, beside
-                the approved plan. Left out, what remained before remains.
-            resume_after: not due before this moment, or before this span of time has passed.
-            priority: 1 (highest) to 5; the task's own when left out.
-            held: whether only a person or an event may release it; when left out, all reasons but
-                `insufficient_capacity` are held unless a resume time is given.
-            note: in words.
-            actor: who pauses.
+            error: what went wrong; an exception gives type, message and the end of its traceback.
+            delay: not claimable before this span of time has passed, by the database's clock; at once when left out.
+            outcome: a JSON object laid over what `error` gives.
+            actor: who says so.
             using: the alias to write through.
 
         Returns:
-            The entry.
+            The note in the log (action `retry`): its detail has `error_type`, `message`, `traceback` where there is
+            one, `attempt`, `failures` and `delay_s`.
 
         Raises:
-            TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it is neither executing nor approved.
-            InvalidValue: a value that cannot be stored.
+            TaskFrozen, LeaseLost, IllegalTransition: the claim is gone.
+            InvalidValue: a value that cannot be stored, an outcome that is not an object, or a negative delay.
         """
-        self._prepared("pause")
-        if reason not in PauseReason.values:
-            raise InvalidValue("reason", reason, f"must be one of {', '.join(PauseReason.values)}")
-        at, after = resume_after, None
-        if isinstance(resume_after, timedelta):
-            at, after = None, validation.span("resume_after", resume_after)
-        elif resume_after is not None:
-            at = validation.moment("resume_after", resume_after)
-        if held is not None and not isinstance(held, bool):
-            raise InvalidValue("held", held, "must be True, False or None")
-        if held is None:
-            held = resume_after is None and reason != PauseReason.INSUFFICIENT_CAPACITY
-        if priority is not None:
-            validation.priority("priority", priority)
-        entry: PauseQueueEntry = run(
-            self,
-            _PAUSE_HELD if self.claim_token else _PAUSE,
-            actor=actor,
-            using=using,
-            insert_params=[
-                jsonb("work_plan", work_plan),
-                str(reason),
-                validation.text("note", note),
-                at,
-                after,
-                held,
-                priority,
-            ],
+        error, outcome = self._prepared("retry", error, outcome)
+        delay = timedelta(0) if not delay and isinstance(delay, timedelta | None) else validation.span("delay", delay)
+        detail = _failure(error, outcome)
+        message = detail.pop("output_summary")
+        if not isinstance(message, str):
+            raise InvalidValue("outcome", message, "needs a text as its output_summary")
+        said = [validation.text("outcome", message), jsonb("outcome", detail | {"message": message})]
+        written: ExecutionLog = run(
+            self, _RETRY, [delay], actor=actor, using=using, insert_params=[*said, delay.total_seconds()]
         )
-        entry.task = self  # type: ignore[assignment]
-        return entry
+        return written
 
     aapprove = async_twin(approve)
     areject = async_twin(reject)
@@ -308,7 +281,14 @@ class TaskVerbs(LogVerbs):
     arelease = async_twin(release)
     acomplete = async_twin(complete)
     afail = async_twin(fail)
-    apause = async_twin(pause)
+    aretry = async_twin(retry)
+
+
+def _failure(error: BaseException | str, outcome: Any) -> dict[str, Any]:
+    """Describe an error as an outcome, with a further one laid over it."""
+    if outcome is not None and not isinstance(outcome, dict):
+        raise InvalidValue("outcome", outcome, "must be an object when work fails")
+    return failure_outcome(error) | (outcome or {})
 
 
 def _results(outcome: Any, resources: Any, suggestions: Sequence[Any] | None) -> list[str | None]:

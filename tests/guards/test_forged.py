@@ -321,6 +321,7 @@ def test_the_reason_of_a_pause_is_reported_as_its_entry_has_it():
     assert detail == {
         "reason": "awaiting_event",
         "note": "n",
+        "event": "",
         "resume_after": None,
         "held": entry.held,
         "priority": 1,

@@ -98,11 +98,15 @@ def test_without_the_guard_each_column_of_a_finished_task_changes(column):
         ("audit_executionlog", "audit_executionlog_10_no_truncate", "TRUNCATE public.audit_executionlog"),
         ("audit_pause_queue", "audit_pause_queue_10_no_truncate", "TRUNCATE public.audit_pause_queue"),
         ("audit_pause_queue", "audit_pause_queue_10_write", "UPDATE public.audit_pause_queue SET paused_by = 'x'"),
+        ("audit_event", "audit_event_10_guard", "UPDATE public.audit_event SET emitted_by = 'x'"),
+        ("audit_event", "audit_event_10_guard", "DELETE FROM public.audit_event"),
+        ("audit_event", "audit_event_10_no_truncate", "TRUNCATE public.audit_event"),
     ],
 )
 def test_a_trigger_that_is_not_enabled_always_sleeps_under_the_replica_role(table, trigger, attack):
     finished()
     task_in(Status.PAUSED)
+    sql("INSERT INTO audit_event (name) VALUES ('build-42')")
     with circumstance("replica role"), refused():
         sql(attack)
     sql("SET CONSTRAINTS ALL IMMEDIATE")
@@ -122,6 +126,7 @@ def test_a_trigger_that_is_not_enabled_always_sleeps_under_the_replica_role(tabl
         ("priority_range", "priority = 6"),
         ("no_json_null", "work_plan = 'null'"),
         ("moments_readable", "resume_after = 'infinity'"),
+        ("approval_held", "reason = 'awaiting_approval', held = false"),
         ("due_follows", "due_at = now() + interval '1 day'"),  # an ordinary session's is stamped
     ],
 )

@@ -334,11 +334,22 @@ _PIECES = {
     ),
     "entry removed": (
         "audit_task_queue_v1",
-        "DELETE FROM audit_pause_queue WHERE task_id = NEW.id",
-        "NULL",
+        "DELETE FROM audit_pause_queue WHERE task_id = NEW.id RETURNING reason, event, resume_after",
+        "SELECT '' AS reason, '' AS event, NULL::timestamptz AS resume_after",
         Status.PAUSED,
         (_set("status = 'approved'"),),
         "entry.id IS NULL",
+    ),
+    "what came of a wait": (
+        "audit_task_queue_v1",
+        "IF gone.event <> '' THEN",
+        "IF false THEN",
+        Status.EXECUTING,
+        (
+            _paused(event="'build-42'", reason="'awaiting_event'"),
+            _set("status = 'approved'"),
+        ),
+        "(SELECT detail->>'event' FROM audit_executionlog WHERE task_id = task.id AND action = 'event') = 'build-42'",
     ),
     "plan changed before its approval": (
         "audit_task_replan_v1",

@@ -84,7 +84,7 @@ def test_everything_else_of_a_live_task_may_change(status):
     names = {
         "action", "summary", "priority", "services_touched", "work_plan", "estimated_resources", "resources_used",
         "outcome", "suggestions", "decided_by", "parent", "correlation_id", "available_at", "decided_at", "claimed_by",
-        "claim_token", "lease_expires_at", "attempt", "expiries", "on_expiry", "cancel_requested_at",
+        "claim_token", "lease_expires_at", "attempt", "expiries", "failures", "on_expiry", "cancel_requested_at",
     }  # fmt: skip
     for name in sorted(names):
         _set(task, f"{name} = {changed(Task._meta.get_field(name))}")

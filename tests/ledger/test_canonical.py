@@ -36,10 +36,11 @@ EVERY_FORM = [*FORMS, pytest.param(EPOCH_V1, id="epoch")]
 # The forms of version 1, once more: whoever changes them breaks every hash that was ever kept.
 COLUMNS = {
     "audit.task": (
-        "id action summary status priority services_touched plan work_plan estimated_resources resources_used outcome "
-        "suggestions requested_by decided_by parent correlation_id created_at recorded_at available_at decided_at "
-        "started_at finished_at executing_ms paused_ms claimed_by claim_token lease_expires_at attempt expiries "
-        "on_expiry cancel_requested_at actor revision status_was status_since origin row_version salt finished_xid"
+        "id action summary status priority services_touched plan work_plan estimated_resources resources_used "
+        "outcome suggestions requested_by decided_by parent correlation_id created_at recorded_at available_at "
+        "approve_before decided_at started_at finished_at executing_ms paused_ms claimed_by claim_token "
+        "lease_expires_at attempt expiries failures on_expiry cancel_requested_at actor revision status_was "
+        "status_since origin row_version salt finished_xid"
     ),
     "audit.executionlog": (
         "id task_id at kind from_status to_status revision actor db_role attempt step_number action duration_ms "

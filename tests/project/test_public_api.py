@@ -11,12 +11,14 @@ import pytest
 from audit.models import PauseQueueEntry, Task
 
 PUBLIC = {
-    "audit": ["handler", "record"],
+    "audit": ["aemit_event", "emit_event", "handler", "record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
     "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
+    "audit.events": ["AwaitedEvent", "MAX_PAYLOAD_BYTES", "aemit_event", "emit_event"],
     "audit.exceptions": [
         "AppendOnly",
+        "ApprovalExpired",
         "AuditError",
         "ConflictingTask",
         "IllegalTransition",
@@ -33,6 +35,7 @@ PUBLIC = {
     "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
+        "Event",
         "ExecutionLog",
         "LedgerCheckpoint",
         "LedgerEpoch",
@@ -56,10 +59,13 @@ TASK_VERBS = {
     "heartbeat": ["actor", "lease", "using"],
     "touch": ["actor", "services", "using"],
     "log": ["action", "actor", "detail", "duration_ms", "output_summary", "step_number", "using"],
-    "pause": ["actor", "held", "priority", "reason", "resume_after", "using", "work_plan"],
+    "pause": ["actor", "event", "held", "priority", "reason", "resume_after", "using", "work_plan"],
     "complete": ["actor", "outcome", "resources", "suggestions", "using"],
     "fail": ["actor", "error", "outcome", "resources", "suggestions", "using"],
     "release": ["actor", "using"],
+    "retry": ["actor", "delay", "error", "outcome", "using"],
+    "checkpoint": ["actor", "using", "work_plan"],
+    "awaited_event": ["using"],
     "note": ["actor", "using"],
     "suggest": ["actor", "reason", "suggestion", "using"],
 }

@@ -39,6 +39,10 @@ WRITE, LOG, _ENTRY, _FOLLOW = (
 _NEVER = ("BEGIN", "BEGIN IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;")
 _KEPT = {"id", "created_at", "recorded_at", "requested_by", "origin"}
 
+_EMITTED = "INSERT INTO audit_event (name) VALUES ('build-42') ON CONFLICT DO NOTHING"
+_IN_TIME = task("approve_before = now() - interval '1 second'") + "; "
+_OVERDUE = entry("reason = 'awaiting_approval', resume_after = now() - interval '1 second'") + "; "
+
 # Each: the function, the piece of it that is the rule, what stands there instead, the status of a task, the attack, and
 # the answer to it where it is not that of a restriction.
 REFUSALS = {
@@ -88,6 +92,46 @@ REFUSALS = {
         task("claim_token = NULL"),
         CHECK,
     ),
+    "approved too late": (
+        WRITE,
+        "IF stamps AND OLD.status = 'pending'",
+        "IF false AND OLD.status = 'pending'",
+        Status.PENDING,
+        _IN_TIME + task("status = 'approved'"),
+    ),
+    "deadline moved when it has passed": (
+        WRITE,
+        "OR (stamps AND OLD.approve_before <= statement_timestamp())",
+        "",
+        Status.PENDING,
+        _IN_TIME + task("approve_before = NULL"),
+    ),
+    "deadline moved after the decision": (
+        WRITE,
+        "OLD.status <> 'pending' OR",
+        "",
+        Status.EXECUTING,
+        task("approve_before = now() + interval '1 hour'"),
+    ),
+    "resumed too late": (
+        "audit_task_queue_v1",
+        "IF gone.reason = 'awaiting_approval'",
+        "IF false AND gone.reason = 'awaiting_approval'",
+        Status.PAUSED,
+        _OVERDUE + task("status = 'approved'"),
+    ),
+    **{
+        f"deadline of a pause, {assignment}": (
+            _ENTRY,
+            "IF OLD.reason = 'awaiting_approval'",
+            "IF false AND OLD.reason = 'awaiting_approval'",
+            Status.PAUSED,
+            _OVERDUE + entry(assignment),
+        )
+        for assignment in ("resume_after = now() + interval '1 hour'", "resume_after = NULL", "reason = 'manual_pause'")
+    },
+    "event, changed": ("audit_event_guard_v1", *_NEVER, None, f"{_EMITTED}; UPDATE audit_event SET payload = '2'"),
+    "event, removed": ("audit_event_guard_v1", *_NEVER, None, f"{_EMITTED}; DELETE FROM audit_event"),
     "plan": ("audit_task_plan_v1", "BEGIN", "BEGIN RETURN NEW;", Status.APPROVED, task("plan = '[]'")),
     "plan, as text": (
         "audit_task_plan_v1",
@@ -127,6 +171,7 @@ REFUSALS = {
         for column, piece, assignment in [
             ("id", "NEW.id <> OLD.id", "id = id + 1"),
             ("paused_at", "NEW.paused_at <> OLD.paused_at", "paused_at = paused_at - interval '1 day'"),
+            ("event", "NEW.event <> OLD.event", "reason = 'awaiting_event', event = 'x'"),
             ("paused_by", "NEW.paused_by <> OLD.paused_by", "paused_by = 'mallory'"),
             ("revision", "NEW.revision < OLD.revision", "revision = revision - 1"),
         ]

@@ -58,9 +58,14 @@ def test_the_worker_pauses_when_nobody_else_is_named():
 @pytest.mark.parametrize("timed", [None, timedelta(hours=1), datetime(2090, 1, 1, tzinfo=UTC)])
 @pytest.mark.parametrize("held", [None, True, False])
 def test_only_capacity_and_a_time_let_an_entry_go_by_itself(reason, timed, held):
+    if reason == "awaiting_approval" and held is False:
+        with pytest.raises(InvalidValue, match=r"^held"):
+            _paused(reason=reason, resume_after=timed, held=held)
+        return
     _, entry = _paused(reason=reason, resume_after=timed, held=held)
     assert_same(entry)
     expected = held if held is not None else timed is None and reason != "insufficient_capacity"
+    expected = expected or reason == "awaiting_approval"
     assert entry.held is expected
     assert entry.due_at == (entry.resume_after if timed else entry.paused_at)
     if isinstance(timed, timedelta):
@@ -78,6 +83,11 @@ def test_only_capacity_and_a_time_let_an_entry_go_by_itself(reason, timed, held)
         ({"priority": True}, "priority"),
         ({"held": "yes"}, "held"),
         ({"held": 1}, "held"),
+        ({"event": None}, "event"),
+        ({"event": "x" * 201}, "event"),
+        ({"event": "\0"}, "event"),
+        ({"event": "build-42", "reason": "insufficient_capacity"}, "reason"),
+        ({"event": "build-42", "reason": "awaiting_approval"}, "reason"),
         ({"resume_after": datetime(2090, 1, 1)}, "resume_after"),  # noqa: DTZ001 - naive on purpose
         ({"resume_after": "tomorrow"}, "resume_after"),
         ({"resume_after": timedelta.max}, "resume_after"),

@@ -102,6 +102,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         parent: UUID | str | None = None,
         correlation_id: str = "",
         available_at: datetime | None = None,
+        approve_before: datetime | timedelta | None = None,
         estimated_resources: Any = None,
         suggestions: Any = None,
         on_expiry: str = "requeue",
@@ -123,6 +124,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
             parent: the task this one belongs to or retries.
             correlation_id: a request, trace or batch id.
             available_at: not claimable before; at once when left out.
+            approve_before: until when it may be approved, a moment or a span of time from now by the database's clock;
+                afterwards `approve` refuses, and recovery rejects it. For ever when left out.
             estimated_resources: JSON such as `{"wall_s": 30, "peak_rss_bytes": 500000000}`.
             suggestions: a list of `{"suggestion", "reason", "created_at"}`.
             on_expiry: `requeue` or `fail`, when a worker's lease runs out.
@@ -145,6 +148,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             "parent": parent,
             "correlation_id": correlation_id,
             "available_at": available_at,
+            "approve_before": approve_before,
             "estimated_resources": estimated_resources,
             "suggestions": suggestions,
             "on_expiry": on_expiry,
@@ -157,6 +161,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return made[0]
         # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
         different = differing(self.db, [values], {})[values["id"]]
+        if isinstance(approve_before, timedelta):
+            different = [name for name in different if name != "approve_before"]  # from now on is another moment now
         rows = self.model._base_manager.using(self.db)
         task = persistently(connections[self.db], lambda: rows.get(pk=values["id"]))
         if otherwise := asks_otherwise(task, values, different):

@@ -1,0 +1,170 @@
+"""What a restarted orchestrator does: puts right what was left behind, in bounded passes, as often as it likes.
+
+Leases alone decide: whether a worker is registered, or looks alive, is never asked. Rows that somebody has locked are
+skipped, so several may recover at once and share the work, and nobody who completes or resumes at that moment waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections, router
+
+from audit.context import get_actor
+from audit.leases.recover import expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
+from audit.models import Task
+from audit.statements.retry import reconnecting
+from audit.statements.rows import run
+from audit.values import validation
+from audit.values.failures import APPROVAL_EXPIRED
+from audit.verbs import pairs
+from audit.verbs.calling import jsonb
+from audit.verbs.waiting import end_waits, waits_sql
+
+__all__ = ["ACTOR", "RecoveryReport", "arecover", "recover"]
+
+ACTOR = "audit:recovery"
+"""Who recovers, where no `actor` block says otherwise."""
+
+logger = logging.getLogger("audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryReport:
+    """What a pass of recovery did, or would do: the ids of the tasks, by kind."""
+
+    dry_run: bool
+    """Whether it only looked."""
+    leases: tuple[UUID, ...] = ()
+    """Executing work whose lease had run out: back to approved, or failed."""
+    restarted: tuple[UUID, ...] = ()
+    """Executing work that was claimed under the worker's own name: back to approved, or failed."""
+    entries_made: tuple[UUID, ...] = ()
+    """Paused work without an entry in the queue: it has one now, held."""
+    entries_removed: tuple[UUID, ...] = ()
+    """Entries of work that is not paused: they are gone."""
+    events: tuple[UUID, ...] = ()
+    """Paused work whose event has been emitted: back to approved."""
+    timeouts: tuple[UUID, ...] = ()
+    """Paused work whose wait for an event timed out: back to approved."""
+    approvals: tuple[UUID, ...] = ()
+    """Pending or paused work that nobody approved in time: rejected (`ApprovalExpired`)."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind."""
+        return {name: len(getattr(self, name)) for name in _KINDS}
+
+    @property
+    def total(self) -> int:
+        """How many in all."""
+        return sum(self.counts.values())
+
+    def is_full(self, limit: int) -> bool:
+        """Whether a kind reached the limit, so that there may be more."""
+        return max(self.counts.values()) >= limit
+
+
+_KINDS = tuple(field.name for field in fields(RecoveryReport) if field.name != "dry_run")
+
+_EMITTED = "entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)"
+# Whoever has claimed the entry decides about it.
+_TIMED_OUT = (
+    "entry.event <> '' AND NOT entry.held AND entry.due_at <= statement_timestamp()"
+    " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())"
+)
+_UNAPPROVED = (
+    "entry.reason = 'awaiting_approval' AND entry.held AND entry.resume_after IS NOT NULL"
+    " AND entry.due_at <= statement_timestamp()"
+)
+_REJECTED = "status = 'rejected', outcome = %s::jsonb"
+
+
+def recover(
+    *, worker: str | None = None, limit: int = 100, dry_run: bool = False, using: str | None = None
+) -> RecoveryReport:
+    """Put right what was left behind: one bounded pass, each kind a statement of its own.
+
+    Leases that ran out, work whose event came or whose wait timed out, approvals whose time has passed, and paused
+    tasks and entries that miss each other. Each change is logged. Repeat it while `report.is_full(limit)`.
+
+    Args:
+        worker: the name of a worker that has just started and has claimed nothing yet: what is executing under this
+            very name was left by its predecessor, and is released at once. Another live worker of the same name loses
+            its leases by that.
+        limit: how many of each kind at most.
+        dry_run: only look.
+        using: the alias to write through.
+
+    Returns:
+        The ids by kind.
+
+    Raises:
+        InvalidValue: an empty worker, or a limit that is not positive.
+    """
+    validation.whole("limit", limit)
+    if worker is not None:
+        validation.label("worker", worker)
+    db = using or router.db_for_write(Task)
+    look = _looks(worker, limit) if dry_run else _acts(db, worker, limit, get_actor() or ACTOR)
+    found: dict[str, list[UUID]] = {}
+    for kind, step in look:
+        keys = step() if callable(step) else _ids(db, *step)
+        found.setdefault(kind, []).extend(keys)
+    report = RecoveryReport(dry_run=dry_run, **{kind: tuple(keys) for kind, keys in found.items()})
+    if report.total:
+        counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
+        logger.info("Recovery of %r %s: %s.", db, "would take on" if dry_run else "took on", counts)
+    return report
+
+
+async def arecover(*args: Any, **kwargs: Any) -> RecoveryReport:
+    """Recover from async code; see `recover`."""
+    return await sync_to_async(recover)(*args, **kwargs)
+
+
+_Statement = tuple[str, list[Any]]
+
+
+def _looks(worker: str | None, limit: int) -> Iterator[tuple[str, _Statement]]:
+    """What there is of each kind, without a lock."""
+    yield "leases", (expired_sql(limit), [])
+    if worker is not None:
+        yield "restarted", (own_sql(limit), [worker])
+    yield "entries_made", (pairs.without_entry_sql(limit), [])
+    yield "entries_removed", (pairs.without_pause_sql(limit), [])
+    yield "approvals", (waits_sql(_UNAPPROVED, limit), [])
+    yield "approvals", (overdue_sql(limit), [])
+    yield "events", (waits_sql(_EMITTED, limit), [])
+    yield "timeouts", (waits_sql(_TIMED_OUT, limit), [])
+
+
+def _acts(
+    db: str, worker: str | None, limit: int, actor: str
+) -> Iterator[tuple[str, _Statement | Callable[[], list[UUID]]]]:
+    """What is done about each kind, in this order: what has ended is not let go on."""
+    outcome = jsonb(
+        "outcome",
+        {"success": False, "error_type": APPROVAL_EXPIRED, "output_summary": "Nobody approved it in time."},
+    )
+    end = partial(end_waits, db, params=[], limit=limit, actor=actor)
+    yield "leases", lambda: [task.pk for task in Task.objects.using(db).recover_expired(limit)]
+    if worker is not None:
+        yield "restarted", (release_own_sql(limit), [worker, actor])
+    yield "entries_made", (pairs.make_entries_sql(limit), [actor, actor, actor])
+    yield "entries_removed", (pairs.remove_entries_sql(limit), [actor])
+    yield "approvals", partial(end, _UNAPPROVED, to=_REJECTED, to_params=[outcome])
+    yield "approvals", (reject_overdue_sql(limit), [outcome, actor])
+    yield "events", partial(end, _EMITTED)
+    yield "timeouts", partial(end, _TIMED_OUT)
+
+
+def _ids(db: str, sql: str, params: Sequence[Any]) -> list[UUID]:
+    # Repeated, a statement finds nothing left of what it did.
+    return [row[0] for row in reconnecting(connections[db], partial(run, db, sql, params))]
