@@ -35,6 +35,7 @@ PUBLIC = {
     "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
+        "Agent",
         "Event",
         "ExecutionLog",
         "LedgerCheckpoint",
@@ -44,6 +45,7 @@ PUBLIC = {
         "LedgerTile",
         "LedgerVerification",
         "PauseQueueEntry",
+        "ResourceMetric",
         "Task",
         "Verdict",
     ],
