@@ -14,12 +14,14 @@ from django.db import connections, transaction
 
 from audit import conf
 
-__all__ = ["CHANNEL", "announce", "notify"]
+__all__ = ["ANY", "CHANNEL", "announce", "notify"]
 
 logger = logging.getLogger("audit")
 
 CHANNEL = "audit_task"
-"""The channel; the payload of each notification is an action."""
+"""The channel; the payload of each notification is an action, or `ANY`."""
+ANY = ""
+"""The payload for work of any action."""
 
 
 def announce(using: str, actions: Iterable[str]) -> None:

@@ -13,9 +13,6 @@ from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
 from audit.models import Task
 from audit.recording.fitting import fitted
-from audit.status import Status
-from audit.verbs.calling import jsonb
-from audit.verbs.move import Move, run
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
 from audit.worker.handlers import Handler
@@ -23,12 +20,10 @@ from audit.worker.handlers import Handler
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["Books", "Claimed"]
+__all__ = ["GONE", "Books", "Claimed"]
 
-_CHECKPOINT = Move(
-    sources=(Status.EXECUTING,), sets="work_plan = %s::jsonb", changes=("work_plan",), held=True, fenced=True
-)
-_GONE = (LeaseLost, TaskFrozen, IllegalTransition)
+GONE = (LeaseLost, TaskFrozen, IllegalTransition)
+"""What a verb raises when the claim is gone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +101,7 @@ class Books:
                 task.touch(*arguments["services"], using=self.using)
                 return task.services_touched
             case "checkpoint":
-                run(task, _CHECKPOINT, [jsonb("work_plan", arguments["work_plan"])], actor=None, using=self.using)
+                return task.checkpoint(arguments["work_plan"], using=self.using) is not None
             case "awaited_event":
                 return task.awaited_event(using=self.using)
             case _:
@@ -132,7 +127,7 @@ class Books:
         tried, claimed.tried = claimed.tried, True
         try:
             became = self._store(claimed.task, end, handler)
-        except _GONE:
+        except GONE:
             # Pausing, releasing and retrying give the claim up: what the first try did, the second cannot repeat.
             became = {"pause": "paused", "release": "released"}.get(end.verb, "lost") if tried else "lost"
         except Exception as error:
@@ -145,7 +140,9 @@ class Books:
     def _store(self, task: Task, end: End, handler: Handler | None) -> str:
         match end.verb:
             case "pause":
-                self._pause(task, end.arguments)
+                task.pause(**end.arguments, using=self.using)
+                return "paused"
+            case "paused":
                 return "paused"
             case "release":
                 task.release(using=self.using)
@@ -171,12 +168,9 @@ class Books:
         task.retry("", outcome=outcome, delay=delay, using=self.using)
         return "retried"
 
-    def _pause(self, task: Task, arguments: dict[str, Any]) -> None:
-        task.pause(**arguments, using=self.using)
-
     def _store_refused(self, task: Task, problem: Exception, end: End) -> str:
         """Fail a task whose end the database refuses; if that is refused too, its lease runs out."""
-        with contextlib.suppress(*_GONE):
+        with contextlib.suppress(*GONE):
             summary = f"The work ended ({end.verb}), and that could not be stored: {problem}"
             task.fail(summary[:2000], outcome={"error_type": "NotStored"}, resources=end.resources, using=self.using)
             return "failed"

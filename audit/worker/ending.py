@@ -31,7 +31,7 @@ class End:
     """How a handler ended."""
 
     verb: str
-    """`complete`, `fail`, `pause`, `release`, or `stopped`: ended by the worker, which knows why."""
+    """`complete`, `fail`, `pause`, `release`, `paused` (it is already), or `stopped` (the worker knows why)."""
     outcome: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     """Those of `pause`."""

@@ -54,7 +54,7 @@ class Desk(Protocol):
 
 
 class Leave(BaseException):
-    """Leaves a handler by another way than its end: `verb` is `pause` or `release`.
+    """Leaves a handler by another way than its end: `verb` is `pause`, `release`, or `paused`, which it is already.
 
     It is no `Exception`, so that handlers which catch those let it pass.
     """
@@ -72,8 +72,8 @@ class _Hook:
         self._task = task
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if verb in ("complete", "fail", "pause", "release", "retry"):
-            hint = "A handler returns its outcome, raises, or calls run.pause(…) or run.release()."
+        if verb in ("checkpoint", "complete", "fail", "pause", "release", "retry"):
+            hint = "A handler returns its outcome, raises, or calls run.pause(…), run.checkpoint(…) or run.release()."
             raise IllegalTransition(self._task.pk, self._task.status, "", hint)
         return tuple(map(redact, values))
 
@@ -183,6 +183,9 @@ class Run:
     def checkpoint(self, work_plan: Any) -> None:
         """Keep what remains to be done: the next attempt finds it in `work_plan`, whatever ends this one.
 
+        With `AUDIT["REAPPROVE_CHANGED_PLANS"]`, a work plan that is no remainder of the approved plan leaves the
+        handler, by raising: the task awaits approval.
+
         Args:
             work_plan: any JSON.
 
@@ -190,12 +193,15 @@ class Run:
             LeaseLost, TaskFrozen: the claim is gone; stop working.
             InvalidValue: a document that cannot be stored.
         """
-        self._ask("checkpoint", {"work_plan": _document(work_plan)})
-        self.task.work_plan = work_plan
+        self._went_on(self._ask("checkpoint", {"work_plan": _document(work_plan)}), work_plan)
 
     async def acheckpoint(self, work_plan: Any) -> None:
         """The same as `checkpoint`, for coroutines."""
-        await self._desk.aask("checkpoint", {"work_plan": _document(work_plan)})
+        self._went_on(await self._desk.aask("checkpoint", {"work_plan": _document(work_plan)}), work_plan)
+
+    def _went_on(self, paused: bool, work_plan: Any) -> None:
+        if paused:
+            raise Leave("paused", {})
         self.task.work_plan = work_plan
 
     def awaited_event(self) -> Any:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
-from audit.leases.wakeup import CHANNEL, notify
+from audit.leases.wakeup import ANY, CHANNEL, notify
 from audit.worker.connections import own
 
 __all__ = ["Listener", "notify"]
@@ -35,7 +35,7 @@ class Listener:
     """
 
     def __init__(self, using: str, actions: Collection[str], wake: Callable[[], None]) -> None:
-        self._actions = frozenset(actions)
+        self._actions = frozenset([ANY, *actions])
         self._wake = wake
         self._ended = threading.Event()
         self._connect = own(using)

@@ -30,9 +30,9 @@ from audit.models import Task
 from audit.process.signals import SignalHandlers
 from audit.values import redaction, validation
 from audit.values.terminal import safe
-from audit.worker.books import Books, Claimed
+from audit.worker.books import GONE, Books, Claimed
 from audit.worker.children import Child
-from audit.worker.clerk import Clerk
+from audit.worker.clerk import Clerk, is_away
 from audit.worker.ending import End
 from audit.worker.floor import Floor, Job
 from audit.worker.handlers import choose, discover, seconds
@@ -175,7 +175,14 @@ class Worker:
         self._stop_at: float | None = None
         self._interrupted = False
         self._books = Books(self.using, self.name, self.lease, on_lost=self._lost, on_cancel=self._cancelled)
-        self._upkeep = Upkeep(self.using, min(self.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS))
+        self._upkeep = Upkeep(
+            self.using,
+            self.name,
+            self._handlers,
+            self.labels,
+            self.concurrency,
+            min(self.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+        )
         self._upkeep_under_way = 0
         self._clerk = Clerk(self.using, self._inbox.put, self._say)
         self._floor = Floor(
@@ -192,15 +199,9 @@ class Worker:
             self._listener = Listener(self.using, self._handlers, lambda: self._inbox.put(self._woken))
         self._begun = False
         own_name = OwnName(self.using, self.name)
-        self._clerk.give(lambda: self._begin(own_name), self._on_begun)
-
-    def _begin(self, own_name: OwnName) -> str:
-        """Take over what the last worker of this name left; in the clerk's thread."""
-        said = ""
-        if own_name.take():
-            said = self._upkeep.take_over(self.name)
+        self._clerk.give(lambda: self._upkeep.begin(own_name), self._on_begun)
+        # A new session holds none of the locks of the one before.
         self._clerk.connected.append(own_name.take)
-        return said
 
     def _on_begun(self, said: str | None, problem: Exception | None) -> None:
         if problem is not None:
@@ -263,6 +264,9 @@ class Worker:
     def _claim(self) -> None:
         if not self._begun or self._claiming or self._waiting or (self.once and self._claimed_once):
             return
+        if self._upkeep.draining:
+            self._found_nothing = self._claimed_once = True
+            return
         limit = self._floor.free
         if limit <= 0 or not (self._hungry or time.monotonic() >= self._poll_at):
             return
@@ -274,9 +278,28 @@ class Worker:
                 return
         self._claiming, self._hungry = True, False
         self._clerk.give(
-            lambda: self._books.claim(list(self._handlers), limit),
+            self._upkeep.pause_short if self._upkeep.short else lambda: self._claimed(limit),
             lambda claimed, problem: self._on_claimed(claimed, problem, limit),
         )
+
+    def _claimed(self, limit: int) -> list[Claimed]:
+        """Claim, and keep what there is room for; in the clerk's thread."""
+        found = self._books.claim(list(self._handlers), limit)
+        return [each for each in found if self._has_room(each)]
+
+    def _has_room(self, claimed: Claimed) -> bool:
+        try:
+            if self._upkeep.has_room(claimed):
+                return True
+        except GONE:
+            self._say(f"{_named(claimed.task)}: its lease was lost before it started.")
+        except Exception as error:  # noqa: BLE001 - a gate of the project's own; the work does not wait for its mistakes
+            if is_away(error):
+                return True
+            self._say(f"{_named(claimed.task)}: the capacity gate failed, and it runs: {error!r}")
+            return True
+        self._books.forget(claimed)
+        return False
 
     def _on_claimed(self, claimed: Sequence[Claimed] | None, problem: Exception | None, limit: int) -> None:
         self._claiming = False
@@ -434,6 +457,7 @@ class Worker:
             for job in list(self._by_claim.values()):
                 self._ended(job, End(verb="release"), None)
         self._floor.retire()
+        self._clerk.give(self._upkeep.end, lambda result, problem: None)
         self._clerk.end(_AT_ONCE_SECONDS if self._stops > 1 else _STORE_SECONDS)
         self._inbox.run()
 

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from django.db import connection, connections
+from django.db import connection
 
 from audit.models import ExecutionLog, Task
 
@@ -26,22 +26,27 @@ class WorkerProcess:
     """A worker process; `lines` are what it has said so far."""
 
     def __init__(
-        self, *arguments: str, audit: dict[str, Any] | None = None, database: dict[str, Any] | None = None
+        self,
+        *arguments: str,
+        audit: dict[str, Any] | None = None,
+        database: dict[str, Any] | None = None,
+        ignored: Sequence[int] = (),
+        variables: dict[str, str] | None = None,
     ) -> None:
-        variables = {
+        given = {
             "DJANGO_SETTINGS_MODULE": "tests.support.worker_settings",
             "AUDIT_WORKER_DB": json.dumps({"NAME": connection.settings_dict["NAME"]} | (database or {})),
             "AUDIT_WORKER_AUDIT": json.dumps(audit or {}),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "audit_worker", *arguments],
-            env=os.environ | variables,
+            env=os.environ | given | (variables or {}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             # Whoever runs the tests under nohup must not decide what these processes ignore.
-            preexec_fn=_usual_signals,
+            preexec_fn=lambda: _usual_signals(ignored),
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -75,9 +80,9 @@ class WorkerProcess:
         return [int(each) for each in out.stdout.split()]
 
 
-def _usual_signals() -> None:
+def _usual_signals(ignored: Sequence[int]) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -123,8 +128,3 @@ def run_all(*arguments: str, code: int | None = 0, **options: Any) -> WorkerProc
     with worker("--drain", *arguments, **options) as started:
         assert started.wait() == code or code is None, "\n".join(started.lines)
         return started
-
-
-def close_all() -> None:
-    """Close the connections of this thread."""
-    connections.close_all()
