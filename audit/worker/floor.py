@@ -169,12 +169,12 @@ class Floor:
 
     # Watching
 
-    def wakes_at(self) -> float:
-        """The moment at which it must look again, on the monotonic clock."""
+    def wakes_at(self, *, starting: bool) -> float:
+        """The moment at which it must look again, on the monotonic clock; `starting` says whether children start."""
         moments = [each for job in self.jobs for each in (job.deadline, job.kill_at) if each is not None]
         if self.children:
             moments.append(self._sample_at)
-        if self._missing() > 0:
+        if starting and self._missing() > 0:
             moments.append(self._start_at)
         return min(moments, default=float("inf"))
 
@@ -235,6 +235,7 @@ class Floor:
         if job.why or job.ended:
             return
         job.why = why
+        job.deadline = None
         job.kill_at = time.monotonic() + KILL_AFTER_SECONDS
         name = {"timeout": "timed_out", "lost": "lost"}.get(why, "stopping")
         self.flag(job, name)

@@ -10,3 +10,10 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.handling"]
 DATABASES["default"].update(json.loads(os.environ.get("AUDIT_WORKER_DB", "{}")))
 # A machine that runs tests is busy, and a worker that is short of capacity claims nothing.
 AUDIT = {"CAPACITY_GATE": None} | json.loads(os.environ.get("AUDIT_WORKER_AUDIT", "{}"))
+
+if "AUDIT_WORKER_CLOCK" in os.environ:
+    import time
+
+    _ahead = float(os.environ["AUDIT_WORKER_CLOCK"])
+    _real = time.time
+    time.time = lambda: _real() + _ahead
