@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,16 +153,10 @@ def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.M
         other.close()
     assert OwnName("default", "w2").take()
     sql("SELECT pg_advisory_unlock_all()")
-    raw = connection.connection
-
-    class _Lent:
-        info = type("Info", (), {"backend_pid": raw.info.backend_pid + 1})
-
-    class _Wrapped:
-        connection = _Lent
-        cursor = connection.cursor
-
-    monkeypatch.setattr(upkeep, "connections", {"default": _Wrapped})
+    # As behind a pooler: the number that the client was given is not the server's.
+    lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
+    pooled = SimpleNamespace(cursor=connection.cursor, connection=lent)
+    monkeypatch.setattr(upkeep, "connections", {"default": pooled})
     assert not OwnName("default", "w3").take()
 
 

@@ -36,9 +36,9 @@ def _listening() -> Iterator[Any]:
             # Notifications come in order: behind this one there is none that was sent before it.
             nonlocal sent
             sent += 1
-            sql("SELECT pg_notify('audit_task', %s)", [f"mark {sent}"])
+            heard.execute("SELECT pg_notify('audit_task', %s)", [f"mark {sent}"])
             found = []
-            for each in heard.notifies():
+            for each in heard.notifies(timeout=60):
                 if each.payload == f"mark {sent}":
                     return found
                 found.append(each.payload)
