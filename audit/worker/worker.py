@@ -227,6 +227,7 @@ class Worker:
         self._floor.kill()
         for each in (*self._waiting, *self._by_claim):
             self._books.forget(each)
+        self._clerk.end(1.0)
 
     # The loop
 
