@@ -14,9 +14,11 @@ from django.db import DatabaseError, connections, router, transaction
 
 from audit import conf, inspection, pausing
 from audit.exceptions import AuditError
+from audit.inspection.rights import said
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
-from audit.models import LedgerHead, Task
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerVerification, PauseQueueEntry, Task
+from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
 __all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
@@ -95,7 +97,8 @@ def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
-    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use)."""
+    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use),
+    W015 to W017 (the queue), W018 (ids)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -156,11 +159,10 @@ def _ledger(alias: str) -> list[CheckMessage]:
                 return []
             left = backlog(cursor, head)
     except DatabaseError as error:
-        message = str(error).partition("\n")[0]
         return [
             Caution(
-                f"Whether the sealer of {alias!r} is behind cannot be told: {message}.",
-                hint="The role that checks needs SELECT on the audit tables.",
+                f"Whether the sealer of {alias!r} is behind is not known: {said(error, alias).rstrip('.')}.",
+                hint="The role that checks needs SELECT on the audit tables; docs/roles.md has a script for each role.",
                 id="audit.W002",
             )
         ]
@@ -174,6 +176,103 @@ def _ledger(alias: str) -> list[CheckMessage]:
             id="audit.W002",
         )
     ]
+
+
+_DEAD_TUPLES = 50_000
+"""So many dead rows slow no claim down."""
+_LONG_SNAPSHOT_SECONDS = 600
+
+
+def _queue(alias: str) -> list[CheckMessage]:
+    """W015 to W017: what nobody recovers, what waits too long, and dead rows that stay."""
+    try:
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NULL", [Task._meta.db_table])
+            if cursor.fetchone() == (True,):
+                return []  # not migrated yet
+            found = health(alias)
+    except DatabaseError as error:
+        hint = "The role that checks needs SELECT on the audit tables."
+        return [Caution(f"The queue of {alias!r} cannot be read: {said(error, alias)}.", hint=hint, id="audit.W015")]
+    return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
+
+
+def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    if not found.stuck:
+        return []
+    return [
+        Caution(
+            f"{found.stuck} leases of {alias!r} ended more than {STUCK_LEASES} lease lengths ago, the first at"
+            f" {found.oldest_expired:%Y-%m-%d %H:%M} UTC, and nobody recovers them.",
+            hint="Run manage.py audit_recover, and a worker or audit_recover --loop from now on.",
+            id="audit.W015",
+        )
+    ]
+
+
+def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    limit = conf.settings().QUEUE_MAX_WAIT_SECONDS
+    waits = {
+        "Approved work": (found.oldest_approved, "See whether workers run that claim this kind of work"),
+        "A due pause entry": (found.oldest_due, "See whether a worker runs that resumes what is due"),
+    }
+    return [
+        Caution(
+            f"{what} of {alias!r} has waited since {since:%Y-%m-%d %H:%M} UTC.",
+            hint=f'{remedy}; AUDIT["QUEUE_MAX_WAIT_SECONDS"] says how long is usual.',
+            id="audit.W016",
+        )
+        for what, (since, remedy) in waits.items()
+        if since is not None and (found.at - since).total_seconds() > limit
+    ]
+
+
+def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
+    if found.dead_tuples <= max(found.live_tuples, _DEAD_TUPLES):
+        return []
+    hint = "See whether autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
+    since = found.oldest_snapshot
+    if since is not None and (found.at - since).total_seconds() > _LONG_SNAPSHOT_SECONDS:
+        hint = f"End the transaction that is open since {since:%Y-%m-%d %H:%M} UTC (pg_stat_activity). {hint}"
+    return [
+        Caution(
+            f"{found.dead_tuples} dead rows stand beside {found.live_tuples} live ones in the queue of {alias!r}.",
+            hint=hint,
+            id="audit.W017",
+        )
+    ]
+
+
+_SEQUENCE = """
+SELECT pg_sequence_last_value(found.sequence) FROM (
+    SELECT to_regclass(pg_get_serial_sequence(quote_ident(%s), 'id')) AS sequence) AS found
+WHERE has_sequence_privilege(found.sequence, 'SELECT') AND has_table_privilege(to_regclass(quote_ident(%s)), 'SELECT')
+"""
+
+
+def _sequences(alias: str) -> list[CheckMessage]:
+    """W018: ids that are given already would be given once more; a role that may not look is not asked."""
+    found: list[CheckMessage] = []
+    for model in (ExecutionLog, PauseQueueEntry, LedgerCheckpoint, LedgerVerification):
+        table = model._meta.db_table
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", [table])
+            if cursor.fetchone() != (True,):
+                continue
+            cursor.execute(_SEQUENCE, [table, table])
+            row = cursor.fetchone()
+        newest = model._base_manager.using(alias).order_by("-pk").values_list("pk", flat=True).first() if row else None
+        if row and newest is not None and newest > (row[0] or 0):
+            found.append(
+                Caution(
+                    f"The sequence of {table} in {alias!r} is at {row[0] or 'its beginning'}, and the table has the id "
+                    f"{newest}: a next row is refused as a duplicate.",
+                    hint="Logical replication copies no sequences. As the owner: "  # noqa: S608 - for a person
+                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table};",
+                    id="audit.W018",
+                )
+            )
+    return found
 
 
 def _not_postgresql(alias: str) -> Error:
@@ -211,7 +310,7 @@ def _guards(alias: str) -> list[CheckMessage]:
     ]
     # What the tables are not, no query on them can count.
     if not any(flaw.kind.startswith(("table-", "column-", "unreleased")) for flaw in flaws):
-        found += _ledger(alias)
+        found += [*_ledger(alias), *_queue(alias), *_sequences(alias)]
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT current_setting('server_encoding')")
         (encoding,) = cursor.fetchone()

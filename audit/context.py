@@ -1,4 +1,4 @@
-"""Who acts: `with actor("alice"): …` names the actor of every verb inside, in this task or thread alone."""
+"""Who acts: `with actor("alice"): …` names the actor of every verb inside, in this thread or asyncio task only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,11 @@ _actor: ContextVar[str] = ContextVar("audit_actor", default="")
 def actor(name: str) -> Iterator[str]:
     """Name the actor of everything recorded inside the block.
 
-    Blocks nest, and each asyncio task or thread has its own (contextvars). What is named here is what the
-    application claims; the database role that it saw stands beside it in the log.
+    Blocks nest. Each thread and each asyncio task has its own (contextvars). This name is what the application claims.
+    The log keeps the database role beside it.
+
+    Args:
+        name: the actor, at most 500 characters.
 
     Raises:
         InvalidValue: the name is empty, or holds a character PostgreSQL cannot store.

@@ -1,7 +1,7 @@
-"""Decisions of people: what somebody saw, decided as it was seen, with a reason, in one transaction.
+"""Decisions of people: a decision counts only if the task is still as the person saw it, and it needs a reason.
 
-The verbs of `audit.models` do the deciding. What this adds is what a person needs and a worker does not: the row must
-still be as the person saw it, and a reason stands in the log beside every decision.
+The verbs of `audit.models` do the deciding. This module adds what a person needs and a worker does not: the check that
+nothing changed, and the reason in the log, in one transaction.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Decision(models.TextChoices):
 
     @property
     def lets_run(self) -> bool:
-        """Whether work may go on because of it, now or later; the others stop or keep it."""
+        """Whether work may go on because of it, now or later."""
         return self in (Decision.APPROVE, Decision.RESUME, Decision.DEFER)
 
     @property
@@ -66,7 +66,7 @@ class Decision(models.TextChoices):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What somebody had before their eyes: a task at a revision and, of paused work, its entry at its own.
+    """What somebody saw: a task at a revision and, for paused work, its entry at the entry's revision.
 
     Written as `<task>.<revision>` or `<task>.<revision>.<entry>.<entry's revision>`; `read` is the inverse.
     """
@@ -109,10 +109,10 @@ def decide(
     using: str | None = None,
     patience: timedelta = _PATIENCE,
 ) -> Task:
-    """Carry out a decision if task and entry are still as they were seen; else nothing is changed.
+    """Carry out a decision if task and entry are still as they were seen. Otherwise change nothing.
 
-    Approving, resuming, holding and deferring write the reason as a note into the log, in the same transaction;
-    rejecting and cancelling make it the outcome.
+    A rejection or a cancellation makes the reason the outcome. The other decisions write it to the log as a note, in
+    the same transaction.
 
     Args:
         decision: a `Decision`.
@@ -121,14 +121,14 @@ def decide(
         actor: who decides, as the application claims it.
         until: with `defer`, when the entry becomes due.
         using: the alias to write through; the router's choice when left out.
-        patience: how long to wait for somebody who is changing the same task, to the millisecond.
+        patience: how long to wait for another transaction that is changing the same task; rounded to milliseconds.
 
     Returns:
         The task as it is after the decision.
 
     Raises:
-        StaleTask: task or entry changed since; with the status and actor it has now.
-        OwnRequest: `AUDIT["DECIDE_OWN"]` is off, and who requested the task would let it run.
+        StaleTask: task or entry changed since; the error has the current status and actor.
+        OwnRequest: `AUDIT["DECIDE_OWN"]` is off, and the actor requested the task and would let it run.
         TaskFrozen, IllegalTransition: the status rules have no such step.
         InvalidValue: a reason, an actor or a moment that cannot be stored, or an entry missing or too many.
         Task.DoesNotExist: there is no such task.
@@ -164,19 +164,19 @@ def carry_out(
     until: datetime | timedelta | None = None,
     using: str,
 ) -> Task:
-    """Do what was decided about rows that were just read, and write why; inside a transaction of the caller's.
+    """Do what was decided about rows that were just read, and write the reason. Call it inside a transaction.
 
     Args:
         what: the decision.
-        task: the task; of a decision about its entry no more than its key and who requested it is needed.
-        entry: its pause entry, where the decision is about one.
-        reason: why; empty where nobody said it, and then no note is written.
+        task: the task. For a decision about its entry, only its key and who requested it are needed.
+        entry: its pause entry, if the decision is about one.
+        reason: why. If it is empty, no note is written.
         actor: who decides.
-        until: with `defer`, when the entry becomes due, or in what time.
+        until: with `defer`, when the entry becomes due: a moment, or a span of time from now.
         using: the alias to write through.
 
     Returns:
-        The task; that of a decision that moved it is equal to its row.
+        The task. If the decision moved it, it equals its row.
 
     Raises:
         OwnRequest: `AUDIT["DECIDE_OWN"]` is off, and who requested the task would let it run.
@@ -208,7 +208,7 @@ def carry_out(
 def _ahead(until: object) -> datetime | timedelta:
     if isinstance(until, timedelta):
         return validation.span("until", until)
-    moment = validation.moment("until", until)
+    moment = validation.moment("until", until, or_span=True)
     if validation.is_past(moment):
         raise InvalidValue("until", moment, "is past; to let it go on now, resume it")
     return moment

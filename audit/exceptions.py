@@ -28,7 +28,7 @@ class AuditError(Exception):
 
 
 class InvalidValue(AuditError, ValueError):
-    """A value that the database could not store, or that nobody could read back: `field`, `value`, `problem`."""
+    """A value that the database cannot store, or that nobody could read back: `field`, `value`, `problem`."""
 
     def __init__(self, field: str, value: object, problem: str) -> None:
         self.field = field
@@ -38,7 +38,7 @@ class InvalidValue(AuditError, ValueError):
 
 
 class InvalidFilter(InvalidValue):
-    """A filter says nothing that tasks could be asked for: `field`, `value`, `problem` (with the way out)."""
+    """A filter that cannot be used: `field`, `value`, `problem`, which says what to write instead."""
 
     @classmethod
     def of(cls, error: InvalidValue) -> "InvalidFilter":
@@ -105,9 +105,9 @@ class ApprovalExpired(IllegalTransition):
 class StaleTask(AuditError):
     """The row changed since this instance was read: `task_id`, `revision` (read), `current_revision`.
 
-    Of a pause entry both revisions are the entry's; there is no current one when the entry is gone, and perhaps another
-    one there.
-    A decision that came too late also carries the `status` the task has now and the `actor` who changed it last.
+    For a pause entry, both revisions are the entry's. `current_revision` is None when the entry is gone; another entry
+    may have taken its place. A decision that came too late also has the task's current `status` and the `actor` who
+    changed it last.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class StaleTask(AuditError):
 
 
 class OwnRequest(AuditError):
-    """Who requested a task may not let it run (`AUDIT["DECIDE_OWN"]` is off): `task_id`, `actor`."""
+    """Whoever requested a task may not decide that it runs (`AUDIT["DECIDE_OWN"]` is off): `task_id`, `actor`."""
 
     def __init__(self, task_id: UUID, actor: str) -> None:
         self.task_id = task_id
@@ -163,4 +163,4 @@ class AppendOnly(AuditError, IntegrityError):
 
 
 class NotDurable(AuditError, RuntimeError):
-    """A record was opened inside a transaction whose rollback would take the record along."""
+    """A record was opened inside a transaction. A rollback would remove the record."""

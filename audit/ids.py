@@ -23,13 +23,13 @@ _last = 0
 def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
     """Make a UUIDv7.
 
-    Without `at` the ids of one process ascend strictly, also within a millisecond: twelve bits under the
-    timestamp count fractions of it (RFC 9562, section 6.2, method 3).
+    Without `at`, the ids of one process ascend strictly, also within a millisecond: twelve bits below the timestamp
+    count fractions of a millisecond (RFC 9562, section 6.2, method 3).
 
     Args:
         at: the moment the id encodes, aware, in or after 1970; now when left out.
-        key: makes the id repeatable: the 74 free bits come from the SHA-256 of the key, so that importing the
-            same event twice gives the same id. Needs `at`.
+        key: makes the id repeatable. The 74 free bits come from the SHA-256 of the key, so that the same event gets the
+            same id in each import. Needs `at`.
 
     Returns:
         The id: 48 bits of milliseconds since 1970, the version, and 74 bits of time fraction and chance, or of

@@ -17,7 +17,7 @@ __all__ = [
 
 
 class Status(models.TextChoices):
-    """Where a task stands."""
+    """The status of a task."""
 
     PENDING = "pending", _("Pending")
     APPROVED = "approved", _("Approved")
@@ -43,14 +43,14 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 
 class FailureClass(models.TextChoices):
-    """Why a task failed, roughly: each failed task is in one of these (see `audit.values.failures.failure_class`)."""
+    """Why a task failed: each failed task is in one of these classes."""
 
     RESOURCE = "resource", _("Resource constraint")
     APPLICATION = "application", _("Application error")
 
 
 class LogKind(models.TextChoices):
-    """What a row of the execution log is about."""
+    """The kinds of rows in the execution log."""
 
     TRANSITION = "transition", _("Transition")
     STEP = "step", _("Step")
@@ -59,7 +59,7 @@ class LogKind(models.TextChoices):
 
 
 class PauseReason(models.TextChoices):
-    """Why work was paused; only capacity comes back by itself, the others wait for a person or an event."""
+    """Why work was paused. By default, only `insufficient_capacity` goes on by itself; the others are held."""
 
     INSUFFICIENT_CAPACITY = "insufficient_capacity", _("Insufficient capacity")
     MANUAL_PAUSE = "manual_pause", _("Paused by hand")
@@ -68,7 +68,7 @@ class PauseReason(models.TextChoices):
 
 
 class OnExpiry(models.TextChoices):
-    """What becomes of executing work whose lease ran out."""
+    """What happens to executing work whose lease ran out."""
 
     REQUEUE = "requeue", _("Back to approved")
     FAIL = "fail", _("Failed")

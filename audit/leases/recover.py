@@ -63,10 +63,10 @@ ORDER BY task.id LIMIT {limit:d}
 
 
 def own_sql(limit: int) -> str:
-    """Write the SELECT of executing tasks that are claimed under a name, its parameter."""
+    """Write the SELECT of executing tasks that are claimed under a name, its parameter, and whose lease lasts."""
     return f"""
 SELECT task.id FROM audit_task AS task
-WHERE task.status = 'executing' AND task.claimed_by = %s
+WHERE task.status = 'executing' AND task.claimed_by = %s AND task.lease_expires_at > statement_timestamp()
 ORDER BY task.id LIMIT {limit:d}
 """  # noqa: S608 - a number
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from argparse import (
     OPTIONAL,
     SUPPRESS,
@@ -15,21 +16,24 @@ from argparse import (
 )
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import Error, InterfaceError, OperationalError, connections, router
 from django.db.models import Model
 
 from audit.exceptions import AuditError
+from audit.inspection.rights import missing_right
 from audit.ledger.tlog.errors import LedgerError, Unproven
 from audit.management import output
+from audit.management.printing import Printing
 from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
-from audit.status import Status
 from audit.values import moments
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
@@ -42,7 +46,7 @@ UNABLE = 2
 """It could not be done: bad input, no database, not migrated."""
 
 
-class AuditCommand(BaseCommand):
+class AuditCommand(Printing):
     """Base of the commands: `run` does the work and returns an exit code, or raises an error of this app.
 
     Exit codes are 0 (fine), 1 (found a problem) and 2 (could not do it). Raise `CommandError(…, returncode=…)` to end
@@ -57,6 +61,9 @@ class AuditCommand(BaseCommand):
     exits = "0 fine, 1 found a problem, 2 could not do it"
     """What the exit codes mean, for `--help`."""
 
+    examples: tuple[str, ...] = ()
+    """Command lines for `--help`, from the command's name on."""
+
     outcome = FINE
     """The exit code as far as `run` knows it: it holds even if nobody reads the rest of the output.
 
@@ -70,12 +77,22 @@ class AuditCommand(BaseCommand):
     """Whether something was done that stays, whatever becomes of the output."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Make the parser as Django does, with the synopsis as its usage if there is one, and the exit codes."""
+        """Make the parser as Django does, with the synopsis as its usage, the examples and the exit codes."""
         if self.synopsis:
             kwargs["usage"] = f"%(prog)s {self.synopsis}"
-        if self.exits:
-            kwargs["epilog"] = f"Exit status: {self.exits}."
-        return super().create_parser(prog_name, subcommand, **kwargs)
+        examples = "".join(f"\n  {prog_name} {each}" for each in self.examples)
+        kwargs["epilog"] = (f"Examples:{examples}" if examples else "") + (
+            f"\n\nExit status: {self.exits}." if self.exits else ""
+        )
+        kwargs["formatter_class"] = _HelpFormatter
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        refuse = parser.error
+
+        def error(message: str) -> None:
+            refuse(message + _suggestion(message, parser))
+
+        parser.error = error  # type: ignore[method-assign]
+        return parser
 
     def run(self, **options: Any) -> int:
         """Do what was asked and return the exit code."""
@@ -86,6 +103,7 @@ class AuditCommand(BaseCommand):
         self._open_streams()
         if not self._called_from_command_line:  # type: ignore[attr-defined]  # stubs do not know it
             options = self._parsed(options)
+        self.configure(options)
         if "database" in options:
             options["database"] = options["database"] or self.database(options)
         with terminable():
@@ -135,13 +153,6 @@ class AuditCommand(BaseCommand):
         actions = {each.dest: each for each in _actions(self.create_parser("manage.py", ""), options)}
         return {name: _converted(actions[name], value) if name in actions else value for name, value in options.items()}
 
-    def add_format(self, parser: CommandParser, *formats: str) -> None:
-        """Add `--format`, `table` or `json` unless other names are given; the first is the default."""
-        choices = formats or ("table", "json")
-        parser.add_argument(
-            "--format", choices=choices, default=choices[0], help=f"how to print it (default {choices[0]})"
-        )
-
     def add_shared(self, parser: CommandParser) -> None:
         """Let the options of every Django command follow a verb too, where people write them."""
         for name in ("settings", "pythonpath"):
@@ -150,68 +161,25 @@ class AuditCommand(BaseCommand):
             parser.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=SUPPRESS)
         parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
-    def line(self, text: str = "") -> None:
-        """Print a line; what the output's encoding cannot write is escaped."""
-        self._put(f"{streams.encodable(text, self.stdout)}\n")
 
-    def note(self, text: str) -> None:
-        """Print a line for the person, beside the output proper."""
-        self.stderr.write(text, lambda shown: shown)
+def _suggestion(message: str, parser: ArgumentParser) -> str:
+    """Name the option that somebody may have meant."""
+    given = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+    verbs = [each.choices.values() for each in parser._actions if isinstance(each, _SubParsersAction)]
+    known = [name for each in (parser, *chain(*verbs)) for name in each._option_string_actions]
+    close = get_close_matches(given[1].replace("_", "-"), known, 1, 0.7) if given else []
+    return f"; did you mean {close[0]}?" if close else ""
 
-    def json(self, value: Mapping[str, Any]) -> None:
-        """Print one JSON document on one line."""
-        self._put(f"{streams.json_for(output.json_line(value), self.stdout)}\n")
 
-    def data(self, pieces: Iterable[str]) -> None:
-        """Print a file that other programs read, in UTF-8 whatever the locale; its lines end as they are."""
-        streams.in_utf8(self.stdout)
-        for each in pieces:
-            self._put(each)
+class _HelpFormatter(DjangoHelpFormatter):
+    """Keeps the lines of the epilog; wraps those that are none of a list."""
 
-    def flush(self) -> None:
-        """Print now what is kept in memory."""
-        with streams.printing():
-            self.stdout.flush()
-
-    def _put(self, text: str) -> None:
-        with streams.printing():
-            self.stdout.write(text, ending="")
-
-    def _open_streams(self) -> None:
-        streams.open_missing()
-        self.stdout = streams.standard(self.stdout, 1)
-        style = self.stderr.style_func
-        self.stderr = streams.Notes(streams.standard(self.stderr, 2)._out)  # type: ignore[arg-type]
-        self.stderr.style_func = style
-
-    def table(self, columns: Iterable[output.Column], rows: Iterable[Any]) -> bool:
-        """Print a table that fits the terminal; returns whether there were any rows."""
-        empty = True
-        for text in output.table(list(columns), rows, width=output.terminal_width()):
-            self.line(text)
-            empty = False
-        return not empty
-
-    @property
-    def colourful(self) -> bool:
-        """Whether output goes to a terminal that nobody asked to be plain."""
-        return self.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-    def paint(self, padded: str, status: str) -> str:
-        """Colour a text after the status it names, on a terminal that may be coloured."""
-        style = {
-            Status.COMPLETED: self.style.SUCCESS,
-            Status.FAILED: self.style.ERROR,
-            Status.REJECTED: self.style.NOTICE,
-            Status.EXECUTING: self.style.HTTP_INFO,
-            Status.PAUSED: self.style.WARNING,
-            "due": self.style.WARNING,
-        }.get(status)
-        return str(style(padded)) if style and self.colourful else padded
-
-    def heading(self, text: str) -> str:
-        """Make a heading stand out, on a terminal that may be coloured."""
-        return str(self.style.MIGRATE_HEADING(text)) if self.colourful else text
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.strip().split("\n")
+        return "\n".join(
+            line if line.startswith("  ") else super(_HelpFormatter, self)._fill_text(line, width, indent)
+            for line in lines
+        )
 
 
 def _actions(parser: ArgumentParser, options: Mapping[str, Any]) -> Iterator[Action]:
@@ -287,6 +255,8 @@ _MEANINGS = {
 
 def _message(error: Error, alias: str) -> str:
     text = _refusal(error)
+    if right := missing_right(error, alias):
+        return f"Database {alias!r}: {output.safe(right)}"
     sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
     if sqlstate in _MEANINGS:
         first = output.safe(str(error).partition("\n")[0])

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audit.management.output import Column, Table, age, duration, moment, safe, table, width_of, wrapped
+from rich.text import Text
+
+from audit.management.output import age, duration, moment, safe
+from audit.management.tables import Column, Table, table, wrapped
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.seal_state import SealState, TaskSeal
 from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
 from audit.values import moments
 
-__all__ = ["entry_state", "entry_values", "life_of", "log_values", "task_page", "task_values", "zone"]
+__all__ = [
+    "Details",
+    "entry_state",
+    "entry_values",
+    "life_of",
+    "log_values",
+    "short_moment",
+    "task_page",
+    "task_values",
+    "zone",
+]
 
 _MOST_LINES = 60
 _MOST_MESSAGE_LINES = 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What belongs to a task: rows of its log in order, its place in the pause queue, and how it is sealed."""
+
+    log: Sequence[ExecutionLog]
+    more_log: bool
+    """Whether the log goes on."""
+    entry: PauseQueueEntry | None
+    seal: TaskSeal
+
+
 def zone() -> str:
     """Name the time zone in which moments are written, as it is now."""
     return f"{moments.local(moments.now()):%Z}"
+
+
+def short_moment(value: datetime, now: datetime) -> str:
+    """Write a moment briefly: without this year's number, or without the time of another year's day."""
+    local = moments.local(value)
+    return f"{local:%m-%d %H:%M:%S}" if local.year == moments.local(now).year else f"{local:%Y-%m-%d}"
 
 
 def task_values(task: Task) -> dict[str, Any]:
@@ -62,34 +93,29 @@ def life_of(task: Task, now: datetime) -> Spans:
 
 def task_page(
     task: Task,
-    log: Sequence[ExecutionLog],
-    entry: PauseQueueEntry | None,
-    seal: TaskSeal,
+    details: Details,
     *,
-    more_log: bool,
-    heading: Any,
-    paint: Any,
+    heading: Callable[[str], Text],
+    paint: Callable[[str], str],
     width: int | None,
-) -> Iterator[str]:
+) -> Iterator[str | Text]:
     """Yield the lines of a page about a task.
 
     Args:
         task: what it is about.
-        log: its rows in order, perhaps not all.
-        entry: its place in the pause queue, if it has one.
-        seal: how it stands in the ledger.
-        more_log: whether the log goes on.
+        details: what belongs to it.
         heading: makes a heading stand out.
-        paint: colours a text after a status.
-        width: columns of the terminal; none: nothing is cut.
+        paint: returns the style of a status.
+        width: columns of the terminal; none: nothing is cut or wrapped.
     """
     now = moments.now()
-    yield f"{heading(safe(task.action))}  {safe(task.summary)}".rstrip()
-    yield f"{task.pk}  {paint(task.status, task.status)}"
+    yield heading(safe(task.action)) + (f"  {safe(task.summary)}" if task.summary else "")
+    yield Text.assemble(f"{task.pk}  ", (task.status, paint(task.status)))
     yield ""
-    yield from _facts([*_task_facts(task, now), *_seal_facts(task, seal, now)])
-    if entry is not None:
-        yield from ("", heading("Pause queue"), *_facts(_entry_facts(entry, now)))
+    yield from _facts([*_task_facts(task, now), *_seal_facts(task, details.seal, now)], width)
+    if details.entry is not None:
+        yield from ("", heading("Pause queue"))
+        yield from _facts(_entry_facts(details.entry, now), width)
     for title, value in (
         ("Outcome", task.outcome),
         ("Plan", task.plan),
@@ -98,14 +124,16 @@ def task_page(
         ("Origin", task.origin),
     ):
         if value is not None:
-            yield from ("", heading(title), *document(value))
+            yield from ("", heading(title))
+            yield from document(value)
     if task.suggestions:
-        yield from ("", heading("Suggestions"), *_suggestions(task.suggestions))
+        yield from ("", heading("Suggestions"))
+        yield from _suggestions(task.suggestions)
     yield ""
     yield heading(f"Execution log ({zone()}; actors as claimed by the application, roles as seen by the database)")
-    yield from _timeline(log, task.finished_at, width)
-    if more_log:
-        yield f"  … the log goes on after these {len(log)} rows; --log N shows more"
+    yield from _timeline(details.log, task.finished_at, width)
+    if details.more_log:
+        yield f"  … the log goes on after these {len(details.log)} rows; --log N shows more"
 
 
 def document(value: Any, indent: str = "  ") -> Iterator[str]:
@@ -119,11 +147,13 @@ def document(value: Any, indent: str = "  ") -> Iterator[str]:
         yield f"{indent}… {len(lines) - _MOST_LINES} more lines; --format json shows all"
 
 
-def _facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _facts(pairs: Iterable[tuple[str, str]], width: int | None) -> Iterator[str]:
     shown = [(name, value) for name, value in pairs if value]
-    width = max(len(name) for name, _ in shown)
+    aside = 4 + max(len(name) for name, _ in shown)
     for name, value in shown:
-        yield f"  {name:<{width}}  {value}"
+        first, *more = wrapped(value, width and width - aside)
+        yield f"  {name:<{aside - 4}}  {first}"
+        yield from (" " * aside + line for line in more)
 
 
 def _durations(task: Task, now: datetime) -> str:
@@ -193,7 +223,12 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     yield "Reason", str(PauseReason(entry.reason).label) + (f": {safe(entry.note)}" if entry.note else "")
     yield "Paused by", safe(entry.paused_by)
     yield "Paused", _moment(entry.paused_at, now)
-    yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
+    if entry.event:
+        yield "Event", safe(entry.event)
+    if entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None:
+        yield "Approve before", _moment(entry.resume_after, now)
+    else:
+        yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
         yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"
@@ -219,7 +254,7 @@ def _suggestions(suggestions: Any) -> Iterator[str]:
             yield f"  {number}. {safe(json.dumps(each, ensure_ascii=False))}"
 
 
-def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: int | None) -> Iterator[str]:
+def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: int | None) -> Iterator[Text]:
     columns = (
         Column(title="At"),
         Column(title="Gap", right=True),
@@ -240,23 +275,24 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
         rows.append((at, gap, _what(row, finished_at), took, row.actor, row.db_role, message))
         previous = row.at
     if not rows:
-        yield "  none"
+        yield Text("  none")
         return
+    indent = Text("  ")
     whole = list(table(columns, rows))
     width = width and max(width - 2, 20)
-    if width is None or max(map(width_of, whole)) <= width:
-        yield from (f"  {line}" for line in whole)
+    if width is None or max(line.cell_len for line in whole) <= width:
+        yield from (indent + line for line in whole)
         return
     narrow = Table(columns[:-1], [row[:-1] for row in rows], width)
-    yield from (f"  {line}" for line in narrow.head())
-    for values in rows:
-        yield f"  {narrow.line(values[:-1])}"
-        yield from _wrapped(values[-1], width)
+    yield from (indent + line for line in narrow.head())
+    for *values, message in rows:
+        yield indent + narrow.line(values)
+        yield from map(Text, _message(message, width))
 
 
-def _wrapped(message: str, width: int) -> Iterator[str]:
+def _message(message: str, width: int) -> Iterator[str]:
     """Yield the message of a row, below it; what takes more than 20 lines is cut, with the number of those left out."""
-    lines = list(wrapped(safe(message), max(width - 4, 16)))
+    lines = wrapped(safe(message), width - 4) if message else []
     yield from (f"      {line}" for line in lines[:_MOST_MESSAGE_LINES])
     if len(lines) > _MOST_MESSAGE_LINES:
         yield f"      … {len(lines) - _MOST_MESSAGE_LINES} more lines; --format json shows all"

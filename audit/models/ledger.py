@@ -21,9 +21,9 @@ def _long(name: str, column: str, size: int) -> models.CheckConstraint:
 
 
 class LedgerLeaf(Undeletable):
-    """Where a sealed row stands in the tree; append-only by the database.
+    """The place of a sealed row in the tree. The database allows inserts only.
 
-    No foreign keys: that a row is gone is for the verification to find, not for a cascade to forbid.
+    There are no foreign keys, so that a verification can find a row that is gone.
     """
 
     index = models.BigIntegerField(_("index"), primary_key=True)
@@ -64,9 +64,9 @@ class LedgerLeaf(Undeletable):
 
 
 class LedgerTile(Undeletable):
-    """Hashes of the tree, 256 beside each other, as C2SP tlog-tiles cuts them; the last of a level still grows.
+    """Up to 256 neighbouring hashes of the tree, as C2SP tlog-tiles groups them. The last tile of a level still grows.
 
-    Derived from the leaves, kept so that a proof need not read them all.
+    Tiles are derived from the leaves, so that a proof need not read all of them.
     """
 
     pk = models.CompositePrimaryKey("level", "index")
@@ -116,7 +116,7 @@ class LedgerHead(Undeletable):
 
 
 class LedgerCheckpoint(Undeletable):
-    """A signed note (C2SP tlog-checkpoint) that the sealer made; append-only, one for a size of an epoch."""
+    """A signed note (C2SP tlog-checkpoint) of the sealer, one for each size of an epoch. Inserts only."""
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.IntegerField(_("epoch"))
@@ -144,9 +144,9 @@ class LedgerCheckpoint(Undeletable):
 
 
 class LedgerEpoch(Undeletable):
-    """Why the tree went on from an older state (a restored backup), and which checkpoint it had then; append-only.
+    """Why the tree went on from an older state (a restored backup), and from which checkpoint. Inserts only.
 
-    The row is a leaf of the tree itself. The first epoch has none.
+    The row is itself a leaf of the tree. The first epoch has no row.
     """
 
     number = models.IntegerField(_("number"), primary_key=True)
@@ -177,7 +177,7 @@ class LedgerEpoch(Undeletable):
 
 
 class Verdict(models.TextChoices):
-    """What a verification came to."""
+    """The result of a verification."""
 
     INTACT = "intact", _("intact")
     TAMPERING = "tampering", _("tampering")
@@ -185,7 +185,7 @@ class Verdict(models.TextChoices):
 
 
 class LedgerVerification(Undeletable):
-    """What a verification found; append-only. The browser shows this and never a guess of its own."""
+    """What a verification found. Inserts only. The browser shows these rows and never verifies by itself."""
 
     id = models.BigAutoField(primary_key=True)
     started_at = models.DateTimeField(_("started at"))

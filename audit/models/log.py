@@ -17,10 +17,10 @@ __all__ = ["ExecutionLog"]
 
 
 class ExecutionLog(Undeletable):
-    """One line of a task's history; append-only by the database.
+    """One row of a task's history. The database allows inserts only.
 
-    `transition` rows are written by a trigger in the statement that changes the status, and by nothing else.
-    `actor` is claimed by the application, `db_role` is the session user that the database saw.
+    A trigger writes the `transition` rows, in the statement that changes the status. Nothing else can write them.
+    `actor` is what the application claims. `db_role` is the session user that the database saw.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -21,10 +21,10 @@ __all__ = ["PauseQueueEntry"]
 
 
 class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
-    """A paused task's place in the queue; it exists exactly while the task is paused.
+    """A paused task's place in the queue. It exists exactly while the task is paused.
 
-    An entry is due when it is not held and `due_at` has passed. The database keeps entry and task together:
-    leaving `paused` removes the entry, entering it makes one, by whatever SQL. Its history is in the log.
+    An entry is due when it is not held and `due_at` has passed. The database keeps entry and task together, whatever
+    SQL moves the task: leaving `paused` removes the entry, and entering it makes one. Its history is in the log.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -1,4 +1,4 @@
-"""`save()` and `delete()` as Django calls them, refused early where the database would refuse."""
+"""`save()` and `delete()`, with the refusals of the database as readable errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["FencedSave", "Undeletable"]
 
 
 class Undeletable(models.Model):
-    """Asks the database to delete, as any model does, and words its refusal."""
+    """`delete()` that raises the refusal of the database as a readable error."""
 
     class Meta:
         abstract = True
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
-        """Refused by the database, always.
+        """Ask the database to delete. It always refuses.
 
         Raises:
             AppendOnly: an IntegrityError, as the database gave it.
@@ -33,7 +33,7 @@ class Undeletable(models.Model):
 
 
 class FencedSave(models.Model):
-    """`save()` of an existing row succeeds only at the revision it was read at."""
+    """`save()` of an existing row that succeeds only if nobody changed the row since it was read."""
 
     if TYPE_CHECKING:
         # Fields of `Task` and `PauseQueueEntry`, which mix this in.
@@ -47,8 +47,8 @@ class FencedSave(models.Model):
     def save(self, **options: Any) -> None:
         """Insert a new row, or update the row if it is still as this instance was read.
 
-        The actor is the `actor` block's, else the database names its role. The verbs are the better way: one
-        statement each, with their own conditions.
+        The actor is the `actor` block's name, else `db:` and the database role. Prefer the verbs: each is one statement
+        with its own conditions.
 
         Raises:
             StaleTask: the row has changed since; nothing is saved.

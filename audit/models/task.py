@@ -41,11 +41,10 @@ def _words(verbose_name: Any) -> models.TextField[Any, Any]:
 
 
 class Task(TaskVerbs, FencedSave, Undeletable):
-    """One piece of work and its whole story; when finished, frozen by the database.
+    """One piece of work, from its request to its end. When it is finished, the database freezes it.
 
-    Rows are made by `Task.objects.request`, by `audit.record` and by imports, moved by the verbs, and never
-    removed. `actor` names who made the last change as the application claims it; the execution log keeps the
-    database role beside each of those claims.
+    `Task.objects.request`, `audit.record` and imports make rows. The verbs move them. Nothing removes them. `actor` is
+    who made the last change, as the application claims it. The execution log keeps the database role beside each claim.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)

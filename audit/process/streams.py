@@ -8,7 +8,7 @@ import os
 import stat
 import time
 from codecs import lookup
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.management.base import OutputWrapper
@@ -44,8 +44,14 @@ class OutputLost(Exception):
 class Notes(OutputWrapper):
     """Standard error: what cannot be written there is no reason to fail, for the exit code says it as well."""
 
+    above: Callable[[str], object] | None = None
+    """Writes a note above what is being drawn at the end of the terminal."""
+
     def write(self, msg: str = "", style_func: Any = None, ending: str | None = None) -> None:  # type: ignore[override]
         """Write, if it can be written."""
+        if self.above:
+            self.above(msg)
+            return
         try:
             super().write(encodable(msg, self), style_func, ending)
             self.flush()

@@ -3,9 +3,9 @@
 Note [Ends of a block]
     A block that runs to its end is `completed`, also when it leaves by `sys.exit(0)`. Any other exception makes it
     `failed` and goes on to the caller: errors, `KeyboardInterrupt`, a cancelled asyncio task, and the closing of a
-    generator in whose body the block stands. When the end cannot be stored (the database is away, the lease is
-    lost) that is an error of its own; only where an exception is on its way already, that one wins and the failure
-    is logged and noted on it.
+    generator whose body contains the block. If the end cannot be stored (the database is away, the lease is lost), the
+    block raises that error. If another exception is already propagating, that one goes on; the failure is logged and
+    attached to it as a note.
 
     A process that is killed stores nothing. Its lease runs out, and recovery fails the task (`on_expiry='fail'`).
 """
@@ -84,24 +84,24 @@ def record(
 ) -> Recording:
     """Record the work of a block or of each call of a function; sync and async alike.
 
-    The task is executing while the work runs. Inside, its verbs work (`log`, `touch`, `suggest`, `note`,
-    `heartbeat`); what the block puts into `task.outcome` and `task.resources_used` is stored at the end; and
-    `task.cancel_requested_at` says, within a third of the lease, that somebody asked the work to stop.
-    Outcome, log and traceback are redacted (`audit.values.redaction`), the plan is not.
+    The task is executing while the work runs. Inside the block, call its verbs (`log`, `touch`, `suggest`, `note`,
+    `heartbeat`). What the block puts into `task.outcome` and `task.resources_used` is stored at the end. If somebody
+    asks the work to stop, `task.cancel_requested_at` is set within a third of the lease. Secrets are masked in the
+    outcome, the log and the traceback, but not in the plan.
 
     Args:
         action: the kind of work, at most 100 characters.
-        summary: what is done, in words.
-        services: names of the services it touches.
+        summary: what is done, in words; cut, with a mark, after 16 384 characters.
+        services: names of the services it touches, at most 500 of 200 characters; the others are cut, with a mark.
         plan: what it will do, any JSON.
-        actor: who does it, also for everything else inside the block; the `actor` block's name when left out.
-        parent: the task this one belongs to; the enclosing record's when left out.
+        actor: who does it, also for everything else inside the block. Default: the name of the `actor` block.
+        parent: the task this one belongs to. Default: the task of the enclosing record.
         correlation_id: a request, trace or batch id.
         estimated_resources: JSON such as `{"wall_s": 30}`.
-        durable: refuse to start inside a transaction, whose rollback would take the record along.
-        using: the alias to write through; `AUDIT["RECORD_USING"]`, else the router's choice, when left out.
-        lease: how long the task stays executing after the process was killed; `AUDIT["RECORD_LEASE_SECONDS"]`
-            when left out.
+        durable: refuse to start inside a transaction, because a rollback would remove the record.
+        using: the database alias to write through. Default: `AUDIT["RECORD_USING"]`, else the router's choice.
+        lease: how long the task stays executing after the process was killed. Default:
+            `AUDIT["RECORD_LEASE_SECONDS"]`.
 
     Returns:
         A context manager (`with` and `async with`) that gives the task, and a decorator for functions and
@@ -131,7 +131,7 @@ def record(
 
 @dataclass(slots=True, eq=False)
 class Recording:
-    """What `record` returns; its arguments are those of `record`. Usable again once its block has ended."""
+    """What `record` returns, with the same arguments. It can be used again when its block has ended."""
 
     action: str
     _: KW_ONLY
@@ -246,7 +246,10 @@ class Recording:
     # Without a block
 
     def begin(self) -> Task:
-        """Write the task as executing and keep its lease alive until `end`; for callers that have no block.
+        """Write the task as executing and keep its lease alive until `end`. For callers that cannot use a block.
+
+        Returns:
+            The task.
 
         Raises:
             NotDurable, InvalidValue: as `record` says; nothing is written.
@@ -308,8 +311,8 @@ class Recording:
             [
                 {
                     "action": self.action,
-                    "summary": self.summary,
-                    "services_touched": self.services,
+                    "summary": _fitted(self.summary),
+                    "services": _fitted_services(self.services),
                     "plan": self.plan,
                     "estimated_resources": self.estimated_resources,
                     "requested_by": named,
@@ -335,6 +338,15 @@ class Recording:
                 "connection of its own; or pass durable=False to join the transaction knowingly."
             )
         return True
+
+
+def _fitted(value: Any) -> Any:
+    """Cut what is too long, for that is no reason to leave work undone; what is no text is refused later."""
+    return validation.fitted_text(value) if isinstance(value, str) else value
+
+
+def _fitted_services(value: Any) -> Any:
+    return validation.fitted_services(value) if isinstance(value, list | tuple | set | frozenset) else value
 
 
 def _elsewhere(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:

@@ -25,7 +25,7 @@ logger = logging.getLogger("audit")
 
 
 def finish(record: OpenRecord, error: BaseException | None, failed: bool, again_after: Sequence[float]) -> None:
-    """Complete or fail the task of a piece of work, unless the work has ended it by a verb.
+    """Complete or fail the task of a piece of work, unless a verb has already ended it.
 
     Args:
         record: the work; closed here.
@@ -68,7 +68,7 @@ def _failure(error: BaseException | None, outcome: Any) -> dict[str, Any]:
 
 
 def _store(record: OpenRecord, status: Status, outcome: Any, resources: Any, again_after: Sequence[float]) -> None:
-    """Finish the task; a connection that went stale during long work is replaced at once, then after each wait."""
+    """Finish the task. Replace a connection that was closed during long work, at once and after each wait."""
     store = record.task.complete if status == Status.COMPLETED else functools.partial(record.task.fail, "")
     lease = record.lease
     for wait in (0.0, *again_after, None):
@@ -88,7 +88,7 @@ def _store(record: OpenRecord, status: Status, outcome: Any, resources: Any, aga
 
 
 def _note_late_end(record: OpenRecord, status: Status, outcome: Any, resources: Any) -> None:
-    """Say in the log of a task that recovery has failed how its work really ended."""
+    """Recovery has failed the task: write to its log how the work really ended."""
     _note(
         record,
         f"The work went on after its lease was lost, and ended as {status}.",
@@ -97,7 +97,7 @@ def _note_late_end(record: OpenRecord, status: Status, outcome: Any, resources: 
 
 
 def _note(record: OpenRecord, text: str, detail: dict[str, Any]) -> None:
-    """Write a note on a task whose end is settled; the note may be lost, the end may not."""
+    """Write a note on a finished task. If that fails, only the note is lost."""
     try:
         record.task.note(text, detail=detail, actor=record.lease.actor, using=record.lease.using)
     except (Error, AuditError) as error:

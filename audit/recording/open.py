@@ -1,4 +1,4 @@
-"""A record that is open: its task under a lease, what its block hands to verbs, and what its work uses."""
+"""An open record: it keeps its task's lease, masks what its block gives to verbs, and measures its work."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
 from audit.process.resources import Meter
 from audit.status import Status
+from audit.values import validation
 from audit.values.redaction import redact, redact_document
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ logger = logging.getLogger("audit")
 _NEVER_HANDED_ON = "Recorded work is done by whoever records it; let the block end, or call fail()."
 
 
+def _fitted(value: Any, max_length: int = validation.MAX_TEXT) -> Any:
+    return validation.fitted_text(value, max_length) if isinstance(value, str) else value
+
+
 @dataclass(slots=True, eq=False)
 class OpenRecord:
-    """One piece of work under way. It is the hook of its task's verbs, and hears from the keeper of its lease."""
+    """One piece of work that is running. It is the hook of its task's verbs; the keeper of its lease reports to it."""
 
     task: Task
     lease: Lease
@@ -52,19 +57,21 @@ class OpenRecord:
             )
 
     def leave_to_itself(self) -> None:
-        """Keep the lease alive no more."""
+        """Stop keeping the lease alive."""
         if self._kept is not None:
             keeper.forget(self._kept)
 
     def close(self) -> tuple[Any, Any]:
-        """Let go of the task; returns the outcome and the resources that the block has given."""
+        """Unhook from the task, and return the outcome and the resources that the block has given."""
         del self.task._hook
         return self.task.outcome, self.task.resources_used
 
     # For the verbs of the task: see `audit.verbs.hook.VerbHook`
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Redact what a verb is given, and add to an end what the work used.
+        """Mask secrets in what a verb is given and cut what is too long. To an end, add the resources that were used.
+
+        A text that is too long is no reason for the work to fail; what is cut says so at its end.
 
         Raises:
             IllegalTransition: a verb that would hand the work on.
@@ -78,11 +85,21 @@ class OpenRecord:
                 *error, outcome, resources, suggestions = values
                 used = self.meter.used_and(self.task.resources_used if resources is None else resources)
                 return *map(redact, error), redact_document("outcome", outcome), used, redact(suggestions)
+            case "log":
+                action, output_summary, detail = map(redact, values)
+                return _fitted(action, validation.MAX_LABEL), _fitted(output_summary), detail
+            case "note":
+                text, detail = map(redact, values)
+                return _fitted(text), detail
+            case "suggest":
+                return tuple(_fitted(redact(each)) for each in values)
+            case "touch":
+                return (validation.fitted_services(*values),)
         return tuple(map(redact, values))
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the documents that the block has given: before the end their columns are NULL."""
+        """Keep the documents that the block has given. Until the end, their columns in the row are NULL."""
         given = self.task.outcome, self.task.resources_used
         yield
         if self.task.status == Status.EXECUTING:

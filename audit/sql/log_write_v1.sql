@@ -45,6 +45,9 @@ BEGIN
         WHEN NEW.duration_ms < 0 THEN 'duration_positive|duration_ms is below zero'
         WHEN NEW.at < '0001-01-02 00:00:00+00' OR NEW.at >= '9999-12-31 00:00:00+00'
             THEN 'moment_readable|at lies outside of the years 1 to 9999'
+        WHEN octet_length(NEW.output_summary) > 65536
+            OR greatest(octet_length(NEW.action), octet_length(NEW.actor), octet_length(NEW.db_role)) > 4096
+            THEN 'texts_bounded|a text is too long: output_summary has at most 65536 bytes, a name 4096'
         WHEN NEW.detail = 'null'::jsonb THEN 'no_json_null|detail is the JSON null; store an SQL NULL'
         WHEN CASE WHEN NEW.kind = 'transition'
             THEN NEW.revision IS NULL OR NEW.to_status IS NULL OR NEW.to_status <> ALL (known)

@@ -149,6 +149,11 @@ BEGIN
         WHEN get_byte(uuid_send(NEW.id), 6) & 240 <> 112 THEN 'id_is_uuid7|id is no UUIDv7'
         WHEN least(NEW.attempt, NEW.expiries, NEW.failures, NEW.executing_ms, NEW.paused_ms) < 0 OR NEW.revision < 1
             THEN 'counts_positive|a count is below zero'
+        -- A length is read without the text. Names are indexed, and everything is sealed and shown.
+        WHEN octet_length(NEW.summary) > 65536
+            OR greatest(octet_length(NEW.action), octet_length(NEW.requested_by), octet_length(NEW.decided_by),
+                octet_length(NEW.correlation_id), octet_length(NEW.claimed_by), octet_length(NEW.actor)) > 4096
+            THEN 'texts_bounded|a text is too long: summary has at most 65536 bytes, a name 4096'
         -- CASE, because array_position cannot look into nested arrays.
         WHEN CASE WHEN array_ndims(NEW.services_touched) = 1
             THEN array_lower(NEW.services_touched, 1) <> 1 OR array_position(NEW.services_touched, NULL) IS NOT NULL

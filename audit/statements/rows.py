@@ -140,12 +140,12 @@ def update(instance: models.Model, using: str, names: Sequence[str], values: Seq
         names: the columns.
         values: their values, as the database gave them.
     """
-    converters = {name: (expression, convert) for name, expression, convert in _converters(type(instance))}
-    for name, value in zip(names, values, strict=True):
-        if value is not None and name in converters:
-            expression, convert = converters[name]
-            value = convert(value, expression, connections[using])
-        setattr(instance, name, value)
+    given = dict(zip(names, values, strict=True))
+    for name, expression, convert in _converters(type(instance)):
+        if given.get(name) is not None:
+            given[name] = convert(given[name], expression, connections[using])
+    # Plain columns, which nothing of Django's listens to: `setattr` one by one takes three times as long.
+    instance.__dict__.update(given)
     instance._state.fields_cache = {}
     instance._state.db = using
     instance._state.adding = False

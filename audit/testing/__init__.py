@@ -1,8 +1,8 @@
-"""What a project with this app needs in its tests.
+"""Helpers for the tests of a project with this app.
 
-TRUNCATE of an audit table is refused, and a flush is a TRUNCATE: `TransactionTestCase`, `LiveServerTestCase` and
-pytest-django's `transactional_db` flush after every test. Under pytest the plugin of this distribution sees to it.
-For unittest runners there is `audit.testing.runner.AuditDiscoverRunner`, or `GuardedFlushMixin` for single classes.
+Audit tables refuse TRUNCATE, and a flush is a TRUNCATE. `TransactionTestCase`, `LiveServerTestCase` and pytest-django's
+`transactional_db` flush after every test. Under pytest, the plugin of this distribution lets that flush through. For
+unittest runners, use `audit.testing.runner.AuditDiscoverRunner`, or `GuardedFlushMixin` for single classes.
 """
 
 from typing import TYPE_CHECKING, Any

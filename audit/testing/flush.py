@@ -32,14 +32,14 @@ ORDER BY c.relname, t.tgname
 
 @contextmanager
 def flushable(*aliases: str) -> Iterator[None]:
-    """Let a flush of test databases empty the audit tables too, for the length of the block.
+    """Let a flush inside the block also empty the audit tables of test databases.
 
     >>> with flushable():
     ...     call_command("flush", interactive=False)
 
     Args:
-        aliases: the databases meant; without any, all of `DATABASES`. Those that hold no audit tables, and those
-            that are not PostgreSQL, are left as they are.
+        aliases: the databases; all of `DATABASES` when left out. Databases without audit tables, or on another system
+            than PostgreSQL, are flushed as usual.
 
     Raises:
         AuditError: inside the block, by the flush of a database that has audit tables and is not a test database.
@@ -70,7 +70,7 @@ def every_teardown_flushable() -> Iterator[None]:
 
 
 class GuardedFlushMixin:
-    """For a `TransactionTestCase` under a unittest runner; put it in front of that class.
+    """Lets the flush after each test empty the audit tables. Put it in front of `TransactionTestCase`.
 
     >>> class OrderTests(GuardedFlushMixin, TransactionTestCase): ...
     """

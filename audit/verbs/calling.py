@@ -1,4 +1,4 @@
-"""What every verb takes from its caller: who acts, which database, documents; and its twin for async code."""
+"""Arguments that every verb takes (who acts, which database, documents), and its twin for async code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def async_twin(
 
 
 def acting(actor: str | None, otherwise: str = "") -> str:
-    """Choose who acts: the one named, else the `actor` block, else `otherwise`; the database names its role for ''.
+    """Choose who acts: the given name, else the `actor` block, else `otherwise`. For '' the database names its role.
 
     Raises:
         InvalidValue: the name is empty or cannot be stored.
@@ -49,7 +49,7 @@ def writes_to(instance: models.Model, using: str | None) -> str:
 
 
 def jsonb(field: str, value: Any) -> str | None:
-    """Check a document and write it as the text that a `%s::jsonb` takes; None stays NULL.
+    """Check a document and return its JSON text, for a `%s::jsonb`. None stays None, which is NULL.
 
     Raises:
         InvalidValue: it is not JSON that PostgreSQL can store.

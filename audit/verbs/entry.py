@@ -1,4 +1,4 @@
-"""The verbs of a pause entry; when one changes no row, the reason is raised as `audit.verbs.move` does.
+"""The verbs of a pause entry. If one changes no row, it raises the reason, as `audit.verbs.move` does.
 
 Locks are taken task first, then entry: the order of the triggers that keep the two together.
 """
@@ -30,10 +30,11 @@ _DEFERRED = "held = (reason = 'awaiting_approval'), resume_after ="
 
 
 class PauseQueueEntryVerbs(models.Model):
-    """Moves a pause entry along; mixed into `PauseQueueEntry`.
+    """The verbs of a pause entry; mixed into `PauseQueueEntry`.
 
-    An entry claimed by `PauseQueueEntry.objects.claim` acts under its token and raises `LeaseLost` when the claim
-    is another's by now. An entry that was merely read acts for a person, who may overrule a worker.
+    An entry from `PauseQueueEntry.objects.claim` carries its claim's token. Its verbs raise `LeaseLost` if another
+    worker holds the claim now. An entry that was only read carries none: it acts for a person, who may overrule a
+    worker.
     """
 
     if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class PauseQueueEntryVerbs(models.Model):
         abstract = True
 
     def resume(self, *, actor: str | None = None, using: str | None = None) -> Task:
-        """Let the work go on: paused → approved, and the entry leaves.
+        """Let the work go on: paused → approved. The entry is removed.
 
-        The entry's work plan, what remains to be done, goes to the task's `work_plan`; the approved plan stays.
+        The entry's work plan (what remains to be done) becomes the task's `work_plan`. The approved plan stays. A
+        worker must claim the task again.
 
         Returns:
             The task, equal to its row.
@@ -64,7 +66,7 @@ class PauseQueueEntryVerbs(models.Model):
         return task
 
     def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
-        """Give the work up: paused → rejected, with the reason as its outcome, and the entry leaves.
+        """Give the work up: paused → rejected, with the reason as its outcome. The entry is removed.
 
         Returns:
             The task, equal to its row.
@@ -87,7 +89,12 @@ class PauseQueueEntryVerbs(models.Model):
         actor: str | None = None,
         using: str | None = None,
     ) -> None:
-        """Set the entry due at a moment, or after a span of time; a held entry is released to that time.
+        """Make the entry due later. A held entry is then no longer held.
+
+        Args:
+            until: a moment with a time zone, or a span of time from now.
+            actor: who defers it.
+            using: the alias to write through.
 
         What awaits an approval stays held: the time is until when it may be approved.
 
@@ -100,7 +107,7 @@ class PauseQueueEntryVerbs(models.Model):
             span = validation.span("until", until)
             self._change(f"{_DEFERRED} statement_timestamp() + %s", [span], actor, using, _IN_TIME)
         else:
-            moment = validation.moment("until", until)
+            moment = validation.moment("until", until, or_span=True)
             self._change(f"{_DEFERRED} %s", [moment], actor, using, _IN_TIME)
 
     def hold(self, *, actor: str | None = None, using: str | None = None) -> None:
@@ -112,7 +119,7 @@ class PauseQueueEntryVerbs(models.Model):
         self._change("held = true", [], actor, using)
 
     def release(self, *, actor: str | None = None, using: str | None = None) -> None:
-        """Give the claim of this entry back; it stays in the queue.
+        """Give the claim of this entry back. The entry stays in the queue.
 
         Raises:
             TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.

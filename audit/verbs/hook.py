@@ -1,4 +1,4 @@
-"""How `record` has a say in the verbs of its task: the one place where a verb asks before it writes."""
+"""Lets `record` change or refuse what the verbs of its task write."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Hooked", "VerbHook", "adopt"]
 
 
 class VerbHook(Protocol):
-    """What the verbs of a task consult while somebody has hung it on the task."""
+    """The verbs of a task ask its hook, if it has one, before they write."""
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return what a verb shall write instead of the values it was given, in their order; or refuse the verb.
+        """Return what a verb writes instead of the values that it was given, in their order. May refuse the verb.
 
         Args:
-            verb: `log`, `note`, `suggest`, `complete`, `fail`, `retry`, `release`, `checkpoint` or `pause`.
+            verb: `log`, `note`, `suggest`, `touch`, `complete`, `fail`, `retry`, `release`, `checkpoint` or `pause`.
             values: those of its arguments that are stored, as the verb names them.
         """
         ...
 
     def kept(self) -> AbstractContextManager[None]:
-        """Keep what the task holds and its row does not, while the instance is made equal to its row."""
+        """Keep values that the instance has and its row lacks, while the instance is made equal to its row."""
         ...
 
 
@@ -38,7 +38,7 @@ class Hooked(models.Model):
         abstract = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: all but the hook, which is bound to this instance."""
+        """Return the state of a copy: everything but the hook, which belongs to this instance."""
         state: dict[str, Any] = super().__getstate__()
         state.pop("_hook", None)
         return state
@@ -56,6 +56,6 @@ class Hooked(models.Model):
 
 
 def adopt(task: Hooked, row: models.Model) -> None:
-    """Make a task equal to its row, but for what its hook keeps."""
+    """Make a task equal to its row, except for values that its hook keeps."""
     with nullcontext() if task._hook is None else task._hook.kept():
         rows.adopt(task, row)

@@ -1,4 +1,4 @@
-"""New tasks: their values checked, and one INSERT for one or for ten thousand of them.
+"""New tasks: checks their values, and inserts one or ten thousand of them with one INSERT.
 
 A row is a mapping of column names to values, checked, and holds what was given alone: what is missing is the column's
 default. Documents are the text of their JSON.
@@ -6,7 +6,7 @@ default. Documents are the text of their JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,8 @@ GIVEN = columns.by_name(columns.TASK, Source.REQUEST, Source.RECORD)
 """The columns of a task that may be given when it is inserted."""
 # A span given for `approve_before`: the database adds it to its own clock.
 _WITHIN = columns.Column(name="approve_within", type="interval", source=Source.REQUEST)
-_REQUESTABLE = columns.by_name(columns.TASK, Source.REQUEST).keys() - {"services_touched"}
+_REQUESTABLE = columns.by_name(columns.TASK, Source.REQUEST).keys() - {"services_touched"} | {"actor", "services"}
+_RECORDABLE = GIVEN.keys() - {"services_touched"} | {"services"}
 
 
 def requested(requests: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,36 +52,41 @@ def requested(requests: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     current: str | None = None
     for request in requests:
         given = dict(request)
+        _insist_on_known("request", given, _REQUESTABLE)
         actor = given.pop("actor", None)
         if actor is not None:
             name = validation.label("actor", actor)
         else:
             name = current = get_actor() if current is None else current
-        services = given.pop("services", ())
-        if unknown := given.keys() - _REQUESTABLE:
-            known = ", ".join(sorted(_REQUESTABLE | {"actor", "services"}))
-            raise InvalidValue("request", sorted(unknown), f"unknown keywords; known: {known}")
-        rows.append({**given, "services_touched": services, "requested_by": name, "actor": name})
+        rows.append({**given, "requested_by": name, "actor": name})
     return _checked(rows)
 
 
 def recorded(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Check column values of tasks in any status, and return their rows.
+    """Check column values of tasks in any status, the services as `services`, and return their rows.
 
     Raises:
-        InvalidValue: an unknown column, or a value that could not be stored.
+        InvalidValue: an unknown name, or a value that could not be stored.
     """
     rows = [dict(record) for record in records]
     for row in rows:
-        if unknown := row.keys() - GIVEN.keys():
-            raise InvalidValue("record", sorted(unknown), f"unknown columns; known: {', '.join(sorted(GIVEN))}")
+        _insist_on_known("record", row, _RECORDABLE)
     return _checked(rows)
+
+
+def _insist_on_known(what: str, given: Mapping[str, Any], known: Set[str]) -> None:
+    if "services_touched" in given:
+        raise InvalidValue("services_touched", given["services_touched"], "is called `services` here")
+    if unknown := given.keys() - known:
+        raise InvalidValue(what, sorted(unknown), f"unknown names; known: {', '.join(sorted(known))}")
 
 
 def _checked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check every value, and give an id to each row that has none."""
     sound: set[tuple[str, str]] = set()  # short texts that were checked: most rows say the same
     for row in rows:
+        if "services" in row:
+            row["services_touched"] = row.pop("services")
         if "action" not in row:
             raise InvalidValue("action", None, "is required")
         for name, value in list(row.items()):

@@ -25,7 +25,7 @@ _ANYBODY = Move(sources=tuple(Status))
 
 
 class LogVerbs(Moved):
-    """Writes rows of the log under conditions on the task."""
+    """The verbs that write to the execution log; mixed into `Task`."""
 
     class Meta:
         abstract = True
@@ -44,11 +44,11 @@ class LogVerbs(Moved):
         """Write a step of the work into the execution log.
 
         Args:
-            action: what was done.
+            action: what was done, at most 500 characters.
             duration_ms: how long it took, in milliseconds.
-            output_summary: what it said.
+            output_summary: what it printed or found, at most 16 384 characters.
             detail: any JSON.
-            step_number: its number; the next one when left out.
+            step_number: its number, from 0; the next one when left out.
             actor: who did it.
             using: the alias to write through.
 
@@ -73,7 +73,7 @@ class LogVerbs(Moved):
             "step",
             writer,
             actor=acting(actor, self.claimed_by),
-            action=validation.label("action", action, max_length=None),
+            action=validation.label("action", action),
             duration_ms=duration_ms,
             output_summary=validation.text("output_summary", output_summary),
             detail=jsonb("detail", detail),
@@ -93,7 +93,7 @@ class LogVerbs(Moved):
         actor: str | None = None,
         using: str | None = None,
     ) -> ExecutionLog:
-        """Write a note into the log, also after the task is finished; `at` says when it came.
+        """Write a note to the log, also after the task is finished. The row's `at` says when it came.
 
         Raises:
             InvalidValue: a text or detail that cannot be stored.
@@ -104,7 +104,7 @@ class LogVerbs(Moved):
             "note",
             _ANYBODY,
             actor=acting(actor),
-            output_summary=validation.label("text", text, max_length=None),
+            output_summary=validation.label("text", text, max_length=validation.MAX_TEXT),
             detail=jsonb("detail", detail),
         )
         if written is None:
@@ -114,13 +114,13 @@ class LogVerbs(Moved):
     def suggest(
         self, suggestion: str, *, reason: str = "", actor: str | None = None, using: str | None = None
     ) -> ExecutionLog:
-        """Write a suggestion: into the log, and while the task lives also into its `suggestions`.
+        """Write a suggestion to the log, and while the task is live also to its `suggestions`.
 
         Raises:
             InvalidValue: a text that cannot be stored.
         """
         suggestion, reason = self._prepared("suggest", suggestion, reason)
-        validation.label("suggestion", suggestion, max_length=None)
+        validation.label("suggestion", suggestion, max_length=validation.MAX_TEXT)
         validation.text("reason", reason)
         db = writes_to(self, using)
         name = acting(actor)

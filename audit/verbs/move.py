@@ -1,4 +1,4 @@
-"""How a verb changes a task: a `Move` says what, `run` does it in one UPDATE, or raises why it changed no row.
+"""How a verb changes a task: a `Move` describes the change, and `run` makes it in one UPDATE or raises the reason.
 
 Note [One statement]
     The conditions of a verb stand in the WHERE of its statement. When the statement changes no row, the task is read
@@ -162,7 +162,7 @@ def _returned(move: Move) -> tuple[str, ...]:
 
 
 def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
-    """Give the instance what the statement returned; where it was behind, the row is read whole."""
+    """Copy what the statement returned to the instance. If the instance was out of date, read the whole row."""
     if returned[0] == _read_at(task) + 1:
         update(task, db, _returned(move), returned)
     else:
@@ -170,7 +170,7 @@ def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
 
 
 def _read_at(task: Moved) -> int:
-    """The revision that an instance was read at; 0 where it was not read, and only the row knows it."""
+    """The revision at which an instance was read, or 0 if it was not read whole."""
     revision = task.__dict__.get("revision")
     return revision if isinstance(revision, int) and not task.get_deferred_fields() else 0
 
@@ -193,7 +193,7 @@ def current(task: Moved, db: str) -> Any:
 
 
 def refusal(task: Moved, move: Move, now: Any, hint: str = "") -> Exception:
-    """Say why a move changed no row: the first that holds of frozen, lease lost, illegal, stale.
+    """Find why a move changed no row: the first that holds of frozen, lease lost, illegal, stale.
 
     Args:
         task: the task as the caller had it.

@@ -119,7 +119,7 @@ class PauseVerbs(LogVerbs):
         if isinstance(resume_after, timedelta):
             at, after = None, validation.span("resume_after", resume_after)
         elif resume_after is not None:
-            at = validation.moment("resume_after", resume_after)
+            at = validation.moment("resume_after", resume_after, or_span=True)
         held = _held(held, reason, timed=resume_after is not None)
         if priority is not None:
             validation.priority("priority", priority)

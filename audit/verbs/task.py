@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskVerbs"]
 
+_SUMMARY_CHARS = 16_384
+"""How much of a message stands in the column of the log; its detail has all of it."""
 _APPROVE = Move(
     sources=(Status.PENDING,),
     to=Status.APPROVED,
@@ -91,10 +93,10 @@ _FAIL_PAUSED = Move(sources=(Status.PAUSED,), to=Status.FAILED, sets=_RESULTS, c
 
 
 class TaskVerbs(PauseVerbs):
-    """Moves a task along; mixed into `Task`.
+    """The verbs of a task; mixed into `Task`.
 
-    Every verb takes `using`, the database alias to write through (the router's choice when left out); those that
-    name an `actor` take the `actor` block's name when it is left out, and the claim's worker after that.
+    Every verb takes `using`, the database alias to write through. Without it, the routers choose. Every verb takes
+    `actor`. Without it, the `actor` block's name counts, then the worker that claimed the task.
     """
 
     class Meta:
@@ -115,7 +117,7 @@ class TaskVerbs(PauseVerbs):
         announce(writes_to(self, using), [self.action])
 
     def reject(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Reject work that is pending, approved or paused; the reason becomes its outcome.
+        """Reject work that is pending, approved or paused. The reason becomes its outcome.
 
         Raises:
             TaskFrozen, IllegalTransition: it is finished, or executing (then ask it to stop: `request_cancel`).
@@ -129,9 +131,9 @@ class TaskVerbs(PauseVerbs):
         run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Ask executing work to stop; its next heartbeat says so to the worker, and the log keeps the reason.
+        """Ask executing work to stop. Its worker learns it from the next heartbeat. The log keeps the reason.
 
-        Asked twice, the first moment stays.
+        If it is asked twice, `cancel_requested_at` keeps the first moment.
 
         Raises:
             TaskFrozen, IllegalTransition: it is not executing (reject it instead).
@@ -144,7 +146,12 @@ class TaskVerbs(PauseVerbs):
     # What the holder of the claim does
 
     def heartbeat(self, *, lease: timedelta | None = None, actor: str | None = None, using: str | None = None) -> bool:
-        """Prolong the lease: it ends `lease` from now, or when it would have ended anyway, if that is later.
+        """Prolong the lease. It then ends `lease` from now, or at its old end if that is later.
+
+        Args:
+            lease: how long from now; `AUDIT["LEASE_SECONDS"]` when left out.
+            actor: who works.
+            using: the alias to write through.
 
         Returns:
             Whether somebody has asked this work to stop.
@@ -157,13 +164,14 @@ class TaskVerbs(PauseVerbs):
         return self.cancel_requested_at is not None
 
     def touch(self, *services: str, actor: str | None = None, using: str | None = None) -> None:
-        """Add services to those the task touched; names already there stay where they are.
+        """Add services to those that the task touched. Names that are already there keep their place.
 
         Raises:
             TaskFrozen, LeaseLost: finished, or executing under another claim.
             InvalidValue: no service, or a name that cannot be stored.
         """
-        names = validation.services("services", services)
+        [given] = self._prepared("touch", services)
+        names = validation.services("services", given)
         if not names:
             raise InvalidValue("services", services, "name at least one service")
         run(self, _TOUCH_HELD if self.claim_token else _TOUCH, [names], actor=actor, using=using)
@@ -224,7 +232,7 @@ class TaskVerbs(PauseVerbs):
 
         Args:
             error: what went wrong; an exception gives type, message and the end of its traceback.
-            outcome: a JSON object laid over what `error` gives.
+            outcome: a JSON object. Its members replace those made from `error`.
             resources: what was used.
             suggestions: replaces the task's suggestions; left out, they stay.
             actor: who says so.
@@ -270,7 +278,8 @@ class TaskVerbs(PauseVerbs):
         message = detail.pop("output_summary")
         if not isinstance(message, str):
             raise InvalidValue("outcome", message, "needs a text as its output_summary")
-        said = [validation.text("outcome", message), jsonb("outcome", detail | {"message": message})]
+        validation.text("outcome", message, max_length=None)
+        said = [message[:_SUMMARY_CHARS], jsonb("outcome", detail | {"message": message})]
         written: ExecutionLog = run(
             self, _RETRY, [delay], actor=actor, using=using, insert_params=[*said, delay.total_seconds()]
         )

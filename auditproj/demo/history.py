@@ -96,7 +96,7 @@ def _task(chance: random.Random, created: datetime, now: datetime) -> dict[str, 
     task: dict[str, Any] = {
         "action": action,
         "summary": summary.format_map(words),
-        "services_touched": list(dict.fromkeys((service, *others))),
+        "services": list(dict.fromkeys((service, *others))),
         "priority": chance.choices((1, 2, 3, 4, 5), (4, 14, 60, 14, 8))[0],
         "plan": {"steps": list(steps), "target": service},
         "requested_by": requester,

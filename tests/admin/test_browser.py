@@ -83,8 +83,8 @@ def test_a_person_logs_in_and_is_where_the_link_led(transactional_db, browser, b
 
 def test_facets_narrow_the_list_and_chips_widen_it_again(page) -> None:
     past(4, summary="fine")
-    past(3, summary="broken", status="failed", services_touched=["auth"], outcome={"error_type": "TimeoutError"})
-    past(2, summary="lost", status="failed", services_touched=["dns"], outcome={"error_type": "OSError"})
+    past(3, summary="broken", status="failed", services=["auth"], outcome={"error_type": "TimeoutError"})
+    past(2, summary="lost", status="failed", services=["dns"], outcome={"error_type": "OSError"})
     page.goto(page.base + TASKS)
     side = page.locator(".audit-side")
     assert (_total(page), page.locator(".audit-chips").count()) == (9, 0)
@@ -312,9 +312,7 @@ def test_several_are_rejected_and_paused_work_is_resumed_with_a_reason(page) -> 
 
 def _long() -> None:
     words = "long" * 60
-    past(
-        2, summary=words, action="a" * 90, services_touched=["s" * 200, "t" * 90, "u"], requested_by=words, actor=words
-    )
+    past(2, summary=words, action="a" * 90, services=["s" * 200, "t" * 90, "u"], requested_by=words, actor=words)
     past(2, status="failed", outcome={"error_type": "E" * 300, "output_summary": words})
 
 
@@ -448,7 +446,7 @@ def test_every_page_is_accessible_fits_a_phone_and_breaks_no_policy(page, kind, 
 @pytest.mark.parametrize("sidebar", ["true", "false"], ids=["beside the sidebar", "alone"])
 def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar) -> None:
     _long()
-    past(2, status="failed", outcome={"error_type": "InsufficientResources"}, services_touched=["gateway", "payments"])
+    past(2, status="failed", outcome={"error_type": "InsufficientResources"}, services=["gateway", "payments"])
     past(2, started_at=None, status="rejected", requested_by="policy:low-risk", actor="policy:low-risk")
     task_in("paused")
     _worked()

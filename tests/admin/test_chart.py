@@ -143,9 +143,9 @@ def test_words_and_documents_are_counted_in_smaller_samples_and_say_so(viewer, m
 
 @pytest.mark.django_db
 def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewer) -> None:
-    past(3, services_touched=["db", "web"], action="backup", actor="orch-1")
-    past(2, services_touched=["db"], action="deploy", actor="orch-2")
-    past(2, status="failed", services_touched=[], actor="", outcome={"error_type": "TimeoutError"})
+    past(3, services=["db", "web"], action="backup", actor="orch-1")
+    past(2, services=["db"], action="deploy", actor="orch-2")
+    past(2, status="failed", services=[], actor="", outcome={"error_type": "TimeoutError"})
     page = viewer.get(TASKS)
     assert _choices(page, "service") == {"db": 5, "web": 3}
     assert _choices(page, "action") == {"backup": 3, "deploy": 4}
@@ -158,12 +158,12 @@ def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewe
 
 
 def _various() -> None:
-    past(3, action="backup", actor="orch-1", services_touched=["db"])
-    past(2, action="deploy", actor="orch-2", services_touched=["web", "db"])
-    past(1, action="move", actor="orch-3", services_touched=["dns"])
-    past(2, action="fail", actor="orch-4", status="failed", services_touched=[], outcome={"error_type": "OSError"})
-    past(1, action="fail", actor="orch-4", status="failed", services_touched=[], outcome={"error_type": "MemoryError"})
-    past(1, action="fail", actor="orch-4", status="failed", services_touched=[])
+    past(3, action="backup", actor="orch-1", services=["db"])
+    past(2, action="deploy", actor="orch-2", services=["web", "db"])
+    past(1, action="move", actor="orch-3", services=["dns"])
+    past(2, action="fail", actor="orch-4", status="failed", services=[], outcome={"error_type": "OSError"})
+    past(1, action="fail", actor="orch-4", status="failed", services=[], outcome={"error_type": "MemoryError"})
+    past(1, action="fail", actor="orch-4", status="failed", services=[])
 
 
 @pytest.mark.django_db

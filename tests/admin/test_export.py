@@ -64,9 +64,9 @@ def _fetches(monkeypatch):
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_file_is_byte_for_byte_what_the_command_writes_with_the_same_filter(viewer, form) -> None:
-    past(30, status="failed", services_touched=["db", "=cmd"], outcome={"ratio": 12.50, "error_type": "E"})
-    past(30, services_touched=["db"])
-    past(3, status="failed", services_touched=["db"], every=timedelta(days=20))
+    past(30, status="failed", services=["db", "=cmd"], outcome={"ratio": 12.50, "error_type": "E"})
+    past(30, services=["db"])
+    past(3, status="failed", services=["db"], every=timedelta(days=20))
     task_in("paused", services=["db"])
     for asked, argv in (
         ({"since": "all"}, ()),

@@ -15,6 +15,7 @@ from django.utils import timezone
 from audit.admin.tasks import counting
 from audit.models import Task
 from audit.reading.filters import TaskFilter, search
+from audit.reading.filters.values import KEYS
 from tests.support.factories import requested, task_in
 from tests.support.pages import LOG, QUEUE, TASKS, asking, ids_in, past, text_of
 
@@ -42,7 +43,7 @@ def test_every_key_that_pages_write_is_known_to_them(viewer) -> None:
     past(60, outcome={"a": {"b": 1}})
     task = task_in("paused")
     keys = "status=failed&service=a&any_service=b&action=c&actor=d&until=1h&finished_since=1d&finished_until=1h"
-    keys += "&correlation=c&id=01&failure=resource&seal=failed&error_type=e&outcome.a.b=1&q=word&_popup=1"
+    keys += "&correlation_id=c&id=01&failure=resource&seal=failed&error_type=e&outcome.a.b=1&q=word&_popup=1"
     for url in (
         f"{TASKS}?{keys}",
         f"{TASKS}?parent={task.pk}&since=all",
@@ -85,15 +86,15 @@ def test_a_window_of_the_past_is_widened_around_itself(viewer) -> None:
 
 
 def test_filters_narrow_by_status_service_action_actor_time_and_words(viewer) -> None:
-    past(1, summary="right one", services_touched=["db", "web"], status="failed", action="backup", actor="orch-7")
-    past(1, summary="wrong service", services_touched=["web"], status="failed", action="backup", actor="orch-7")
-    past(1, summary="wrong status", services_touched=["db"], action="backup", actor="orch-7")
-    past(1, summary="wrong action", services_touched=["db"], status="failed", actor="orch-7")
-    past(1, summary="wrong actor", services_touched=["db"], status="failed", action="backup")
+    past(1, summary="right one", services=["db", "web"], status="failed", action="backup", actor="orch-7")
+    past(1, summary="wrong service", services=["web"], status="failed", action="backup", actor="orch-7")
+    past(1, summary="wrong status", services=["db"], action="backup", actor="orch-7")
+    past(1, summary="wrong action", services=["db"], status="failed", actor="orch-7")
+    past(1, summary="wrong actor", services=["db"], status="failed", action="backup")
     past(
         1,
         summary="wrong time",
-        services_touched=["db"],
+        services=["db"],
         status="failed",
         action="backup",
         actor="orch-7",
@@ -228,7 +229,7 @@ def test_failures_are_chosen_by_their_class_and_rows_tell_it(viewer) -> None:
 def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer, monkeypatch) -> None:
     past(3, status="failed")
     past(5)
-    past(2, services_touched=["dns"])
+    past(2, services=["dns"])
 
     def numbers():
         html = viewer.get(f"{TASKS}?status=failed&service=billing").content.decode()
@@ -244,9 +245,9 @@ def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer
 
 
 def test_services_are_meant_all_or_any_at_choice(viewer) -> None:
-    past(1, summary="both", services_touched=["db", "web"])
-    past(1, summary="only db", services_touched=["db"])
-    past(1, summary="neither", services_touched=["mail"])
+    past(1, summary="both", services=["db", "web"])
+    past(1, summary="only db", services=["db"])
+    past(1, summary="neither", services=["mail"])
     assert "audit-modes" not in viewer.get(TASKS).content.decode()
     every = viewer.get(f"{TASKS}?service=db&service=web&since=7d")
     assert "only db" not in text_of(every)
@@ -284,7 +285,7 @@ def test_words_are_found_alike_whether_few_or_many_tasks_have_them(viewer, monke
     assert [row["id"] for row in second.context_data["rows"]] == wanted[50:]
     assert viewer.get(f"{TASKS}?q=nowhere&since=all").context_data["rows"] == []
     out = StringIO()
-    call_command("audit_list", "--search", "needle", "--format", "json", stdout=out, stderr=out)
+    call_command("audit_list", "--search", "needle", "--format", "jsonl", stdout=out, stderr=out)
     assert [json.loads(line)["id"] for line in out.getvalue().splitlines()[:50]] == [str(key) for key in wanted[:50]]
 
 
@@ -334,3 +335,46 @@ def test_a_search_that_means_nothing_stays_in_its_box(viewer) -> None:
     assert response.context_data["query"].words == 'status:nope "unclosed <b>'
     assert 'value="status:nope &quot;unclosed &lt;b&gt;"' in response.content.decode()
     assert viewer.get(TASKS, {"q": "status:failed needle"}).context_data["query"].words == "needle"
+
+
+ARN = "arn:aws:sts::1:assumed-role/deployers/bert-jan"
+
+
+def test_a_part_of_an_actors_name_is_asked_for_once(viewer) -> None:
+    past(1, summary="by the role", actor=ARN)
+    past(1, summary="by another", actor="orch-1")
+    with asking() as asked:
+        response = viewer.get(f"{TASKS}?q=actor:*Bert-JAN*")
+    assert [row["title"] for row in response.context_data["rows"]] == ["by the role"]
+    assert len([each for each in asked.data if "RECURSIVE" in each]) == 1
+    # The pattern stays in the box and in the links; a file holds what the list shows.
+    assert response.context_data["query"].words == "actor:*Bert-JAN*" or "actor=%2ABert-JAN%2A" in str(response.content)
+    files = b"".join(viewer.get(f"{TASKS}export/?format=jsonl&actor=*bert-jan*").streaming_content)
+    assert files.count(b"\n") == 1
+    assert ARN.encode() in files
+
+
+def test_a_pattern_that_says_too_little_is_left_out_and_reported(viewer) -> None:
+    past(1, summary="the one")
+    text = text_of(viewer.get(f"{TASKS}?actor=*b*"))
+    assert "needs at least 3 letters or digits" in text
+    assert "the one" in text
+    response = viewer.get(f"{TASKS}export/?format=csv&actor=*b*")
+    assert response.status_code == 400
+
+
+def test_an_empty_list_suggests_names_like_the_one_that_was_asked_for(viewer) -> None:
+    past(1, summary="by the role", actor=ARN)
+    response = viewer.get(f"{TASKS}?actor=bert-jan")
+    assert "No task names this actor. Did you mean:" in text_of(response)
+    [link] = response.context_data["meant"]
+    assert [row["title"] for row in viewer.get(TASKS + link.url).context_data["rows"]] == ["by the role"]
+    assert viewer.get(f"{TASKS}?actor={ARN}&since=1m&until=30s").context_data["meant"] == []
+    assert viewer.get(f"{TASKS}?actor=*zzz*").context_data["meant"] == []
+
+
+def test_the_conditions_stand_under_the_box(viewer) -> None:
+    text = text_of(viewer.get(TASKS))
+    for name in [key.name for key in KEYS]:
+        assert f"{name}: " in text, name
+    assert "failed for want of a resource, or" in text

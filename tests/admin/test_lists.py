@@ -150,7 +150,7 @@ def test_a_row_says_status_time_work_services_actor_and_duration(viewer) -> None
         status="failed",
         summary="",
         action="rotate-key",
-        services_touched=["a", "b", "c", "d"],
+        services=["a", "b", "c", "d"],
         created_at=now - timedelta(minutes=40),
         started_at=now - timedelta(minutes=30),
         finished_at=now - timedelta(minutes=29, seconds=30),
@@ -185,14 +185,14 @@ def test_hostile_text_is_text_in_every_list(viewer, value) -> None:
 
 
 def test_huge_values_do_not_make_huge_pages(viewer) -> None:
-    requested(summary="s" * 1_000_000, services=[f"service-{n}" for n in range(10_000)], plan={"x": "y" * 1_000_000})
+    requested(summary="s" * 16_384, services=[f"{n}-{'x' * 190}" for n in range(500)], plan={"x": "y" * 1_000_000})
     task = claimed(task_in("approved"))
-    task.log("run", output_summary="o" * 1_000_000, detail={"x": "y" * 1_000_000})
+    task.log("run", output_summary="o" * 16_384, detail={"x": "y" * 1_000_000})
     for url in (TASKS, LOG):
         response = viewer.get(url)
         assert len(response.content) < 60_000
         assert response.status_code == 200
-    assert "+9998" in text_of(viewer.get(TASKS))
+    assert "+498" in text_of(viewer.get(TASKS))
 
 
 @pytest.mark.django_db(databases=["default", "other"])
@@ -207,3 +207,18 @@ def test_pages_read_the_alias_that_the_settings_name(viewer) -> None:
             viewer.get(reverse("admin:audit_task_change", args=[Task.objects.using("other").get().pk])).status_code
             == 200
         )
+
+
+def test_the_class_of_a_failure_is_explained_wherever_it_stands(viewer) -> None:
+    [lacking] = past(1, status="failed", outcome={"error_type": "NoSpaceLeft"})
+    [broken] = past(1, status="failed", outcome={"error_type": "TimeoutError"})
+    html = viewer.get(TASKS).content.decode()
+    for words in ("Something was missing that may be there later", "Every other failure"):
+        # In a row, and beside the choice.
+        assert html.count(f'title="{words}') == 2
+    for key, label, words in (
+        (lacking, "Resource constraint", "Something was missing"),
+        (broken, "Application error", "Every other failure"),
+    ):
+        html = viewer.get(f"{TASKS}{key}/change/").content.decode()
+        assert re.search(rf'title="{words}[^"]*">{label}<', html)

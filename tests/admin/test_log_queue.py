@@ -97,7 +97,7 @@ def test_an_empty_log_says_so_and_offers_more(viewer) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    ["status=failed", "q=needle", "correlation=c", "id=0190", "outcome.a=1", "finished_since=1h", "seal=failed"],
+    ["status=failed", "q=needle", "correlation_id=c", "id=0190", "outcome.a=1", "finished_since=1h", "seal=failed"],
 )
 def test_the_log_says_of_filters_that_it_does_not_have(viewer, asked) -> None:
     past(1, summary="new one")

@@ -1,6 +1,8 @@
-"""What `--help` tells of each command: every option, its default, and the exit codes."""
+"""What `--help` says about each command: every option, its default, examples and the exit codes."""
 
 import argparse
+import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +43,33 @@ def test_exit_codes_are_reported(name: str) -> None:
     for parser in _with_verbs(_parser(name)):
         shown = " ".join(parser.format_help().split())
         assert "Exit status: 0" in shown or "its exit status becomes this command's own" in shown, parser.prog
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_stand_in_the_help_and_can_be_given(name: str) -> None:
+    command = load_command_class("audit", name)
+    assert command.examples
+    shown = command.create_parser("manage.py", name).format_help()
+    for example in command.examples:
+        assert f"\n  manage.py {example}\n" in shown
+        first, *words = shlex.split(re.split(r" [>|] ", example)[0])
+        assert first == name
+        _parser(name).parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["audit_list", "--services", "x"], "unrecognized arguments: --services x; did you mean --service?"),
+        (["audit_list", "--correlation_id", "x"], "did you mean --correlation-id?"),
+        (["audit_queue", "hold", "1", "--reasons", "x"], "did you mean --reason?"),
+        (["audit_list", "--xyzzy"], "unrecognized arguments: --xyzzy"),
+    ],
+)
+def test_an_option_that_is_none_is_answered_with_one_like_it(argv: list[str], says: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        load_command_class("audit", argv[0]).create_parser("manage.py", argv[0]).parse_args(argv[1:])
+    assert str(caught.value).endswith(says)
 
 
 @pytest.mark.parametrize(

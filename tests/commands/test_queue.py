@@ -88,6 +88,8 @@ class TestList:
     )
     def test_narrowed(self, queue, argv, states):
         assert [each["state"] for each in lines_of("list", *argv)] == states
+        assert lines_of(*argv)[0].keys() == lines_of("list", *argv)[0].keys() if states else lines_of(*argv) == []
+        assert [each["state"] for each in lines_of(*argv)] == states
 
     def test_a_held_entry_may_be_leased(self, queue):
         PauseQueueEntry.objects.filter(pk=queue["leased"].pk).update(held=True)
@@ -183,19 +185,28 @@ class TestDecisions:
         assert "begins several tasks" in refused[3]
         assert (status_of(queue["held"]), status_of(queue["due"])) == ("approved", "approved")
 
+    def test_a_verb_that_is_none_is_named(self):
+        with pytest.raises(CommandError, match="invalid choice: 'resum'"):
+            call_command("audit_queue", "resum", "1")
+        with pytest.raises(CommandError, match="unrecognized arguments: 1"):
+            call_command("audit_queue", "--state", "due", "1")
+
     def test_json(self, queue):
         entry = queue["due"]
         out = io.StringIO()
         with pytest.raises(CommandError):
             call_command("audit_queue", "hold", str(entry.pk), "999999", "--format", "json", stdout=out)
-        done, refused = map(json.loads, out.getvalue().splitlines())
+        done, refused = json.loads(out.getvalue())
         assert done == {
             "id": str(entry.pk),
             "done": "held",
             "refused": None,
-            "task": str(entry.task_id),
-            "entry": entry.pk,
+            "task_id": str(entry.task_id),
+            "entry_id": entry.pk,
+            "due_at": None,
+            "action": entry.task.action,
         }
+        assert done.keys() == refused.keys()
         assert (refused["id"], refused["done"]) == ("999999", None)
         assert "is no entry of the pause queue" in refused["refused"]
 
@@ -218,7 +229,6 @@ class TestDecisions:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ((), "required: VERB"),
         (("dance",), "invalid choice"),
         (("resume",), "required: ID"),
         (("defer", "1"), "required: --until"),

@@ -9,10 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
+from rich.cells import cell_len
+from rich.text import Text
 
 from audit.ids import uuid7
 from audit.management import presentation
-from audit.management.output import width_of
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading.seal_state import seal_of
 from tests.support.commands import HOSTILE, any_width, lines_of, record, run
@@ -91,7 +92,7 @@ class TestShow:
             assert shown in narrow[narrow.index("Execution log") :]
         assert "more lines; --format json shows all" in narrow
         assert "y" * 3000 in wide
-        assert max(map(width_of, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
+        assert max(map(cell_len, narrow[narrow.index("Execution log") :].splitlines()[1:])) <= 80
 
     @pytest.mark.django_db(transaction=True)
     def test_the_seal_is_reported_as_far_as_it_is_known(self, failed, monkeypatch):
@@ -136,7 +137,7 @@ class TestShow:
             out, err = io.StringIO(), io.StringIO()
             with pytest.raises(SystemExit) as caught:
                 call_command("audit_show", *words, "--format", "json", stdout=out, stderr=err)
-            assert (caught.value.code, out.getvalue().count("\n")) == (code, count)
+            assert (caught.value.code, len(json.loads(out.getvalue()))) == (code, count)
             assert err.getvalue().count("id: ") == len(words) - count
 
     def test_several(self, failed):
@@ -144,6 +145,12 @@ class TestShow:
         out, _ = run("audit_show", str(failed.pk), str(other))
         assert out.index(str(failed.pk)) < out.index(str(other))
         assert len(lines_of("audit_show", str(failed.pk), str(other))) == 2
+
+    def test_json_of_one_is_an_object_and_of_several_an_array(self, failed):
+        other = str(record(HOUR))
+        assert json.loads(run("audit_show", other, "--format", "json")[0])["id"] == other
+        both = json.loads(run("audit_show", other, str(failed.pk), "--format", "json")[0])
+        assert [each["id"] for each in both] == [other, str(failed.pk)]
 
     def test_work_that_still_lives(self):
         task = Task.objects.request("deploy", actor="a", available_at=timezone.now() + HOUR)
@@ -180,9 +187,9 @@ class TestShow:
         [entry] = PauseQueueEntry.objects.claim(worker="orch-9")
         out, _ = run("audit_show", str(task.pk))
         assert "orch-9, until " in out
-        kept = {"heading": str, "paint": lambda text, status: text, "width": None, "more_log": False}
-        seal = seal_of(entry.task_id, "default")
-        assert list(presentation.task_page(entry.task, [], None, seal, **kept))[-1] == "  none"
+        details = presentation.Details(log=[], more_log=False, entry=None, seal=seal_of(entry.task_id, "default"))
+        page = presentation.task_page(entry.task, details, heading=Text, paint=lambda status: "", width=None)
+        assert str(list(page)[-1]) == "  none"
 
     def test_hostile_text_is_shown_and_not_obeyed(self):
         task = Task.objects.request(

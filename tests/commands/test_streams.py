@@ -122,7 +122,7 @@ def test_json_is_json_in_any_encoding(encoding: str) -> None:
     summary = "caf\xe9 \u2192 \U0001f600"
     record(summary)
     _, out, _ = run("", "audit_list", "--format", "json", PYTHONIOENCODING=encoding)
-    assert json.loads(out.decode(encoding))["summary"] == summary
+    assert json.loads(out.decode(encoding))[0]["summary"] == summary
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

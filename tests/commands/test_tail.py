@@ -47,7 +47,7 @@ def test_the_newest_tasks_stand_last() -> None:
 @pytest.mark.django_db
 def test_filters_are_those_of_every_command() -> None:
     past(2, status="failed", summary="wrong")
-    past(2, services_touched=["dns"], summary="needle")
+    past(2, services=["dns"], summary="needle")
     assert run("--service", "dns", "--search", "NEEDLE")[0].count("needle") == 2
     assert "last 30d" in run("--search", "outcome.exit_code:1")[1]
     assert run("--status", "rejected")[1] == "No tasks match.\n"
@@ -62,9 +62,16 @@ def test_nothing_yet() -> None:
 @pytest.mark.django_db
 def test_json_is_every_column_and_no_change() -> None:
     [key] = past(1, outcome={"exit_code": 0})
-    shown = json.loads(run("--format", "json")[0])
+    [shown] = json.loads(run("--format", "json")[0])
     assert (shown["id"], shown["outcome"], shown["change"], shown["ran_s"]) == (str(key), {"exit_code": 0}, None, 3)
     assert {field.attname for field in Task._meta.concrete_fields} < shown.keys()
+
+
+@pytest.mark.django_db
+def test_what_never_ends_is_no_document() -> None:
+    with pytest.raises(CommandError, match="Give --format jsonl") as caught:
+        run("--follow", "--format", "json")
+    assert caught.value.returncode == 2
 
 
 @pytest.mark.django_db
@@ -181,7 +188,7 @@ def test_it_goes_on_with_what_happens_and_ends_in_good_order(number: int) -> Non
 
 @pytest.mark.django_db(transaction=True)
 def test_statuses_are_reported_of_when_they_are_reached() -> None:
-    with _following("--status", "failed", "--service", "db", "--lines", "0", "--format", "json") as tail:
+    with _following("--status", "failed", "--service", "db", "--lines", "0", "--format", "jsonl") as tail:
         requested(summary="not followed")
         # It has begun when it holds a connection.
         assert until(lambda: _others() > 0, seconds=30)

@@ -57,6 +57,7 @@ def test_migrations_that_were_only_recorded() -> None:
             "audit_task",
             "audit_executionlog",
             "audit_pause_queue",
+            "audit_event",
         }
 
 

@@ -27,7 +27,7 @@ def run(*argv, **options):
 
 
 def lines_of(*argv):
-    out, _ = run(*argv, "--format", "json")
+    out, _ = run(*argv, "--format", "jsonl")
     return [json.loads(line) for line in out.splitlines()]
 
 

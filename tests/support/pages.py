@@ -74,7 +74,7 @@ def past(count: int, *, every: timedelta = timedelta(minutes=1), **given: Any) -
                 "action": "deploy",
                 "summary": f"task {number}",
                 "status": "completed",
-                "services_touched": ["billing"],
+                "services": ["billing"],
                 "requested_by": "alice",
                 "actor": "orch-1",
                 "created_at": created,

@@ -147,7 +147,8 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     last = row_id = ids.uuid7()
     insert(connection, "audit_task", {"id": last, "action": "logged", "status": "executing"})
     for kind, text in zip(["step", "note", "suggestion"] * 9, _TEXTS, strict=False):
-        row = {"kind": kind, "action": text, "output_summary": text, "actor": text, "duration_ms": 2**63 - 1}
+        names = dict.fromkeys(("action", "actor"), text[:1000])
+        row = {"kind": kind, "output_summary": text, "duration_ms": 2**63 - 1} | names
         insert(connection, "audit_executionlog", {"task_id": row_id, "step_number": -1, "attempt": 0} | row)
     for document in _DOCUMENTS:
         insert(connection, "audit_executionlog", {"task_id": row_id, "kind": "note", "detail": document})

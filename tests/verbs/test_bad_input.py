@@ -14,7 +14,7 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.ids import uuid7
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import Status
-from tests.support.factories import assert_same, claimed, requested, task_in
+from tests.support.factories import assert_same, claimed, entry_of, requested, task_in
 
 pytestmark = pytest.mark.django_db
 
@@ -228,10 +228,10 @@ def test_the_longest_names_fit_their_indexes(character):
 
     letters = [chr(ord(character) + n) for n in range(16)] if character == "\U0001f600" else list("0123456789abcdef")
     name = "".join(random.choices(letters, k=500))
-    task = requested(actor=name, correlation_id=name, services=[name], action=name[:100])
+    task = requested(actor=name, correlation_id=name, services=[name[:200]], action=name[:100])
     task.approve(actor=name)
     task = claimed(task, worker=name)
-    task.touch("b" + name[1:])
+    task.touch("b" + name[1:200])
     task.complete()
     assert_same(task)
 
@@ -310,9 +310,16 @@ def test_a_verb_names_the_field_and_sends_nothing(name, django_assert_num_querie
 )
 def test_a_record_names_what_is_wrong_and_stores_nothing(field, value, django_assert_num_queries):
     good = {"action": "x", "status": "completed"}
-    column = "services_touched" if field == "services" else field
     with django_assert_num_queries(0), pytest.raises(InvalidValue, match=field):
-        Task.objects.bulk_record([good, good | {column: value}])
+        Task.objects.bulk_record([good, good | {field: value}])
+
+
+@pytest.mark.parametrize("store", [Task.objects.bulk_request, Task.objects.bulk_record])
+def test_the_columns_name_of_the_services_is_answered_with_the_word_to_use(store, django_assert_num_queries):
+    good = {"action": "x"} | ({"status": "completed"} if store == Task.objects.bulk_record else {})
+    with django_assert_num_queries(0), pytest.raises(InvalidValue, match="is called `services` here") as caught:
+        store([good, good | {"services_touched": ["kuma"]}])
+    assert (caught.value.field, caught.value.value) == ("services_touched", ["kuma"])
 
 
 @pytest.mark.parametrize("name", ["", " ", None, 5, NUL, SURROGATE, "x" * 501])
@@ -332,3 +339,15 @@ def test_the_error_shows_a_long_value_shortened_and_any_value_somehow():
     key = uuid7()
     assert str(InvalidValue("id", key, "is odd")) == f"id: is odd (got {key})"
     assert "int that cannot be shown" in str(InvalidValue("n", 10**5000, "is large"))
+
+
+@pytest.mark.parametrize("value", [5, "tomorrow", "2030-01-01"])
+@pytest.mark.django_db
+def test_where_a_span_is_taken_too_the_error_says_so(value):
+    message = "must be a datetime or a timedelta"
+    with pytest.raises(InvalidValue, match=f"resume_after: {message}"):
+        task_in("approved").pause(resume_after=value)
+    with pytest.raises(InvalidValue, match=f"until: {message}"):
+        entry_of(task_in("paused")).defer(until=value)
+    with pytest.raises(InvalidValue, match=f"since: {message}"):
+        Task.objects.since(value)

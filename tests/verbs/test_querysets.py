@@ -6,6 +6,7 @@ import pytest
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
+from audit import record
 from audit.context import actor
 from audit.exceptions import AuditError, InvalidValue, TaskFrozen
 from audit.ids import uuid7
@@ -286,11 +287,21 @@ def test_bulk_request_takes_all_or_nothing():
     assert Task.objects.count() == before
 
 
+def test_services_are_called_services_whoever_stores_them():
+    [asked] = Task.objects.bulk_request([{"action": "a", "services": ["kuma", "dns"]}])
+    [stored] = Task.objects.bulk_record([{"action": "a", "status": "completed", "services": ["kuma", "dns"]}])
+    with record("a", services=["kuma", "dns"], durable=False) as running:
+        pass
+    keys = {asked, stored, running.pk, Task.objects.request("a", services=["kuma", "dns"]).pk}
+    touched = {each.pk: tuple(each.services_touched) for each in Task.objects.touching("kuma")}
+    assert touched == dict.fromkeys(keys, ("kuma", "dns"))
+
+
 def test_bulk_record_keeps_stamps():
     given = {
         "action": "PutObject",
         "status": "failed",
-        "services_touched": ["s3"],
+        "services": ["s3"],
         "outcome": {"error_type": "AccessDenied", "n": 1.5},
         "created_at": AGO,
         "decided_at": AGO + timedelta(seconds=1),
@@ -302,7 +313,9 @@ def test_bulk_record_keeps_stamps():
     }
     [key] = Task.objects.bulk_record([given])
     task = Task.objects.get(pk=key)
+    services = given.pop("services")
     assert {name: getattr(task, name) for name in given} == given
+    assert task.services_touched == services
     assert (task.revision, task.row_version, task.executing_ms, task.paused_ms) == (1, 1, 1000, 0)
     assert task.recorded_at > task.finished_at
     assert log_of(task) == [("transition", None, "failed", "importer")]

@@ -16,6 +16,7 @@ from audit.admin.tasks.counting import LONGEST, Counts, Others
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import BY_FIELD
 from audit.status import FailureClass, Status
+from audit.values.failures import CLASSES
 from audit.values.names import apart
 
 __all__ = ["Facet", "chips", "facets", "seals", "statuses"]
@@ -53,7 +54,7 @@ _LABELS = {
     "until": gettext_lazy("until"),
     "finished_since": gettext_lazy("finished since"),
     "finished_until": gettext_lazy("finished until"),
-    "correlation": gettext_lazy("correlation id"),
+    "correlation_id": gettext_lazy("correlation id"),
     "id": gettext_lazy("id"),
     "parent": gettext_lazy("parent"),
     "failure": gettext_lazy("failure"),
@@ -181,6 +182,7 @@ def _choices(query: ListQuery, key: str, field: str, counts: Mapping[str, int | 
                 Link(
                     label=FailureClass(name).label if key == "failure" else shown(short[name]),
                     value=shown(name),
+                    title=CLASSES[FailureClass(name)] if key == "failure" else "",
                     url=url,
                     chosen=name in chosen,
                     count=counts.get(name),

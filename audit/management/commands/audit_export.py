@@ -8,17 +8,24 @@ from django.core.management.base import CommandError, CommandParser
 
 from audit.interchange import csv_lines, json_lines, whole_file
 from audit.management.base import FINE, UNABLE, AuditCommand, path
-from audit.management.output import Progress, count
+from audit.management.output import count
+from audit.management.progress import Progress
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments
+from audit.values.terminal import safe, safe_json
 
 
 class Command(AuditCommand):
     """Write tasks to a file or to standard output."""
 
     help = (
-        "Write tasks in the order of their ids, as of one moment: JSON Lines, which hold the log and which "
-        "audit_import reads, or CSV for spreadsheets. A file takes its name when it is complete."
+        "Export tasks in the order of their ids, from one snapshot of the database. JSON Lines contain the execution "
+        "log, and audit_import reads them; CSV is for spreadsheets. A file gets its name only when it is complete."
+    )
+    examples = (
+        "audit_export --output tasks.jsonl",
+        "audit_export --since 30d --format csv --bom --output tasks.csv",
+        "audit_export --since all | gzip > tasks.jsonl.gz",
     )
 
     synopsis = "[--output FILE] [--format csv] [--status failed] [--since 7d] …  (--help names all)"
@@ -26,7 +33,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters, the format and where to write."""
         add_arguments(parser)
-        self.add_format(parser, "jsonl", "csv")
+        parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="what to write (default jsonl)")
         parser.add_argument(
             "--bom", action="store_true", help="begin a CSV with a byte order mark, by which Excel knows UTF-8"
         )
@@ -41,7 +48,9 @@ class Command(AuditCommand):
             raise CommandError("--bom is for --format csv; JSON has no byte order mark.", returncode=UNABLE)
         lines = csv_lines(tasks, bom=options["bom"]) if options["format"] == "csv" else json_lines(tasks)
         if str(options["output"] or "-") == "-":
-            self.data(lines)
+            # A terminal would obey what is in the texts. As JSON the lines say the same with it escaped.
+            shown = safe if options["format"] == "csv" else safe_json
+            self.data((f"{shown(line[:-1])}\n" for line in lines) if self.stdout.isatty() else lines)
             return FINE
         try:
             with whole_file(options["output"]) as file, Progress(self.stderr, "Wrote") as progress:

@@ -10,7 +10,8 @@ from audit.contrib import cloudtrail
 from audit.interchange import Counts, Importer, Read, Refusal, find_sources, read_json_lines
 from audit.interchange.sources import JSON_LINES
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
-from audit.management.output import Progress, count, safe
+from audit.management.output import count, safe
+from audit.management.progress import Progress
 from audit.reading.filters import add_database
 
 _FORMATS = {"jsonl": (read_json_lines, JSON_LINES), "cloudtrail": (cloudtrail.read_events, cloudtrail.SUFFIXES)}
@@ -25,8 +26,13 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Store finished tasks from files. Each line or event is checked; the good ones are stored, the bad ones are "
-        "named with file, line, field and value. Importing the same again adds nothing."
+        "Import finished tasks from files. Each line or event is checked. The valid ones are stored; the others are "
+        "refused, with file, line, field and value. To import the same file again adds nothing."
+    )
+    examples = (
+        "audit_import tasks.jsonl",
+        "audit_import --format cloudtrail --dry-run AWSLogs/",
+        "audit_import --strict -",
     )
     exits = "0 all is stored, 1 some was refused, 2 could not read or store"
 

@@ -17,6 +17,8 @@ class Command(AuditCommand):
         "verifier key. A witness makes its own, without Django: python -m audit.ledger keygen --witness NAME"
     )
 
+    examples = ("audit_keygen example.com/audit --out /etc/audit/ledger.key",)
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the log's name and a file."""
         parser.add_argument("name", metavar="NAME", help="the log's name, such as example.com/audit")

@@ -1,7 +1,6 @@
 """`manage.py audit_list`: which tasks there are, newest first."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -10,9 +9,12 @@ from django.db.models import Q
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, duration, is_narrow, moment
+from audit.management.output import duration, moment, safe
+from audit.management.tables import Column, is_narrow
 from audit.models import Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters.actors import close_to, is_pattern
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -24,14 +26,19 @@ from audit.values import moments
 class Command(AuditCommand):
     """Lists tasks."""
 
-    help = "List tasks, newest first. More of them: repeat with --before and the last id."
+    help = "List tasks, newest first. For the next page repeat it with --before and the last id."
+    examples = (
+        "audit_list --status failed --since 7d",
+        "audit_list --service billing --search 'timeout outcome.exit_code:1'",
+        "audit_list --since all --limit 100000 --format jsonl",
+    )
     synopsis = "[--status failed] [--service billing] [--since 7d] [--search TEXT] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and where to go on."""
         add_arguments(parser, limit=50)
         parser.add_argument(
-            "--before", metavar="ID", help="go on after this task of an earlier list (an id, or its beginning)"
+            "--before", metavar="ID", help="start after this task of an earlier list (its id, or the beginning of it)"
         )
         self.add_format(parser)
 
@@ -51,18 +58,30 @@ class Command(AuditCommand):
         counted = _Counted(options["limit"])
         # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
         with transaction.atomic(using=options["database"]):
-            if options["format"] == "json":
-                for task in counted(rows.iterator(chunk_size=500)):
-                    self.json(presentation.task_values(task))
-            elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
+            if self.for_programs:
+                self.json_each(
+                    map(presentation.task_values, counted(beginnings(rows, "summary").iterator(chunk_size=500)))
+                )
+            elif not self._table(counted(beginnings(rows.only(*_SHOWN), "summary").iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
                     if wanted or options["before"]
                     else "No tasks yet. Task.objects.request(…) makes one."
                 )
+        if counted.last is None:
+            self._suggest(wanted, options["database"])
         if counted.more:
             self.note(f"There are more: --before {counted.last}")
         return FINE
+
+    def _suggest(self, wanted: TaskFilter, using: str) -> None:
+        """Name actors that look like those that no task names."""
+        for name in wanted.actors:
+            if is_pattern(name) or Task.objects.using(using).by(name).exists():
+                continue
+            close = close_to(using, name)
+            meant = f" Close names: {', '.join(close)}." if close else ""
+            self.note(safe(f"No task names the actor {name!r}.{meant} A part of a name: --actor '*{name}*'"))
 
     def _table(self, tasks: Iterator[Task]) -> bool:
         narrow = is_narrow()
@@ -72,7 +91,7 @@ class Command(AuditCommand):
             ran = presentation.life_of(task, now).ran
             took = duration(ran) + (" …" if task.status == Status.EXECUTING and ran is not None else "")
             return (
-                _created(task.created_at, now) if narrow else moment(task.created_at),
+                presentation.short_moment(task.created_at, now) if narrow else moment(task.created_at),
                 task.status,
                 short_id(task.pk) if narrow else str(task.pk),
                 task.action,
@@ -88,19 +107,13 @@ class Command(AuditCommand):
                 Column(title="Status", paint=self.paint),
                 Column(title="Id"),
                 Column(title="Action", least=8, rank=2),
-                Column(title="Summary", least=7),
+                Column(title="Summary", least=16),
                 Column(title="Services", least=8, rank=4),
                 Column(title="By", name=True, least=6, rank=5),
                 Column(title="Ran", right=True, rank=3),
             ),
             (row(task) for task in tasks),
         )
-
-
-def _created(value: datetime, now: datetime) -> str:
-    """Write a moment briefly: without this year's number, or without the time of another year's day."""
-    local = moments.local(value)
-    return f"{local:%m-%d %H:%M:%S}" if local.year == moments.local(now).year else f"{local:%Y-%m-%d}"
 
 
 _SHOWN = (

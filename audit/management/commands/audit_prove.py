@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from audit.ledger.prove import CannotProve, prove, prove_growth
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
-from audit.management.ledger_options import add_keys, read_file, verifiers
+from audit.management.ledger_options import add_keys, naming, read_file, verifiers
 from audit.models import LedgerHead, Task
 from audit.reading.filters import add_database
 from audit.reading.filters.lookup import find_task
@@ -23,6 +23,10 @@ class Command(AuditCommand):
     help = (
         "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "
         "Django: python -m audit.ledger check FILE --key VKEY."
+    )
+    examples = (
+        "audit_prove 019bd8a3 > task.proof",
+        "audit_prove --since old.checkpoint > growth.proof",
     )
     synopsis = "TASK [--with-log] [--key VKEY] > FILE   |   --since CHECKPOINT_FILE > FILE"
 
@@ -56,11 +60,13 @@ class Command(AuditCommand):
         try:
             if options["since"]:
                 size = re.fullmatch("[0-9]{1,19}", str(options["since"]))
-                text = prove_growth(using, int(size[0]) if size else read_file(options["since"]), known)
+                with naming(options["since"]):
+                    text = prove_growth(using, int(size[0]) if size else read_file(options["since"]), known)
             else:
                 task = find_task(options["task"], Task.objects.using(using).only("id"))
                 under = read_file(options["checkpoint"]) if options["checkpoint"] else None
-                text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
+                with naming(options["checkpoint"]):
+                    text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
         except CannotProve as error:
             raise CommandError(str(error), returncode=FAILED) from error
         self.data([text])

@@ -12,9 +12,11 @@ from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
-from audit.management.output import Column, age, duration, safe
+from audit.management.output import age, duration, safe
+from audit.management.tables import Column
 from audit.models import PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
@@ -30,10 +32,10 @@ _REASONS: dict[str, str] = {
 }
 _DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
 _HELP = {
-    "resume": "let the work go on now: its work plan becomes the task's plan, and workers may claim it",
-    "hold": "keep it from becoming due until somebody resumes or defers it",
-    "defer": "make it due at a later time; a held entry is released to that time",
-    "cancel": "give the work up: the task is rejected",
+    "resume": "continue the work now: its work plan becomes the task's plan, and workers may claim it",
+    "hold": "keep it paused until somebody resumes or defers it",
+    "defer": "make it due at another time; an entry that is held is released",
+    "cancel": "give up the work: the task is rejected",
 }
 
 
@@ -42,8 +44,30 @@ class Command(AuditCommand):
 
     outcome = UNABLE
     model = PauseQueueEntry
-    help = "List paused work, and resume, hold, defer or cancel it. `VERB --help` tells the options of each."
+    help = (
+        "List paused work, and resume, hold, defer or cancel it. Without a verb it lists. "
+        "`VERB --help` shows the options of each verb."
+    )
+    examples = (
+        "audit_queue",
+        "audit_queue list --state due --state held",
+        "audit_queue resume 4711 --reason 'the disk was replaced'",
+        "audit_queue defer 4711 --until 2h",
+    )
     exits = "0 done, 1 some of it was refused, 2 could not do it"
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Make the parser; without a verb it reads the options of `list`."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parse = parser.parse_args
+
+        def parse_args(args: Any = None, namespace: Any = None) -> Any:
+            words = list(args or ())
+            plain = not words or (words[0].startswith("-") and not {*_HELP, "list", "-h", "--help"} & {*words})
+            return parse(["list", *words] if plain else words, namespace)
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
@@ -64,8 +88,8 @@ class Command(AuditCommand):
             each.add_argument(
                 "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
             )
-            each.add_argument("--actor", type=_label, help=f"who decides (default {os_user()})")
-            each.add_argument("--reason", type=_label, help="why; it is written into the log")
+            each.add_argument("--actor", type=_label, metavar="NAME", help=f"who decides (default {os_user()})")
+            each.add_argument("--reason", type=_label, metavar="TEXT", help="why; it is written into the log")
             if verb == "defer":
                 each.add_argument(
                     "--until",
@@ -97,12 +121,8 @@ class Command(AuditCommand):
         found = list(_in_order(entries, options["state"] or _STATES, options["limit"] + 1, now))
         more = len(found) > options["limit"]
         found = found[: options["limit"]]
-        if options["format"] == "json":
-            for entry in found:
-                named = {"action": entry.task.action, "summary": entry.task.summary}
-                self.json(
-                    presentation.entry_values(entry, now) | named | {"services_touched": entry.task.services_touched}
-                )
+        if self.for_programs:
+            self.json_each(_values(entry, now) for entry in found)
         elif not self._table(found, now):
             self.note("Nothing is paused." if not wanted and not options["state"] else "Nothing paused matches.")
         if more:
@@ -139,8 +159,22 @@ class Command(AuditCommand):
         )
 
     def _decide(self, verb: str, options: dict[str, Any]) -> int:
+        self._refused = 0
+        done = self._decided(verb, options)
+        if self.for_programs:
+            self.json_each(done)
+        else:
+            for each in done:
+                self._print(each)
+        if self._refused:
+            raise CommandError(f"{self._refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
+        return FINE
+
+    _refused = 0
+
+    def _decided(self, verb: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Decide about each entry, and yield what came of it."""
         using, name, reason = options["database"], options["actor"] or os_user(), options["reason"]
-        refused = 0
         for text in dict.fromkeys(options["ids"]):
             try:
                 with transaction.atomic(using=using):
@@ -156,29 +190,46 @@ class Command(AuditCommand):
                     )
                 self.acted = True
             except AuditError as error:
-                refused += 1
+                self._refused += 1
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
-                if options["format"] == "json":
-                    self.json({"id": text, "done": None, "refused": problem})
-                else:
-                    self.note(f"{safe(text)}: refused, {safe(problem)}")
+                yield {
+                    "id": text,
+                    "done": None,
+                    "refused": problem,
+                    "task_id": None,
+                    "entry_id": None,
+                    "due_at": None,
+                    "action": None,
+                }
                 continue
-            if options["format"] == "json":
-                done = {"id": text, "done": _DONE[verb], "refused": None, "task": entry.task_id, "entry": entry.pk}
-                self.json(done)
-            else:
-                due = f", due {_moment_text(entry.due_at)}" if verb == "defer" else ""
-                self.line(f"{safe(text)}: {_DONE[verb]}{due} (task {entry.task_id}, {safe(entry.task.action)})")
-        if refused:
-            raise CommandError(f"{refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
-        return FINE
+            yield {
+                "id": text,
+                "done": _DONE[verb],
+                "refused": None,
+                "task_id": entry.task_id,
+                "entry_id": entry.pk,
+                "due_at": entry.due_at if verb == "defer" else None,
+                "action": entry.task.action,
+            }
+
+    def _print(self, done: dict[str, Any]) -> None:
+        if done["refused"]:
+            self.note(f"{safe(done['id'])}: refused, {safe(done['refused'])}")
+            return
+        due = f", due {_moment_text(done['due_at'])}" if done["due_at"] else ""
+        self.line(f"{safe(done['id'])}: {done['done']}{due} (task {done['task_id']}, {safe(done['action'])})")
+
+
+def _values(entry: PauseQueueEntry, now: datetime) -> dict[str, Any]:
+    named = {name: getattr(entry.task, name) for name in ("action", "summary", "services_touched")}
+    return presentation.entry_values(entry, now) | named
 
 
 def _in_order(
     entries: PauseQueueQuerySet, states: list[str] | tuple[str, ...], limit: int, now: datetime
 ) -> Iterator[PauseQueueEntry]:
     """Yield entries as people ask for them, each part by an index: due and leased, then waiting, then held."""
-    entries = entries.select_related("task").defer(*_UNSHOWN)
+    entries = beginnings(entries.select_related("task").defer(*_UNSHOWN), "note", "task__summary")
     free = entries.filter(held=False)
     parts = (
         (("due", "leased"), free.filter(due_at__lte=now).order_by("priority", "due_at", "id")),

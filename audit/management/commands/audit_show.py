@@ -1,5 +1,6 @@
 """`manage.py audit_show ID`: all about one task."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -8,67 +9,87 @@ from django.core.management.base import CommandParser
 from audit.exceptions import InvalidFilter
 from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
-from audit.management.output import safe, terminal_width
+from audit.management.output import safe
+from audit.management.presentation import Details
+from audit.management.tables import terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import add_database, positive
 from audit.reading.filters.lookup import find_task
-from audit.reading.seal_state import TaskSeal, seal_of
+from audit.reading.seal_state import seal_of
 from audit.values import moments
 
 
 class Command(AuditCommand):
     """Shows tasks."""
 
-    exits = "0 fine, 1 some of several are not there, 2 could not do it"
-    help = "Show everything about a task: facts, durations, outcome, plan, suggestions and the execution log in order."
+    exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
+    help = "Show everything about a task: facts, durations, seal, outcome, plan, suggestions and its execution log."
+    examples = ("audit_show 019bd8a3", "audit_show 019bd8a3 --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take ids, and how much of the log to show."""
-        parser.add_argument("ids", nargs="+", metavar="ID", help="a task's id, or as many of its first digits as do")
         parser.add_argument(
-            "--log", type=positive, default=1000, metavar="N", help="at most so many rows of its log (default 1000)"
+            "ids", nargs="+", metavar="ID", help="a task's id, or enough of its first digits to name one task"
+        )
+        parser.add_argument(
+            "--log", type=positive, default=1000, metavar="N", help="show at most N rows of its log (default 1000)"
         )
         add_database(parser)
         self.add_format(parser)
 
     def run(self, **options: Any) -> int:
         """Print each task."""
-        using, several, shown = options["database"], len(options["ids"]) > 1, 0
+        found = self._found(options)
+        if not self.for_programs:
+            for number, (task, details) in enumerate(found):
+                if number:
+                    self.line()
+                for line in presentation.task_page(
+                    task, details, heading=self.heading, paint=self.paint, width=terminal_width()
+                ):
+                    self.line(line)
+        elif len(options["ids"]) == 1:
+            for task, details in found:
+                self.json(_values(task, details))
+        else:
+            self.json_each(_values(task, details) for task, details in found)
+        if self._shown < len(options["ids"]):
+            return FAILED if self._shown else UNABLE
+        return FINE
+
+    def _found(self, options: dict[str, Any]) -> Iterator[tuple[Task, Details]]:
+        """Yield the tasks that are there; of several, those that are not are noted."""
+        using, several, self._shown = options["database"], len(options["ids"]) > 1, 0
         for text in options["ids"]:
             try:
-                task = find_task(text, Task.objects.using(using))
+                task = find_task(text, beginnings(Task.objects.using(using), "summary"))
             except InvalidFilter as error:
                 if not several:
                     raise
                 self.note(safe(error))
                 continue
-            log = list(ExecutionLog.objects.using(using).of(task)[: options["log"] + 1])
-            more, log = len(log) > options["log"], log[: options["log"]]
-            entry = PauseQueueEntry.objects.using(using).filter(task_id=task.pk).first()
-            seal = seal_of(task.pk, using)
-            shown += 1
-            if options["format"] == "json":
-                self._json(task, log, entry, seal, more)
-                continue
-            if shown > 1:
-                self.line()
-            for line in presentation.task_page(
-                task, log, entry, seal, more_log=more, heading=self.heading, paint=self.paint, width=terminal_width()
-            ):
-                self.line(line)
-        if shown < len(options["ids"]):
-            return FAILED if shown else UNABLE
-        return FINE
+            rows = beginnings(ExecutionLog.objects.using(using).of(task), "output_summary")
+            log = list(rows[: options["log"] + 1])
+            self._shown += 1
+            yield (
+                task,
+                Details(
+                    log=log[: options["log"]],
+                    more_log=len(log) > options["log"],
+                    entry=beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first(),
+                    seal=seal_of(task.pk, using),
+                ),
+            )
 
-    def _json(
-        self, task: Task, log: list[ExecutionLog], entry: PauseQueueEntry | None, seal: TaskSeal, more: bool
-    ) -> None:
-        self.json(
-            presentation.task_values(task)
-            | {
-                "pause_entry": presentation.entry_values(entry, moments.now()) if entry else None,
-                "seal": asdict(seal),
-                "log": [presentation.log_values(row) for row in log],
-                "log_complete": not more,
-            }
-        )
+    _shown = 0
+
+
+def _values(task: Task, details: Details) -> dict[str, Any]:
+    entry = details.entry
+    return presentation.task_values(task) | {
+        "pause_entry": presentation.entry_values(entry, moments.now()) if entry else None,
+        "seal": asdict(details.seal),
+        "log": [presentation.log_values(row) for row in details.log],
+        "log_complete": not details.more_log,
+    }

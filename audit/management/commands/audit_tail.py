@@ -13,50 +13,53 @@ from django.db import InterfaceError, OperationalError, connections
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import Column, Table, is_narrow, moment, safe, terminal_width
+from audit.management.output import moment, safe
+from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.process.streams import read_by_others
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
 from audit.reading.following import Change, Follower
+from audit.values import moments
 
 _CANCELLED = "57014"
 _LONGEST_WAIT = 30.0
 _SHOWN = ("id", "created_at", "status", "action", "summary", "services_touched", "requested_by", "actor", "revision")
-# What a line may hold that comes later, so that the widths of the first ones do for all.
-_TYPICAL = ("2026-11-24 05:48:03", "executing", "completed", "x" * 36, "x" * 14, "x" * 32, "x" * 16, "x" * 12)
 
 
 class Command(AuditCommand):
     """Shows the newest tasks, and follows."""
 
     help = (
-        "Show the newest tasks, the newest last. With --follow go on with new tasks and changes of status as they are "
-        "committed, through restarts of the server, until Ctrl-C."
+        "Show the newest tasks, the newest last. With --follow also show new tasks and changes of status as they are "
+        "committed, until Ctrl-C. A restart of the database server does not end it."
     )
+    examples = ("audit_tail --lines 20", "audit_tail --follow --status failed", "audit_tail -f -n 0 --format jsonl")
     synopsis = "[--follow] [--lines N] [--status failed] [--service billing] [--since 7d] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and how to follow."""
         add_arguments(parser)
-        parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next")
+        parser.add_argument("-f", "--follow", action="store_true", help="also show what happens from now on")
         parser.add_argument(
             "-n",
             "--lines",
             type=_lines,
             default=10,
             metavar="N",
-            help="show so many tasks first (default 10, may be 0)",
+            help="how many tasks to show first (default 10, 0 is allowed)",
         )
         parser.add_argument(
-            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (default 1)"
+            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two queries (default 1)"
         )
         self.add_format(parser)
 
     def run(self, **options: Any) -> int:
         """Print the tasks, and follow if asked to."""
+        self.refuse_endless("--follow", options)
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
@@ -76,17 +79,22 @@ class Command(AuditCommand):
 
     def _begin(self, wanted: TaskFilter, options: dict[str, Any]) -> dict[UUID, int]:
         """Print the newest tasks; returns the revisions at which they were shown."""
-        self._json = options["format"] == "json"
         tasks = self._newest(wanted, options["database"], options["lines"]) if options["lines"] else []
-        if not self._json:
+        if not self.for_programs:
             self._following, self._narrow = options["follow"], is_narrow()
-            sample = [*(_row(task, self._narrow) for task in tasks), *([_TYPICAL] if self._following else [])]
+            sample = [
+                *(_row(task, self._narrow) for task in tasks),
+                *([_typical(self._narrow)] if self._following else []),
+            ]
             if sample:
                 self._table = Table(self._titles(), map(self._cells, sample), terminal_width())
                 for text in self._table.head():
                     self.line(text)
-        for task in tasks:
-            self._show(task)
+        if self.for_programs:
+            self.json_each(map(_values, tasks))
+        else:
+            for task in tasks:
+                self._show(task)
         if not tasks and options["lines"] and not options["follow"]:
             self.note("No tasks match." if wanted else "No tasks yet. Task.objects.request(…) makes one.")
         return {task.pk: task.revision for task in tasks}
@@ -121,13 +129,11 @@ class Command(AuditCommand):
                 pause, lost = options["interval"], False
 
     def _columns(self, tasks: Any) -> Any:
-        return tasks if self._json else tasks.only(*_SHOWN)
+        return beginnings(tasks if self.for_programs else tasks.only(*_SHOWN), "summary")
 
     def _show(self, task: Task, change: Change | None = None) -> None:
-        if self._json:
-            self.json(
-                presentation.task_values(task) | {"change": presentation.log_values(change.row) if change else None}
-            )
+        if self.for_programs:
+            self.json(_values(task, change))
         else:
             self.line(self._table.line(self._cells(_row(task, self._narrow, change))))
 
@@ -138,7 +144,7 @@ class Command(AuditCommand):
             Column(title="Status", paint=self.paint),
             Column(title="Id"),
             Column(title="Action", least=8, rank=2),
-            Column(title="Summary", least=7),
+            Column(title="Summary", least=16),
             Column(title="Services", least=8, rank=3),
             Column(title="By", name=True, least=6, rank=4),
         )
@@ -148,13 +154,17 @@ class Command(AuditCommand):
         """Leave out what a task was before, unless changes are shown."""
         return row if self._following else (row[0], *row[2:])
 
-    _json = _following = _narrow = False
+    _following = _narrow = False
     _table: Table
 
 
 def _news(changes: Iterator[Change], known: dict[UUID, int]) -> Iterator[Change]:
     """Pass over what the first lines have shown already."""
     return (each for each in changes if each.row.revision is None or each.row.revision > known.get(each.task.pk, 0))
+
+
+def _values(task: Task, change: Change | None = None) -> dict[str, Any]:
+    return presentation.task_values(task) | {"change": presentation.log_values(change.row) if change else None}
 
 
 def _row(task: Task, narrow: bool, change: Change | None = None) -> tuple[object, ...]:
@@ -164,7 +174,14 @@ def _row(task: Task, narrow: bool, change: Change | None = None) -> tuple[object
     status = change.row.to_status if change else task.status
     by = change.row.actor if change else task.requested_by or task.actor
     services = ", ".join(task.services_touched)
-    return (moment(at), was, status, key, task.action, task.summary, services, by)
+    when = presentation.short_moment(at, moments.now()) if narrow else moment(at)
+    return (when, was, status, key, task.action, task.summary, services, by)
+
+
+def _typical(narrow: bool) -> tuple[str, ...]:
+    """What a line may hold that comes later, so that the widths of the first ones do for all."""
+    at, key = (14, 18) if narrow else (19, 36)
+    return ("x" * at, "executing", "completed", "x" * key, "x" * 14, "x" * 32, "x" * 16, "x" * 12)
 
 
 def _lines(text: str) -> int:

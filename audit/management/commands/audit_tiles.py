@@ -25,6 +25,8 @@ class Command(AuditCommand):
         "what grew. Each epoch is a log of its own and needs a folder of its own."
     )
 
+    examples = ("audit_tiles /var/www/audit-log",)
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take where to."""
         parser.add_argument("directory", type=path, metavar="DIR", help="made if it is not there")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import Error, router
 
+from audit import conf
 from audit.exceptions import AuditError
+from audit.inspection.rights import said
 from audit.ledger.exported import Exports
 from audit.ledger.tlog.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
@@ -17,6 +18,7 @@ from audit.ledger.verify.findings import Report
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.ledger_options import add_checkpoints, add_keys, exports, verifiers
 from audit.management.output import count, safe
+from audit.management.progress import Progress
 from audit.models import LedgerCheckpoint, LedgerHead, LedgerVerification
 from audit.reading.filters import add_database, positive
 from audit.values import moments
@@ -33,6 +35,10 @@ class Command(AuditCommand):
         "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
         "database."
     )
+    examples = (
+        "audit_verify",
+        "audit_verify --checkpoints /var/lib/audit/checkpoints --format json",
+    )
     exits = "0 intact, 1 tampering was found, 2 could not check"
     synopsis = "[--checkpoints DIR] [--accept-epoch N] [--key VKEY] [--format json]  (--help names all)"
 
@@ -47,11 +53,11 @@ class Command(AuditCommand):
             default=[],
             metavar="N",
             help="you know of the restore with which epoch N began: it may leave external checkpoints behind; may be "
-            "repeated",
+            "repeated; AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that are accepted in each run",
         )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)
-        self.add_format(parser, "text", "json")
+        self.add_format(parser, "text")
 
     def run(self, **options: Any) -> int:
         """Verify, store the result, and print it: a reader that leaves early must not take it away."""
@@ -59,12 +65,12 @@ class Command(AuditCommand):
         try:
             report = self._verified(keys, options)
         except (AuditError, Error) as error:
-            problem = str(error).partition("\n")[0]
+            problem = said(error, options["database"])
             self._store(options, lambda using: keep_unchecked(using, os_user(), started, problem))
             raise
         self.outcome = FINE if report.intact else FAILED
         self._store(options, lambda using: keep(report, using, os_user()))
-        if options["format"] == "json":
+        if self.for_programs:
             self.json(report.as_json())
         else:
             self._print(report)
@@ -72,29 +78,19 @@ class Command(AuditCommand):
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
         using, kept = options["database"], exports(options, make=False)
-        report = verify(
-            using,
-            keys,
-            exported=None if kept is None else kept.read(),
-            accepted_epochs=options["accept_epoch"],
-            progress=self._progress(),
-        )
+        accepted = dict.fromkeys(conf.settings().LEDGER_ACCEPTED_EPOCHS, "AUDIT['LEDGER_ACCEPTED_EPOCHS']")
+        accepted |= dict.fromkeys(options["accept_epoch"], "--accept-epoch")
+        with Progress(self.stderr, "Verified", unit="leaf", many="leaves") as progress:
+            report = verify(
+                using,
+                keys,
+                exported=None if kept is None else kept.read(),
+                accepted_epochs=sorted(accepted),
+                progress=lambda done, total: progress.advance(done - progress.done, total=total),
+            )
         if report.intact:  # else what was found counts for more
-            _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, options["accept_epoch"])
+            _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, accepted)
         return report
-
-    def _progress(self) -> Any:
-        if not self.stderr.isatty():
-            return None
-        last = [time.monotonic()]
-
-        def show(done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - last[0] >= 1:
-                last[0] = now
-                self.note(f"{count(done)} of {count(total)} leaves …")
-
-        return show
 
     def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
         if options["no_store"]:
@@ -104,7 +100,7 @@ class Command(AuditCommand):
             try:
                 store(using)
             except Error as error:
-                problem = str(error).partition("\n")[0]
+                problem = said(error, using)
             else:
                 return
         self.note(f"The result could not be stored for the browser: {safe(problem)}")
@@ -117,7 +113,7 @@ class Command(AuditCommand):
             total = sum(report.counts.values())
             self.line(self.heading(f"TAMPERING: {count(total, 'finding')}"))
         for each in report.findings[:_SHOWN]:
-            self.line(f"  {each.code.value}: {safe(each.message)}")
+            self.item(f"{each.code.value}: {safe(each.message)}", bullet="  ")
         if sum(report.counts.values()) > _SHOWN:
             counts = ", ".join(f"{count} {code}" for code, count in report.counts.items())
             self.line(f"  … in all: {counts} (--format json names them)")
@@ -131,15 +127,15 @@ class Command(AuditCommand):
             )
         self.line("Not covered:")
         for limit in report.not_covered:
-            self.line(f"  - {safe(limit)}")
+            self.item(safe(limit))
 
 
-def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:
+def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Mapping[int, str]) -> None:
     """Refuse to call intact what was to be compared with something that is not there."""
     if unknown := [each for each in accepted if not signed.filter(epoch=each).exists()]:
         newest = signed.order_by("-epoch").values_list("epoch", flat=True).first()
         raise AuditError(
-            f"--accept-epoch {unknown[0]}: the log has no such epoch"
+            f"{accepted[unknown[0]]} {unknown[0]}: the log has no such epoch"
             + (f"; it is in epoch {newest}." if newest else "; nothing is sealed yet.")
         )
     if kept and kept.newest() is None and signed.exists():

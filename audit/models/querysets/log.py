@@ -13,10 +13,10 @@ __all__ = ["ExecutionLogManager", "ExecutionLogQuerySet"]
 
 
 class ExecutionLogQuerySet(models.QuerySet["ExecutionLog"]):
-    """Rows of the log."""
+    """What `ExecutionLog.objects` and its querysets offer."""
 
     def of(self, task: Any) -> Self:
-        """Narrow to one task (an instance or its id), in the order in which things happened."""
+        """Narrow to one task (an instance or its id), oldest row first."""
         return self.filter(task_id=getattr(task, "pk", task)).order_by("id")
 
 

@@ -21,24 +21,24 @@ __all__ = ["PauseQueueManager", "PauseQueueQuerySet"]
 
 
 class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
-    """Entries of the pause queue."""
+    """What `PauseQueueEntry.objects` and its querysets offer."""
 
     def due(self) -> Self:
         """Narrow to entries that are not held and whose time has come."""
         return self.filter(held=False, due_at__lte=Now())
 
     def listed(self) -> Self:
-        """Order by due time; with `held` either way through an index that claims keep off (`PauseQueueEntry.Meta`)."""
+        """Order by due time, through an index of its own for `held` true or false (see `PauseQueueEntry.Meta`)."""
         return self.filter(id__gt=0).order_by("due_at", "id")
 
     def claim(self, worker: str, limit: int = 1, lease: timedelta | None = None) -> list[PauseQueueEntry]:
-        """Lease due entries to a worker, each to one worker at a time (SKIP LOCKED); see `Task.objects.claim`.
+        """Lease due entries to a worker, each to one worker at a time (SKIP LOCKED).
 
-        The worker then calls `resume`, `defer`, `hold`, `cancel` or `release` on each; if it dies, the entry is
-        due again when the lease has run out.
+        The worker then calls `resume`, `defer`, `hold`, `cancel` or `release` on each entry. If the worker dies, the
+        entry is due again when the lease has run out. Filters narrow a claim, as they do for tasks.
 
         Args:
-            worker: the name the claim is under.
+            worker: the name of the worker.
             limit: how many entries at most.
             lease: how long the claim lasts; `AUDIT["LEASE_SECONDS"]` when left out.
 

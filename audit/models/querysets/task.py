@@ -34,7 +34,7 @@ __all__ = ["TaskManager", "TaskQuerySet"]
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
-    """Tasks: filters that chain, and the verbs that work on many."""
+    """What `Task.objects` and its querysets offer: filters that chain, and verbs on many tasks."""
 
     def touching(self, *services: str) -> Self:
         """Narrow to tasks that touched all of these services, by the GIN index (`@>`).
@@ -65,7 +65,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(status__in=LIVE)
 
     def since(self, start: datetime | timedelta) -> Self:
-        """Narrow to tasks created at or after a moment, or within the last such span of time."""
+        """Narrow to tasks created at or after a moment, or within a span of time until now."""
         return self.filter(created_at__gte=_moment("since", start))
 
     def until(self, end: datetime | timedelta) -> Self:
@@ -73,7 +73,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(created_at__lt=_moment("until", end))
 
     def finished_since(self, start: datetime | timedelta) -> Self:
-        """Narrow to tasks finished at or after a moment, or within the last such span of time."""
+        """Narrow to tasks finished at or after a moment, or within a span of time until now."""
         return self.finished().filter(finished_at__gte=_moment("finished_since", start))
 
     def finished_until(self, end: datetime | timedelta) -> Self:
@@ -109,18 +109,18 @@ class TaskQuerySet(models.QuerySet["Task"]):
     ) -> Task:
         """Ask for work: insert a pending task.
 
-        With an `id` of the caller's making (`audit.ids.uuid7`) the request may be repeated: when the task exists
-        with the same content it is returned as it stands now. What a task lawfully gains while it lives (services
-        it touched, another plan before its approval) does not count as a difference.
+        If you make the `id` yourself (`audit.ids.uuid7`), you may repeat the request. If the task exists with the same
+        content, it is returned as it is now. What a live task may gain (services that it touched, another plan before
+        its approval) does not count as a difference.
 
         Args:
             action: the kind of work, at most 100 characters.
-            summary: what is asked, in words.
-            services: names of the services it will touch.
+            summary: what is asked, in words; at most 16 384 characters.
+            services: names of the services it will touch, at most 500 of 200 characters.
             plan: the work plan to approve, any JSON.
             priority: 1 (highest) to 5.
-            actor: who asks; the `actor` context when left out, else the database role is named.
-            id: a UUIDv7.
+            actor: who asks. Default: the name of the `actor` block, else `db:` and the database role.
+            id: a UUIDv7; made when left out.
             parent: the task this one belongs to or retries.
             correlation_id: a request, trace or batch id.
             available_at: not claimable before; at once when left out.
@@ -128,7 +128,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
                 afterwards `approve` refuses, and recovery rejects it. For ever when left out.
             estimated_resources: JSON such as `{"wall_s": 30, "peak_rss_bytes": 500000000}`.
             suggestions: a list of `{"suggestion", "reason", "created_at"}`.
-            on_expiry: `requeue` or `fail`, when a worker's lease runs out.
+            on_expiry: what happens when a worker's lease runs out: `requeue` or `fail`.
 
         Returns:
             The task, equal to its row.
@@ -180,7 +180,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             requests: mappings of the keywords of `request`.
 
         Returns:
-            The ids of the tasks that were inserted, in the order given; those of tasks that existed are left out.
+            The ids of the tasks that were inserted, in the order given. Tasks that existed before are left out.
 
         Raises:
             InvalidValue: a value could not be stored; nothing is inserted then.
@@ -194,17 +194,18 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return await sync_to_async(self.bulk_request)(*args, **kwargs)
 
     def bulk_record(self, records: Iterable[Mapping[str, Any]]) -> list[UUID]:
-        """Store finished work: imports, integrations, jobs that ran elsewhere. Logged and guarded as any.
+        """Store finished work: imports, integrations, jobs that ran elsewhere. It is logged and guarded like any task.
 
         Args:
-            records: mappings of columns of `Task`; `action` and a finished `status` are required, and the stamps
-                `created_at`, `decided_at`, `started_at` and `finished_at` are kept as given.
+            records: mappings of columns of `Task`, where `services` means the services touched; `action` and a
+                finished `status` are required, and the stamps `created_at`, `decided_at`, `started_at` and
+                `finished_at` are kept as given.
 
         Returns:
             The ids of the tasks that were inserted, in the order given; those of tasks that existed are left out.
 
         Raises:
-            InvalidValue: an unknown column, a live status or a value that could not be stored; nothing is inserted.
+            InvalidValue: an unknown name, a live status or a value that could not be stored; nothing is inserted.
         """
         rows = inserts.recorded(records)
         for row in rows:
@@ -226,13 +227,13 @@ class TaskQuerySet(models.QuerySet["Task"]):
     ) -> list[Task]:
         """Claim approved tasks for a worker: approved → executing, each to one worker (SKIP LOCKED).
 
-        A claim is a lease with a fencing token. Keep it alive with `heartbeat`; every verb of the claimed task
-        carries the token, and once another worker has claimed the task raises `LeaseLost`. Filters of the
-        queryset count: `Task.objects.touching("kuma").claim(…)`. Inside a caller's `atomic()` a claim holds its
-        row locks, and is hidden from recovery, until the commit.
+        A claim is a lease with a fencing token. Keep it alive with `heartbeat`. Every verb of the claimed task carries
+        the token, and raises `LeaseLost` once another worker has claimed the task. Filters narrow a claim:
+        `Task.objects.touching("kuma").claim(…)`. Inside your own `atomic()`, a claim holds its row locks until the
+        commit, and recovery skips it.
 
         Args:
-            worker: the name the claim is under; also the actor, unless an `actor` block names one.
+            worker: the name of the worker; also the actor, unless an `actor` block names one.
             limit: how many tasks at most.
             lease: how long the claim lasts without a heartbeat; `AUDIT["LEASE_SECONDS"]` when left out.
             actions: the kinds of work the worker can do; all when left out.
@@ -275,13 +276,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def recover_expired(self, limit: int = 100, max_expiries: int | None = None) -> list[Task]:
         """End leases that ran out: the task goes back to approved, or fails.
 
-        It fails when it was recorded so (`on_expiry="fail"`), when it has lost `max_expiries` leases, or when
-        somebody had asked it to stop. Run it often; several at once share the work. Filters of the queryset count,
-        as for a claim.
+        A task fails if it says `on_expiry="fail"`, if it has lost `max_expiries` leases, or if somebody asked it to
+        stop. Run this often, from any number of processes. Filters narrow it, as they narrow a claim.
 
         Args:
             limit: how many tasks at most.
-            max_expiries: lost leases that fail a task; `AUDIT["MAX_EXPIRIES"]` when left out.
+            max_expiries: how many lost leases fail a task; `AUDIT["MAX_EXPIRIES"]` when left out.
 
         Returns:
             The recovered tasks.
@@ -317,7 +317,7 @@ def _services(names: tuple[str, ...]) -> list[str]:
 def _moment(name: str, value: datetime | timedelta) -> datetime:
     if isinstance(value, timedelta):
         return moments.now() - validation.span(name, value)
-    return validation.moment(name, value)
+    return validation.moment(name, value, or_span=True)
 
 
 TaskManager = models.Manager.from_queryset(TaskQuerySet, "TaskManager")

@@ -1,0 +1,107 @@
+"""`manage.py audit_recover`: put right what was left behind, once or for ever."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error, connections
+
+from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.output import count, safe
+from audit.models import Task
+from audit.process.signals import StopRequest
+from audit.reading.filters import add_database, positive
+from audit.recovery import RecoveryReport, recover
+
+_KINDS = {
+    "leases": "whose lease had run out",
+    "restarted": "left executing by that worker",
+    "entries_made": "paused without an entry in the queue",
+    "entries_removed": "with an entry in the queue, and not paused",
+    "approvals": "that nobody approved in time: rejected",
+    "events": "whose event was emitted",
+    "timeouts": "whose wait for an event timed out",
+}
+
+
+class Command(AuditCommand):
+    """Recovers leases, waits, approvals and the queue."""
+
+    model = Task
+    writes = True
+    outcome = UNABLE
+    help = (
+        "Put right what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
+        "whose time has passed, and paused tasks and entries that miss each other. Run it from cron, or with --loop as "
+        "a service, where no worker runs; every worker does the same. Several at once share the work."
+    )
+    exits = "0 done, 2 could not do it"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take whose work, how much, and how often."""
+        parser.add_argument(
+            "--worker",
+            metavar="NAME",
+            help="also release what is executing under this very name, before the worker of that name starts",
+        )
+        parser.add_argument(
+            "--limit", type=positive, default=100, metavar="N", help="of each kind in one pass (default 100)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="one pass that only says what it would do")
+        parser.add_argument("--loop", action="store_true", help="go on until stopped")
+        parser.add_argument(
+            "--interval", type=positive, default=30, metavar="S", help="with --loop, seconds between (default 30)"
+        )
+        add_database(parser)
+        self.add_format(parser)
+
+    def run(self, **options: Any) -> int:
+        """Recover."""
+        if options["loop"] and options["dry_run"]:
+            raise CommandError("--loop and --dry-run exclude each other.", returncode=UNABLE)
+        self.refuse_endless("--loop", options)
+        with StopRequest() as stop:
+            self._passes(options, stop, options["worker"])
+            while options["loop"] and not stop.requested:
+                # Those that were started together must not come together for ever.
+                stop.wait(options["interval"] * random.uniform(0.8, 1.2))  # noqa: S311 - a wait, no secret
+                if not stop.requested:
+                    # The worker has started since: what is under its name now is its own.
+                    self._passes(options, stop, None)
+        return FINE
+
+    def _passes(self, options: dict[str, Any], stop: StopRequest, worker: str | None) -> None:
+        """Make passes until one is not full; with --loop, a database that is away is waited for."""
+        using, limit = options["database"], options["limit"]
+        reports: list[RecoveryReport] = []
+        try:
+            while True:
+                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], using=using)
+                self.acted = self.acted or (report.total > 0 and not report.dry_run)
+                reports.append(report)
+                if report.dry_run or stop.requested or not report.is_full(limit):
+                    break
+        except Error as error:
+            if not options["loop"]:
+                raise
+            problem = str(error).partition("\n")[0]
+            self.note(safe(f"The database is not there, or refused: {problem}. Trying again."))
+            connections[using].close()
+        found = {kind: [key for each in reports for key in getattr(each, kind)] for kind in _KINDS}
+        total = {kind: len(keys) for kind, keys in found.items()}
+        if not self.for_programs:
+            self._table(total, options)
+        elif any(total.values()) or not options["loop"]:
+            kinds = {kind: [str(key) for key in keys] for kind, keys in found.items()}
+            self.json({"dry_run": options["dry_run"], "total": sum(total.values()), **kinds})
+        self.flush()
+
+    def _table(self, total: dict[str, int], options: dict[str, Any]) -> None:
+        for kind, number in total.items():
+            if number:
+                more = " or more" if options["dry_run"] and number >= options["limit"] else ""
+                self.line(f"{count(number, 'task')}{more} {_KINDS[kind]}")
+        if not any(total.values()) and not options["loop"]:
+            self.note("There is nothing to recover.")

@@ -1,0 +1,99 @@
+"""`audit_recover`: what it prints, how it ends, and that it goes on until it is stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from audit.models import Task
+from audit.status import Status
+from tests.support.factories import requested, sql, task_in, unchanged
+
+pytestmark = pytest.mark.django_db
+
+
+def _left():
+    task = task_in(Status.EXECUTING)
+    sql("UPDATE audit_task SET lease_expires_at = now() - interval '1 second' WHERE id = %s", [task.pk])
+    return task
+
+
+def test_it_says_what_it_did_and_what_it_would_do(capsys):
+    task = _left()
+    with unchanged(task):
+        call_command("audit_recover", "--dry-run")
+    assert capsys.readouterr().out == "1 task whose lease had run out\n"
+    call_command("audit_recover")
+    assert capsys.readouterr().out == "1 task whose lease had run out\n"
+    call_command("audit_recover")
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "There is nothing to recover.\n")
+
+
+def test_it_makes_passes_until_nothing_is_left(capsys):
+    for _ in range(5):
+        _left()
+    call_command("audit_recover", "--dry-run", "--limit", "2")
+    assert capsys.readouterr().out == "2 tasks or more whose lease had run out\n"
+    call_command("audit_recover", "--limit", "2")
+    assert capsys.readouterr().out == "5 tasks whose lease had run out\n"
+
+
+def test_json_names_the_tasks(capsys):
+    task = _left()
+    call_command("audit_recover", "--format", "json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["leases"], found["total"], found["dry_run"], found["events"]) == ([str(task.pk)], 1, False, [])
+
+
+def test_the_work_of_one_worker(capsys):
+    mine = task_in(Status.EXECUTING)
+    call_command("audit_recover", "--worker", "orch-2")
+    assert "nothing to recover" in capsys.readouterr().err
+    call_command("audit_recover", "--worker", "orch-1")
+    assert capsys.readouterr().out == "1 task left executing by that worker\n"
+    assert Task.objects.get(pk=mine.pk).status == "approved"
+
+
+@pytest.mark.parametrize("options", [["--limit", "0"], ["--interval", "x"], ["--worker", ""], ["--database", "x"]])
+def test_bad_options(options):
+    with pytest.raises(CommandError):
+        call_command("audit_recover", *options)
+
+
+def test_a_loop_that_only_looks_is_none():
+    with pytest.raises(CommandError, match="exclude each other") as caught:
+        call_command("audit_recover", "--loop", "--dry-run")
+    assert caught.value.returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_loop_recovers_what_comes_later_and_stops_at_a_signal(tmp_path):
+    code = (
+        "import os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
+        "import django; from django.conf import settings\n"
+        f"settings.DATABASES['default']['NAME'] = {connection.settings_dict['NAME']!r}\n"
+        "django.setup(); from django.core.management import call_command\n"
+        "call_command('audit_recover', '--loop', '--interval', '1')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        for _ in range(2):
+            task = requested(approve_before=None)
+            sql("UPDATE audit_task SET approve_before = now() WHERE id = %s", [task.pk])
+            until = time.monotonic() + 60
+            while Task.objects.get(pk=task.pk).status != "rejected":
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
