@@ -8,6 +8,7 @@ Note [Threads of a worker]
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -27,6 +28,7 @@ from django.db import connections, router
 from audit import conf
 from audit.leases.arguments import lease_of
 from audit.models import Task
+from audit.pausing import CapacityVerdict
 from audit.process.signals import SignalHandlers
 from audit.values import redaction, validation
 from audit.values.terminal import safe
@@ -307,11 +309,14 @@ class Worker:
     def _claimed(self, limit: int) -> list[Claimed]:
         """Claim, and keep what there is room for; in the clerk's thread."""
         found = self._books.claim(list(self._handlers), limit)
-        return [each for each in found if self._has_room(each)]
+        verdicts: dict[Claimed, CapacityVerdict] = {}
+        with contextlib.suppress(Exception):  # then each is asked about by itself, and its error is said
+            verdicts = self._upkeep.verdicts(found)
+        return [each for each in found if self._has_room(each, verdicts.get(each))]
 
-    def _has_room(self, claimed: Claimed) -> bool:
+    def _has_room(self, claimed: Claimed, verdict: CapacityVerdict | None) -> bool:
         try:
-            if self._upkeep.has_room(claimed):
+            if self._upkeep.has_room(claimed, verdict):
                 return True
         except GONE:
             self._say(f"{_named(claimed.task)}: its lease was lost before it started.")
