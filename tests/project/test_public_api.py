@@ -35,6 +35,7 @@ PUBLIC = {
     "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
+        "Agent",
         "Event",
         "ExecutionLog",
         "LedgerCheckpoint",
@@ -44,9 +45,13 @@ PUBLIC = {
         "LedgerTile",
         "LedgerVerification",
         "PauseQueueEntry",
+        "ResourceMetric",
         "Task",
         "Verdict",
     ],
+    "audit.agents.presence": ["Presence", "PresenceState"],
+    "audit.agents.readings": ["Reader", "Reading", "read"],
+    "audit.pausing": ["CapacityVerdict", "PauseManager", "capacity_here", "check_capacity", "gate"],
     "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
     "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
 }
