@@ -12,14 +12,23 @@ from audit.admin.events.page import EventAdmin
 from audit.admin.integrity.page import LedgerVerificationAdmin
 from audit.admin.log.page import ExecutionLogAdmin
 from audit.admin.queue.page import PauseQueueEntryAdmin
+from audit.admin.statistics.page import StatisticsAdmin
 from audit.admin.task.page import TaskPageAdmin
 from audit.admin.tasks.page import TaskListAdmin
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 
-__all__ = ["AgentAdmin", "EventAdmin", "ExecutionLogAdmin", "LedgerVerificationAdmin", "PauseQueueEntryAdmin", "TaskAdmin", "register"]
+__all__ = [
+    "AgentAdmin",
+    "EventAdmin",
+    "ExecutionLogAdmin",
+    "LedgerVerificationAdmin",
+    "PauseQueueEntryAdmin",
+    "TaskAdmin",
+    "register",
+]
 
 
-class TaskAdmin(TaskListAdmin, TaskPageAdmin, DecidingAdmin):
+class TaskAdmin(TaskListAdmin, TaskPageAdmin, StatisticsAdmin, DecidingAdmin):
     """What was asked, who decided, who did it, and how it ended."""
 
 

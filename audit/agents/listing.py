@@ -75,7 +75,8 @@ def listed(using: str) -> Any:
 def states(using: str) -> dict[str, int]:
     """Count agents by state, up to ten thousand of them."""
     counted: dict[str, int] = {}
-    for state in Agent.objects.using(using).with_state().order_by("name").values_list("state", flat=True)[:_STATES]:
+    agents: Any = Agent.objects.using(using).with_state().order_by("name")
+    for state in agents.values_list("state", flat=True)[:_STATES]:
         counted[state] = counted.get(state, 0) + 1
     return counted
 
@@ -114,5 +115,5 @@ def history(using: str, agents: Sequence[int]) -> dict[int, dict[str, list[float
     return found
 
 
-def _since(column: str) -> ExpressionWrapper:
+def _since(column: str) -> ExpressionWrapper[Any]:
     return ExpressionWrapper(Now() - F(column), output_field=DurationField())

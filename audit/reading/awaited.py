@@ -16,10 +16,10 @@ _NAMES = 20
 
 _AWAITED = """
 SELECT event, count(*), min(paused_at)
-FROM (SELECT event, paused_at FROM audit_pause_queue WHERE event <> '' ORDER BY event, id LIMIT %s) AS some
+FROM (SELECT event, paused_at FROM audit_pause_queue WHERE event <> '' ORDER BY event, id LIMIT %s) AS few
 GROUP BY event ORDER BY 2 DESC, 3 LIMIT %s
 """
-_AWAITING = "SELECT count(*) FROM (SELECT FROM audit_pause_queue WHERE event = %s AND event <> '' LIMIT %s) AS some"
+_AWAITING = "SELECT count(*) FROM (SELECT FROM audit_pause_queue WHERE event = %s AND event <> '' LIMIT %s) AS few"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,29 +20,29 @@ _ACTIONS = 5
 
 _STANDING = """
 SELECT
-    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'pending' LIMIT %(most)s) AS some),
+    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'pending' LIMIT %(most)s) AS few),
     (SELECT min(created_at) FROM audit_task WHERE status = 'pending'),
     (SELECT min(approve_before) FROM audit_task WHERE status = 'pending' AND approve_before IS NOT NULL),
-    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'approved' LIMIT %(most)s) AS some),
-    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'executing' LIMIT %(most)s) AS some),
+    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'approved' LIMIT %(most)s) AS few),
+    (SELECT count(*) FROM (SELECT FROM audit_task WHERE status = 'executing' LIMIT %(most)s) AS few),
     (SELECT count(*) FROM (
         SELECT FROM audit_task WHERE status = 'executing' AND lease_expires_at <= statement_timestamp() LIMIT %(most)s
-    ) AS some),
+    ) AS few),
     (SELECT min(status_since) FROM (
-        SELECT status_since FROM audit_task WHERE status = 'executing' LIMIT %(most)s) AS some)
+        SELECT status_since FROM audit_task WHERE status = 'executing' LIMIT %(most)s) AS few)
 """
 _WAITING = """
 SELECT
     (SELECT count(*) FROM (SELECT FROM audit_pause_queue WHERE NOT held AND id > 0
         AND due_at <= statement_timestamp()
-        AND (lease_expires_at IS NULL OR lease_expires_at <= statement_timestamp()) LIMIT %(most)s) AS some),
+        AND (lease_expires_at IS NULL OR lease_expires_at <= statement_timestamp()) LIMIT %(most)s) AS few),
     (SELECT count(*) FROM (SELECT FROM audit_pause_queue WHERE NOT held AND id > 0
-        AND due_at > statement_timestamp() LIMIT %(most)s) AS some),
+        AND due_at > statement_timestamp() LIMIT %(most)s) AS few),
     (SELECT count(*) FROM (SELECT FROM audit_pause_queue
-        WHERE paused_at < statement_timestamp() - interval '24 hours' LIMIT %(most)s) AS some),
+        WHERE paused_at < statement_timestamp() - interval '24 hours' LIMIT %(most)s) AS few),
     (SELECT jsonb_object_agg(reason, tasks) FROM (
         SELECT reason, count(*) AS tasks
-        FROM (SELECT reason FROM audit_pause_queue WHERE held ORDER BY due_at, id LIMIT %(most)s) AS some
+        FROM (SELECT reason FROM audit_pause_queue WHERE held ORDER BY due_at, id LIMIT %(most)s) AS few
         GROUP BY reason) AS counted)
 """
 # By the index of ends; of the rows it reads only what is in them, no document.
@@ -138,7 +139,7 @@ def waiting(using: str) -> Waiting:
         using: the alias to read through.
     """
     [(due, scheduled, long, held)] = run(using, _bound(_WAITING), [])
-    held = held or {}
+    held = json.loads(held or "{}")
     return Waiting(due=due, scheduled=scheduled, long=long, held={each: held.get(each, 0) for each in PauseReason})
 
 

@@ -65,7 +65,9 @@ def receive(page: ReadOnlyAdmin, draining: bool, request: HttpRequest, object_id
         messages.error(request, shown(error, 300))
         return HttpResponseRedirect(back)
     words = {"name": shown(name, 120, name=True)}
-    done = _("“%(name)s” takes no new work; what runs there goes on.") if draining else _("“%(name)s” takes work again.")
+    done = (
+        _("“%(name)s” takes no new work; what runs there goes on.") if draining else _("“%(name)s” takes work again.")
+    )
     messages.success(request, done % words)
     return HttpResponseRedirect(back)
 

@@ -38,7 +38,7 @@ class EmitForm(forms.Form):
     )
     payload = forms.CharField(required=False, strip=True, widget=forms.Textarea)
 
-    def clean_name(self) -> str:
+    def clean_name(self) -> Any:
         """Check what the database could not store."""
         return _checked(lambda: validation.label("name", self.cleaned_data["name"], max_length=MAX_EVENT_NAME))
 
@@ -118,7 +118,9 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, form: EmitForm, bac
         valid = form.is_valid()
         name = form.cleaned_data.get("name", "")
         waiting = awaiting(primary, name) if name else 0
-        first = Event.objects.using(primary).filter(name=name).only("emitted_by", "emitted_at").first() if name else None
+        first = (
+            Event.objects.using(primary).filter(name=name).only("emitted_by", "emitted_at").first() if name else None
+        )
         payload = form.cleaned_data.get("payload")
         text = json.dumps(payload, ensure_ascii=False) if payload is not None else ""
         return {
@@ -127,8 +129,10 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, form: EmitForm, bac
             "form": form,
             "name": shown(name, MAX_EVENT_NAME),
             "payload": tree(text, len(text)) if text else None,
-            "first": _("%(who)s emitted it %(when)s. The first one is kept, with its payload; this one only lets go on"
-                       " what waits for it.")
+            "first": _(
+                "%(who)s emitted it %(when)s. The first one is kept, with its payload; this one only lets go on"
+                " what waits for it."
+            )
             % {"who": shown(first.emitted_by, 80, name=True), "when": ago(first.emitted_at, now)}
             if first
             else "",

@@ -66,7 +66,9 @@ class EventAdmin(ReadOnlyAdmin):
         if before.isascii() and before.isdigit() and len(before) <= 18:
             events = events.filter(pk__lt=int(before))
         elif before:
-            problems.append(_("The place %(place)s means nothing; this is the first page.") % {"place": shown(before, 80)})
+            problems.append(
+                _("The place %(place)s means nothing; this is the first page.") % {"place": shown(before, 80)}
+            )
         rows = list(_columns(events)[: PAGE_SIZE + 1])
         more, rows = len(rows) > PAGE_SIZE, rows[:PAGE_SIZE]
         queue = self.sees(request, PauseQueueEntry)

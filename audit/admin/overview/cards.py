@@ -192,16 +192,17 @@ def ended_card(total: Ended, actions: Sequence[Ended], complete: bool, today: da
     )
 
 
-def queue_card(
-    state: QueueHealth, waiting: Waiting | None, standing: Standing | None, tasks: str, queue: str
-) -> Card:
+def queue_card(state: QueueHealth, waiting: Waiting | None, standing: Standing | None, tasks: str, queue: str) -> Card:
     """The pause queue, and how the queue of work is doing."""
     lines = []
     if waiting:
         lines = [
             Line(label=_("Due"), number=_number(waiting.due), url=_query(queue, state="due"), tone="approved"),
             Line(
-                label=_("Not due yet"), number=_number(waiting.scheduled), url=_query(queue, state="waiting"), tone="paused"
+                label=_("Not due yet"),
+                number=_number(waiting.scheduled),
+                url=_query(queue, state="waiting"),
+                tone="paused",
             ),
             Line(
                 label=_("Held"),

@@ -125,6 +125,6 @@ def _midnight(now: datetime, days_ago: int) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def _newest(using: str) -> list[dict[str, Any]]:
+def _newest(using: str) -> list[Any]:
     rows = LedgerVerification.objects.using(using).order_by("-finished_at", "-id")
     return list(rows.values("verdict", "finished_at", "size", "unsealed")[:1])

@@ -41,18 +41,20 @@ def sparkline(lines: Sequence[tuple[str, Sequence[float | None]]], label: str) -
     drawn = format_html_join(
         "",
         '<path class="audit-line l-{}" d="{}"/>',
-        ((tone, line([(at + 0.5, 100 - each * 100) if each is not None else None for at, each in enumerate(values)]))
-         for tone, values in lines),
+        (
+            (tone, line([(at + 0.5, 100 - each * 100) if each is not None else None for at, each in enumerate(values)]))
+            for tone, values in lines
+        ),
     )
     return format_html(_SPARKLINE, width=width, label=label, lines=drawn)
 
 
-def line(points: Sequence[tuple[float, float] | None]) -> str:
-    """Write the path of a line through points, with a gap for each None; a point alone is a short dash."""
-    return " ".join(_moves(points))
+def line(points: Sequence[tuple[float, float] | None], width: float = 1) -> str:
+    """Write the path of a line through points, with a gap for each None; a point alone is a dash as long as `width`."""
+    return " ".join(_moves(points, width / 2))
 
 
-def _moves(points: Sequence[tuple[float, float] | None]) -> Iterator[str]:
+def _moves(points: Sequence[tuple[float, float] | None], half: float) -> Iterator[str]:
     before: tuple[float, float] | None = None
     for number, point in enumerate(points):
         if point is not None:
@@ -60,7 +62,7 @@ def _moves(points: Sequence[tuple[float, float] | None]) -> Iterator[str]:
             after = points[number + 1] if number + 1 < len(points) else None
             if before is None:
                 # A line of no length is not drawn.
-                yield f"M{x - 0.5:.2f} {y:.2f}H{x + 0.5:.2f}" if after is None else f"M{x:.2f} {y:.2f}"
+                yield f"M{x - half:.2f} {y:.2f}H{x + half:.2f}" if after is None else f"M{x:.2f} {y:.2f}"
             else:
                 yield f"L{x:.2f} {y:.2f}"
         before = point
