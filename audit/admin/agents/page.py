@@ -15,6 +15,7 @@ from audit.admin.agents.drain import may_drain, receive
 from audit.admin.agents.rows import STATES, TONES, agent_row
 from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.links import Link
+from audit.admin.shared.media import DECIDING
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.titles import task_title
@@ -79,6 +80,9 @@ class AgentAdmin(ReadOnlyAdmin):
             "newest": f"?{urlencode({'state': state})}" if after else "",
             "zone": timezone.get_current_timezone_name(),
         }
+
+    def frame(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().frame(request), "media": self.media + DECIDING}
 
     def detail_context(self, request: HttpRequest, key: Any) -> HttpResponse:
         for name in listed(self.using).filter(pk=key).values_list("name", flat=True):

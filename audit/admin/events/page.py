@@ -20,6 +20,7 @@ from audit.admin.events.emit import EmitForm, may_emit, receive
 from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.links import Link
+from audit.admin.shared.media import DECIDING
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.wording import ago, moment, shown
@@ -89,6 +90,9 @@ class EventAdmin(ReadOnlyAdmin):
             "newest": "?" if before else "",
             "zone": timezone.get_current_timezone_name(),
         }
+
+    def frame(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().frame(request), "media": self.media + DECIDING}
 
     def detail_context(self, request: HttpRequest, key: Any) -> HttpResponse:
         for name in Event.objects.using(self.using).filter(pk=key).values_list("name", flat=True):

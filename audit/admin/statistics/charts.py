@@ -198,7 +198,7 @@ def _durations(
     title: str,
     spread: Callable[[Group], Spread],
 ) -> Series:
-    """Draw three lines; their scale is logarithmic, for the slowest one of a hundred is often a hundred times slower."""
+    """Draw three lines; on a logarithmic scale, for the slowest of a hundred is often a hundred times slower."""
     seconds = [
         value.total_seconds()
         for place in places

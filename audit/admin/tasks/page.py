@@ -88,6 +88,7 @@ class TaskListAdmin(TailingAdmin):
             "newest": "" if page.first else query.links.page(),
             "widened": query.links.widened(DEFAULT_SPAN * 7),
             "all_time": query.links.all_time(),
+            "statistics_url": self.url("statistics") + filter_url(query.filter),
             "exports": self.export_links(hidden),
             "live": self.live(hidden, page, query.now) if page.first and not query.range.end else None,
         }
