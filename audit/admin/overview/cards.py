@@ -93,7 +93,7 @@ def _requests(standing: Standing | None, tasks: str, now: datetime) -> Iterator[
         number=_number(standing.pending),
         url=_tasks(tasks, statuses=(Status.PENDING,)),
         tone="pending",
-        detail=_("the oldest since %(span)s") % {"span": span(now - oldest)} if oldest else "",
+        detail=_("the oldest for %(span)s") % {"span": span(now - oldest)} if oldest else "",
         title=moment(oldest, now) if oldest else "",
         stands_out=oldest is not None and now - oldest > _OLD,
     )
@@ -158,8 +158,9 @@ def ended_card(total: Ended, actions: Sequence[Ended], complete: bool, today: da
 
     def line(each: Ended, label: str, **more: Any) -> Line:
         difference = each.today.failed - each.by_now.failed
-        words = _("%(by_now)s by this time yesterday, %(all)s in all of it") % {
+        words = _("%(by_now)s by this time yesterday (%(difference)+d), %(all)s in all of it") % {
             "by_now": grouped(each.by_now.failed),
+            "difference": difference,
             "all": grouped(each.yesterday.failed),
         }
         return Line(

@@ -61,7 +61,7 @@ def _facts(state: QueueHealth) -> Iterator[HealthFact]:
             label=ngettext("Lease ran out", "Leases ran out", state.expired),
             value=grouped(state.expired),
             status=Status.EXECUTING,
-            advice=_("%(count)s more than %(times)d lease lengths ago; run audit_recover or a worker")
+            advice=_("%(count)s of them more than %(times)d lease lengths ago; run audit_recover or a worker")
             % {"count": grouped(state.stuck), "times": STUCK_LEASES}
             if state.stuck
             else "",
