@@ -26,7 +26,7 @@ def _drainer():
 
 
 def _rows(response) -> dict[str, str]:
-    parts = re.findall(r'<tr role="row" id="agent-\d+">(.*?)</tr>', response.content.decode(), re.S)
+    parts = re.findall(r'<tr role="row" class="audit-agent">(.*?)</tr>', response.content.decode(), re.S)
     found = {}
     for part in parts:
         words = " ".join(re.sub(r"<[^>]*>", " ", part).split())

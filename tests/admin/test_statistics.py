@@ -23,6 +23,10 @@ from tests.support.pages import HOSTILE, STATISTICS, TASKS, asking, client_of, i
 pytestmark = pytest.mark.django_db
 
 
+def _plain(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", "", html).split())
+
+
 def _tables(response) -> dict[str, list[list[str]]]:
     found = {}
     html = response.content.decode()
