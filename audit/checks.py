@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import DatabaseError, connections, router, transaction
 
-from audit import conf, inspection
+from audit import conf, inspection, pausing
 from audit.exceptions import AuditError
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
@@ -140,6 +140,7 @@ def _settings() -> list[str]:
     if not problems:
         try:
             redaction.check()
+            pausing.gate()
         except AuditError as error:
             problems = [str(error)]
     return problems

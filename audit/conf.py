@@ -1,6 +1,7 @@
 """The `AUDIT` setting: one dict, read live, each key with a type and a default."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -58,6 +59,15 @@ class AuditSettings:
     TRACEBACK_CHARS: int = 16 * 1024
     """How much of a traceback is kept: its last characters."""
 
+    NOTIFY: bool = True
+    """Whether workers hear of new work by NOTIFY, sent after the commit; off, they find it when they look."""
+
+    WORKER_CHILD_TASKS: int = 1_000
+    """After so many tasks a worker replaces a child process."""
+
+    WORKER_CHILD_BYTES: int = 512 * 1024 * 1024
+    """A child process of a worker that holds more memory than this after a task is replaced."""
+
     LEDGER_VERIFIERS: list[str] = field(default_factory=list)
     """Verifier keys of the ledger (`audit_keygen` prints them), all of one name: the newest and its predecessors."""
 
@@ -67,6 +77,39 @@ class AuditSettings:
 
     LEDGER_MAX_AGE_SECONDS: int = 3_600
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
+
+    AGENT_HEARTBEAT_SECONDS: int = 10
+    """How often a worker shows the registry that it lives, and reads how much of its machine is in use."""
+
+    AGENT_STALE_SECONDS: int = 30
+    """Without a sign of life for so long an agent is stale: it is not counted on. A reading this old is unknown."""
+
+    AGENT_OFFLINE_SECONDS: int = 120
+    """Without a sign of life for so long an agent is offline."""
+
+    AGENTS_KEEP_SECONDS: int = 7 * 86_400
+    """How long an agent that gives no sign of life stays in the registry; one that drains stays."""
+
+    METRICS_KEEP_SECONDS: int = 86_400
+    """How long readings of agents are kept."""
+
+    CAPACITY_GATE: str | Callable[..., Any] | None = "audit.pausing.check_capacity"
+    """What says whether there is capacity for a task: called with it, returns a `CapacityVerdict`; None asks nobody."""
+
+    CAPACITY_PAUSE_FREE: float = 0.20
+    """Work is paused when each agent that could do it has less than this ratio free of a resource that it needs."""
+
+    CAPACITY_RESUME_FREE: float = 0.30
+    """Work that was paused so goes on when an agent has at least this ratio free of each; above the other one."""
+
+    CAPACITY_BACKOFF_SECONDS: int = 15
+    """When paused work is looked at first; doubled each time that there is no capacity, with jitter."""
+
+    CAPACITY_BACKOFF_MAX_SECONDS: int = 300
+    """The longest time between two looks at the same paused work."""
+
+    CAPACITY_LAG_SECONDS: int = 10
+    """A reading may not show yet what work uses that started so shortly before it: its estimate is subtracted."""
 
     RESOURCE_ERRORS: list[str] = field(default_factory=list)
     """Further values of `outcome.error_type` that mean a resource constraint, not an application error."""
@@ -116,7 +159,27 @@ def problems() -> list[str]:
             found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
         elif key.endswith("_SECONDS") and value > LONGEST_S:
             found.append(f"AUDIT[{key!r}] must be at most {LONGEST_S}, ten years, not {value!r}.")
-    return found
+        elif key.endswith("_FREE") and not 0 < value < 1:
+            found.append(f"AUDIT[{key!r}] must be a ratio between 0 and 1, not {value!r}.")
+    return found or _disordered(given)
+
+
+def _disordered(given: dict[str, Any]) -> list[str]:
+    """Name the pairs of settings of which the first must be the smaller one, and is not."""
+    now = AuditSettings(**given)
+    return [
+        f"AUDIT[{low!r}] must be less than AUDIT[{high!r}] ({getattr(now, low)!r}, {getattr(now, high)!r}), or {why}."
+        for low, high, why in _ORDERED
+        if getattr(now, low) >= getattr(now, high)
+    ]
+
+
+_ORDERED = (
+    ("CAPACITY_PAUSE_FREE", "CAPACITY_RESUME_FREE", "work would be paused and resumed in turn"),
+    ("CAPACITY_BACKOFF_SECONDS", "CAPACITY_BACKOFF_MAX_SECONDS", "the backoff could not grow"),
+    ("AGENT_HEARTBEAT_SECONDS", "AGENT_STALE_SECONDS", "every agent would be stale between two heartbeats"),
+    ("AGENT_STALE_SECONDS", "AGENT_OFFLINE_SECONDS", "no agent would ever be stale"),
+)
 
 
 def _is(value: object, kind: Any) -> bool:
@@ -125,7 +188,11 @@ def _is(value: object, kind: Any) -> bool:
     if get_origin(kind) is list:
         (inner,) = get_args(kind)
         return isinstance(value, list) and all(_is(each, inner) for each in value)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if get_origin(kind) is Callable:
+        return callable(value)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _shape(value: object) -> str:

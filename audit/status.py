@@ -3,7 +3,17 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-__all__ = ["FINISHED", "LIVE", "TRANSITIONS", "FailureClass", "LogKind", "OnExpiry", "PauseReason", "Status"]
+__all__ = [
+    "FINISHED",
+    "LIVE",
+    "TRANSITIONS",
+    "AgentState",
+    "FailureClass",
+    "LogKind",
+    "OnExpiry",
+    "PauseReason",
+    "Status",
+]
 
 
 class Status(models.TextChoices):
@@ -62,3 +72,13 @@ class OnExpiry(models.TextChoices):
 
     REQUEUE = "requeue", _("Back to approved")
     FAIL = "fail", _("Failed")
+
+
+class AgentState(models.TextChoices):
+    """How an agent is, by the database's clock; the first that holds (see `Agent.objects.with_state`)."""
+
+    DRAINING = "draining", _("Draining")
+    OFFLINE = "offline", _("Offline")
+    STALE = "stale", _("Stale")
+    BUSY = "busy", _("Busy")
+    AVAILABLE = "available", _("Available")

@@ -1,5 +1,6 @@
 """The tables of the audit trail and the verbs that move their rows."""
 
+from audit.models.agent import Agent, ResourceMetric
 from audit.models.event import Event
 from audit.models.ledger import (
     LedgerCheckpoint,
@@ -15,6 +16,7 @@ from audit.models.pause import PauseQueueEntry
 from audit.models.task import Task
 
 __all__ = [
+    "Agent",
     "Event",
     "ExecutionLog",
     "LedgerCheckpoint",
@@ -24,6 +26,7 @@ __all__ = [
     "LedgerTile",
     "LedgerVerification",
     "PauseQueueEntry",
+    "ResourceMetric",
     "Task",
     "Verdict",
 ]

@@ -11,7 +11,7 @@ import pytest
 from audit.models import PauseQueueEntry, Task
 
 PUBLIC = {
-    "audit": ["aemit_event", "emit_event", "record"],
+    "audit": ["aemit_event", "emit_event", "handler", "record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
     "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
@@ -35,6 +35,7 @@ PUBLIC = {
     "audit.ledger.seal": ["BATCH", "Batch", "Busy", "CannotSeal", "RefusesToSeal", "WAIT_S", "begin_epoch", "seal"],
     "audit.ledger.verify": ["CannotVerify", "keep", "keep_unchecked", "verify"],
     "audit.models": [
+        "Agent",
         "Event",
         "ExecutionLog",
         "LedgerCheckpoint",
@@ -44,9 +45,11 @@ PUBLIC = {
         "LedgerTile",
         "LedgerVerification",
         "PauseQueueEntry",
+        "ResourceMetric",
         "Task",
         "Verdict",
     ],
+    "audit.worker": ["Handler", "Run", "Summary", "Worker", "handler"],
     "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
     "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
 }

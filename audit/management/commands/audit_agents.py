@@ -1,0 +1,156 @@
+"""`manage.py audit_agents`: who could do work, what is in use there, and draining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db import router
+from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, Subquery
+from django.db.models.fields.json import JSONField
+from django.db.models.functions import JSONObject, Now
+
+from audit.agents.registry import drain, undrain
+from audit.management.base import FINE, UNABLE, AuditCommand, os_user
+from audit.management.output import Column, duration, safe
+from audit.models import Agent, ResourceMetric
+from audit.reading.filters import add_database
+from audit.status import AgentState
+
+_HELP = {
+    "list": "every agent of the registry: its state, what runs there, its last reading",
+    "drain": "ask an agent to take no new work, until undrain; what runs there goes on",
+    "undrain": "let an agent take work again",
+}
+_RATIOS = ("cpu", "memory", "gpu", "gpu_memory")
+
+
+class Command(AuditCommand):
+    """Lists agents, drains and undrains them."""
+
+    outcome = UNABLE
+    model = Agent
+    help = "List the agents that take work, and drain or undrain one. `VERB --help` tells the options of each."
+    exits = "0 done, 2 could not do it"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take a verb with its own options."""
+        verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        for verb, purpose in _HELP.items():
+            description = f"{purpose[0].upper()}{purpose[1:]}."
+            each = verbs.add_parser(verb, help=purpose, description=description, epilog=parser.epilog)
+            if verb == "list":
+                each.add_argument(
+                    "--state",
+                    action="append",
+                    choices=AgentState.values,
+                    help="only these states; several times for several",
+                )
+            else:
+                each.add_argument("name", metavar="NAME", help="the agent's name")
+            if verb == "drain":
+                each.add_argument("--reason", required=True, help="why")
+                each.add_argument("--actor", help=f"who asks (default {os_user()})")
+            add_database(each)
+            self.add_format(each)
+            self.add_shared(each)
+
+    def database(self, options: Mapping[str, Any]) -> str | None:
+        """A listing may come from a replica, the rest may not."""
+        return router.db_for_read(Agent) if options["verb"] == "list" else router.db_for_write(Agent)
+
+    def run(self, **options: Any) -> int:
+        """List, or change one."""
+        using, name = options["database"], options.get("name", "")
+        if options["verb"] == "list":
+            return self._list(using, options)
+        if options["verb"] == "drain":
+            drain(name, reason=options["reason"], actor=options["actor"] or os_user(), using=using)
+        else:
+            undrain(name, using=using)
+        self.acted = True
+        agent = _agents(using).get(name=name)
+        if options["format"] == "json":
+            self.json(_values(agent))
+        else:
+            self.line(f"{safe(agent.name)}: {agent.state}, {agent.running} running")
+        return FINE
+
+    def _list(self, using: str, options: dict[str, Any]) -> int:
+        self.outcome = FINE
+        agents = _agents(using)
+        if options["state"]:
+            agents = agents.filter(state__in=options["state"])
+        if options["format"] == "json":
+            for agent in agents.iterator():
+                self.json(_values(agent))
+        elif not self._table(list(agents)):
+            self.note("No agent matches." if options["state"] else "No agent is registered.")
+        return FINE
+
+    def _table(self, agents: list[Any]) -> bool:
+        return self.table(
+            (
+                Column(title="Agent", name=True, least=12),
+                Column(title="State", paint=self.paint),
+                Column(title="Running", right=True),
+                Column(title="Seen", right=True),
+                Column(title="CPU", right=True, rank=1),
+                Column(title="Memory", right=True, rank=1),
+                Column(title="GPU", right=True, rank=4),
+                Column(title="GPU mem", right=True, rank=4),
+                Column(title="Actions", least=10, rank=3),
+                Column(title="Labels", least=8, rank=5),
+                Column(title="Why it drains", least=12, rank=2),
+            ),
+            (
+                (
+                    agent.name,
+                    agent.state,
+                    f"{agent.running}/{agent.slots}",
+                    duration(agent.silent),
+                    *(_percent((agent.reading or {}).get(each)) for each in _RATIOS),
+                    ", ".join(agent.actions) or "any",
+                    ", ".join(agent.labels) or None,
+                    f"{agent.drain_reason} ({agent.drain_requested_by})" if agent.drain_requested_at else None,
+                )
+                for agent in agents
+            ),
+        )
+
+
+def _agents(using: str) -> Any:
+    last = (
+        ResourceMetric.objects.filter(agent=OuterRef("pk"))
+        .order_by("-at", "-id")
+        .values(reading=JSONObject(**{each: F(each) for each in ("at", "source", *_RATIOS)}))
+    )
+    silent = ExpressionWrapper(Now() - F("heartbeat_at"), DurationField())
+    agents = Agent.objects.using(using).with_state().order_by("name")
+    return agents.annotate(reading=Subquery(last[:1], output_field=JSONField()), silent=silent)
+
+
+def _percent(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.0%}"
+
+
+def _values(agent: Any) -> dict[str, Any]:
+    return {
+        "agent": agent.name,
+        "state": agent.state,
+        "running": agent.running,
+        "slots": agent.slots,
+        "actions": agent.actions,
+        "labels": agent.labels,
+        "heartbeat_at": agent.heartbeat_at,
+        "registered_at": agent.registered_at,
+        "stopped_at": agent.stopped_at,
+        "host": agent.host,
+        "pid": agent.pid,
+        "version": agent.version,
+        "drain_requested_at": agent.drain_requested_at,
+        "drain_requested_by": agent.drain_requested_by,
+        "drain_reason": agent.drain_reason,
+        "reading": agent.reading,
+    }

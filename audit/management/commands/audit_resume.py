@@ -1,0 +1,74 @@
+"""`manage.py audit_resume`: resume paused work that is due and for which there is capacity."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db import Error, connections
+
+from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.output import count
+from audit.models import PauseQueueEntry, Task
+from audit.pausing import PauseManager
+from audit.process.signals import StopRequest
+from audit.reading.filters import add_database, positive
+
+
+class Command(AuditCommand):
+    """Resumes what is due and fits."""
+
+    model = PauseQueueEntry
+    writes = True
+    outcome = UNABLE
+    help = (
+        "Resume paused work that is due: what was paused by hand for a time, and what waited for capacity, as much as "
+        "slots are free. Workers do so by themselves; this is for those who run none."
+    )
+    exits = "0 done, 2 could not do it"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take how much and how often."""
+        parser.add_argument(
+            "--limit", type=positive, default=100, metavar="N", help="how many entries at most in a pass (default 100)"
+        )
+        parser.add_argument("--loop", action="store_true", help="go on until stopped")
+        parser.add_argument(
+            "--interval", type=positive, default=5, metavar="SECONDS", help="between two passes of --loop (default 5)"
+        )
+        add_database(parser)
+        self.add_format(parser)
+
+    def run(self, **options: Any) -> int:
+        """Make a pass, or many."""
+        if not options["loop"]:
+            resumed = self._pass(options)
+            self._print(resumed, options)
+            if not resumed:
+                self.note("Nothing that is due fits now.")
+            return FINE
+        with StopRequest() as stop:
+            self.note(f"Resuming every {options['interval']} s until stopped.")
+            while not stop.requested:
+                try:
+                    self._print(self._pass(options), options)
+                except Error as error:
+                    problem = str(error).partition("\n")[0]
+                    self.note(f"The database is not there, or refused: {problem}. Trying again.")
+                    connections[options["database"]].close()
+                # Those that began together must not look together.
+                stop.wait(options["interval"] * random.uniform(0.5, 1.0))  # noqa: S311 - a wait, no secret
+        return FINE
+
+    def _pass(self, options: dict[str, Any]) -> list[Task]:
+        return PauseManager(options["database"]).resume_due(options["limit"])
+
+    def _print(self, tasks: list[Task], options: dict[str, Any]) -> None:
+        self.acted = self.acted or bool(tasks)
+        for task in tasks:
+            if options["format"] == "json":
+                self.json({"task": task.pk, "action": task.action, "priority": task.priority})
+        if tasks and options["format"] != "json":
+            self.line(f"Resumed {count(len(tasks), 'task')}.")
+        self.flush()

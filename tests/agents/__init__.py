@@ -1,0 +1,1 @@
+"""Tests of the registry, its readings and its commands."""

@@ -1,0 +1,1 @@
+"""Tests of pausing by capacity and of resuming."""
