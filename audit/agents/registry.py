@@ -19,6 +19,7 @@ from audit.models import Agent
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.values import validation
+from audit.values.patterns import covering
 from audit.verbs.calling import acting
 
 __all__ = ["Surveyed", "absent", "drain", "survey", "undrain"]
@@ -78,7 +79,9 @@ class Surveyed:
 
     def able(self, action: str, labels: Iterable[str] = ()) -> bool:
         """Whether it could do such work: an agent that names no actions does any."""
-        return (not self.actions or action in self.actions) and set(labels) <= set(self.labels)
+        return (not self.actions or not set(self.actions).isdisjoint(covering(action))) and set(labels) <= set(
+            self.labels
+        )
 
     def lacks(self, needs: Mapping[str, float | None], threshold: float) -> list[str]:
         """Name the resources that are known to be short.
