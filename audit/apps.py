@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.db.models.signals import pre_migrate
+from django.db.models.signals import pre_migrate, pre_save
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,9 +12,12 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and what stops `migrate` on a database of the unreleased past."""
+        """Register the system checks, and what stops `loaddata`, and `migrate` on a database of the unreleased past."""
         from audit import checks  # noqa: F401 - importing registers them
         from audit.contrib.django_tasks import checks as task_checks  # noqa: F401 - as above
         from audit.inspection.recorded_migrations import refuse_unreleased
+        from audit.interchange.fixtures import refuse_fixture
 
+        for model in self.get_models():
+            pre_save.connect(refuse_fixture, sender=model, dispatch_uid=f"audit.refuse_fixture.{model.__name__}")
         pre_migrate.connect(refuse_unreleased, sender=self, dispatch_uid="audit.refuse_unreleased")

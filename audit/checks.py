@@ -14,9 +14,10 @@ from django.db import DatabaseError, connections, router, transaction
 
 from audit import conf, inspection, pausing
 from audit.exceptions import AuditError
+from audit.inspection.rights import said
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
-from audit.models import LedgerHead, Task
+from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerVerification, PauseQueueEntry, Task
 from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
@@ -97,7 +98,7 @@ def check_database(
 ) -> list[CheckMessage]:
     """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
     W010 to W013 (what stands there against what should), W014 (tables that the routers do not use),
-    W015 to W017 (the queue)."""
+    W015 to W017 (the queue), W018 (ids)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -158,11 +159,10 @@ def _ledger(alias: str) -> list[CheckMessage]:
                 return []
             left = backlog(cursor, head)
     except DatabaseError as error:
-        message = str(error).partition("\n")[0]
         return [
             Caution(
-                f"Whether the sealer of {alias!r} is behind cannot be told: {message}.",
-                hint="The role that checks needs SELECT on the audit tables.",
+                f"Whether the sealer of {alias!r} is behind is not known: {said(error, alias).rstrip('.')}.",
+                hint="The role that checks needs SELECT on the audit tables; docs/roles.md has a script for each role.",
                 id="audit.W002",
             )
         ]
@@ -186,12 +186,14 @@ _LONG_SNAPSHOT_SECONDS = 600
 def _queue(alias: str) -> list[CheckMessage]:
     """W015 to W017: what nobody recovers, what waits too long, and dead rows that stay."""
     try:
-        with transaction.atomic(using=alias):
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NULL", [Task._meta.db_table])
+            if cursor.fetchone() == (True,):
+                return []  # not migrated yet
             found = health(alias)
     except DatabaseError as error:
-        message = str(error).partition("\n")[0]
         hint = "The role that checks needs SELECT on the audit tables."
-        return [Caution(f"How the queue of {alias!r} is doing cannot be told: {message}.", hint=hint, id="audit.W015")]
+        return [Caution(f"The queue of {alias!r} cannot be read: {said(error, alias)}.", hint=hint, id="audit.W015")]
     return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
 
 
@@ -241,6 +243,38 @@ def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
     ]
 
 
+_SEQUENCE = """
+SELECT pg_sequence_last_value(found.sequence) FROM (
+    SELECT to_regclass(pg_get_serial_sequence(quote_ident(%s), 'id')) AS sequence) AS found
+WHERE has_sequence_privilege(found.sequence, 'SELECT') AND has_table_privilege(to_regclass(quote_ident(%s)), 'SELECT')
+"""
+
+
+def _sequences(alias: str) -> list[CheckMessage]:
+    """W018: ids that are given already would be given once more; a role that may not look is not asked."""
+    found: list[CheckMessage] = []
+    for model in (ExecutionLog, PauseQueueEntry, LedgerCheckpoint, LedgerVerification):
+        table = model._meta.db_table
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", [table])
+            if cursor.fetchone() != (True,):
+                continue
+            cursor.execute(_SEQUENCE, [table, table])
+            row = cursor.fetchone()
+        newest = model._base_manager.using(alias).order_by("-pk").values_list("pk", flat=True).first() if row else None
+        if row and newest is not None and newest > (row[0] or 0):
+            found.append(
+                Caution(
+                    f"The sequence of {table} in {alias!r} is at {row[0] or 'its beginning'}, and the table has the id "
+                    f"{newest}: a next row is refused as a duplicate.",
+                    hint="Logical replication copies no sequences. As the owner: "  # noqa: S608 - for a person
+                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table};",
+                    id="audit.W018",
+                )
+            )
+    return found
+
+
 def _not_postgresql(alias: str) -> Error:
     return Error(
         f"The database {alias!r} is not PostgreSQL ({connections[alias].vendor}), which alone can enforce the trail.",
@@ -276,7 +310,7 @@ def _guards(alias: str) -> list[CheckMessage]:
     ]
     # What the tables are not, no query on them can count.
     if not any(flaw.kind.startswith(("table-", "column-", "unreleased")) for flaw in flaws):
-        found += _ledger(alias) + _queue(alias)
+        found += [*_ledger(alias), *_queue(alias), *_sequences(alias)]
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT current_setting('server_encoding')")
         (encoding,) = cursor.fetchone()

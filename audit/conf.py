@@ -15,6 +15,8 @@ __all__ = ["LONGEST_S", "AuditSettings", "problems", "settings"]
 LONGEST_S = 3650 * 86_400
 """The longest lease, and the most of any setting in seconds: ten years."""
 
+_MAY_BE_ZERO = frozenset({"OUTPUT_TAIL_BYTES"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
@@ -54,7 +56,7 @@ class AuditSettings:
     """How long recorded work may go without a sign of life before recovery fails it."""
 
     OUTPUT_TAIL_BYTES: int = 16 * 1024
-    """How much of a recorded command's output is kept: its last bytes."""
+    """How much of each output of a recorded command is kept, for ever: its last bytes; 0 keeps none."""
 
     TRACEBACK_CHARS: int = 16 * 1024
     """How much of a traceback is kept: its last characters."""
@@ -74,6 +76,9 @@ class AuditSettings:
     LEDGER_CHECKPOINTS: str | None = None
     """The directory that keeps exported checkpoints, outside the database; `audit_seal` writes to it and
     `audit_verify` compares with it."""
+
+    LEDGER_ACCEPTED_EPOCHS: list[int] = field(default_factory=list)
+    """Numbers of epochs whose restore the auditor knows of; `audit_verify` takes them as `--accept-epoch`."""
 
     LEDGER_MAX_AGE_SECONDS: int = 3_600
     """How old the oldest unsealed row may be before a system check complains, once a ledger is in use."""
@@ -156,7 +161,10 @@ def problems() -> list[str]:
             shown = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)
             found.append(f"AUDIT[{key!r}] must be {_name(known[key])}, not {shown}.")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
-            found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
+            if key not in _MAY_BE_ZERO:
+                found.append(f"AUDIT[{key!r}] must be positive, not {value!r}.")
+            elif value < 0:
+                found.append(f"AUDIT[{key!r}] must be zero or more, not {value!r}.")
         elif key.endswith("_SECONDS") and value > LONGEST_S:
             found.append(f"AUDIT[{key!r}] must be at most {LONGEST_S}, ten years, not {value!r}.")
         elif key.endswith("_FREE") and not 0 < value < 1:

@@ -14,6 +14,7 @@ from django.db.utils import OperationalError
 from django.utils.functional import SimpleLazyObject
 from environ import Env
 
+from audit.ledger.tlog.trusted import Untrusted, open_trusted
 from auditproj.embedded.errors import EmbeddedError
 from auditproj.embedded.places import keep_file, make_home
 
@@ -133,19 +134,43 @@ def verifiers(home: Path) -> list[str]:
 
     Args:
         home: directory of the demo's keys.
+
+    Raises:
+        ImproperlyConfigured: somebody else could have written that of the demo.
     """
     given = words("AUDIT_LEDGER_VERIFIERS", [])
     if given:
         return given
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return (home / "ledger-verifier-key").read_text().split()
+        return _trusted_text(home / "ledger-verifier-key").split()
     return []
 
 
 def _kept_key(path: Path) -> str:
     key = secrets.token_urlsafe(48)
-    with contextlib.suppress(OSError, EmbeddedError):
-        owner, _ = make_home(path.parent)
+    with contextlib.suppress(OSError, UnicodeDecodeError, EmbeddedError):
+        try:
+            return _trusted_text(path).strip() or key
+        except FileNotFoundError:
+            owner, _ = make_home(path.parent)
         keep_file(path, key, owner)
-        return path.read_text().strip() or key
+        return _trusted_text(path, owner.uid).strip() or key
     return key
+
+
+def _trusted_text(path: Path, *owners: int) -> str:
+    """Read a file that nobody else can have written.
+
+    Raises:
+        ImproperlyConfigured: somebody could.
+        OSError: it cannot be read.
+    """
+    try:
+        # Whoever owns this code can make it do anything.
+        descriptor = open_trusted(path, [Path(__file__).stat().st_uid, *owners])
+    except Untrusted as error:
+        raise ImproperlyConfigured(
+            f"{error.problem}. See who did that; then take {path} away, or name another directory with AUDIT_HOME."
+        ) from None
+    with os.fdopen(descriptor, encoding="utf-8") as file:
+        return file.read()

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -95,7 +96,12 @@ def _services(field: str, value: Any) -> list[str]:
     # As the database has them: what a caller would not be allowed to write may be there all the same.
     if isinstance(value, str) or not isinstance(value, list | tuple):
         raise InvalidValue(field, value, "must be a list of service names")
-    return [validation.text(f"{field}[{index}]", each) for index, each in enumerate(value)]
+    if len(value) > validation.MAX_SERVICES:
+        raise InvalidValue(field, value[:3], f"holds {len(value)} names; at most {validation.MAX_SERVICES} fit")
+    return [
+        validation.text(f"{field}[{index}]", each, max_length=validation.MAX_SERVICE)
+        for index, each in enumerate(value)
+    ]
 
 
 def _action(field: str, value: Any) -> str:
@@ -116,6 +122,9 @@ def _one_of(values: Iterable[str]) -> PlainValidator:
 
 
 _Text = Annotated[str, PlainValidator(_named(validation.text))]
+_Name = Annotated[str, PlainValidator(_named(partial(validation.text, max_length=validation.MAX_LABEL)))]
+# In a document, which has a bound of its own.
+_AnyText = Annotated[str, PlainValidator(_named(partial(validation.text, max_length=None)))]
 _Moment = Annotated[datetime, PlainValidator(_named(moment))]
 _Id = Annotated[UUID, PlainValidator(_named(_identifier))]
 _Uuid = Annotated[UUID, PlainValidator(_named(_uuid))]
@@ -162,7 +171,7 @@ def _field(kind: Any, default: Any) -> Any:
 
 
 _GIVEN_TYPES = {
-    "text": _Text,
+    "text": _Name,
     "jsonb": _Document,
     "timestamptz": _Moment,
     "uuid": _Uuid,
@@ -174,12 +183,12 @@ _GIVEN_TYPES = {
 _ENTRY_FIELDS = _fields(
     GIVEN_ENTRY,
     _GIVEN_TYPES,
-    {"reason": Annotated[str, _one_of(PauseReason.values)], "priority": _Priority, "attempt": _Integer},
+    {"reason": Annotated[str, _one_of(PauseReason.values)], "note": _Text, "priority": _Priority, "attempt": _Integer},
 )
 _TASK_FIELDS = _fields(
     GIVEN,
     _GIVEN_TYPES,
-    {"priority": _Priority, "on_expiry": Annotated[str, _one_of(OnExpiry.values)]},
+    {"summary": _Text, "priority": _Priority, "on_expiry": Annotated[str, _one_of(OnExpiry.values)]},
 ) | {
     "id": (_Id, ...),
     "action": (Annotated[str, PlainValidator(_named(_action))], ...),
@@ -188,7 +197,7 @@ _TASK_FIELDS = _fields(
 }
 # What another database has stamped is taken as it says: raw SQL may have counted below zero there.
 _STAMP_TYPES = {
-    "text": _Text,
+    "text": _AnyText,
     "jsonb": Any,
     "timestamptz": _Moment,
     "integer": _Integer,

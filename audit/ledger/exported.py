@@ -13,14 +13,16 @@ from pathlib import Path
 from audit.exceptions import AuditError
 from audit.ledger import repository
 from audit.ledger.tlog import files
+from audit.ledger.tlog.damage import examine
 
-__all__ = ["CannotExport", "Exported", "Exports"]
+__all__ = ["MAX_BYTES", "CannotExport", "Exported", "Exports"]
 
 _SUFFIX = ".checkpoint"
 _NAME = re.compile(rf"([0-9]+)-([0-9]+){re.escape(_SUFFIX)}")
 _ATTRIBUTES = ".gitattributes"
 _AS_IT_IS = f"*{_SUFFIX} -text"
-_MAX_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
+"""The largest file that may be a checkpoint."""
 
 
 class CannotExport(AuditError):
@@ -106,7 +108,7 @@ class Exports:
                     if self._git:
                         self._commit()  # an earlier run may have failed to
                     return False
-                raise CannotExport(path, "another checkpoint of this size is kept here; nothing was written") from None
+                raise CannotExport(path, _other(_read(path), text)) from None
         except OSError as error:
             raise CannotExport(path, f"cannot be written: {error.strerror}") from None
         if self._git:
@@ -167,15 +169,23 @@ class Exports:
             files.replace(path, content, mode=0o644)
 
 
+def _other(kept: str, text: str) -> str:
+    """Say what is kept in the place of a text."""
+    found = examine(kept.encode("utf-8", "surrogateescape"))
+    if found.causes and (found.text is None or found.text.startswith(text)):
+        return f"the checkpoint that is kept here is damaged: {found}. Take it away; nothing was written"
+    return "another checkpoint of this size is kept here; nothing was written"
+
+
 def _read(path: Path) -> str:
     try:
         # A pipe under that name would be waited for, and a device never end.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CannotExport(path, "is no regular file")
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise CannotExport(path, f"cannot be read: {error.strerror}") from None
-    if len(data) > _MAX_BYTES:
-        raise CannotExport(path, f"is no checkpoint: it has more than {_MAX_BYTES} bytes")
+    if len(data) > MAX_BYTES:
+        raise CannotExport(path, f"is no checkpoint: it has more than {MAX_BYTES} bytes")
     return data.decode("utf-8", "surrogateescape")

@@ -12,7 +12,8 @@ from audit.ledger.stored import nodes
 from audit.ledger.tlog import proof
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
-from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.damage import Damaged, read_kept
+from audit.ledger.tlog.errors import LedgerError
 from audit.ledger.tlog.merkle import Node, consistency_proof, inclusion_proof
 from audit.ledger.tlog.note import Note, Verifier
 from audit.ledger.tlog.proof import Growth, Proof
@@ -58,9 +59,12 @@ def prove(
     Raises:
         CannotProve: there is no such task, it is not finished or not sealed yet, or what is stored of it is not what
             was sealed.
+        Damaged: the checkpoint is damaged.
     """
+    if checkpoint is not None:
+        _opened(checkpoint, verifiers, "checkpoint")
     with snapshot(using) as (raw, _):
-        signed = checkpoint or _signed(using)
+        signed = _signed(using) if checkpoint is None else checkpoint
         rows = [(TASK_V1, _leaf(using, task_id))]
         if with_log:
             logged = ExecutionLog.objects.using(using).filter(task_id=task_id).order_by("id")
@@ -90,18 +94,13 @@ def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) ->
 
     Raises:
         CannotProve: the log does not continue that checkpoint.
-        Malformed: the older one is no checkpoint.
+        Damaged: the older one is damaged, or no checkpoint.
     """
     verifiers = tuple(verifiers)
     with snapshot(using):
         signed = _signed(using)
         new = Checkpoint.parse(Note.parse(signed).text)
-        try:
-            size = older if isinstance(older, int) else open_checkpoint(older, verifiers).checkpoint.size
-        except Malformed as error:
-            raise Malformed("older checkpoint", error.problem) from None
-        except LedgerError as error:
-            raise CannotProve(f"The older checkpoint cannot be used: {error}") from error
+        size = older if isinstance(older, int) else _opened(older, verifiers, "older checkpoint").size
         if size > new.size:
             if isinstance(older, int):
                 raise CannotProve(f"The log has {new.size} leaves, fewer than {size}.")
@@ -116,6 +115,24 @@ def prove_growth(using: str, older: str | int, verifiers: Iterable[Verifier]) ->
         except (LedgerError, ValueError) as error:
             raise CannotProve(f"The log does not continue that checkpoint: {error}") from error
     return text
+
+
+def _opened(text: str, verifiers: Iterable[Verifier], what: str) -> Checkpoint:
+    """Read a checkpoint that was kept outside.
+
+    Raises:
+        CannotProve: the log did not sign it.
+        Damaged: it is damaged; a proof needs it as it was signed.
+    """
+    try:
+        opened, damage = read_kept(text, lambda text: open_checkpoint(text, verifiers))
+    except Damaged:
+        raise
+    except LedgerError as error:
+        raise CannotProve(f"The {what} cannot be used: {error}") from error
+    if damage:
+        raise Damaged(damage)
+    return opened.checkpoint
 
 
 def _signed(using: str) -> str:

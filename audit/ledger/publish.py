@@ -14,6 +14,7 @@ from audit.ledger.rows import snapshot
 from audit.ledger.stored import edge, read_tiles
 from audit.ledger.tlog import files
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from audit.ledger.tlog.damage import examine
 from audit.ledger.tlog.errors import LedgerError, Malformed
 from audit.ledger.tlog.merkle import HASH_SIZE
 from audit.ledger.tlog.note import Note, Verifier
@@ -78,12 +79,16 @@ def publish(using: str, directory: Path, verifiers: Iterable[Verifier] = ()) -> 
 
 def _published(directory: Path) -> Checkpoint | None:
     path = directory / _CHECKPOINT
+    data = b""
     try:
-        return Checkpoint.parse(Note.parse(path.read_bytes()).text)
+        data = path.read_bytes()
+        return Checkpoint.parse(Note.parse(data).text)
     except FileNotFoundError:
         return None
     except Malformed as error:
-        raise CannotPublish(f"{path}: {error} Find out what it is; without it, all tiles are written anew.") from error
+        found = examine(data)
+        what = f"It is damaged: {found}." if found.causes else "Find out what it is."
+        raise CannotPublish(f"{path}: {error} {what} Without it, all tiles are written anew.") from error
 
 
 def _check_growth(using: str, directory: Path, published: Checkpoint, newest: Checkpoint) -> None:

@@ -39,7 +39,8 @@ from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, lef
 from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, SALT, SALT_BYTES, TASK_V1, Uncanonical, row_hash
 from audit.ledger.tlog.checkpoint import Checkpoint, SignedCheckpoint
-from audit.ledger.tlog.errors import LedgerError, Malformed
+from audit.ledger.tlog.damage import Damage, Damaged, read_kept
+from audit.ledger.tlog.errors import LedgerError, Malformed, Unsigned, WrongOrigin
 from audit.ledger.tlog.merkle import Frontier
 from audit.ledger.tlog.note import Note, Signer, Verifier
 from audit.ledger.tlog.origins import epoch_of, origin_of
@@ -117,6 +118,7 @@ def seal(
         Busy: another session held the head, or a table, for longer than `WAIT_S`.
         CannotSeal: the keys do not fit together or are of another log, the limit is none, or a row is not of the types
             that are sealed.
+        Damaged: the exported checkpoint is damaged, and what can be read of it contradicts nothing.
     """
     if limit < 1:
         raise CannotSeal(f"A batch of {limit} rows seals nothing; give at least 1.")
@@ -164,13 +166,16 @@ def begin_epoch(
             checkpoint's, which no new epoch heals.
         Busy: another sealer held the head for longer than `WAIT_S`.
         CannotSeal: no reason is given, or the log is not behind that checkpoint.
+        Damaged: that checkpoint is damaged.
     """
     keys = _Keys.of(signers, verifiers)
     if not reason.strip():
         raise CannotSeal("A new epoch needs a reason that an auditor can read.")
     with _locked(using) as (cursor, head):
         _covered(using, head, keys)
-        opened, epoch = keys.open(left_behind, "checkpoint that is left behind")
+        opened, epoch, damage = keys.open_kept(left_behind, "checkpoint that is left behind")
+        if damage:  # what is left behind is kept in the log as it was signed
+            raise Damaged(damage)
         if not _is_behind(using, head, opened.checkpoint, epoch, keys):
             raise CannotSeal(
                 f"The log holds the checkpoint of {opened.checkpoint.size} leaves: it is not behind, and can go on."
@@ -215,13 +220,41 @@ class _Keys:
     def open(self, text: str, what: str) -> tuple[SignedCheckpoint, int]:
         """Read a checkpoint of this log, and its epoch."""
         try:
-            origin = Checkpoint.parse(Note.parse(text).text).origin
-            epoch = epoch_of(self.name, origin)
-            if epoch is None:
-                raise CannotSeal(f"The {what} is of the log {origin!r}, and the key signs for {self.name!r}.")
-            return checkpoints.open_checkpoint(text, self.verifiers, origin=origin), epoch
+            return self._opened(text)
         except LedgerError as error:
-            raise RefusesToSeal(f"The {what} cannot be trusted: {error}") from error
+            raise self._distrust(what, error) from error
+
+    def open_kept(self, text: str, what: str) -> tuple[SignedCheckpoint, int, Damage | None]:
+        """Read a checkpoint that was kept outside, its epoch, and what had to be put right in it.
+
+        Raises:
+            Damaged: it cannot be put right.
+        """
+        try:
+            (opened, epoch), damage = read_kept(text, self._opened)
+        except Damaged:
+            raise
+        except LedgerError as error:
+            raise self._distrust(what, error) from error
+        return opened, epoch, damage
+
+    def _opened(self, text: str) -> tuple[SignedCheckpoint, int]:
+        origin = Checkpoint.parse(Note.parse(text).text).origin
+        epoch = epoch_of(self.name, origin)
+        if epoch is None:
+            raise WrongOrigin(origin, (self.name,))
+        return checkpoints.open_checkpoint(text, self.verifiers, origin=origin), epoch
+
+    def _distrust(self, what: str, error: LedgerError) -> CannotSeal:
+        if isinstance(error, WrongOrigin):
+            return CannotSeal(f"The {what} is of the log {error.origin!r}, and the key signs for {self.name!r}.")
+        missed = ""
+        if isinstance(error, Unsigned) and any(each.startswith(f"{self.name}+") for each in error.signed_by):
+            missed = (
+                " If the log's key was changed, this is no tampering: add the verifier key of the one that signed it "
+                "to AUDIT['LEDGER_VERIFIERS'], or sign once with both."
+            )
+        return RefusesToSeal(f"The {what} cannot be trusted: {error}{missed}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -272,7 +305,7 @@ def _sealed(
 ) -> Batch:
     note = _covered(using, head, keys)
     if exported is not None:
-        opened, epoch = keys.open(exported, "exported checkpoint")
+        opened, epoch, damage = keys.open_kept(exported, "exported checkpoint")
         if _is_behind(using, head, opened.checkpoint, epoch, keys):
             raise RefusesToSeal(
                 f"A checkpoint of {opened.checkpoint.size} leaves was exported (epoch {epoch}), and this database has "
@@ -280,6 +313,8 @@ def _sealed(
                 "Find out which. After a legitimate restore begin a new epoch: manage.py audit_seal --new-epoch "
                 "CHECKPOINT --reason TEXT."
             )
+        if damage:
+            raise Damaged(damage)
     cursor.execute(_SERVER)
     system, horizon, upper_end = cursor.fetchone()
     if not run.horizon:

@@ -27,6 +27,7 @@ from django.db import Error, InterfaceError, OperationalError, connections, rout
 from django.db.models import Model
 
 from audit.exceptions import AuditError
+from audit.inspection.rights import missing_right
 from audit.ledger.tlog.errors import LedgerError, Unproven
 from audit.management import output
 from audit.management.printing import Printing
@@ -254,6 +255,8 @@ _MEANINGS = {
 
 def _message(error: Error, alias: str) -> str:
     text = _refusal(error)
+    if right := missing_right(error, alias):
+        return f"Database {alias!r}: {output.safe(right)}"
     sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
     if sqlstate in _MEANINGS:
         first = output.safe(str(error).partition("\n")[0])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from audit import conf
-from audit.ledger.exported import Exports
+from audit.ledger.exported import MAX_BYTES, Exports
+from audit.ledger.tlog.damage import Damaged
 from audit.ledger.tlog.errors import InvalidKey
 from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.management.base import UNABLE, path
+from audit.management.output import safe
 
-__all__ = ["add_checkpoints", "add_keys", "exports", "read_file", "verifiers"]
+__all__ = ["add_checkpoints", "add_keys", "exports", "naming", "read_file", "verifiers"]
 
 
 def add_keys(parser: CommandParser) -> None:
@@ -76,13 +79,29 @@ def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) ->
 
 
 def read_file(file: Path) -> str:
-    """Read a text file that the command line names.
+    """Read a checkpoint that the command line names, as `naming` takes it: bytes that are not UTF-8 are escaped.
 
     Raises:
         CommandError: it cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"{file} cannot be read: {problem}", returncode=UNABLE) from None
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}", returncode=UNABLE) from None
+    if len(data) > MAX_BYTES:
+        raise CommandError(f"{file} is no checkpoint: it has more than {MAX_BYTES} bytes.", returncode=UNABLE)
+    return data.decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """Name the file of a checkpoint that proves to be damaged.
+
+    Raises:
+        CommandError: it is damaged; says in which way.
+    """
+    try:
+        yield
+    except Damaged as error:
+        raise CommandError(f"{safe(file)}: {safe(error)}", returncode=UNABLE) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.text import Text
 
@@ -52,6 +52,22 @@ class Printing(BaseCommand):
             help=f"how to print it: {people} for people, json (one document), jsonl (a document a line); "
             f"default {people}",
         )
+
+    def refuse_endless(self, option: str, options: Mapping[str, Any]) -> None:
+        """Refuse one document of a command that never ends.
+
+        Args:
+            option: what makes it endless, such as `--loop`.
+            options: the command's.
+
+        Raises:
+            CommandError: the option and `--format json` were given together.
+        """
+        if options[option.strip("-")] and options["format"] == "json":
+            raise CommandError(
+                f"{option} never ends, and --format json is one document. Give --format jsonl, a document a line.",
+                returncode=2,
+            )
 
     def line(self, text: str | Text = "") -> None:
         """Print a line, styled where that is seen; what the output's encoding cannot write is escaped."""

@@ -20,6 +20,7 @@ from audit.agents.needs import UNESTIMATED, needs_of
 from audit.agents.readings import Reading, read
 from audit.agents.registry import Surveyed, absent, survey
 from audit.models import Task
+from audit.values.names import cut
 
 __all__ = ["CapacityVerdict", "Kind", "capacity_here", "check_capacity", "judged"]
 
@@ -27,6 +28,7 @@ Kind = Literal["free", "short", "unknown", "no_agent"]
 
 _SHOWN = 50
 _NAMED = 3
+_LONGEST_NAME = 60
 _WORDS = {"cpu": "CPU", "memory": "memory", "gpu": "GPU", "gpu_memory": "GPU memory"}
 
 
@@ -126,12 +128,12 @@ def _agent_in_words(line: dict[str, Any]) -> str:
         for each in shown
     ]
     age = line["reading_age_s"]
-    return f"{line['agent']} ({'; '.join(parts)}{'' if age is None else f', {age:.0f} s ago'})"
+    return f"{cut(line['agent'], _LONGEST_NAME)} ({'; '.join(parts)}{'' if age is None else f', {age:.0f} s ago'})"
 
 
 def _nobody(task: Task, missing: list[dict[str, str]]) -> str:
     if not missing:
         return f"No agent is registered that could do {task.action!r}."
-    named = ", ".join(f"{each['agent']} is {each['state']}" for each in missing[:_NAMED])
+    named = ", ".join(f"{cut(each['agent'], _LONGEST_NAME)} is {each['state']}" for each in missing[:_NAMED])
     more = len(missing) - _NAMED
     return f"No agent that could do it takes work now: {named}{f' and {more} more' if more > 0 else ''}."

@@ -19,6 +19,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, router, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit import conf
@@ -42,7 +43,9 @@ EVIDENCE = "capacity"
 """The `action` of the log row that keeps the evidence of a pause."""
 
 _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::bigint << 8)"
+_BY_TIME_ALONE = Q(reason=PauseReason.MANUAL_PAUSE) | Q(reason=PauseReason.AWAITING_EVENT, event="")
 _GONE = (IllegalTransition, LeaseLost, StaleTask, TaskFrozen)
+_JUDGED_BY = ("id", "action", "estimated_resources")  # plans and outcomes may be large
 _MOST_DOUBLINGS = 20
 _MOST_RESUMED_LOOKED_AT = 1000
 
@@ -141,7 +144,7 @@ class PauseManager:
     def resume_due(self, limit: int = 100) -> list[Task]:
         """Resume what is due: work that was paused by hand for a time, and work for which there is capacity by now.
 
-        One pass; call it regularly. What waits for approval never resumes by time, and what waits for an event by
+        One pass; call it regularly. What waits for approval never resumes by time, and what waits for a named event by
         `audit.recovery.recover` alone. Several processes at once do nothing twice: Note [One resumer at a time].
 
         Args:
@@ -155,8 +158,8 @@ class PauseManager:
         """
         validation.whole("limit", limit)
         resumed = []
-        by_hand = PauseQueueEntry.objects.using(self._using).filter(reason=PauseReason.MANUAL_PAUSE)
-        for entry in by_hand.claim(get_actor() or ACTOR, limit):
+        timed = PauseQueueEntry.objects.using(self._using).filter(_BY_TIME_ALONE)
+        for entry in timed.claim(get_actor() or ACTOR, limit):
             try:
                 resumed.append(entry.resume(using=self._using))
             except _GONE:
@@ -182,7 +185,7 @@ class PauseManager:
                 actor=entry.paused_by,
                 action=EVIDENCE,
                 output_summary=verdict.summary,
-                detail=verdict.evidence,
+                detail=validation.document("evidence", verdict.evidence),
             )
             return entry
 
@@ -209,7 +212,7 @@ class PauseManager:
         """Claim the most urgent entries and lock their tasks: tasks first, as everybody does."""
         short = PauseQueueEntry.objects.using(self._using).filter(reason=PauseReason.INSUFFICIENT_CAPACITY)
         due = short.due().order_by("priority", "due_at", "id").values_list("task_id", flat=True)
-        tasks = Task.objects.using(self._using).filter(pk__in=list(due[:limit]), status=Status.PAUSED)
+        tasks = Task.objects.using(self._using).filter(pk__in=list(due[:limit]), status=Status.PAUSED).only(*_JUDGED_BY)
         locked = {each.pk: each for each in tasks.select_for_update(skip_locked=True, no_key=True)}
         return short.filter(task_id__in=list(locked)).claim(get_actor() or ACTOR, limit), locked
 
@@ -218,7 +221,7 @@ class PauseManager:
         waiting = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         first = waiting.order_by("priority", "available_at", "id").values("pk")[:_MOST_RESUMED_LOOKED_AT]
         resumed = Task.objects.using(self._using).filter(pk__in=first, status_was=Status.PAUSED)
-        for task in resumed:
+        for task in resumed.only(*_JUDGED_BY):
             labels = list(self._labels_of(task))
             able = [each for each in agents if each.free_slots and each.able(task.action, labels)]
             if able:

@@ -11,13 +11,14 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import Case, When
 from django.db.models.fields.json import KeyTextTransform
+from django.utils import timezone
 
 from audit.status import Status
 
 if TYPE_CHECKING:
     from audit.models.querysets.task import TaskQuerySet
 
-__all__ = ["MOST_ROWS", "Group", "Spread", "Statistics", "statistics"]
+__all__ = ["GROUPS", "MOST_ROWS", "ORDERS", "Group", "Spread", "Statistics", "statistics"]
 
 MOST_ROWS = 1_000_000
 """How many tasks, newest first, are looked at unless the caller says otherwise."""
@@ -35,9 +36,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Tasks that have something in common: an action, a service, or nothing but the filter."""
+    """Tasks that have something in common: an action, a service, an actor, an hour, or nothing but the filter."""
 
     name: str
+    """Of an hour its beginning, in ISO 8601 and UTC."""
     tasks: int
     statuses: Mapping[str, int]
     waited: Spread
@@ -59,8 +61,8 @@ class Statistics:
     """What `statistics` found."""
 
     total: Group
-    actions: tuple[Group, ...]
-    services: tuple[Group, ...]
+    groups: Mapping[str, tuple[Group, ...]]
+    """For each kind that was asked for (see `GROUPS`), in the order that was asked for."""
     error_types: tuple[tuple[str, int], ...]
     first: datetime | None
     """When the oldest of the tasks was created."""
@@ -69,12 +71,22 @@ class Statistics:
     """Whether every task that the filter means was looked at; if not, the newest were."""
 
 
-def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_ROWS) -> Statistics:
-    """Count the tasks of a queryset by status, action, service and error type, and measure how long they took.
+def statistics(
+    queryset: TaskQuerySet,
+    *,
+    by: Sequence[str] = ("action", "service"),
+    order: str | None = None,
+    top: int | None = None,
+    most_rows: int = MOST_ROWS,
+) -> Statistics:
+    """Count the tasks of a queryset by status, error type and what is asked, and measure how long they took.
 
     Args:
         queryset: tasks, filtered; bound it in time.
-        top: how many actions, services and error types to name, the most frequent first.
+        by: kinds of groups, of `GROUPS`.
+        order: which groups come first, of `ORDERS`; when left out, those with the most tasks, and hours in time.
+        top: how many groups of a kind and error types to name; when left out, 10, and the newest 168 of hours that are
+            in the order of time.
         most_rows: how many tasks to look at, newest first.
 
     Returns:
@@ -84,6 +96,8 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
         "action",
         "status",
         "services_touched",
+        "requested_by",
+        "actor",
         "created_at",
         "started_at",
         "finished_at",
@@ -96,16 +110,23 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
     try:
         inner, params = picked.query.get_compiler(queryset.db).as_sql()
     except EmptyResultSet:
-        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, None, False)]
+        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, None, False, 1)]
     else:
+        sql = _SQL.replace("{inner}", inner)
+        given = [*params, most_rows, most_rows]
+        for kind in ("error", *by):
+            in_time = kind == "hour" and order is None
+            sql += _GROUPED.format(kind=kind, order=_NEWEST if in_time else ORDERS[order or "tasks"], **_SOURCES[kind])
+            if kind == "hour":
+                given.append(timezone.get_current_timezone_name())
+            given.append(top or (_HOURS if in_time else _TOP))
         with connections[queryset.db].cursor() as cursor:
-            cursor.execute(_SQL.replace("{inner}", inner), [*params, most_rows, most_rows, top, top, top])
+            cursor.execute(sql, given)
             rows = cursor.fetchall()
     (total,) = (row for row in rows if row[0] == "total")
     return Statistics(
         total=_group(total),
-        actions=_groups(rows, "action"),
-        services=_groups(rows, "service"),
+        groups={kind: _groups(rows, kind, in_time=kind == "hour" and order is None) for kind in by},
         error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
         first=total[7],
         last=total[8],
@@ -113,8 +134,9 @@ def statistics(queryset: TaskQuerySet, *, top: int = 10, most_rows: int = MOST_R
     )
 
 
-def _groups(rows: Sequence[Any], kind: str) -> tuple[Group, ...]:
-    return tuple(sorted((_group(row) for row in rows if row[0] == kind), key=lambda group: (-group.tasks, group.name)))
+def _groups(rows: Sequence[Any], kind: str, *, in_time: bool = False) -> tuple[Group, ...]:
+    found = sorted((row for row in rows if row[0] == kind), key=lambda row: row[-1], reverse=in_time)
+    return tuple(map(_group, found))
 
 
 def _group(row: Sequence[Any]) -> Group:
@@ -149,24 +171,48 @@ _FIGURES = f"""
     min(created_at) AS first, max(created_at) AS last
 """
 
+_FAILED = "count(*) FILTER (WHERE status = 'failed')"
+_ENDED = "count(*) FILTER (WHERE status IN ('failed', 'completed'))"
+ORDERS = {
+    "tasks": "count(*) DESC",
+    "failed": f"{_FAILED} DESC, count(*) DESC",
+    "failure-rate": f"{_FAILED}::float / nullif({_ENDED}, 0) DESC NULLS LAST, count(*) DESC",
+    "ran": f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {_RAN}) DESC NULLS LAST",
+    "longest": f"max({_RAN}) DESC NULLS LAST",
+}
+"""Which groups may come first: those with the most tasks or failures, the highest rate, the longest run."""
+_NEWEST = "named DESC"
+_TOP = 10
+_HOURS = 168
+
+_HOUR = """to_char(date_trunc('hour', created_at, %s) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+_TOUCHED = "picked CROSS JOIN LATERAL (SELECT DISTINCT unnest(services_touched)) AS touched (service)"
+_NAMED = "(SELECT *, {} AS named FROM picked) AS picked"
+_SOURCES = {
+    "error": {"name": "error_type", "source": "picked WHERE error_type IS NOT NULL"},
+    "action": {"name": "action", "source": "picked"},
+    "service": {"name": "service", "source": _TOUCHED},
+    # As in the column By of lists.
+    "actor": {"name": "named", "source": _NAMED.format("coalesce(nullif(requested_by, ''), actor)")},
+    "hour": {"name": "named", "source": _NAMED.format(_HOUR)},
+}
+GROUPS = tuple(each for each in _SOURCES if each != "error")
+"""What tasks may be grouped by: an actor is who requested the work, an hour one of the clock in the current zone."""
+
 _SQL = f"""
 WITH found (
-    action, status, services_touched, created_at, started_at, finished_at, status_since, executing_ms, paused_ms,
-    error_type, place
+    action, status, services_touched, requested_by, actor, created_at, started_at, finished_at, status_since,
+    executing_ms, paused_ms, error_type, place
 ) AS MATERIALIZED (
     SELECT *, row_number() OVER () FROM ({{inner}}) AS newest
 ), picked AS NOT MATERIALIZED (
     SELECT * FROM found WHERE place <= %s
 )
-SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more FROM picked
-UNION ALL
-(SELECT 'action', action, {_FIGURES}, false FROM picked GROUP BY action ORDER BY tasks DESC, action LIMIT %s)
-UNION ALL
-(SELECT 'service', service, {_FIGURES}, false
- FROM picked CROSS JOIN LATERAL (SELECT DISTINCT unnest(services_touched)) AS touched (service)
- GROUP BY service ORDER BY tasks DESC, service LIMIT %s)
-UNION ALL
-(SELECT 'error', error_type, {_FIGURES}, false
- FROM picked WHERE error_type IS NOT NULL
- GROUP BY error_type ORDER BY tasks DESC, error_type LIMIT %s)
+SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more, 1 AS rank
+FROM picked
 """  # noqa: S608 - constants; `inner` is what Django compiled, and every value is a parameter
+_GROUPED = f"""
+UNION ALL
+(SELECT '{{kind}}', {{name}}, {_FIGURES}, false, row_number() OVER (ORDER BY {{order}}, {{name}}) AS rank
+ FROM {{source}} GROUP BY {{name}} ORDER BY rank LIMIT %s)
+"""  # noqa: S608 - as above

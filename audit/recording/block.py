@@ -91,8 +91,8 @@ def record(
 
     Args:
         action: the kind of work, at most 100 characters.
-        summary: what is done, in words.
-        services: names of the services it touches.
+        summary: what is done, in words; cut, with a mark, after 16 384 characters.
+        services: names of the services it touches, at most 500 of 200 characters; the others are cut, with a mark.
         plan: what it will do, any JSON.
         actor: who does it, also for everything else inside the block. Default: the name of the `actor` block.
         parent: the task this one belongs to. Default: the task of the enclosing record.
@@ -311,8 +311,8 @@ class Recording:
             [
                 {
                     "action": self.action,
-                    "summary": self.summary,
-                    "services": self.services,
+                    "summary": _fitted(self.summary),
+                    "services": _fitted_services(self.services),
                     "plan": self.plan,
                     "estimated_resources": self.estimated_resources,
                     "requested_by": named,
@@ -338,6 +338,15 @@ class Recording:
                 "connection of its own; or pass durable=False to join the transaction knowingly."
             )
         return True
+
+
+def _fitted(value: Any) -> Any:
+    """Cut what is too long, for that is no reason to leave work undone; what is no text is refused later."""
+    return validation.fitted_text(value) if isinstance(value, str) else value
+
+
+def _fitted_services(value: Any) -> Any:
+    return validation.fitted_services(value) if isinstance(value, list | tuple | set | frozenset) else value
 
 
 def _elsewhere(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:

@@ -15,6 +15,7 @@ from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
 from audit.process.resources import Meter
 from audit.status import Status
+from audit.values import validation
 from audit.values.redaction import redact, redact_document
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ __all__ = ["OpenRecord"]
 logger = logging.getLogger("audit")
 
 _NEVER_HANDED_ON = "Recorded work is done by whoever records it; let the block end, or call fail()."
+
+
+def _fitted(value: Any, max_length: int = validation.MAX_TEXT) -> Any:
+    return validation.fitted_text(value, max_length) if isinstance(value, str) else value
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +69,9 @@ class OpenRecord:
     # For the verbs of the task: see `audit.verbs.hook.VerbHook`
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Mask secrets in what a verb is given. To an end, add the resources that the work used.
+        """Mask secrets in what a verb is given and cut what is too long. To an end, add the resources that were used.
+
+        A text that is too long is no reason for the work to fail; what is cut says so at its end.
 
         Raises:
             IllegalTransition: a verb that would hand the work on.
@@ -78,6 +85,16 @@ class OpenRecord:
                 *error, outcome, resources, suggestions = values
                 used = self.meter.used_and(self.task.resources_used if resources is None else resources)
                 return *map(redact, error), redact_document("outcome", outcome), used, redact(suggestions)
+            case "log":
+                action, output_summary, detail = map(redact, values)
+                return _fitted(action, validation.MAX_LABEL), _fitted(output_summary), detail
+            case "note":
+                text, detail = map(redact, values)
+                return _fitted(text), detail
+            case "suggest":
+                return tuple(_fitted(redact(each)) for each in values)
+            case "touch":
+                return (validation.fitted_services(*values),)
         return tuple(map(redact, values))
 
     @contextlib.contextmanager

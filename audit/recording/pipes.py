@@ -6,6 +6,7 @@ import contextlib
 import os
 import selectors
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from audit.process.streams import write_all
@@ -27,11 +28,11 @@ class Pipes:
         process: the child, with both outputs piped.
         out: the file descriptor its standard output goes to.
         err: the file descriptor its standard error goes to.
-        limit: bytes of each that `tail` gives at most.
+        limits: bytes of `stdout` and `stderr` that `tail` gives at most; nothing is kept of an output without.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], out: int, err: int, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, process: subprocess.Popen[bytes], out: int, err: int, limits: Mapping[str, int]) -> None:
+        self._limits = limits
         self._kept: dict[str, bytearray] = {}
         self._bytes: dict[str, int] = {}
         self.lost: dict[str, str] = {}
@@ -77,10 +78,11 @@ class Pipes:
                 # Ended; or nobody reads any more, which the child learns as it would without us.
                 self._close(key.fileobj)
             self._bytes[name] += len(data)
-            kept = self._kept[name]
-            kept += data
-            if len(kept) > 4 * (self._limit + _MARGIN):
-                del kept[: -(self._limit + _MARGIN)]
+            if limit := self._limits.get(name, 0):
+                kept = self._kept[name]
+                kept += data
+                if len(kept) > 4 * (limit + _MARGIN):
+                    del kept[: -(limit + _MARGIN)]
 
     def ignore_end(self) -> None:
         """From now on, wait for output only, not for the child's end."""
@@ -93,10 +95,12 @@ class Pipes:
 
     def tail(self, name: str) -> str:
         """The end of the output: at most the limit, as UTF-8, with secrets masked and invalid bytes replaced."""
-        kept = bytes(self._kept[name][-(self._limit + _MARGIN) :])
+        if not (limit := self._limits.get(name, 0)):
+            return ""
+        kept = bytes(self._kept[name][-(limit + _MARGIN) :])
         text = redact_text(storable_text(_decoded(kept, cut=self._bytes[name] > len(kept))))
         encoded = text.encode()
-        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
+        return text if len(encoded) <= limit else _decoded(encoded[-limit:], cut=True)
 
     def _passed_on(self, name: str, to: int, data: bytes) -> bool:
         """Pass output on. Return False if nobody reads it any more."""

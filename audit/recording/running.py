@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -40,6 +40,7 @@ from audit.process.streams import say
 from audit.recording.block import Recording
 from audit.recording.pipes import Pipes
 from audit.values import redaction
+from audit.values.failures import lacking
 from audit.values.redaction import redact_command
 from audit.values.validation import storable_text
 
@@ -47,6 +48,7 @@ __all__ = [
     "FORWARDED",
     "NOT_EXECUTABLE",
     "NOT_FOUND",
+    "OUTPUTS",
     "OUTPUT_LOST",
     "TIMED_OUT",
     "Ended",
@@ -69,6 +71,8 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 _OUTPUTS = {"stdout": "Standard output", "stderr": "Standard error"}
+OUTPUTS = tuple(_OUTPUTS)
+"""The outputs of a command whose end is kept."""
 _DRAIN_SECONDS = 1.0
 _KILL_AFTER_SECONDS = 10.0
 _FIRST_LOOK_SECONDS = 0.01
@@ -90,7 +94,9 @@ def describe(argv: Sequence[str]) -> str:
     return redact_command([storable_text(each) for each in argv])
 
 
-def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | None = None) -> int:
+def run_recorded(
+    recording: Recording, argv: Sequence[str], *, timeout: float | None = None, keep: Collection[str] = OUTPUTS
+) -> int:
     """Run a command as recorded work.
 
     When the end cannot be stored, not even after some seconds, an error is logged, the task is left to its lease
@@ -100,6 +106,7 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
         recording: what `audit.record` made; it is begun and ended here.
         argv: the program and its arguments.
         timeout: seconds after which the command is ended, first by SIGTERM.
+        keep: the outputs whose end is stored; of the others only how many bytes there were.
 
     Returns:
         The exit status: the command's own, 128 + n when signal n ended it, `TIMED_OUT`, `NOT_FOUND`,
@@ -116,7 +123,7 @@ def run_recorded(recording: Recording, argv: Sequence[str], *, timeout: float | 
     if not connections[using].in_atomic_block:
         connections[using].close()
     try:
-        ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)})
+        ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)}, keep=keep)
     except BaseException as error:
         # The lease ends what this cannot; and whoever hears that the record failed would run the command again.
         with contextlib.suppress(Error, AuditError):
@@ -142,6 +149,7 @@ def run(
     environment: dict[str, str] | None = None,
     out: int = 1,
     err: int = 2,
+    keep: Collection[str] = OUTPUTS,
 ) -> Ended:
     """Run a command, pass its output through as it comes, and keep the end of it.
 
@@ -151,6 +159,7 @@ def run(
         environment: variables laid over this process's own.
         out: the file descriptor its standard output goes to.
         err: the file descriptor its standard error goes to.
+        keep: the outputs whose end is kept.
 
     Raises:
         InvalidValue: no command, or a timeout that is not positive.
@@ -158,7 +167,7 @@ def run(
     """
     limit = conf.settings().OUTPUT_TAIL_BYTES
     redaction.check()
-    ran = _run(argv, timeout, environment, out, err, limit)
+    ran = _run(argv, timeout, environment, out, err, dict.fromkeys(keep, limit) if limit else {})
     return _ended(argv, ran) if isinstance(ran, _Ran) else _not_started(argv, ran)
 
 
@@ -175,7 +184,7 @@ def run_unrecorded(argv: Sequence[str], *, timeout: float | None = None) -> int:
     Raises:
         InvalidValue: no command, or a timeout that is not positive.
     """
-    ran = _run(argv, timeout, None, 1, 2, 0)
+    ran = _run(argv, timeout, None, 1, 2, {})
     return ran.status if isinstance(ran, _Ran) else _status_of(ran)
 
 
@@ -187,6 +196,7 @@ class _Ran:
     timed_out: bool
     received: Sequence[str]
     pipes: Pipes
+    kept: Collection[str]
     resources: dict[str, Any]
 
     @property
@@ -204,9 +214,9 @@ def _run(
     environment: dict[str, str] | None,
     out: int,
     err: int,
-    limit: int,
+    limits: Mapping[str, int],
 ) -> _Ran | OSError:
-    """Run a command and keep `limit` bytes of what it says; an error when it could not be started."""
+    """Run a command and keep so many bytes of each output; an error when it could not be started."""
     _check(argv, timeout)
     apart = not sys.stdin or sys.stdin.closed or not sys.stdin.isatty()
     with _Forwarding(apart) as forwarding:
@@ -226,7 +236,7 @@ def _run(
         try:
             meter.started()
             forwarding.to(process.pid)
-            with Pipes(process, out, err, limit) as pipes:
+            with Pipes(process, out, err, limits) as pipes:
                 resources, status, timed_out = _wait(process.pid, pipes, meter, forwarding, timeout)
         except BaseException:
             forwarding.send(signal.SIGKILL)
@@ -242,6 +252,7 @@ def _run(
         timed_out=timed_out,
         received=forwarding.received,
         pipes=pipes,
+        kept=tuple(limits),
         resources=resources,
     )
 
@@ -279,10 +290,12 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     failed = "Signal" if code < 0 else "ExitStatus" if code else "OutputLost" if lost else None
     error_type = "Timeout" if ran.timed_out else failed
     killed_by = _signal_name(-code) if code < 0 else None
-    tails = {name: ran.pipes.tail(name) for name in ("stdout", "stderr")}
+    tails = {name: ran.pipes.tail(name) for name in OUTPUTS}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
     if error_type == "OutputLost":
         said = "; ".join(f"{_OUTPUTS[name]} {problem}" for name, problem in lost.items())
+    if error_type == "ExitStatus":
+        error_type = lacking(said) or error_type
     ended = f"killed by {killed_by}" if killed_by else f"exit status {code}"
     outcome: dict[str, Any] = {
         "success": status == 0,
@@ -298,7 +311,8 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     if ran.received:
         outcome["signals_forwarded"] = list(ran.received)
     for name, tail in tails.items():
-        outcome[name] = tail
+        if name in ran.kept:
+            outcome[name] = tail
         outcome[f"{name}_bytes"] = ran.pipes.seen(name)
     return Ended(status=status, outcome=outcome, resources=ran.resources)
 

@@ -1,7 +1,10 @@
 """Failures: an exception as the outcome of a task, bounded and redacted, and what kind of failure an outcome is."""
 
+import errno
 import traceback as tracebacks
 from typing import Any
+
+from django.utils.translation import gettext_lazy as _
 
 from audit import conf
 from audit.status import FailureClass, Status
@@ -9,34 +12,54 @@ from audit.values import redaction, validation
 
 __all__ = [
     "APPROVAL_EXPIRED",
+    "CLASSES",
     "LEASE_EXPIRED",
     "REJECTION",
     "RESOURCE_ERRORS",
     "WORKER_RESTARTED",
     "failure_class",
     "failure_outcome",
+    "lacking",
     "resource_errors",
 ]
 
 RESOURCE_ERRORS = (
+    "ConfigurationLimitExceeded",
     "DiskFull",
     "InsufficientCapacity",
     "InsufficientResources",
     "LimitExceededException",
     "MemoryError",
     "MemoryLimitExceeded",
+    "NoSpaceLeft",
     "OOMKilled",
     "OutOfMemory",
     "OutOfMemoryError",
     "QuotaExceeded",
     "ResourceExhausted",
     "ThrottlingException",
-    "TimeoutError",
-    "TimeoutExpired",
     "TooManyConnections",
+    "TooManyOpenFiles",
 )
-"""The `outcome.error_type`s that mean a lack of resources, not a fault."""
+"""The `outcome.error_type`s that mean a lack of resources, not a fault. A timeout does not say what was missing."""
 
+CLASSES = {
+    FailureClass.RESOURCE: _(
+        "Something was missing that may be there later: memory, disk space, capacity, connections or a quota."
+    ),
+    FailureClass.APPLICATION: _(
+        "Every other failure: an error in the work itself or in what it used, timeouts included."
+    ),
+}
+"""What each class of failures means."""
+
+# What the operating system says for a lack, by the name that is stored as the error type.
+_LACKS = {
+    "NoSpaceLeft": (errno.ENOSPC, errno.EDQUOT),
+    "OutOfMemory": (errno.ENOMEM,),
+    "TooManyOpenFiles": (errno.EMFILE, errno.ENFILE),
+}
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 LEASE_EXPIRED = "LeaseExpired"
 """The `outcome.error_type` of a task that recovery failed."""
@@ -70,7 +93,8 @@ def failure_outcome(error: BaseException | str) -> dict[str, Any]:
         InvalidValue: a text that cannot be stored.
     """
     if not isinstance(error, BaseException):
-        return {"success": False, "error_type": "Error", "output_summary": validation.text("error", error)}
+        text = validation.text("error", error, max_length=None)
+        return {"success": False, "error_type": lacking(text) or "Error", "output_summary": text}
     limit = conf.settings().TRACEBACK_CHARS
     try:
         message = str(error)
@@ -83,10 +107,24 @@ def failure_outcome(error: BaseException | str) -> dict[str, Any]:
     trace = redaction.redact_text(validation.storable_text(trace[-2 * limit :]))
     outcome = {
         "success": False,
-        "error_type": type(error).__qualname__,
+        "error_type": _missing(error) or type(error).__qualname__,
         "output_summary": message if length <= limit else f"{message[:limit]}… ({length} characters)",
         "traceback": trace if len(trace) <= limit else f"…{trace[-limit:]}",
     }
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         outcome["exit_status"] = error.code
     return outcome
+
+
+def lacking(text: str) -> str:
+    """Return the error type of a message that says the disk is full; empty for any other message."""
+    return "NoSpaceLeft" if any(each.lower() in text.lower() for each in _NO_SPACE) else ""
+
+
+def _missing(error: BaseException) -> str:
+    """Name the lack of resources that an exception is about and that its class does not name."""
+    if isinstance(error, OSError):
+        return next((name for name, codes in _LACKS.items() if error.errno in codes), "")
+    cause = error.__cause__
+    # Of PostgreSQL's insufficient resources, which Django raises as an OperationalError.
+    return type(cause).__qualname__ if (getattr(cause, "sqlstate", None) or "").startswith("53") else ""

@@ -18,8 +18,13 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_INTEGER",
     "MAX_LABEL",
+    "MAX_SERVICE",
+    "MAX_SERVICES",
+    "MAX_TEXT",
     "JSONText",
     "document",
+    "fitted_services",
+    "fitted_text",
     "identifier",
     "label",
     "moment",
@@ -39,6 +44,10 @@ LONGEST_SPAN = timedelta(days=365_000)
 
 # Names are indexed, and an index row holds 2 700 bytes: this many characters fit whatever they are.
 MAX_LABEL = 500
+MAX_SERVICES = 500
+MAX_SERVICE = 200
+MAX_TEXT = 16_384
+"""Characters of a summary, a note or a reason; what is longer belongs into a document, or elsewhere."""
 # Levels of a JSON document: what every reader can walk through recursively.
 MAX_DEPTH = 200
 
@@ -51,8 +60,8 @@ class JSONText(str):
     __slots__ = ()
 
 
-def text(field: str, value: object, *, max_length: int | None = None) -> str:
-    """Return `value` if PostgreSQL can store it as text.
+def text(field: str, value: object, *, max_length: int | None = MAX_TEXT) -> str:
+    """Return `value` if PostgreSQL can store it as text, and it is no longer than `max_length` characters.
 
     Raises:
         InvalidValue: not a string, too long, or with a NUL character or a lone surrogate in it.
@@ -75,7 +84,15 @@ def storable_text(foreign: str) -> str:
     return foreign.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def label(field: str, value: object, *, max_length: int | None = MAX_LABEL) -> str:
+def fitted_text(value: str, max_length: int = MAX_TEXT) -> str:
+    """Cut a text to so many characters; the mark at its end says how long it was."""
+    if len(value) <= max_length:
+        return value
+    mark = f"… ({len(value)} characters)"
+    return f"{value[: max_length - len(mark)]}{mark}"
+
+
+def label(field: str, value: object, *, max_length: int = MAX_LABEL) -> str:
     """Like `text`, and not empty; short enough for an index unless `max_length` says otherwise."""
     checked = text(field, value, max_length=max_length)
     if not checked.strip():
@@ -87,11 +104,24 @@ def services(field: str, value: object) -> list[str]:
     """Return `value` as a list of service names, each once, in the given order.
 
     Raises:
-        InvalidValue: a single string (its letters would become services), or a name that is empty or unstorable.
+        InvalidValue: a single string (its letters would become services), more than `MAX_SERVICES` names, or a name
+            that is empty, unstorable or longer than `MAX_SERVICE` characters.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidValue(field, value, "must be a list of service names")
-    return list(dict.fromkeys(label(f"{field}[{index}]", each) for index, each in enumerate(value)))
+    checked = (label(f"{field}[{index}]", each, max_length=MAX_SERVICE) for index, each in enumerate(value))
+    names = list(dict.fromkeys(checked))
+    if len(names) > MAX_SERVICES:
+        raise InvalidValue(field, names[:3], f"holds {len(names)} names; at most {MAX_SERVICES} fit")
+    return names
+
+
+def fitted_services(names: Iterable[str]) -> list[str]:
+    """Cut names that are too long, and leave out those that are too many; the last one says how many there were."""
+    fitted = list(dict.fromkeys(fitted_text(each, MAX_SERVICE) if isinstance(each, str) else each for each in names))
+    if len(fitted) > MAX_SERVICES:
+        fitted[MAX_SERVICES - 1 :] = [f"… ({len(fitted)} services)"]
+    return fitted
 
 
 def priority(field: str, value: object) -> int:
@@ -235,7 +265,7 @@ def _plain(value: Any, depth: int) -> bool:
 
 def _walk(path: str, value: Any, depth: int) -> None:
     if isinstance(value, str):
-        text(path, value)
+        text(path, value, max_length=None)
     elif isinstance(value, bool) or value is None:
         return
     elif isinstance(value, int):
@@ -250,7 +280,7 @@ def _walk(path: str, value: Any, depth: int) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidValue(path, key, "is a key that is not a string")
-            text(path, key)
+            text(path, key, max_length=None)
             _walk(f"{path}.{key}", inner, depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):

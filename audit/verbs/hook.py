@@ -19,7 +19,7 @@ class VerbHook(Protocol):
         """Return what a verb writes instead of the values that it was given, in their order. May refuse the verb.
 
         Args:
-            verb: `log`, `note`, `suggest`, `complete`, `fail`, `retry`, `release`, `checkpoint` or `pause`.
+            verb: `log`, `note`, `suggest`, `touch`, `complete`, `fail`, `retry`, `release`, `checkpoint` or `pause`.
             values: those of its arguments that are stored, as the verb names them.
         """
         ...

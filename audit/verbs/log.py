@@ -44,9 +44,9 @@ class LogVerbs(Moved):
         """Write a step of the work into the execution log.
 
         Args:
-            action: what was done.
+            action: what was done, at most 500 characters.
             duration_ms: how long it took, in milliseconds.
-            output_summary: what it printed or found, in words.
+            output_summary: what it printed or found, at most 16 384 characters.
             detail: any JSON.
             step_number: its number, from 0; the next one when left out.
             actor: who did it.
@@ -73,7 +73,7 @@ class LogVerbs(Moved):
             "step",
             writer,
             actor=acting(actor, self.claimed_by),
-            action=validation.label("action", action, max_length=None),
+            action=validation.label("action", action),
             duration_ms=duration_ms,
             output_summary=validation.text("output_summary", output_summary),
             detail=jsonb("detail", detail),
@@ -104,7 +104,7 @@ class LogVerbs(Moved):
             "note",
             _ANYBODY,
             actor=acting(actor),
-            output_summary=validation.label("text", text, max_length=None),
+            output_summary=validation.label("text", text, max_length=validation.MAX_TEXT),
             detail=jsonb("detail", detail),
         )
         if written is None:
@@ -120,7 +120,7 @@ class LogVerbs(Moved):
             InvalidValue: a text that cannot be stored.
         """
         suggestion, reason = self._prepared("suggest", suggestion, reason)
-        validation.label("suggestion", suggestion, max_length=None)
+        validation.label("suggestion", suggestion, max_length=validation.MAX_TEXT)
         validation.text("reason", reason)
         db = writes_to(self, using)
         name = acting(actor)

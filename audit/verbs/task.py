@@ -170,7 +170,8 @@ class TaskVerbs(PauseVerbs):
             TaskFrozen, LeaseLost: finished, or executing under another claim.
             InvalidValue: no service, or a name that cannot be stored.
         """
-        names = validation.services("services", services)
+        [given] = self._prepared("touch", services)
+        names = validation.services("services", given)
         if not names:
             raise InvalidValue("services", services, "name at least one service")
         run(self, _TOUCH_HELD if self.claim_token else _TOUCH, [names], actor=actor, using=using)

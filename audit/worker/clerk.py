@@ -19,6 +19,7 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
+from audit.values import moments
 from audit.worker.connections import own
 
 __all__ = ["Clerk", "is_away"]
@@ -88,8 +89,9 @@ class Clerk:
     def _run(self) -> None:
         connections[self._using] = self._connection = self._connect()
         try:
-            while (errand := self._next()) is not None:
-                self._carry_out(errand)
+            with moments.aware(self._using):
+                while (errand := self._next()) is not None:
+                    self._carry_out(errand)
         finally:
             self._connection.close()
 

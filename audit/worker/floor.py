@@ -27,7 +27,7 @@ __all__ = ["Floor", "Job"]
 KILL_AFTER_SECONDS = 5.0
 """How long a handler that is ended has to end in good order."""
 _SAMPLE_SECONDS = 1.0
-_START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+_START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 Give = Callable[["Job", str, dict[str, Any], Callable[[Any, Exception | None], None]], None]
 
@@ -169,12 +169,12 @@ class Floor:
 
     # Watching
 
-    def wakes_at(self) -> float:
-        """The moment at which it must look again, on the monotonic clock."""
+    def wakes_at(self, *, starting: bool) -> float:
+        """The moment at which it must look again, on the monotonic clock; `starting` says whether children start."""
         moments = [each for job in self.jobs for each in (job.deadline, job.kill_at) if each is not None]
         if self.children:
             moments.append(self._sample_at)
-        if self._missing() > 0:
+        if starting and self._missing() > 0:
             moments.append(self._start_at)
         return min(moments, default=float("inf"))
 
@@ -235,6 +235,7 @@ class Floor:
         if job.why or job.ended:
             return
         job.why = why
+        job.deadline = None
         job.kill_at = time.monotonic() + KILL_AFTER_SECONDS
         name = {"timeout": "timed_out", "lost": "lost"}.get(why, "stopping")
         self.flag(job, name)

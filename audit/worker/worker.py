@@ -22,7 +22,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from django.db import router
+from django.db import connections, router
 
 from audit import conf
 from audit.leases.arguments import lease_of
@@ -48,6 +48,7 @@ _STORE_SECONDS = 10.0
 """How long a worker that stops waits for the database to take what is left to store."""
 _AT_ONCE_SECONDS = 5.0
 _LONGEST_RECOVERY_SECONDS = 30.0
+_TRIES_TO_BEGIN = 5
 
 
 @dataclass(slots=True)
@@ -149,6 +150,8 @@ class Worker:
         for action, labels in lacking.items():
             self._say(f"No {action}: this worker lacks {_listed(labels)}.")
         began = time.monotonic()
+        if not connections[self.using].in_atomic_block:
+            connections[self.using].close()  # it may be one of a pool, and is not used here
         with self._inbox, SignalHandlers((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal):
             self._open()
             try:
@@ -199,13 +202,19 @@ class Worker:
             self._listener = Listener(self.using, self._handlers, lambda: self._inbox.put(self._woken))
         self._begun = False
         own_name = OwnName(self.using, self.name)
-        self._clerk.give(lambda: self._upkeep.begin(own_name), self._on_begun)
+        self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
+        self._tries = 0
+        self._begin()
         # A new session holds none of the locks of the one before.
         self._clerk.connected.append(own_name.take)
 
     def _on_begun(self, said: str | None, problem: Exception | None) -> None:
         if problem is not None:
-            raise problem
+            self._tries += 1
+            if self._tries >= _TRIES_TO_BEGIN or not is_away(problem):
+                raise problem
+            self._begin()
+            return
         self._begun = True
         places = f"{self.concurrency} at once" if self.concurrency > 1 else "one at a time"
         self._say(f"Worker {self.name} runs {_listed(self._handlers)}, {places}.")
@@ -218,6 +227,7 @@ class Worker:
         self._floor.kill()
         for each in (*self._waiting, *self._by_claim):
             self._books.forget(each)
+        self._clerk.end(1.0)
 
     # The loop
 
@@ -238,9 +248,15 @@ class Worker:
         self._finish()
 
     def _wait(self) -> None:
-        moments = [self._floor.wakes_at(), self._poll_at, self._upkeep.wakes_at()]
+        # What cannot be done now must not wake it again and again: whatever makes it possible does.
+        moments = [self._floor.wakes_at(starting=self._stop_at is None)]
         if self._stop_at is not None:
-            moments = [self._floor.wakes_at(), self._stop_at if not self._interrupted else float("inf")]
+            moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
+        else:
+            if self._may_claim():
+                moments.append(self._poll_at)
+            if self._may_look_after():
+                moments.append(self._upkeep.wakes_at())
         pause = min(moments) - time.monotonic()
         for child in self._inbox.wait(self._floor.selector, max(min(pause, 60.0), 0.0)):
             self._floor.hear(child)
@@ -261,20 +277,27 @@ class Worker:
     def _woken(self) -> None:
         self._hungry = True
 
-    def _claim(self) -> None:
+    def _may_claim(self) -> bool:
         if not self._begun or self._claiming or self._waiting or (self.once and self._claimed_once):
+            return False
+        return self._floor.free > 0
+
+    def _claim(self) -> None:
+        if not self._may_claim():
             return
         if self._upkeep.draining:
             self._found_nothing = self._claimed_once = True
+            self._poll_at = time.monotonic() + self.poll_interval
+            return
+        if not (self._hungry or time.monotonic() >= self._poll_at):
             return
         limit = self._floor.free
-        if limit <= 0 or not (self._hungry or time.monotonic() >= self._poll_at):
-            return
         if self.batch is not None:
             limit = self.batch
         if self.max_tasks is not None:
             limit = min(limit, self.max_tasks - self.summary.ended - len(self._by_claim) - self._storing)
             if limit <= 0:
+                self._poll_at = time.monotonic() + self.poll_interval
                 return
         self._claiming, self._hungry = True, False
         self._clerk.give(
@@ -395,8 +418,11 @@ class Worker:
 
     # Beside the work
 
+    def _may_look_after(self) -> bool:
+        return self._begun and not self._upkeep_under_way and not self._clerk.away
+
     def _look_after(self) -> None:
-        if not self._begun or self._upkeep_under_way or self._clerk.away:
+        if not self._may_look_after():
             return
         for each in self._upkeep.due():
             self._upkeep_under_way += 1

@@ -45,7 +45,7 @@ class Key:
         owner, _ = make_home(self.secret.parent)
         if not self.secret.exists():
             keep_file(self.secret, f"{generate(_NAME).secret()}\n", owner)
-        (signer,) = keys.read(self.secret)
+        (signer,) = keys.read(self.secret, [owner.uid])
         if not self.public.exists() or self.public.read_text().strip() != str(signer.verifier):
             keep_file(self.public, f"{signer.verifier}\n", owner, mode=0o644, exchange=True)
         return str(signer.verifier)

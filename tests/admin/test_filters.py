@@ -15,6 +15,7 @@ from django.utils import timezone
 from audit.admin.tasks import counting
 from audit.models import Task
 from audit.reading.filters import TaskFilter, search
+from audit.reading.filters.values import KEYS
 from tests.support.factories import requested, task_in
 from tests.support.pages import LOG, QUEUE, TASKS, asking, ids_in, past, text_of
 
@@ -334,3 +335,46 @@ def test_a_search_that_means_nothing_stays_in_its_box(viewer) -> None:
     assert response.context_data["query"].words == 'status:nope "unclosed <b>'
     assert 'value="status:nope &quot;unclosed &lt;b&gt;"' in response.content.decode()
     assert viewer.get(TASKS, {"q": "status:failed needle"}).context_data["query"].words == "needle"
+
+
+ARN = "arn:aws:sts::1:assumed-role/deployers/bert-jan"
+
+
+def test_a_part_of_an_actors_name_is_asked_for_once(viewer) -> None:
+    past(1, summary="by the role", actor=ARN)
+    past(1, summary="by another", actor="orch-1")
+    with asking() as asked:
+        response = viewer.get(f"{TASKS}?q=actor:*Bert-JAN*")
+    assert [row["title"] for row in response.context_data["rows"]] == ["by the role"]
+    assert len([each for each in asked.data if "RECURSIVE" in each]) == 1
+    # The pattern stays in the box and in the links; a file holds what the list shows.
+    assert response.context_data["query"].words == "actor:*Bert-JAN*" or "actor=%2ABert-JAN%2A" in str(response.content)
+    files = b"".join(viewer.get(f"{TASKS}export/?format=jsonl&actor=*bert-jan*").streaming_content)
+    assert files.count(b"\n") == 1
+    assert ARN.encode() in files
+
+
+def test_a_pattern_that_says_too_little_is_left_out_and_reported(viewer) -> None:
+    past(1, summary="the one")
+    text = text_of(viewer.get(f"{TASKS}?actor=*b*"))
+    assert "needs at least 3 letters or digits" in text
+    assert "the one" in text
+    response = viewer.get(f"{TASKS}export/?format=csv&actor=*b*")
+    assert response.status_code == 400
+
+
+def test_an_empty_list_suggests_names_like_the_one_that_was_asked_for(viewer) -> None:
+    past(1, summary="by the role", actor=ARN)
+    response = viewer.get(f"{TASKS}?actor=bert-jan")
+    assert "No task names this actor. Did you mean:" in text_of(response)
+    [link] = response.context_data["meant"]
+    assert [row["title"] for row in viewer.get(TASKS + link.url).context_data["rows"]] == ["by the role"]
+    assert viewer.get(f"{TASKS}?actor={ARN}&since=1m&until=30s").context_data["meant"] == []
+    assert viewer.get(f"{TASKS}?actor=*zzz*").context_data["meant"] == []
+
+
+def test_the_conditions_stand_under_the_box(viewer) -> None:
+    text = text_of(viewer.get(TASKS))
+    for name in [key.name for key in KEYS]:
+        assert f"{name}: " in text, name
+    assert "failed for want of a resource, or" in text

@@ -1,7 +1,13 @@
 """The Integrity page, the seal badge and the proof of a task: what was stored is shown, and nothing else."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 from datetime import timedelta
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +37,7 @@ pytestmark = pytest.mark.django_db
 # What reads from a snapshot of its own, verifications and proofs, needs a connection without a transaction.
 apart = pytest.mark.django_db(transaction=True)
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = "/admin/audit/ledgerverification/"
 TRUSTED = {"LEDGER_VERIFIERS": [str(KEY.verifier)]}
 
@@ -468,7 +475,7 @@ def test_badges_cost_one_bounded_question(viewer: Client) -> None:
 
 
 @apart
-def test_a_proof_is_downloaded_and_holds_offline(viewer: Client) -> None:
+def test_a_proof_is_downloaded_and_holds_offline(viewer: Client, tmp_path: Path) -> None:
     [task] = finish(1)
     with override_settings(AUDIT=TRUSTED):
         assert "Download proof" not in text_of(viewer.get(page_of(task)))
@@ -482,6 +489,21 @@ def test_a_proof_is_downloaded_and_holds_offline(viewer: Client) -> None:
     checked = proof.check(response.content.decode(), [KEY.verifier])
     assert checked.task_id == task.pk
     assert len(checked.log) == ExecutionLog.objects.filter(task_id=task.pk).count()
+    # The page names what checks it.
+    file = tmp_path / f"{task.pk}.tlog-proof"
+    file.write_bytes(response.content)
+    with override_settings(AUDIT=TRUSTED):
+        html = viewer.get(page_of(task)).content.decode()
+    install, command = unescape(
+        re.search(r"How to check the proof.*?<pre>(.*?)</pre>", html, re.DOTALL)[1]
+    ).splitlines()
+    assert install.endswith("--no-deps django-task-audit")
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "audit.ledger"]
+    ran = subprocess.run(
+        [sys.executable, "-P", *words[1:]], cwd=tmp_path, env={"PYTHONPATH": str(CHECKOUT)}, check=True
+    )
+    assert ran.returncode == 0
     # The connection is as it was.
     assert not connection.in_atomic_block
     assert sql("SHOW statement_timeout") != [("1500ms",)]

@@ -207,3 +207,18 @@ def test_pages_read_the_alias_that_the_settings_name(viewer) -> None:
             viewer.get(reverse("admin:audit_task_change", args=[Task.objects.using("other").get().pk])).status_code
             == 200
         )
+
+
+def test_the_class_of_a_failure_is_explained_wherever_it_stands(viewer) -> None:
+    [lacking] = past(1, status="failed", outcome={"error_type": "NoSpaceLeft"})
+    [broken] = past(1, status="failed", outcome={"error_type": "TimeoutError"})
+    html = viewer.get(TASKS).content.decode()
+    for words in ("Something was missing that may be there later", "Every other failure"):
+        # In a row, and beside the choice.
+        assert html.count(f'title="{words}') == 2
+    for key, label, words in (
+        (lacking, "Resource constraint", "Something was missing"),
+        (broken, "Application error", "Every other failure"),
+    ):
+        html = viewer.get(f"{TASKS}{key}/change/").content.decode()
+        assert re.search(rf'title="{words}[^"]*">{label}<', html)

@@ -33,11 +33,17 @@ def paused() -> Task:
     log = ExecutionLog.objects.filter(task=task).latest("id")
     now = timezone.now()
     findings = [
-        {"code": "row_tampered", "message": "changed", "task": str(task.pk)},
+        {"code": "row_tampered", "message": f"The task {task.pk} was changed", "task": str(task.pk)},
+        {"code": "pause_broken", "message": f"The task {str(task.pk).upper()} ({task.pk.hex}) has no entry"},
         {"code": "row_deleted", "message": "gone", "log": log.pk},
     ]
     LedgerVerification.objects.create(
-        started_at=now, finished_at=now, verdict="tampering", size=2, unsealed=0, report={"findings": findings}
+        started_at=now,
+        finished_at=now,
+        verdict="tampering",
+        size=2,
+        unsealed=0,
+        report={"findings": findings, "not_covered": [f"The log of {task.pk}"]},
     )
     return task
 
@@ -81,8 +87,23 @@ def test_findings_about_rows_of_the_log_lead_there_for_who_may_see_both() -> Non
     html = _allowed("ledgerverification", "task", "executionlog").get("/admin/audit/ledgerverification/")
     assert _led(html.content.decode()) == {"ledgerverification", "task", "executionlog"}
     page = text_of(_allowed_again("ledgerverification").get("/admin/audit/ledgerverification/"))
-    assert f"task {short_id(Task.objects.get().pk)}" in page
+    assert short_id(Task.objects.get().pk) not in page
+    assert "a task" in page
     assert "log row" in page
+
+
+def test_who_may_not_see_tasks_reads_no_id_of_one_in_a_verification(paused: Task) -> None:
+    key = LedgerVerification.objects.get().pk
+    urls = [f"/admin/audit/ledgerverification/{each}" for each in ("", f"{key}/change/", f"{key}/report/")]
+
+    def ids(client: Client) -> list[int]:
+        pages = [client.get(url).content.decode().lower() for url in urls]
+        return [sum(map(page.count, (str(paused.pk), paused.pk.hex, short_id(paused.pk)))) for page in pages]
+
+    assert ids(_allowed("ledgerverification")) == [0, 0, 0]
+    client = _allowed_again("ledgerverification", "task")
+    assert min(ids(client)) >= 4
+    assert json.loads(client.get(urls[2]).content)["findings"][0]["task"] == str(paused.pk)
 
 
 def _allowed_again(*models: str) -> Client:

@@ -317,13 +317,17 @@ def test_work_that_was_recorded_afterwards_says_its_own_moments_first(viewer) ->
     created = timezone.now() - timedelta(days=3)
     minutes = {"decided_at": 1, "started_at": 2, "finished_at": 3}
     stamps = {name: created + timedelta(minutes=count) for name, count in minutes.items()}
-    [key] = past(1, created_at=created, status="failed", **stamps)
+    [key] = past(1, created_at=created, status="failed", decided_by="bob", claimed_by="orch-1", **stamps)
     moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
     assert [(each.title, each.since_start, each.gap) for each in moments[:4]] == [
         ("Pending", "", ""), ("Approved", "+1m 00s", "1m 00s"), ("Executing", "+2m 00s", "1m 00s"),
         ("Failed", "+3m 00s", "1m 00s"),
     ]  # fmt: skip
-    assert {(each.anchor, each.who, each.source) for each in moments[:4]} == {("", "", "as told when it was recorded")}
+    assert [(each.who, each.source) for each in moments[:4]] == [
+        ("alice", later := "reported later, not witnessed"), ("bob", later), ("orch-1", later), ("", later),
+    ]  # fmt: skip
+    assert {each.anchor for each in moments[:4]} == {""}
+    assert f"bob · {later}" in text_of(viewer.get(_url(Task(pk=key))))
     [recorded] = moments[4:]
     assert (recorded.title, recorded.who, recorded.since_start) == ("Recorded as failed", "orch-1", "")
     assert recorded.anchor
@@ -338,6 +342,32 @@ def test_work_that_was_recorded_afterwards_says_its_own_moments_first(viewer) ->
     [key] = past(1, created_at=created, started_at=None, status="rejected", decided_at=stamps["decided_at"])
     moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
     assert [each.title for each in moments] == ["Pending", "Rejected", "Recorded as rejected"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("given", "titles", "said"),
+    [
+        # A review is a moment of its own, and no approval.
+        ({"decided_at": 4}, ["Pending", "Executing", "Completed", "Decided", "Recorded as completed"], ""),
+        ({}, ["Pending", "Executing", "Completed", "Recorded as completed"], "Decided by bob; when was not reported"),
+        # No moment stands for what took no time before the end.
+        ({"decided_at": 3}, ["Pending", "Executing", "Completed", "Decided", "Recorded as completed"], ""),
+        ({"decided_at": 3, "started_at": 3}, ["Pending", "Completed", "Recorded as completed"], "Decided by bob"),
+        ({"decided_at": 1}, ["Pending", "Approved", "Executing", "Completed", "Recorded as completed"], ""),
+    ],
+)
+def test_work_that_was_recorded_afterwards_names_who_decided(viewer, given, titles, said) -> None:
+    created = timezone.now() - timedelta(days=3)
+    minutes = {"started_at": 2, "finished_at": 3} | given
+    stamps = {name: created + timedelta(minutes=count) for name, count in minutes.items()}
+    [key] = past(1, created_at=created, decided_by="bob", **stamps)
+    moments = viewer.get(_url(Task(pk=key))).context_data["timeline"]
+    assert [each.title for each in moments] == titles
+    assert moments[-1].action == said
+    if not said:
+        [decided] = [each for each in moments if each.title in ("Approved", "Decided")]
+        assert (decided.who, decided.source) == ("bob", "reported later, not witnessed")
 
 
 @pytest.mark.django_db

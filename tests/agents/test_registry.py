@@ -48,6 +48,15 @@ def test_an_agent_registers_once_and_is_its_row() -> None:
     assert (again.actions, again.labels, again.slots) == ([], [], 2)
 
 
+def test_an_agent_that_stopped_is_there_again_once_it_registers() -> None:
+    presence = Presence("w1")
+    presence.register()
+    assert presence.withdraw()
+    assert not Agent.objects.fresh().exists()
+    assert Presence("w1").register().stopped_at is None
+    assert state_of("w1")[0] == AgentState.AVAILABLE
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

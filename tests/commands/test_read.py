@@ -25,7 +25,7 @@ def _wide(monkeypatch):
     any_width(monkeypatch)
 
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 class TestList:
@@ -271,7 +271,87 @@ class TestStats:
         assert shown["tasks"] == 17
         assert [each["action"] for each in shown["actions"]] == ["deploy"]
         [shown] = lines_of("audit_stats", "--service", "mail", "--status", "failed")
-        assert (shown["tasks"], shown["failure_rate"]) == (4, 1)
+        # Among tasks that were chosen for having failed a rate says nothing.
+        assert (shown["tasks"], shown["failure_rate"]) == (4, None)
+
+    @pytest.mark.parametrize(
+        ("argv", "rate"),
+        [
+            (("--status", "failed"), None),
+            (("--status", "completed"), None),
+            (("--status", "failed", "--status", "pending"), None),
+            (("--failure", "application"), None),
+            (("--error-type", "Boom"), None),
+            (("--search", "outcome.error_type:Boom"), None),
+            (("--status", "finished"), 4 / 14),
+            (("--service", "mail"), 4 / 9),
+        ],
+    )
+    def test_a_filter_that_chooses_by_end_has_no_failure_rate_and_says_so(self, some, argv, rate):
+        out, err = run("audit_stats", *argv)
+        [shown] = lines_of("audit_stats", *argv)
+        rates = {shown["failure_rate"], *(each["failure_rate"] for each in shown["actions"] + shown["services"])}
+        if rate is None:
+            assert rates == {None}
+            assert err == "No failure rates: the filter chooses tasks by how they ended.\n"
+            assert "Failure rate " not in out.split("Status")[0]
+            assert "100.0%" not in out.split("Action")[1]
+        else:
+            assert shown["failure_rate"] == pytest.approx(rate)
+            assert err == ""
+
+    def test_by_actor(self):
+        for actor, status, count in (("alice", "completed", 3), ("bob", "failed", 2), ("", "completed", 1)):
+            for _ in range(count):
+                record(HOUR, requested_by=actor, actor="orch-1", status=status, outcome={"error_type": "Boom"})
+        [shown] = lines_of("audit_stats", "--by", "actor")
+        assert [(each["actor"], each["tasks"]) for each in shown["actors"]] == [("alice", 3), ("bob", 2), ("orch-1", 1)]
+        assert "actions" not in shown
+        out, _ = run("audit_stats", "--by", "actor", "--by", "action")
+        assert out.index("Actor") < out.index("alice") < out.index("Action") < out.index("deploy")
+
+    def test_by_hour_in_the_zone_that_is_shown(self, settings):
+        settings.TIME_ZONE = "Asia/Kolkata"  # its hours begin at half past
+        noon = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)
+        for minutes in (-1, 0, 59, 60, 60):
+            record(timezone.now() - noon - minutes * MINUTE)
+        [shown] = lines_of("audit_stats", "--by", "hour", "--since", "all")
+        assert [(each["hour"], each["tasks"]) for each in shown["hours"]] == [
+            ("2026-03-01T05:30:00Z", 1), ("2026-03-01T06:30:00Z", 2), ("2026-03-01T07:30:00Z", 2),
+        ]  # fmt: skip
+        out = run("audit_stats", "--by", "hour", "--since", "all")[0].split("Hour (IST)")[1]
+        assert out.index("2026-03-01 11:00") < out.index("2026-03-01 12:00") < out.index("2026-03-01 13:00")
+        # The newest, if not all; the busiest first, where that is asked.
+        [shown] = lines_of("audit_stats", "--by", "hour", "--since", "all", "--top", "2")
+        assert [each["hour"][11:16] for each in shown["hours"]] == ["06:30", "07:30"]
+        [shown] = lines_of("audit_stats", "--by", "hour", "--since", "all", "--order", "tasks")
+        assert [each["hour"][11:16] for each in shown["hours"]] == ["06:30", "07:30", "05:30"]
+
+    @pytest.mark.parametrize(
+        ("order", "names"),
+        [
+            ("tasks", ["much", "slow", "bad"]),
+            ("failed", ["much", "bad", "slow"]),
+            ("failure-rate", ["bad", "much", "slow"]),
+            ("ran", ["slow", "bad", "much"]),
+            ("longest", ["much", "slow", "bad"]),
+        ],
+    )
+    def test_the_order_is_what_was_asked_for(self, order, names):
+        def some(action, failed, *seconds):
+            for number, each in enumerate(seconds):
+                at = timezone.now() - HOUR
+                end = at + timedelta(seconds=each)
+                status = "failed" if number < failed else "completed"
+                record(HOUR, action=action, status=status, started_at=at, finished_at=end, executing_ms=each * 1000)
+
+        some("much", 2, 1, 1, 1, 1, 90)
+        some("slow", 0, 50, 50, 60)
+        some("bad", 1, 20, 20)
+        [shown] = lines_of("audit_stats", "--order", order)
+        assert [each["action"] for each in shown["actions"]] == names
+        [shown] = lines_of("audit_stats", "--order", order, "--top", "1")
+        assert [each["action"] for each in shown["actions"]] == names[:1]
 
     def test_a_bound_is_said(self, some):
         out, _ = run("audit_stats", "--limit", "5")
@@ -288,7 +368,9 @@ class TestStats:
         assert lines_of("audit_stats", "--limit", "15")[0]["complete"] is False
 
     def test_nothing(self):
-        assert run("audit_stats")[0] == "0 tasks\nFilter: since:1d\n"
+        out = run("audit_stats")[0]
+        assert out.startswith("0 tasks\nFilter: since:1d\n\nQueue now: 0 leases expired, ")
+        assert out.count("\n") == 4
         [shown] = lines_of("audit_stats")
         assert (shown["tasks"], shown["failure_rate"], shown["ran_s"]["p50"]) == (0, None, None)
 
@@ -298,7 +380,7 @@ class TestStats:
         assert statistics(Task.objects.none()).total.tasks == 0
 
     def test_one_statement_that_reads_the_table_once(self, some, django_assert_num_queries):
-        with django_assert_num_queries(1) as captured:
+        with django_assert_num_queries(2) as captured:  # the other is the health of the queue
             run("audit_stats")
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
@@ -356,3 +438,21 @@ def test_times_are_of_the_current_zone():
     with timezone.override("Europe/Berlin"):
         out, _ = run("audit_list")
     assert "2020-07-02 00:30:00" in out
+
+
+@pytest.mark.django_db
+def test_an_actor_that_nobody_is_called_is_answered_with_close_names() -> None:
+    arn = "arn:aws:sts::1:assumed-role/deployers/bert-jan"
+    Task.objects.request("deploy", actor=arn)
+    for form in ((), ("--format", "json")):
+        out, err = run("audit_list", "--actor", "bert-jan", *form)
+        assert out == ""
+        assert f"No task names the actor 'bert-jan'. Close names: {arn}. A part of a name: --actor '*bert-jan*'" in err
+    [found] = lines_of("audit_list", "--actor", "*bert-jan*")
+    assert found["requested_by"] == arn
+    # Who is there has other tasks, and needs no other name.
+    assert run("audit_list", "--actor", arn, "--status", "failed") == ("", "No tasks match.\n")
+    assert "Close" not in run("audit_list", "--actor", "zzzzz")[1]
+    assert "Close" not in run("audit_list", "--actor", "*zzz*")[1]
+    with pytest.raises(CommandError, match="at least 3 letters or digits"):
+        run("audit_list", "--actor", "*b*")

@@ -238,6 +238,35 @@ def test_hostile_bytes_are_stored_as_text(settings: Any, limit: int, tmp_path: P
     assert Task.objects.bulk_record([{"action": "x", "status": "completed", "outcome": ended.outcome}])
 
 
+@pytest.mark.parametrize(
+    ("options", "limit", "stored"),
+    [
+        (("--no-stdout",), 64, {"stderr": "careful\n"}),
+        (("--no-stderr",), 64, {"stdout": "Ada Lovelace\n"}),
+        (("--no-stdout", "--no-stderr"), 64, {}),
+        ((), 0, {}),
+    ],
+)
+@pytest.mark.parametrize("status", [0, 3])
+def test_output_that_is_not_to_be_stored_is_nowhere_in_the_task(
+    settings: Any, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], limit: int, stored: Any, status: int
+) -> None:
+    settings.AUDIT = {"OUTPUT_TAIL_BYTES": limit}
+    program = "import sys; print('Ada', 'Lovelace'); print('care' + 'ful', file=sys.stderr); sys.exit(int(sys.argv[1]))"
+    with contextlib.suppress(CommandError, SystemExit):
+        call_command("audit_record", *options, "--summary", "x", *python(program), str(status))
+    assert capfd.readouterr() == ("Ada Lovelace\n", "careful\n")
+    task = only()
+    outcome = dict(task.outcome)
+    assert task.status == ("failed" if status else "completed")
+    assert {name: outcome.get(name) for name in ("stdout", "stderr") if name in outcome} == stored
+    assert (outcome["stdout_bytes"], outcome["stderr_bytes"]) == (13, 8)
+    wanted = stored.get("stderr" if status else "stdout", stored.get("stdout", f"exit status {status}"))
+    assert outcome["output_summary"] == wanted.strip()
+    [text] = Task.objects.extra(select={"whole": "to_json(audit_task)::text"}).values_list("whole", flat=True)
+    assert ("Ada Lovelace" in text, "careful" in text) == ("stdout" in stored, "stderr" in stored)
+
+
 def test_secrets_in_output_and_command_are_masked(settings: Any) -> None:
     settings.AUDIT = {"OUTPUT_TAIL_BYTES": 64}
     # The secret lies across the cut: only with what stands before it is it recognised.

@@ -70,8 +70,8 @@ def test_a_checkpoint_that_was_not_kept_is_kept_by_the_next_run(tmp_path: Path) 
     file.write_text(note[:30])
     finish(1)
     code, _, err = run("audit_seal", "--checkpoints", tmp_path)
-    assert code == 1
-    assert "The exported checkpoint cannot be trusted" in err
+    assert code == 2
+    assert f"{file}: It is damaged: its end is missing" in err
     assert file.read_text() == note[:30]
 
 
@@ -94,7 +94,9 @@ def test_seal_refuses_a_directory_that_lost_what_it_kept(tmp_path: Path) -> None
     assert len(list(mounted.iterdir())) == 2
 
 
-def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
+def test_seal_refuses_when_what_is_kept_is_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
     finish(1)
     run("audit_seal", "--checkpoints", tmp_path)
     size = LedgerLeaf.objects.count()
@@ -107,7 +109,11 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
     assert "--new-epoch" in err
     assert not LedgerCheckpoint.objects.exists()
     [kept] = tmp_path.iterdir()
-    code, _, err = run("audit_seal", "--new-epoch", kept, "--reason", "restored", "--checkpoints", tmp_path)
+    code, _, err = run("audit_seal", "--new-epoch", kept.name, "--reason", "restored")
+    assert (code, f"{kept.name} cannot be read" in err) == (2, True)  # without a directory of checkpoints
+    monkeypatch.chdir(tmp_path.parent)
+    settings.AUDIT = {"LEDGER_CHECKPOINTS": str(tmp_path)}
+    code, _, err = run("audit_seal", "--new-epoch", kept.name, "--reason", "restored")
     assert (code, err) == (0, "Epoch 2 begins at leaf 0; run audit_seal as before.\n")
     assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
     code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
@@ -116,6 +122,15 @@ def test_seal_refuses_when_what_is_kept_is_newer(tmp_path: Path) -> None:
     code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path, "--accept-epoch", 2)
     assert code == 0
     assert "of a past that an accepted epoch left behind (accepted: 2)" in out
+    settings.AUDIT = {"LEDGER_ACCEPTED_EPOCHS": [2]}
+    code, out, _ = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert (code, "(accepted: 2)" in out) == (0, True)
+    settings.AUDIT = {"LEDGER_ACCEPTED_EPOCHS": [2, 7]}
+    code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert (code, err) == (2, "AUDIT['LEDGER_ACCEPTED_EPOCHS'] 7: the log has no such epoch; it is in epoch 2.")
+    settings.AUDIT = {"LEDGER_ACCEPTED_EPOCHS": [3]}
+    code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path, "--accept-epoch", 2)
+    assert code == 2
 
 
 @pytest.mark.parametrize(
@@ -192,7 +207,7 @@ def test_a_key_that_follows_without_overlap_must_know_its_predecessor(
     code, _, err = run("audit_seal")
     assert code == 1
     assert "cannot be trusted" in err
-    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY, str(successor.verifier)]}
     assert run("audit_seal")[0] == 0
 
 

@@ -87,7 +87,7 @@ def test_a_backlog_that_may_not_be_counted_is_reported() -> None:
     )
     [message] = checks.check_database(None, databases=["default"])
     assert message.id == "audit.W002"
-    assert "permission denied for table audit_ledger_leaf" in message.msg
+    assert "role audit_checker lacks SELECT on table audit_ledger_leaf." in message.msg
 
 
 def test_a_sealer_that_is_behind(settings) -> None:

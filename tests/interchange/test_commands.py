@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 from audit import ids
 from audit.interchange import importing
 from audit.models import Task
-from tests.support.factories import finished, task_in
+from tests.support.factories import finished, requested, task_in
 
 both = pytest.mark.django_db(databases=["default", "other"])
 
@@ -172,3 +173,30 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(monkeypatch: pytest.Monk
     assert (result.code, result.err) == (2, f"{path} cannot be written: No space left on device.")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_export_to_a_terminal_shows_escapes_and_a_file_has_them(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "a\x1b]0;owned\x07\x1b[31m\u202e\x9b2J\r\nb"
+    requested(summary=hostile, actor=hostile)
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    call_command("audit_export", "--format", form, stdout=out, stderr=io.StringIO())
+    assert re.search(r"[^\x20-\x7e\n]", out.getvalue()) is None
+    assert out.getvalue().count("\n") == 1 + (form == "csv")
+    piped = run("audit_export", "--format", form).out
+    assert run("audit_export", "--format", form, "--output", tmp_path / "file").code == 0
+    assert (tmp_path / "file").read_bytes().decode() == piped
+    if form == "csv":
+        assert r"a\x1b]0;owned\x07\x1b[31m\u202e\x9b2J\r\nb" in out.getvalue()
+        assert hostile in piped
+    else:
+        assert json.loads(out.getvalue()) == json.loads(piped)
+        assert json.loads(piped)["summary"] == hostile

@@ -10,7 +10,7 @@ from django.core.management.base import SystemCheckError
 from audit.agents.needs import needs_of
 from audit.agents.readings import Reading
 from audit.agents.registry import drain, survey
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, InvalidValue
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
 from audit.status import Status
@@ -309,3 +309,26 @@ def test_a_gate_that_is_none_is_refused(settings: Any, given: dict[str, Any]) ->
     settings.AUDIT = given
     with pytest.raises(AuditError, match="CAPACITY_GATE"):
         gate()
+
+
+def test_long_names_of_agents_fit_into_the_note() -> None:
+    for number in range(60):
+        agent(f"{number:02}" + "\N{PILE OF POO}" * 498, cpu=0.95)
+    entry = PauseManager().pause_for_capacity(approved())
+    assert entry is not None
+    assert entry.note.endswith("and 57 more.")
+    assert len(entry.note) < 400
+    evidence = ExecutionLog.objects.get(action="capacity").detail
+    assert (evidence["considered"], len(evidence["agents"])) == (60, 50)
+
+
+def test_evidence_of_a_gate_must_be_json(settings: Any) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": _talkative}
+    task = approved()
+    with pytest.raises(InvalidValue, match="evidence"):
+        PauseManager().pause_for_capacity(task)
+    assert Task.objects.get(pk=task.pk).status == task.status == Status.APPROVED
+
+
+def _talkative(task: Any) -> CapacityVerdict:
+    return CapacityVerdict(kind="short", evidence={"agents": {"w1"}}, summary="Short.")

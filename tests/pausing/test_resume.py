@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
+from audit.agents.registry import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import CapacityVerdict, PauseManager
@@ -123,6 +124,10 @@ def test_agents_that_are_gone_are_waited_for() -> None:
     assert resumed() == set()
     due_now()
     agent("w1")
+    drain("w1", reason="new disks", actor="alice")
+    assert resumed() == set()
+    due_now()
+    undrain("w1")
     assert resumed() == {entry.task_id}
 
 
@@ -168,12 +173,16 @@ def test_what_is_known_as_short_never_resumes_by_patience(settings: Any) -> None
 def test_by_hand_for_a_time_and_no_other_reason() -> None:
     by_hand = approved().pause(reason=PauseReason.MANUAL_PAUSE, resume_after=timedelta(seconds=1))
     approved().pause(reason=PauseReason.MANUAL_PAUSE)
-    approved().pause(reason=PauseReason.AWAITING_EVENT, resume_after=timedelta(seconds=1))
-    approval = approved().pause(reason=PauseReason.AWAITING_APPROVAL)
+    unnamed = approved().pause(reason=PauseReason.AWAITING_EVENT, resume_after=timedelta(seconds=1))
+    # Its end is a time-out, which recovery writes into the log.
+    approved().pause(event="build-42", resume_after=timedelta(seconds=1))
+    # Its time is a deadline.
+    approval = approved().pause(reason=PauseReason.AWAITING_APPROVAL, resume_after=timedelta(seconds=1))
     due_now()
-    assert resumed() == {by_hand.task_id}
+    assert resumed() == {by_hand.task_id, unnamed.task_id}
     assert PauseQueueEntry.objects.filter(pk=approval.pk).exists()
     assert resumed() == set()
+    assert PauseQueueEntry.objects.count() == 3
 
 
 def test_a_gate_of_the_projects_own_has_the_last_word(settings: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.forms import modelform_factory
+from rest_framework import serializers
 
 from audit.ids import uuid7
 from audit.models import ExecutionLog, PauseQueueEntry, Task
@@ -42,6 +43,35 @@ def test_a_form_does_not_ask_for_what_the_database_fills(model: Any) -> None:
         *("action", "task", "reason", "kind")
     }
     assert not {"created_at", "recorded_at", "at", "paused_at", "row_version", "db_role"} & form.base_fields.keys()
+
+
+def test_a_serializer_does_not_ask_for_what_the_database_fills() -> None:
+    required = {"action", "task", "reason", "kind"}
+    task_in("paused")
+    for model in (Task, PauseQueueEntry, ExecutionLog):
+        meta = type("Meta", (), {"model": model, "fields": "__all__"})
+        serializer = type(f"Of{model.__name__}", (serializers.ModelSerializer,), {"Meta": meta})
+        assert {name for name, field in serializer().fields.items() if field.required} <= required, model
+        assert json.dumps(serializer(model.objects.first()).data, default=str)
+    meta = type("Meta", (), {"model": Task, "fields": "__all__"})
+    serializer = type("OfTask", (serializers.ModelSerializer,), {"Meta": meta})
+    given = serializer(data={"action": "deploy"})
+    assert given.is_valid(), given.errors
+    assert given.save().status == "pending"
+
+
+def test_a_fixture_of_the_trail_is_refused_in_one_line(tmp_path: Path) -> None:
+    for status in ("completed", "paused"):
+        task_in(status)
+    file = tmp_path / "trail.json"
+    call_command("dumpdata", "audit", output=str(file))
+    for what in ("audit", "audit.task", "audit.pausequeueentry"):
+        call_command("dumpdata", what, output=str(file))
+        with pytest.raises(CommandError, match=r"^loaddata cannot load the audit trail: .* audit_import") as raised:
+            call_command("loaddata", str(file))
+        assert "\n" not in str(raised.value)
+    call_command("dumpdata", exclude=["audit"], output=str(file))
+    call_command("loaddata", str(file), verbosity=0)
 
 
 def _listed(**options: Any) -> list[str]:

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from audit.exceptions import InvalidFilter
 from audit.ids import uuid7
 from audit.models import Task
-from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, parse_when, span_text
+from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, actors, add_arguments, parse_when, span_text
+from audit.reading.filters.actors import close_to, matching
 from audit.reading.filters.lookup import find_entry, find_task
 from audit.status import FINISHED, LIVE, Status
 from audit.values.failures import failure_class
+from tests.support.factories import requested
 
 # Everything a label may hold: no NUL, no surrogates, not only spaces. Awkward characters come up often.
 LABELS = st.text(
@@ -139,6 +141,10 @@ class TestReading:
             ('"status:failed"', ("status:failed",)),
             ("arn:aws:iam::1:user/x", ("arn:aws:iam::1:user/x",)),
             ("https://example.org/x?y=z", ("https://example.org/x?y=z",)),
+            ("localhost:8080", ("localhost:8080",)),
+            ("app.py:12", ("app.py:12",)),
+            ('"reason:resource"', ("reason:resource",)),
+            (r"C:\temp", (r"C:\temp",)),
             ("6f1f2e60-4a3b-4c7e-9d3c-0123456789ab", ("6f1f2e60-4a3b-4c7e-9d3c-0123456789ab",)),
             ("0f1f2e60-4a3b-4c7e-9d3c-0123456789ab", ("0f1f2e60-4a3b-4c7e-9d3c-0123456789ab",)),
             ("0190ab", ("0190ab",)),
@@ -180,7 +186,15 @@ class TestReading:
             ("parent:0190", "parent", "UUID"),
             ("service:", "search", "right after the colon"),
             ("any-service:", "search", "right after the colon"),
-            ("stauts:failed", "search", "did you mean status:"),
+            ("stauts:failed", "search", "`stauts` is no condition; did you mean `status:failed`?"),
+            ("reason:resource", "search", "`reason` is no condition; did you mean `failure:resource`?"),
+            ("Reason:TimeoutError", "search", "did you mean `error_type:TimeoutError`?"),
+            ("cause:application", "search", "did you mean `failure:application`?"),
+            ("zork:resource", "search", "did you mean `failure:resource`?"),
+            ("zork:live", "search", "did you mean `status:live`?"),
+            ('user:"bert jan"', "search", 'did you mean `actor:"bert jan"`?'),
+            ("outcom.exit_code:1", "search", "did you mean `outcome.exit_code:1`?"),
+            ("nginx:latest", "search", "`nginx` is no condition; there are status, service"),
             ('service:"x', "search", "never closed"),
             ('"x y', "search", "never closed"),
             ("since:1d since:2d", "since", "twice"),
@@ -629,3 +643,69 @@ class TestFailureClass:
         assert TaskFilter.from_options({"failure": ["resource"]}) == wanted
         with pytest.raises(InvalidFilter, match="no class of failures; use one of resource, application"):
             TaskFilter.from_text("failure:zork")
+
+
+class TestPatternsOfActors:
+    """`actor:*bert-jan*`: the names that it fits, in whatever column, found by the indexes of names."""
+
+    ARN = "arn:aws:sts::1:assumed-role/deployers/bert-jan"
+
+    def _three(self):
+        requested(actor=self.ARN).approve(actor="Bert-Jan@example.org")
+        task = requested(actor="alice")
+        task.approve(actor="bert_jan")
+        return {self.ARN, "Bert-Jan@example.org"}, task
+
+    def test_a_pattern_finds_a_part_of_a_name_in_whatever_case(self, db):
+        names, other = self._three()
+        wanted = TaskFilter.from_text("actor:*BERT-jan*")
+        assert set(matching("default", wanted.actors)) == names
+        assert [each.pk for each in wanted.apply(Task.objects.all())] != [other.pk]
+        assert wanted.apply(Task.objects.all()).count() == 1
+        assert TaskFilter.from_text(wanted.to_text()) == wanted
+
+    @pytest.mark.parametrize(
+        ("pattern", "found"),
+        [
+            ("*/bert-jan", {ARN}),
+            ("arn:*bert*", {ARN}),
+            ("bert-jan*", {"Bert-Jan@example.org"}),
+            ("bert_jan*", {"bert_jan"}),  # no sign of SQL means anything
+            ("ber%jan*", {"ber%jan*"}),
+            ("*nobody*", {"*nobody*"}),
+            ("alice", {"alice"}),
+        ],
+    )
+    def test_what_fits(self, db, pattern, found):
+        self._three()
+        assert set(matching("default", (pattern,))) == found
+
+    def test_a_name_without_a_pattern_asks_nothing(self, db, django_assert_num_queries):
+        with django_assert_num_queries(0):
+            assert matching("default", ("alice", "bert")) == ("alice", "bert")
+
+    @pytest.mark.parametrize("pattern", ["*", "*ab*", "**-**"])
+    def test_too_little_of_a_name_is_refused(self, db, pattern):
+        with pytest.raises(InvalidFilter, match="at least 3 letters or digits"):
+            matching("default", (pattern,))
+
+    def test_too_many_names_are_refused_with_the_way_out(self, db, monkeypatch):
+        for number in range(4):
+            requested(actor=f"user-{number}")
+        monkeypatch.setattr(actors, "MOST_VALUES", 4)
+        assert len(matching("default", ("*user*",))) == 4
+        monkeypatch.setattr(actors, "MOST_VALUES", 3)
+        with pytest.raises(InvalidFilter, match="fits more than 3 actors; write more of the name"):
+            matching("default", ("*user*",))
+        monkeypatch.setattr(actors, "MOST_NAMES", 4)
+        assert matching("default", ("*ser-2*",)) == ("user-2",)
+        monkeypatch.setattr(actors, "MOST_NAMES", 3)
+        with pytest.raises(InvalidFilter, match="more than 3 actors; write the whole name"):
+            matching("default", ("*ser-2*",))
+
+    def test_close_names(self, db):
+        names, _task = self._three()
+        assert close_to("default", "bert-jan") == sorted(names)
+        assert close_to("default", "brt-jan") == [self.ARN, "bert_jan"]
+        assert close_to("default", "zzzzzz") == []
+        assert close_to("default", "alice") == []

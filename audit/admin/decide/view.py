@@ -34,6 +34,7 @@ from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import moment, shown
 from audit.decisions import MAX_REASON, Decision, decide
 from audit.exceptions import AuditError, InvalidValue
+from audit.inspection.rights import said
 from audit.models import Task
 from audit.reading.filters.values import short_id
 from audit.values import moments
@@ -178,7 +179,7 @@ def _carry_out(
             else:
                 level = messages.ERROR
                 text = _("The database did not do it, and nothing was changed: %(error)s") % {
-                    "error": shown(str(error).strip().split("\n", 1)[0], 200)
+                    "error": shown(said(error, primary), 300)
                 }
                 _logger.warning("A decision about task %s failed: %s", seen.task, error)
         else:

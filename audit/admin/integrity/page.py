@@ -25,6 +25,7 @@ from audit.admin.integrity.verification import alarms, growth, list_columns, ver
 from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.paging import Order, read_cursor, read_page
 from audit.admin.shared.panels import panel
+from audit.models import Task
 from audit.values import moments
 
 __all__ = ["LedgerVerificationAdmin"]
@@ -92,7 +93,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
 
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send the whole report of a verification as JSON."""
-        return self.row_page(request, object_id, partial(report, self.using))
+        return self.row_page(request, object_id, partial(report, self.using, self.sees(request, Task)))
 
     def checkpoint_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send a checkpoint's signed note as a file."""

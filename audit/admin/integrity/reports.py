@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from audit.admin.shared.findings import code_label
 from audit.admin.shared.ids import BadId, read_id
 from audit.admin.shared.wording import shown
 
-__all__ = ["FINDINGS", "StoredFinding", "StoredVerification", "newest", "read", "report"]
+__all__ = ["FINDINGS", "StoredFinding", "StoredVerification", "newest", "read", "report", "without_ids"]
 
 FINDINGS = 100
 """How many findings a page shows; the report has them all."""
@@ -100,8 +101,21 @@ def read(using: str, key: int) -> StoredVerification:
     return stored
 
 
-def report(using: str, key: int) -> HttpResponse:
+def without_ids(text: str) -> str:
+    """Leave out the ids of tasks, for a person who may not see tasks."""
+    return _ID.sub("…", text)
+
+
+_ID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def report(using: str, tasks: bool, key: int) -> HttpResponse:
     """Answer with the whole report as JSON, as it is stored.
+
+    Args:
+        using: the database alias.
+        tasks: whether the person may see tasks; their ids are left out otherwise.
+        key: the verification's number.
 
     Raises:
         NotThere: there is no such verification.
@@ -109,7 +123,7 @@ def report(using: str, key: int) -> HttpResponse:
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT report::text FROM audit_ledger_verification WHERE id = %s", [key])
         for (text,) in cursor.fetchall():
-            return json_document(text, f"verification-{key}")
+            return json_document(text if tasks else without_ids(text), f"verification-{key}")
     raise NotThere
 
 

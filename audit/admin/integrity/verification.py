@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from audit.admin.integrity.reports import FINDINGS, StoredFinding, StoredVerification
+from audit.admin.integrity.reports import FINDINGS, StoredFinding, StoredVerification, without_ids
 from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.facts import Fact
 from audit.admin.shared.panels import panel
@@ -84,7 +84,7 @@ def verification(page: ReadOnlyAdmin, request: HttpRequest, stored: StoredVerifi
     names = named.value if named and named.value else {}
     logs = tasks and page.sees(request, ExecutionLog)
     rows = [_finding_row(page, each, names, tasks, logs) for each in stored.findings]
-    bad = stored.first_row
+    first = next((place for place, each in enumerate(stored.findings) if each is stored.first_row), None)
     return Verification(
         id=stored.id,
         verdict=stored.verdict,
@@ -98,8 +98,8 @@ def verification(page: ReadOnlyAdmin, request: HttpRequest, stored: StoredVerifi
         counts=[Fact(label=str(label), value=grouped(number), title=code) for code, label, number in stored.counts],
         findings=rows,
         more=max(stored.total - len(rows), 0) if len(rows) >= FINDINGS else 0,
-        first=next((row for row in rows if row.finding is bad), None),
-        not_covered=list(stored.not_covered),
+        first=None if first is None else rows[first],
+        not_covered=[each if tasks else without_ids(each) for each in stored.not_covered],
         report_url=page.url("report", stored.id),
     )
 
@@ -108,9 +108,13 @@ def _finding_row(
     page: ReadOnlyAdmin, finding: StoredFinding, names: Mapping[UUID | int, str], tasks: bool, logs: bool
 ) -> FindingRow:
     title = url = ""
-    if finding.task:
+    if not tasks:
+        finding = replace(finding, message=without_ids(finding.message))
+    if finding.task and not tasks:
+        title = _("a task")
+    elif finding.task:
         title = names.get(finding.task) or _("task %(id)s") % {"id": short_id(finding.task)}
-        url = page.url("change", finding.task, model="task") if tasks else ""
+        url = page.url("change", finding.task, model="task")
     elif finding.log is not None:
         name = names.get(finding.log, "")
         number = _("log row %(id)s") % {"id": finding.log}

@@ -22,7 +22,8 @@ from django.views.generic import RedirectView
 
 from audit import conf
 from audit.admin.shared.ids import BadId, read_id
-from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, reading, sqlstate
+from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, noting_denied, reading, sqlstate
+from audit.inspection.rights import missing_right
 
 __all__ = ["NotThere", "ReadOnlyAdmin"]
 
@@ -195,7 +196,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         """Answer with what `build` reads from an alias (the pages' own when left out), or say why it could not."""
         alias = using or self.using
         try:
-            with reading(alias):
+            with noting_denied() as denied, reading(alias):
                 context = build()
         except NotThere:
             return self.problem(request, 404, "missing", alias)
@@ -203,7 +204,9 @@ class ReadOnlyAdmin(_ModelAdmin):
             return self.unread(request, error, alias)
         if isinstance(context, HttpResponseBase):
             return cast(HttpResponse, context)  # or a streaming one, which Django takes wherever it takes this
-        return TemplateResponse(request, template, {**self.frame(request), **context, **(extra or {})})
+        return TemplateResponse(
+            request, template, {**self.frame(request), "denied": denied, **context, **(extra or {})}
+        )
 
     def unread(self, request: HttpRequest, error: DatabaseError, using: str) -> HttpResponse:
         """Say why a database could not be read.
@@ -214,6 +217,8 @@ class ReadOnlyAdmin(_ModelAdmin):
         state = sqlstate(error)
         if state in TOO_SLOW:
             return self.problem(request, 503, "slow", using)
+        if right := missing_right(error, using):
+            return self.problem(request, 503, "denied", using, reason=right)
         if state in NOT_MIGRATED:
             return self.problem(request, 503, "migrate", using)
         raise error
@@ -226,6 +231,7 @@ class ReadOnlyAdmin(_ModelAdmin):
             "missing": _("Not found"),
             "slow": _("This took too long"),
             "migrate": _("The tables of the audit trail are missing"),
+            "denied": _("The database role may not read this"),
             "post": _("Nothing to see here"),
             "unproven": _("There is no proof"),
         }
@@ -276,5 +282,6 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     @property
     def media(self) -> Media:
-        """Our own stylesheet and script; none of Django's, which belong to its forms."""
-        return Media(css={"all": ["audit/admin.css", "audit/integrity.css"]}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
+        """Our own stylesheets and script; none of Django's, which belong to its forms."""
+        styles = ["audit/colours.css", "audit/admin.css", "audit/integrity.css"]
+        return Media(css={"all": styles}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str

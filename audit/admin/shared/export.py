@@ -18,8 +18,9 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.base import ReadOnlyAdmin
+from audit.admin.shared.export_limits import IDLE_MS, IN_ALL, PER_USER, Patience, Slot, TooManyExports, look, reserve
 from audit.admin.shared.links import Link
-from audit.admin.shared.panels import reading
+from audit.admin.shared.panels import reading, set_locally
 from audit.admin.shared.timerange import SPANS, TimeRange
 from audit.admin.shared.wording import shown
 from audit.interchange import csv_lines, json_lines
@@ -96,7 +97,15 @@ class ExportingAdmin(ReadOnlyAdmin):
         # transaction of their own, for this one may be part of the view's (ATOMIC_REQUESTS).
         self.model._default_manager.using(self.using).order_by().values("pk").first()
         _label, content_type, lines, head = _FORMATS[given]
-        sent: Any = _pieces(self.using, lines(wanted.rows), head) if request.method == "GET" else iter(())
+        sent: Any = iter(())
+        if request.method == "GET":
+            user = str(request.user.pk)
+            try:
+                slot = Slot(user)
+                look(self.using, user)
+                sent = _Sent(slot, _pieces(self.using, user, lines(wanted.rows), head))
+            except TooManyExports:
+                return self._busy()
         if isinstance(request, ASGIRequest):
             sent = _Threaded(sent)
         response = StreamingHttpResponse(sent, content_type=f"{content_type}; charset=utf-8")
@@ -104,6 +113,15 @@ class ExportingAdmin(ReadOnlyAdmin):
         response["Content-Disposition"] = f'attachment; filename="{name}"'
         response["X-Content-Type-Options"] = "nosniff"
         return response
+
+    def _busy(self) -> HttpResponse:
+        text = _(
+            "Too many exports are running. %(own)s of one person may run at once, %(all)s in all. "
+            "Wait until one is complete, or stop one, and ask again."
+        ) % {"own": PER_USER, "all": IN_ALL}
+        answer = HttpResponse(f"{text}\n", status=429, content_type="text/plain; charset=utf-8")
+        answer["Retry-After"] = "30"
+        return answer
 
 
 def range_name(span: TimeRange) -> str:
@@ -118,7 +136,32 @@ def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _pieces(using: str, lines: Iterator[str], head: int) -> Iterator[str]:
+class _Sent:
+    """The pieces of a file, in a place of its own until the answer is closed."""
+
+    def __init__(self, slot: Slot, pieces: Iterator[str]) -> None:
+        self._slot = slot
+        self._pieces: Any = pieces
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)  # type: ignore[no-any-return]
+        except BaseException:  # also its end
+            self._slot.leave()
+            raise
+
+    def close(self) -> None:
+        """End the transaction, and give the place back."""
+        try:
+            self._pieces.close()
+        finally:
+            self._slot.leave()
+
+
+def _pieces(using: str, user: str, lines: Iterator[str], head: int) -> Iterator[str]:
     """Join lines to pieces worth sending, inside one read-only transaction.
 
     Whatever ends it early is reported in a last line, for not every client notices that a connection broke, and raised,
@@ -127,15 +170,21 @@ def _pieces(using: str, lines: Iterator[str], head: int) -> Iterator[str]:
     sent = 0
     held: list[str] = []
     size = 0
+    patience = Patience()
     try:
         with reading(using, FETCH_MS), closing(lines):  # type: ignore[type-var]  # a generator
+            set_locally(using, idle_in_transaction_session_timeout=str(IDLE_MS))
+            reserve(using, user)
             for line in lines:
                 sent += 1
                 held.append(line)
                 size += len(line)
                 if size >= _PIECE:
-                    yield "".join(held)
-                    held, size = [], 0
+                    piece, held = "".join(held), []
+                    patience.begin(size)
+                    size = 0
+                    yield piece
+                    patience.end()
     except Exception:
         yield "".join([*held, INCOMPLETE.format(rows=max(sent - head, 0))])
         raise

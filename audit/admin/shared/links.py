@@ -33,6 +33,8 @@ class Link:
     chosen: bool = False
     key: str = ""
     value: str = ""
+    title: Any = ""
+    """What it means, for a pointer that rests on it."""
     count: int | None = None
     tone: str = ""
 

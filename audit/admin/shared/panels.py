@@ -9,14 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
+from audit.inspection.rights import missing_right
 from audit.values import moments
 
-__all__ = ["LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel", "panel", "reading", "set_locally", "sqlstate"]
+__all__ = [
+    *("LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel"),
+    *("noting_denied", "panel", "reading", "set_locally", "sqlstate"),
+]
 
 LIST_MS = 1500
 """How long one statement of a page may take, in milliseconds."""
@@ -38,6 +43,22 @@ class Panel(Generic[T]):
 
     value: T | None = None
     degraded: bool = False
+    denied: bool = False
+    """Whether that is because the database role may not read it."""
+
+
+_denied: ContextVar[list[str] | None] = ContextVar("denied", default=None)
+
+
+@contextmanager
+def noting_denied() -> Iterator[list[str]]:
+    """Collect, while the block lasts, which rights the panels in it lacked: a sentence each, none twice."""
+    denied: list[str] = []
+    outer = _denied.set(denied)
+    try:
+        yield denied
+    finally:
+        _denied.reset(outer)
 
 
 @contextmanager
@@ -75,9 +96,12 @@ def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[
     except DatabaseError as error:
         if sqlstate(error) in NOT_MIGRATED:
             raise
+        right, denied = missing_right(error, using), _denied.get()
+        if right and denied is not None and right not in denied:
+            denied.append(right)
         if sqlstate(error) not in TOO_SLOW:
             _logger.warning("A panel of the audit browser failed: %s", error)
-        return Panel(degraded=True)
+        return Panel(degraded=True, denied=bool(right))
     return Panel(value=value)
 
 

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from functools import partial
 
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from audit.admin.shared.links import FilterLinks
 from audit.admin.shared.paging import Cursor, Order, read_cursor
+from audit.admin.shared.panels import panel
 from audit.admin.shared.timerange import DEFAULT_SPAN, TimeRange
 from audit.admin.shared.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.reading.filters import TaskFilter
+from audit.reading.filters.actors import is_pattern, matching
 from audit.reading.filters.values import BY_NAME, ROOTS
 from audit.values import moments
 
@@ -53,6 +56,8 @@ class ListQuery:
     problems: tuple[str, ...]
     """What of the URL means nothing and was left out, in words."""
     now: datetime
+    names: tuple[str, ...] = ()
+    """The actors that are meant, where the filter has patterns."""
     typed: str = ""
     """The search text as it was typed, where a part of it means nothing."""
     effective: TaskFilter = field(init=False)
@@ -62,6 +67,8 @@ class ListQuery:
 
     def __post_init__(self) -> None:
         effective = self.filter.within(self.default_span) if self.default_span else self.filter
+        if self.names:
+            effective = replace(effective, actors=self.names)
         span = TimeRange.of(effective, self.now)
         object.__setattr__(self, "effective", effective)
         object.__setattr__(self, "range", span)
@@ -89,6 +96,25 @@ class ListQuery:
             typed=shown(" ".join(request.GET.getlist("q")), 2000) if refused else "",
         )
         return query._without_backward_end()
+
+    def naming(self, using: str) -> ListQuery:
+        """Look up which actors the patterns of the filter fit; what cannot be looked up is left out and reported.
+
+        Args:
+            using: the alias of the `reading` transaction around it.
+        """
+        actors = self.filter.actors
+        if not any(map(is_pattern, actors)):
+            return self
+        try:
+            found = panel(using, partial(matching, using, actors))
+            if found.value is not None:
+                return replace(self, names=found.value)
+            problem = str(_("Looking for the names of actors took too long; the condition was left out."))
+        except InvalidFilter as error:
+            problem = shown(error, 500)
+        whole = tuple(name for name in actors if not is_pattern(name))
+        return replace(self, filter=replace(self.filter, actors=whole), problems=(*self.problems, problem))
 
     def _without_backward_end(self) -> ListQuery:
         """This query; without its end, and saying so, where that lies before its beginning."""

@@ -113,7 +113,8 @@ def _seals(using: str, query: str, keys: list[Any], now: datetime) -> dict[Any, 
         return {}
     read = panel(using, lambda: _rows(using, query, [keys]))
     if read.value is None:
-        unknown = Seal(state="unknown", text=_("The seal could not be read in time"), words=_("not read"))
+        text = _("The database role may not read the seal") if read.denied else _("The seal could not be read in time")
+        unknown = Seal(state="unknown", text=text, words=_("not read"))
         return dict.fromkeys(keys, unknown)
     return {key: _seal(now, *columns) for key, *columns in read.value}
 

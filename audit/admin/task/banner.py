@@ -7,7 +7,7 @@ from typing import Any
 
 from audit.admin.shared.wording import shown
 from audit.status import Status
-from audit.values.failures import REJECTION, failure_class
+from audit.values.failures import CLASSES, REJECTION, failure_class
 
 __all__ = ["banner"]
 
@@ -20,7 +20,7 @@ def banner(task: dict[str, Any]) -> dict[str, str]:
     if task["status"] == Status.REJECTED and words["kind"] == REJECTION:
         words["kind"] = ""
     reason = failure_class(task["status"], words["kind"])
-    return words | {"reason": str(reason.label) if reason else ""}
+    return words | {"reason": str(reason.label), "means": str(CLASSES[reason])} if reason else words | {"reason": ""}
 
 
 def _outcome(task: dict[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from audit import conf
 from audit.admin.shared.base import NotThere
 from audit.admin.shared.files import text_file
 from audit.admin.shared.wording import grouped, shown
+from audit.inspection.rights import said
 from audit.ledger.prove import CannotProve, prove
 from audit.ledger.tlog.errors import InvalidKey
 from audit.ledger.tlog.note import Verifier
@@ -37,6 +38,8 @@ class ProofOffer:
     """The way to a proof, or why there is none."""
 
     url: str = ""
+    check: str = ""
+    """Commands that check the file on any other machine."""
     hint: str = ""
 
 
@@ -49,7 +52,12 @@ def proof_offer(page: ReadOnlyAdmin, key: UUID) -> ProofOffer:
     """
     if not conf.settings().LEDGER_VERIFIERS:
         return ProofOffer(hint=_("No proof to download: AUDIT['LEDGER_VERIFIERS'] names no key."))
-    return ProofOffer(url=page.url("proof", key, model="task"))
+    keys = " ".join(f"--key '{each}'" for each in conf.settings().LEDGER_VERIFIERS)
+    check = (
+        "python -m pip install cryptography && python -m pip install --no-deps django-task-audit\n"
+        f"python -m audit.ledger check {key}.tlog-proof {keys}"
+    )
+    return ProofOffer(url=page.url("proof", key, model="task"), check=check)
 
 
 def outside_transactions(view: View) -> View:
@@ -87,7 +95,7 @@ def send_proof(page: ReadOnlyAdmin, request: HttpRequest, object_id: str) -> Htt
             raise CannotProve(problem % {"count": grouped(MOST_LOG_ROWS), "task": key})
         text = prove(page.using, key, verifiers, with_log=True)
     except (CannotProve, InvalidKey, DatabaseError) as error:
-        return page.problem(request, 409, "unproven", reason=shown(str(error).partition("\n")[0], 1_000))
+        return page.problem(request, 409, "unproven", reason=shown(said(error, page.using), 1_000))
     return text_file(text, f"{key}.tlog-proof")
 
 

@@ -18,6 +18,15 @@ from audit.values import moments
 __all__ = ["Moment", "Segment", "Spent", "segments", "spent", "timeline"]
 
 _GAP = timedelta(seconds=1)
+_DECIDED = "decided"
+# Who a task names for a moment that was reported.
+_WHO = {
+    str(Status.PENDING): "requested_by",
+    str(Status.APPROVED): "decided_by",
+    str(Status.REJECTED): "decided_by",
+    _DECIDED: "decided_by",
+    str(Status.EXECUTING): "claimed_by",
+}
 Row = Mapping[str, Any]
 
 
@@ -43,7 +52,7 @@ class Moment:
     took: str
     detail: Tree | None
     source: str = ""
-    """Who says so, where it is not the log."""
+    """How it is known, where the log did not witness it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +92,8 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
     if afterwards:
         end = (task["finished_at"] or log[0]["at"], task["status"])
         # What took no time stands once, as it ended.
-        story = [*(each for each in _stamps(task) if each[0] < end[0]), end, *story]
+        before_end = [each for each in _stamps(task) if each[0] < end[0]]
+        story = sorted([*before_end, end, *_review(task)], key=lambda each: each[0]) + story
     steps = []
     before: datetime | None = None
     for at, row in story:
@@ -98,11 +108,14 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
             "since_start": "" if before is None and since < _GAP else _signed(since),
         }
         if isinstance(row, str):
-            steps.append(_stamp(row, when))
+            steps.append(_stamp(row, when, task))
         elif afterwards:
             # When something was recorded or noted afterwards is no part of the story.
             when["since_start"] = ""
-            steps.append(replace(_moment(row, when), title=_recorded(row)) if row is log[0] else _moment(row, when))
+            step = _moment(row, when)
+            if row is log[0]:
+                step = replace(step, title=_recorded(row), action=step.action or _decision_without_moment(task, story))
+            steps.append(step)
         else:
             steps.append(_moment(row, when, failure))
         before = at
@@ -124,26 +137,49 @@ def _signed(since: timedelta) -> str:
 def _stamps(task: Row) -> list[tuple[datetime, str]]:
     """When a task recorded after the fact came into each status before its last, as it was reported."""
     created, decided, started = task["created_at"], task["decided_at"], task["started_at"]
-    # Who rejects decides too, and work that was reviewed after it ran was not approved before.
-    if task["status"] == Status.REJECTED or (decided and decided > (started or task["finished_at"] or decided)):
+    # Who rejects decides too.
+    if task["status"] == Status.REJECTED or _decided_late(task):
         decided = None
     stamps = [(created, Status.PENDING), (decided, Status.APPROVED), (started, Status.EXECUTING)]
     return [(at, str(status)) for at, status in stamps if at is not None]
 
 
-def _stamp(status: str, when: Mapping[str, str]) -> Moment:
+def _decided_late(task: Row) -> bool:
+    """Whether the decision came after the work began: a review, and no approval."""
+    decided = task["decided_at"]
+    return bool(decided and decided > (task["started_at"] or task["finished_at"] or decided))
+
+
+def _review(task: Row) -> list[tuple[datetime, str]]:
+    return [(task["decided_at"], _DECIDED)] if task["status"] != Status.REJECTED and _decided_late(task) else []
+
+
+def _decision_without_moment(task: Row, story: Sequence[tuple[datetime, Row | str]]) -> str:
+    """Name who decided where no moment of the story does."""
+    named = {Status.APPROVED, Status.REJECTED, _DECIDED} & {row for _at, row in story if isinstance(row, str)}
+    if not task["decided_by"] or named:
+        return ""
+    who = shown(task["decided_by"], 100, name=True)
+    return (
+        _("Decided by %(who)s") % {"who": who}
+        if task["decided_at"]
+        else (_("Decided by %(who)s; when was not reported") % {"who": who})
+    )
+
+
+def _stamp(status: str, when: Mapping[str, str], task: Row) -> Moment:
     return Moment(
         anchor="",
         kind=LogKind.TRANSITION,
-        tone=status,
-        title=str(Status(status).label),
-        who="",
+        tone=LogKind.NOTE if status == _DECIDED else status,
+        title=_("Decided") if status == _DECIDED else str(Status(status).label),
+        who=shown(task[_WHO[status]], 100, name=True) if status in _WHO else "",
         role="",
         action="",
         output="",
         took="",
         detail=None,
-        source=_("as told when it was recorded"),
+        source=_("reported later, not witnessed"),
         **when,
     )
 

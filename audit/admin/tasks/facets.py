@@ -16,6 +16,7 @@ from audit.admin.tasks.counting import LONGEST, Counts, Others
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import BY_FIELD
 from audit.status import FailureClass, Status
+from audit.values.failures import CLASSES
 from audit.values.names import apart
 
 __all__ = ["Facet", "chips", "facets", "seals", "statuses"]
@@ -181,6 +182,7 @@ def _choices(query: ListQuery, key: str, field: str, counts: Mapping[str, int | 
                 Link(
                     label=FailureClass(name).label if key == "failure" else shown(short[name]),
                     value=shown(name),
+                    title=CLASSES[FailureClass(name)] if key == "failure" else "",
                     url=url,
                     chosen=name in chosen,
                     count=counts.get(name),

@@ -21,7 +21,7 @@ from audit.admin.shared.query import ListQuery
 from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
-from audit.admin.shared.wording import ago, grouped, moment
+from audit.admin.shared.wording import ago, grouped, moment, shown
 from audit.admin.tasks.alternatives import FAILURES, failures, others
 from audit.admin.tasks.counting import CHOICES, Others, Overview, by_status, overview
 from audit.admin.tasks.facets import chips, facets, seals, statuses
@@ -30,12 +30,15 @@ from audit.admin.tasks.samples import sized
 from audit.admin.tasks.word_search import searched
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters import TaskFilter
+from audit.reading.filters.actors import close_to, is_pattern
+from audit.reading.filters.conditions import CONDITIONS
 from audit.status import FINISHED, FailureClass
 from audit.values.names import apart
 from audit.values.validation import EARLIEST, LATEST
 
 __all__ = ["TaskListAdmin"]
 
+_MOST_MEANT = 3
 _ORDER = Order(moment="created_at", key=UUID)
 
 
@@ -46,7 +49,7 @@ class TaskListAdmin(TailingAdmin):
     list_template = "audit/admin/tasks/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        query = ListQuery.read(request, _ORDER)
+        query = ListQuery.read(request, _ORDER).naming(self.using)
         tasks = query.effective.apply(Task.objects.using(self.using))
         tasks = searched(self.using, tasks, query.effective)
         page = read_page(list_columns(tasks), _ORDER, query.cursor)
@@ -77,6 +80,8 @@ class TaskListAdmin(TailingAdmin):
             "decide": offer(self, request, ON_TASKS) if any(row["checkbox"] for row in rows) else None,
             "empty_table": not rows and not query.filter and elsewhere is None,
             "elsewhere": elsewhere,
+            "meant": [] if rows or elsewhere else self._meant(query),
+            "conditions": [(name, str(text).replace("`", "")) for name, text in CONDITIONS.items()],
             "newer": query.links.page(before=page.before) if page.before else "",
             "older": query.links.page(after=page.after) if page.after else "",
             "newest": "" if page.first else query.links.page(),
@@ -104,6 +109,18 @@ class TaskListAdmin(TailingAdmin):
             url=query.links.between(found - min(DEFAULT_SPAN, found - EARLIEST), until if until < LATEST else None),
         )
 
+    def _meant(self, query: ListQuery) -> list[Link]:
+        """Suggest names like those that an empty list was asked for."""
+        using, wanted = self.using, query.filter
+        if replace(wanted, since=None, until=None, all_time=False) != TaskFilter(actors=wanted.actors):
+            return []
+        return [
+            Link(label=shown(name, 100, name=True), value=shown(name), url=filter_url(_by(query.filter, name)))
+            for actor in query.filter.actors[:_MOST_MEANT]
+            if not is_pattern(actor)
+            for name in panel(using, partial(close_to, using, actor)).value or ()
+        ]
+
     def _all_statuses(self, query: ListQuery) -> dict[str, int] | None:
         """Count what the filter of statuses leaves out, when there is one and the rest is cheap to find."""
         if not query.filter.statuses or query.effective.words or query.effective.documents:
@@ -123,9 +140,13 @@ class TaskListAdmin(TailingAdmin):
         return ListQuery.read(request, _ORDER).links.narrower()
 
     def to_export(self, request: HttpRequest) -> Export:
-        query = ListQuery.read(request, _ORDER)
+        query = ListQuery.read(request, _ORDER).naming(self.using)
         tasks = query.effective.apply(Task.objects.using(self.using))
         return Export(name="tasks", rows=tasks, range=range_name(query.range), problems=query.problems)
+
+
+def _by(wanted: TaskFilter, name: str) -> TaskFilter:
+    return replace(wanted, actors=(name,))
 
 
 def _newest(tasks: Any) -> datetime | None:

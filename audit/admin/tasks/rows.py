@@ -29,7 +29,7 @@ from audit.reading.filters.values import short_id
 from audit.reading.spans import COLUMNS as SPAN_COLUMNS
 from audit.reading.spans import Spans, spans
 from audit.status import Status
-from audit.values.failures import REJECTION, failure_class
+from audit.values.failures import CLASSES, REJECTION, failure_class
 
 __all__ = ["LIST_COLUMNS", "TaskRow", "list_columns", "task_row"]
 
@@ -76,6 +76,7 @@ class TaskRow(TypedDict):
     status_label: str
     failure: str
     """The class of the failure, in words."""
+    failure_means: str
     error_type: str
     when: str
     exact: str
@@ -108,6 +109,7 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str, act
         actors: short forms of the names that the page has.
     """
     who = values["who"]
+    kind = failure_class(values["status"], values["failure"])
     life = spans(values, query.now)
     return TaskRow(
         id=values["id"],
@@ -117,7 +119,8 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str, act
         action=shown(values["action"]),
         status=values["status"],
         status_label=str(Status(values["status"]).label),
-        failure=str(kind.label) if (kind := failure_class(values["status"], values["failure"])) else "",
+        failure=str(kind.label) if kind else "",
+        failure_means=str(CLASSES[kind]) if kind else "",
         error_type="" if values["failure"] == REJECTION else shown(values["failure"], 60),
         when=ago(values["created_at"], query.now),
         exact=moment(values["created_at"], query.now),

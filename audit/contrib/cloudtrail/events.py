@@ -12,7 +12,7 @@ from audit import ids
 from audit.exceptions import InvalidValue
 from audit.interchange.records import TaskRecord, Withheld, moment
 from audit.values import jsontext
-from audit.values.validation import JSONText
+from audit.values.validation import MAX_LABEL, MAX_SERVICE, JSONText, fitted_text
 
 __all__ = ["MOST_MEMBERS", "Members", "members_of", "task_of_event", "task_of_members", "too_many"]
 
@@ -111,17 +111,18 @@ def task_of_members(members: Members) -> TaskRecord:
     of = f" of {_said(event, 'insightDetails', 'eventName')}" if insight else ""
     on = f" on {service}" if service else ""
     region = f" in {_said(event, 'awsRegion')}" if _said(event, "awsRegion") else ""
-    caller = _caller(event, source)
+    # What is cut here stands whole in the record.
+    caller = fitted_text(_caller(event, source), MAX_LABEL)
     return TaskRecord(
         id=ids.uuid7(at=at, key=event_id),
         action=name,
-        summary=f"{name}{of}{on}{region}{why}",
+        summary=fitted_text(f"{name}{of}{on}{region}{why}"),
         status="failed" if failure else "completed",
-        services_touched=[service] if service else [],
+        services_touched=[fitted_text(service, MAX_SERVICE)] if service else [],
         plan=plan,
         outcome=jsontext.spliced(**outcome, record=jsontext.spliced(**rest)),
         requested_by=caller,
-        correlation_id=_said(event, "requestID") or _said(event, "sharedEventID"),
+        correlation_id=fitted_text(_said(event, "requestID") or _said(event, "sharedEventID"), MAX_LABEL),
         created_at=at,
         finished_at=at,
         actor=caller,

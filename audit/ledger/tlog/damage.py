@@ -11,8 +11,13 @@ import quopri
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["Damage", "examine"]
+from audit.ledger.tlog.errors import LedgerError, Malformed, Unproven
+
+__all__ = ["Damage", "Damaged", "examine", "read_kept"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,46 @@ class Damage:
 
     def __str__(self) -> str:
         return "; ".join(self.causes) or "it is cut off, or was never a file of this kind"
+
+
+class Damaged(LedgerError):
+    """A checkpoint that was kept outside is damaged in a way that proves nothing: `damage`."""
+
+    def __init__(self, damage: Damage) -> None:
+        self.damage = damage
+        super().__init__(f"It is damaged: {damage}. Get it once more from where it was written, as it was.")
+
+
+def read_kept(text: str, read: Callable[[str], T]) -> tuple[T, Damage | None]:
+    """Read a checkpoint that was kept outside, put right if it is damaged.
+
+    Args:
+        text: the file, its bytes as UTF-8 with surrogate escapes.
+        read: opens the checkpoint and verifies it.
+
+    Returns:
+        What `read` returns, and the damage that had to be put right first. A caller may compare what a damaged file
+        says, so that damage hides nothing, but takes it for nothing else.
+
+    Raises:
+        Damaged: it cannot be put right.
+        LedgerError: what `read` raises of a file that is not damaged, or that does not hold when it is put right.
+    """
+    try:
+        return read(text), None
+    except LedgerError as error:
+        found = examine(text.encode("utf-8", "surrogateescape"))
+        if not found.causes and not isinstance(error, Malformed):
+            raise
+        if found.text is not None:
+            try:
+                return read(found.text), found
+            except Unproven:
+                if not found.cut:  # half a signature is not a wrong one
+                    raise
+            except LedgerError:
+                pass
+        raise Damaged(found) from error
 
 
 def examine(data: bytes) -> Damage:

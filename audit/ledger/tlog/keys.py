@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from audit.ledger.tlog import files
 from audit.ledger.tlog.errors import InvalidKey
 from audit.ledger.tlog.note import KeyKind, Signer
+from audit.ledger.tlog.trusted import Untrusted, open_trusted
 
 __all__ = ["FILE_VARIABLE", "KEY_VARIABLE", "advice", "is_configured", "load", "read", "write"]
 
@@ -46,22 +47,30 @@ def load(environment: Mapping[str, str] = os.environ) -> tuple[Signer, ...]:
     return _parse(text, KEY_VARIABLE) if text else read(Path(path))
 
 
-def read(path: Path) -> tuple[Signer, ...]:
+def read(path: Path, owners: Collection[int] = ()) -> tuple[Signer, ...]:
     """Read a file of signing keys, one a line; empty lines and those that begin with `#` say nothing.
 
+    Args:
+        path: the file, or a link to it, as Kubernetes mounts a secret.
+        owners: ids of users, beside root and the one of this process, who may have written it.
+
     Raises:
-        InvalidKey: others than its owner can read it, it belongs to somebody else, or it holds no key.
+        InvalidKey: others than its owner can read it, somebody else could have written it, or it holds no key.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    try:
+        descriptor = open_trusted(path, owners)
+    except Untrusted as error:
+        raise InvalidKey(f"{error.problem}. See who did that, and make a new key.") from None
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        # A file of root's can be read through its group alone: so Kubernetes mounts secrets for other accounts.
+        mounted = status.st_uid == 0 != os.geteuid()
+        if status.st_mode & (stat.S_IRWXO | (stat.S_IWGRP | stat.S_IXGRP if mounted else stat.S_IRWXG)):
             raise InvalidKey(
                 f"{path} can be read by others than its owner (mode {stat.S_IMODE(status.st_mode):o}), so its key may "
                 f"be known. Make a new one, or, if nobody looked: chmod 600 {path}"
             )
-        if os.geteuid() not in (0, status.st_uid):
-            raise InvalidKey(f"{path} belongs to another user (id {status.st_uid}), who could exchange it.")
         data = file.read(_MAX_FILE + 1)
     try:
         text = data.decode()

@@ -13,7 +13,8 @@ from django.db.models.functions import JSONObject, Now
 
 from audit.agents.registry import drain, undrain
 from audit.management.base import FINE, UNABLE, AuditCommand, os_user
-from audit.management.output import Column, duration, safe
+from audit.management.output import duration, safe
+from audit.management.tables import Column
 from audit.models import Agent, ResourceMetric
 from audit.reading.filters import add_database
 from audit.status import AgentState
@@ -71,7 +72,7 @@ class Command(AuditCommand):
             undrain(name, using=using)
         self.acted = True
         agent = _agents(using).get(name=name)
-        if options["format"] == "json":
+        if self.for_programs:
             self.json(_values(agent))
         else:
             self.line(f"{safe(agent.name)}: {agent.state}, {agent.running} running")
@@ -82,9 +83,8 @@ class Command(AuditCommand):
         agents = _agents(using)
         if options["state"]:
             agents = agents.filter(state__in=options["state"])
-        if options["format"] == "json":
-            for agent in agents.iterator():
-                self.json(_values(agent))
+        if self.for_programs:
+            self.json_each(map(_values, agents.iterator()))
         elif not self._table(list(agents)):
             self.note("No agent matches." if options["state"] else "No agent is registered.")
         return FINE

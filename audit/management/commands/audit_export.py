@@ -12,6 +12,7 @@ from audit.management.output import count
 from audit.management.progress import Progress
 from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments
+from audit.values.terminal import safe, safe_json
 
 
 class Command(AuditCommand):
@@ -47,7 +48,9 @@ class Command(AuditCommand):
             raise CommandError("--bom is for --format csv; JSON has no byte order mark.", returncode=UNABLE)
         lines = csv_lines(tasks, bom=options["bom"]) if options["format"] == "csv" else json_lines(tasks)
         if str(options["output"] or "-") == "-":
-            self.data(lines)
+            # A terminal would obey what is in the texts. As JSON the lines say the same with it escaped.
+            shown = safe if options["format"] == "csv" else safe_json
+            self.data((f"{shown(line[:-1])}\n" for line in lines) if self.stdout.isatty() else lines)
             return FINE
         try:
             with whole_file(options["output"]) as file, Progress(self.stderr, "Wrote") as progress:

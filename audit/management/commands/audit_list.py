@@ -9,10 +9,12 @@ from django.db.models import Q
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import duration, moment
+from audit.management.output import duration, moment, safe
 from audit.management.tables import Column, is_narrow
 from audit.models import Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters.actors import close_to, is_pattern
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -57,16 +59,29 @@ class Command(AuditCommand):
         # Without one the cursor of the server would be WITH HOLD: a copy of all, lost behind a pooler of transactions.
         with transaction.atomic(using=options["database"]):
             if self.for_programs:
-                self.json_each(map(presentation.task_values, counted(rows.iterator(chunk_size=500))))
-            elif not self._table(counted(rows.only(*_SHOWN).iterator(chunk_size=500))):
+                self.json_each(
+                    map(presentation.task_values, counted(beginnings(rows, "summary").iterator(chunk_size=500)))
+                )
+            elif not self._table(counted(beginnings(rows.only(*_SHOWN), "summary").iterator(chunk_size=500))):
                 self.note(
                     "No tasks match."
                     if wanted or options["before"]
                     else "No tasks yet. Task.objects.request(…) makes one."
                 )
+        if counted.last is None:
+            self._suggest(wanted, options["database"])
         if counted.more:
             self.note(f"There are more: --before {counted.last}")
         return FINE
+
+    def _suggest(self, wanted: TaskFilter, using: str) -> None:
+        """Name actors that look like those that no task names."""
+        for name in wanted.actors:
+            if is_pattern(name) or Task.objects.using(using).by(name).exists():
+                continue
+            close = close_to(using, name)
+            meant = f" Close names: {', '.join(close)}." if close else ""
+            self.note(safe(f"No task names the actor {name!r}.{meant} A part of a name: --actor '*{name}*'"))
 
     def _table(self, tasks: Iterator[Task]) -> bool:
         narrow = is_narrow()

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from audit.ledger.prove import CannotProve, prove, prove_growth
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, path
-from audit.management.ledger_options import add_keys, read_file, verifiers
+from audit.management.ledger_options import add_keys, naming, read_file, verifiers
 from audit.models import LedgerHead, Task
 from audit.reading.filters import add_database
 from audit.reading.filters.lookup import find_task
@@ -60,11 +60,13 @@ class Command(AuditCommand):
         try:
             if options["since"]:
                 size = re.fullmatch("[0-9]{1,19}", str(options["since"]))
-                text = prove_growth(using, int(size[0]) if size else read_file(options["since"]), known)
+                with naming(options["since"]):
+                    text = prove_growth(using, int(size[0]) if size else read_file(options["since"]), known)
             else:
                 task = find_task(options["task"], Task.objects.using(using).only("id"))
                 under = read_file(options["checkpoint"]) if options["checkpoint"] else None
-                text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
+                with naming(options["checkpoint"]):
+                    text = prove(using, task.pk, known, with_log=options["with_log"], checkpoint=under)
         except CannotProve as error:
             raise CommandError(str(error), returncode=FAILED) from error
         self.data([text])

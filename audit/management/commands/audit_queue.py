@@ -16,6 +16,7 @@ from audit.management.output import age, duration, safe
 from audit.management.tables import Column
 from audit.models import PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
@@ -228,7 +229,7 @@ def _in_order(
     entries: PauseQueueQuerySet, states: list[str] | tuple[str, ...], limit: int, now: datetime
 ) -> Iterator[PauseQueueEntry]:
     """Yield entries as people ask for them, each part by an index: due and leased, then waiting, then held."""
-    entries = entries.select_related("task").defer(*_UNSHOWN)
+    entries = beginnings(entries.select_related("task").defer(*_UNSHOWN), "note", "task__summary")
     free = entries.filter(held=False)
     parts = (
         (("due", "leased"), free.filter(due_at__lte=now).order_by("priority", "due_at", "id")),

@@ -19,7 +19,7 @@ from audit.reading.filters import database_alias
 from audit.reading.filters.lookup import find_task
 from audit.recording import Recording, record
 from audit.recording.block import alias_of
-from audit.recording.running import describe, run_recorded, run_unrecorded
+from audit.recording.running import OUTPUTS, describe, run_recorded, run_unrecorded
 from audit.values import validation
 from audit.values.validation import storable_text
 
@@ -33,6 +33,7 @@ class Command(AuditCommand):
 
     help = (
         "Run a command as a recorded task: exit status, duration, resources and the end of its output are stored. "
+        "A stored task cannot be changed, so leave out output that holds personal data (--no-stdout, --no-stderr). "
         "Its output and input pass through, signals are passed on, and its exit status becomes this command's own "
         "(124 when it ran out of time, 126 and 127 when it could not be run, 128 + n when signal n ended it; "
         "2 when it was not run because it could not be recorded)."
@@ -57,6 +58,13 @@ class Command(AuditCommand):
             help="the task it belongs to, its id or the beginning of it; by default that of an audit_record around it",
         )
         parser.add_argument("--correlation-id", default="", metavar="TEXT", help="a request, trace or batch id")
+        for name in OUTPUTS:
+            parser.add_argument(
+                f"--no-{name}",
+                action="store_true",
+                help=f"do not store the end of its {'standard output' if name == 'stdout' else 'standard error'}, "
+                "only how many bytes there were",
+            )
         parser.add_argument(
             "--timeout",
             type=_seconds,
@@ -88,7 +96,8 @@ class Command(AuditCommand):
             raise CommandError("Name the command to run: audit_record [options] -- CMD …", returncode=UNABLE)
         try:
             try:
-                return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"])
+                keep = [name for name in OUTPUTS if not options[f"no_{name}"]]
+                return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"], keep=keep)
             except InvalidValue as error:
                 option = _OPTIONS.get(error.field.partition("[")[0], error.field)
                 raise InvalidValue(option, error.value, error.problem) from error

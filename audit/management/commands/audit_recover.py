@@ -61,6 +61,7 @@ class Command(AuditCommand):
         """Recover."""
         if options["loop"] and options["dry_run"]:
             raise CommandError("--loop and --dry-run exclude each other.", returncode=UNABLE)
+        self.refuse_endless("--loop", options)
         with StopRequest() as stop:
             self._passes(options, stop, options["worker"])
             while options["loop"] and not stop.requested:
@@ -74,14 +75,12 @@ class Command(AuditCommand):
     def _passes(self, options: dict[str, Any], stop: StopRequest, worker: str | None) -> None:
         """Make passes until one is not full; with --loop, a database that is away is waited for."""
         using, limit = options["database"], options["limit"]
-        total: dict[str, int] = {}
+        reports: list[RecoveryReport] = []
         try:
             while True:
                 report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], using=using)
                 self.acted = self.acted or (report.total > 0 and not report.dry_run)
-                total = {kind: total.get(kind, 0) + number for kind, number in report.counts.items()}
-                if options["format"] == "json":
-                    self._json(report)
+                reports.append(report)
                 if report.dry_run or stop.requested or not report.is_full(limit):
                     break
         except Error as error:
@@ -90,14 +89,14 @@ class Command(AuditCommand):
             problem = str(error).partition("\n")[0]
             self.note(safe(f"The database is not there, or refused: {problem}. Trying again."))
             connections[using].close()
-        if options["format"] != "json":
+        found = {kind: [key for each in reports for key in getattr(each, kind)] for kind in _KINDS}
+        total = {kind: len(keys) for kind, keys in found.items()}
+        if not self.for_programs:
             self._table(total, options)
+        elif any(total.values()) or not options["loop"]:
+            kinds = {kind: [str(key) for key in keys] for kind, keys in found.items()}
+            self.json({"dry_run": options["dry_run"], "total": sum(total.values()), **kinds})
         self.flush()
-
-    def _json(self, report: RecoveryReport) -> None:
-        if report.total or report.dry_run:
-            kinds = {kind: [str(key) for key in getattr(report, kind)] for kind in report.counts}
-            self.json({"dry_run": report.dry_run, "total": report.total, **kinds})
 
     def _table(self, total: dict[str, int], options: dict[str, Any]) -> None:
         for kind, number in total.items():

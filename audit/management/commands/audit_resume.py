@@ -42,6 +42,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Make a pass, or many."""
+        self.refuse_endless("--loop", options)
         if not options["loop"]:
             resumed = self._pass(options)
             self._print(resumed, options)
@@ -66,9 +67,8 @@ class Command(AuditCommand):
 
     def _print(self, tasks: list[Task], options: dict[str, Any]) -> None:
         self.acted = self.acted or bool(tasks)
-        for task in tasks:
-            if options["format"] == "json":
-                self.json({"task": task.pk, "action": task.action, "priority": task.priority})
-        if tasks and options["format"] != "json":
+        if self.for_programs:
+            self.json_each({"task_id": task.pk, "action": task.action, "priority": task.priority} for task in tasks)
+        elif tasks:
             self.line(f"Resumed {count(len(tasks), 'task')}.")
         self.flush()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 from django.db.models import Q
 
+from audit.inspection.rights import said
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, seal
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, Verifier
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
-from audit.management.ledger_options import add_checkpoints, exports, read_file, verifiers
+from audit.management.ledger_options import add_checkpoints, exports, naming, read_file, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerHead
 from audit.process.signals import StopRequest
@@ -63,7 +65,8 @@ class Command(AuditCommand):
             "--new-epoch",
             type=path,
             metavar="FILE",
-            help="go on from a restored backup: FILE is the newest checkpoint that was signed before",
+            help="go on from a restored backup: FILE is the newest checkpoint that was signed before, a path or a name "
+            "in the directory of checkpoints",
         )
         parser.add_argument("--reason", default="", metavar="TEXT", help="why, for --new-epoch")
         add_database(parser)
@@ -91,7 +94,9 @@ class Command(AuditCommand):
             problem = f"{keys.FILE_VARIABLE} names {error.filename}, which cannot be read: {error.strerror}"
             raise CommandError(problem, returncode=UNABLE) from error
         known = verifiers((), needed=False)
+        _insist_on_named(signers, known)
         if options["new_epoch"]:
+            options["new_epoch"] = _named(options["new_epoch"], kept)
             return self._begin(options, signers, known, kept)
         if options["loop"]:
             return self._loop(options, signers, known, kept)
@@ -117,14 +122,19 @@ class Command(AuditCommand):
         newest = kept.newest() if kept else None
         place = newest.place if newest else None
         total, last = 0, None
-        for batch in seal(
+        batches = seal(
             options["database"],
             signers,
             verifiers=known,
             limit=options["batch"],
             exported=newest.text if newest else None,
             empty=kept.directory if kept and not newest and not options["first_export"] else None,
-        ):
+        )
+        while True:
+            with naming(newest.path if newest else None):
+                batch = next(batches, None)
+            if batch is None:
+                break
             if batch.note and (batch.sealed or not total):
                 self._publish(batch, kept, place, options)
                 options["first_export"] = False  # from now on something is kept there
@@ -175,14 +185,15 @@ class Command(AuditCommand):
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
         try:
-            batch = begin_epoch(
-                options["database"],
-                signers,
-                left_behind=read_file(options["new_epoch"]),
-                reason=options["reason"],
-                actor=os_user(),
-                verifiers=known,
-            )
+            with naming(options["new_epoch"]):
+                batch = begin_epoch(
+                    options["database"],
+                    signers,
+                    left_behind=read_file(options["new_epoch"]),
+                    reason=options["reason"],
+                    actor=os_user(),
+                    verifiers=known,
+                )
         except RefusesToSeal as error:
             raise CommandError(str(error), returncode=FAILED) from error
         newest = kept.newest() if kept else None
@@ -204,11 +215,37 @@ class Command(AuditCommand):
                 except Busy as error:
                     self.note(f"{safe(error)} Trying again in {options['loop']} s.")
                 except Error as error:
-                    problem = str(error).partition("\n")[0]
-                    self.note(f"The database is not there, or refused: {problem}. Trying again in {options['loop']} s.")
+                    problem = said(error, options["database"]).rstrip(".")
+                    self.note(
+                        f"The database is not there, or refused: {safe(problem)}. Trying again in {options['loop']} s."
+                    )
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         return FINE
+
+
+def _insist_on_named(signers: tuple[Signer, ...], known: tuple[Verifier, ...]) -> None:
+    """Refuse a key whose signatures the verifier would call forged.
+
+    Raises:
+        CommandError: `LEDGER_VERIFIERS` are set and lack it; says what to add.
+    """
+    missing = [str(each.verifier) for each in signers if each.verifier not in known]
+    if not known or not missing:
+        return
+    lines = "".join(f'\n    "{each}",' for each in missing)
+    raise CommandError(
+        "AUDIT['LEDGER_VERIFIERS'] does not name the key that would sign, so audit_verify would report its checkpoints "
+        f"as forged. Nothing was sealed. Add this line to the list, in the settings of every process:{lines}\n"
+        "Keep the keys that are there: they signed earlier checkpoints.",
+        returncode=UNABLE,
+    )
+
+
+def _named(file: Path, kept: Exports | None) -> Path:
+    """Find a checkpoint that is named without a directory among those that are kept."""
+    inside = kept.directory / file if kept and file.name == str(file) else file
+    return inside if inside.exists() else file
 
 
 def _stored(using: str) -> Any:

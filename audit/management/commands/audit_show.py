@@ -13,6 +13,7 @@ from audit.management.output import safe
 from audit.management.presentation import Details
 from audit.management.tables import terminal_width
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import add_database, positive
 from audit.reading.filters.lookup import find_task
 from audit.reading.seal_state import seal_of
@@ -62,20 +63,21 @@ class Command(AuditCommand):
         using, several, self._shown = options["database"], len(options["ids"]) > 1, 0
         for text in options["ids"]:
             try:
-                task = find_task(text, Task.objects.using(using))
+                task = find_task(text, beginnings(Task.objects.using(using), "summary"))
             except InvalidFilter as error:
                 if not several:
                     raise
                 self.note(safe(error))
                 continue
-            log = list(ExecutionLog.objects.using(using).of(task)[: options["log"] + 1])
+            rows = beginnings(ExecutionLog.objects.using(using).of(task), "output_summary")
+            log = list(rows[: options["log"] + 1])
             self._shown += 1
             yield (
                 task,
                 Details(
                     log=log[: options["log"]],
                     more_log=len(log) > options["log"],
-                    entry=PauseQueueEntry.objects.using(using).filter(task_id=task.pk).first(),
+                    entry=beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first(),
                     seal=seal_of(task.pk, using),
                 ),
             )

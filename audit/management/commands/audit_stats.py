@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -15,7 +15,7 @@ from audit.models import Task
 from audit.reading.filters import TaskFilter, add_arguments, positive
 from audit.reading.filters.search import found
 from audit.reading.health import QueueHealth, health
-from audit.reading.statistics import MOST_ROWS, Group, Statistics, statistics
+from audit.reading.statistics import GROUPS, MOST_ROWS, ORDERS, Group, Statistics, statistics
 from audit.status import Status
 
 _WINDOW = timedelta(hours=24)
@@ -26,17 +26,37 @@ class Command(AuditCommand):
     """Counts and measures tasks."""
 
     help = (
-        "Count tasks by status, action, service and error type, with failure rates and durations. "
+        "Count tasks by status, error type and what --by asks for, with failure rates and durations. "
         "It looks at the last 24 hours, unless a time, an id, a parent, a correlation id or a seal is given."
     )
-    examples = ("audit_stats --since 7d --service billing", "audit_stats --since 30d --format json")
-    synopsis = "[--since 7d] [--service billing] [--action deploy] …  (--help names all)"
+    examples = (
+        "audit_stats --since 7d --service billing",
+        "audit_stats --by actor --order failed",
+        "audit_stats --since 30d --format json",
+    )
+    synopsis = "[--by actor] [--order failed] [--since 7d] [--service billing] [--action deploy] …  (--help names all)"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command."""
         add_arguments(parser)
         parser.add_argument(
-            "--top", type=positive, default=10, metavar="N", help="how many of each to name (default 10)"
+            "--by",
+            action="append",
+            choices=GROUPS,
+            help="what to group by, several times for several: an actor is who requested the work, an hour is one of "
+            "the clock (default: action and service)",
+        )
+        parser.add_argument(
+            "--order",
+            choices=[*ORDERS],
+            help="which groups come first: with the most tasks or failures, the highest failure rate, the longest run "
+            "(the median, or the longest); default: the most tasks, and hours in the order of time",
+        )
+        parser.add_argument(
+            "--top",
+            type=positive,
+            metavar="N",
+            help="how many of each to name (default 10; of hours in the order of time the newest 168)",
         )
         parser.add_argument(
             "--limit",
@@ -51,24 +71,28 @@ class Command(AuditCommand):
         """Print the figures."""
         wanted = TaskFilter.from_options(options).within(_WINDOW)
         tasks = found(wanted, Task.objects.using(options["database"]))
-        figures = statistics(tasks, top=options["top"], most_rows=options["limit"])
+        by = tuple(dict.fromkeys(options["by"] or ("action", "service")))
+        figures = statistics(tasks, by=by, order=options["order"], top=options["top"], most_rows=options["limit"])
         queue = health(options["database"])
+        rated = not wanted.chooses_by_end
         if self.for_programs:
-            self.json({"filter": wanted.to_query(), **_values(figures), "queue": asdict(queue)})
+            self.json({"filter": wanted.to_query(), **_values(figures, rated), "queue": asdict(queue)})
         else:
-            self._page(wanted, figures)
+            self._page(wanted, figures, rated)
             self.line()
             self.line(_queue_line(queue))
+        if not rated:
+            self.note("No failure rates: the filter chooses tasks by how they ended.")
         return FINE
 
-    def _page(self, wanted: TaskFilter, found: Statistics) -> None:
+    def _page(self, wanted: TaskFilter, found: Statistics, rated: bool) -> None:
         total = found.total
         self.line(self.heading(count(total.tasks, "task")) + _scope(found))
         self.line(safe(f"Filter: {wanted.to_text() or 'none'}"))
         if not total.tasks:
             return
         self.line(f"Created {moment(found.first)} to {moment(found.last)} {zone()}")
-        if total.failure_rate is not None:
+        if rated and total.failure_rate is not None:
             self.line(f"Failure rate {_percent(total.failure_rate)} of those that ran to an end")
         self.line()
         most = max(total.statuses.values())
@@ -92,8 +116,8 @@ class Command(AuditCommand):
                 for name, spread in (("waited", total.waited), ("ran", total.ran), ("paused", total.paused))
             ),
         )
-        self._groups("Action", found.actions)
-        self._groups("Service", found.services)
+        for kind, groups in found.groups.items():
+            self._groups(kind, groups, rated)
         if found.error_types:
             self.line()
             self.table(
@@ -101,13 +125,15 @@ class Command(AuditCommand):
                 ((name, count(tasks)) for name, tasks in found.error_types),
             )
 
-    def _groups(self, title: str, groups: Sequence[Group]) -> None:
+    def _groups(self, kind: str, groups: Sequence[Group], rated: bool) -> None:
         if not groups:
             return
         self.line()
         self.table(
             (
-                Column(title=title, least=16),
+                Column(
+                    title=f"Hour ({zone()})" if kind == "hour" else kind.capitalize(), name=kind == "actor", least=16
+                ),
                 Column(title="Tasks", right=True),
                 Column(title="Failed", right=True),
                 Column(title="Failure rate", right=True),
@@ -117,10 +143,10 @@ class Command(AuditCommand):
             ),
             (
                 (
-                    group.name,
+                    moment(datetime.fromisoformat(group.name)) if kind == "hour" else group.name,
                     count(group.tasks),
                     count(group.statuses.get(Status.FAILED, 0)),
-                    None if group.failure_rate is None else _percent(group.failure_rate),
+                    _percent(group.failure_rate) if rated and group.failure_rate is not None else None,
                     duration(group.ran.p50),
                     duration(group.ran.p90),
                     duration(group.ran.longest),
@@ -130,24 +156,26 @@ class Command(AuditCommand):
         )
 
 
-def _values(found: Statistics) -> dict[str, Any]:
+def _values(found: Statistics, rated: bool) -> dict[str, Any]:
     return {
         "tasks": found.total.tasks,
         "complete": found.complete,
         "first": found.first,
         "last": found.last,
-        **_group_values(found.total),
-        "actions": [{"action": group.name, **_group_values(group)} for group in found.actions],
-        "services": [{"service": group.name, **_group_values(group)} for group in found.services],
+        **_group_values(found.total, rated),
+        **{
+            f"{kind}s": [{kind: group.name, **_group_values(group, rated)} for group in groups]
+            for kind, groups in found.groups.items()
+        },
         "error_types": [{"error_type": name, "tasks": tasks} for name, tasks in found.error_types],
     }
 
 
-def _group_values(group: Group) -> dict[str, Any]:
+def _group_values(group: Group, rated: bool) -> dict[str, Any]:
     return {
         "tasks": group.tasks,
         "statuses": {status: group.statuses.get(status, 0) for status in Status.values},
-        "failure_rate": group.failure_rate,
+        "failure_rate": group.failure_rate if rated else None,
         "waited_s": asdict(group.waited),
         "ran_s": asdict(group.ran),
         "paused_s": asdict(group.paused),

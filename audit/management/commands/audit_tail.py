@@ -8,16 +8,17 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
 from audit.management import presentation
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, AuditCommand
 from audit.management.output import moment, safe
 from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.process.streams import read_by_others
+from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
@@ -58,11 +59,7 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Print the tasks, and follow if asked to."""
-        if options["follow"] and options["format"] == "json":
-            raise CommandError(
-                "--follow never ends, and --format json is one document. Give --format jsonl, a document a line.",
-                returncode=UNABLE,
-            )
+        self.refuse_endless("--follow", options)
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
@@ -132,7 +129,7 @@ class Command(AuditCommand):
                 pause, lost = options["interval"], False
 
     def _columns(self, tasks: Any) -> Any:
-        return tasks if self.for_programs else tasks.only(*_SHOWN)
+        return beginnings(tasks if self.for_programs else tasks.only(*_SHOWN), "summary")
 
     def _show(self, task: Task, change: Change | None = None) -> None:
         if self.for_programs:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import Error, router
 
+from audit import conf
 from audit.exceptions import AuditError
+from audit.inspection.rights import said
 from audit.ledger.exported import Exports
 from audit.ledger.tlog.note import Verifier
 from audit.ledger.verify import keep, keep_unchecked, verify
@@ -51,7 +53,7 @@ class Command(AuditCommand):
             default=[],
             metavar="N",
             help="you know of the restore with which epoch N began: it may leave external checkpoints behind; may be "
-            "repeated",
+            "repeated; AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that are accepted in each run",
         )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)
@@ -63,7 +65,7 @@ class Command(AuditCommand):
         try:
             report = self._verified(keys, options)
         except (AuditError, Error) as error:
-            problem = str(error).partition("\n")[0]
+            problem = said(error, options["database"])
             self._store(options, lambda using: keep_unchecked(using, os_user(), started, problem))
             raise
         self.outcome = FINE if report.intact else FAILED
@@ -76,16 +78,18 @@ class Command(AuditCommand):
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
         using, kept = options["database"], exports(options, make=False)
+        accepted = dict.fromkeys(conf.settings().LEDGER_ACCEPTED_EPOCHS, "AUDIT['LEDGER_ACCEPTED_EPOCHS']")
+        accepted |= dict.fromkeys(options["accept_epoch"], "--accept-epoch")
         with Progress(self.stderr, "Verified", unit="leaf", many="leaves") as progress:
             report = verify(
                 using,
                 keys,
                 exported=None if kept is None else kept.read(),
-                accepted_epochs=options["accept_epoch"],
+                accepted_epochs=sorted(accepted),
                 progress=lambda done, total: progress.advance(done - progress.done, total=total),
             )
         if report.intact:  # else what was found counts for more
-            _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, options["accept_epoch"])
+            _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, accepted)
         return report
 
     def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
@@ -96,7 +100,7 @@ class Command(AuditCommand):
             try:
                 store(using)
             except Error as error:
-                problem = str(error).partition("\n")[0]
+                problem = said(error, using)
             else:
                 return
         self.note(f"The result could not be stored for the browser: {safe(problem)}")
@@ -126,12 +130,12 @@ class Command(AuditCommand):
             self.item(safe(limit))
 
 
-def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Sequence[int]) -> None:
+def _insist_on_what_was_named(signed: Any, kept: Exports | None, accepted: Mapping[int, str]) -> None:
     """Refuse to call intact what was to be compared with something that is not there."""
     if unknown := [each for each in accepted if not signed.filter(epoch=each).exists()]:
         newest = signed.order_by("-epoch").values_list("epoch", flat=True).first()
         raise AuditError(
-            f"--accept-epoch {unknown[0]}: the log has no such epoch"
+            f"{accepted[unknown[0]]} {unknown[0]}: the log has no such epoch"
             + (f"; it is in epoch {newest}." if newest else "; nothing is sealed yet.")
         )
     if kept and kept.newest() is None and signed.exists():

@@ -120,8 +120,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
         Args:
             action: the kind of work, at most 100 characters.
-            summary: what is asked, in words.
-            services: names of the services it will touch.
+            summary: what is asked, in words; at most 16 384 characters.
+            services: names of the services it will touch, at most 500 of 200 characters.
             plan: the work plan to approve, any JSON.
             priority: 1 (highest) to 5.
             actor: who asks. Default: the name of the `actor` block, else `db:` and the database role.

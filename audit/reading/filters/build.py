@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from audit.exceptions import InvalidFilter
+from audit.reading.filters.conditions import CONDITIONS, looks_like_condition, suggestion
 from audit.reading.filters.values import BY_NAME, MOST_VALUES, PATH, Key, document, search_word
 
 __all__ = ["Build", "Problems", "quoted"]
@@ -16,6 +16,7 @@ _TOKEN = re.compile(
     r"""(?:(?P<key>[A-Za-z][A-Za-z0-9_.-]*):)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"(?=\s|$)|(?P<bare>\S+))""",
     re.DOTALL,
 )
+_SHOWN = 100
 # UUIDv7 begins with 0 until the year 2527; shorter beginnings take `id:`.
 _LIKE_ID = re.compile(r"0[0-9a-f]{7}(?:-?[0-9a-f]{1,4}){0,6}", re.IGNORECASE)
 
@@ -26,6 +27,15 @@ def quoted(value: str, *, word: bool = False) -> str:
     if word and plain:
         plain = ":" not in value and not _LIKE_ID.fullmatch(value)
     return value if plain else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+def _unknown(key: str, value: str) -> str:
+    """Say what is wrong with a condition that there is none of; nothing for words that merely have a colon."""
+    close = suggestion(key, value)
+    if not close and not looks_like_condition(key, value):
+        return ""
+    meant = f"did you mean `{close}:{quoted(value[:_SHOWN])}`?" if close else f"there are {', '.join(CONDITIONS)}."
+    return f'`{key}` is no condition; {meant} To search for these characters put "…" around them'
 
 
 class Build:
@@ -58,8 +68,7 @@ class Build:
             value = re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if bare is None else bare
             if name in BY_NAME or PATH.fullmatch(token["key"] or ""):
                 self._token(name if name in BY_NAME else token["key"], value, token)
-            elif token["key"] and (close := get_close_matches(name, BY_NAME, n=1, cutoff=0.75)):
-                problem = f'is no filter; did you mean {close[0]}:? To search for these characters put "…" around them'
+            elif token["key"] and (problem := _unknown(token["key"], value)):
                 self._refuse(InvalidFilter("search", token[0], problem))
             elif bare is not None and not token["key"] and _LIKE_ID.fullmatch(bare):
                 self._bare_id(bare)

@@ -8,28 +8,11 @@ from django.conf import settings
 
 from audit.exceptions import InvalidFilter
 from audit.reading.filters.build import Build
-from audit.reading.filters.values import BY_NAME
+from audit.reading.filters.conditions import CONDITIONS
+from audit.reading.filters.values import BY_NAME, ROOTS
 from audit.values.terminal import brief
 
 __all__ = ["add_arguments", "add_database", "database_alias", "positive"]
-
-_HELP = {
-    "status": "has one of these statuses; also `live` and `finished`",
-    "service": "touched all of these services",
-    "any_service": "touched at least one of these services",
-    "action": "is one of these kinds of work",
-    "actor": "requested, decided or last changed by any of these",
-    "since": "created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now (24h, 7d), or `all`",
-    "until": "created before",
-    "finished_since": "finished at or after",
-    "finished_until": "finished before",
-    "correlation_id": "has one of these request, trace or batch ids",
-    "id": "a task's id, or its first hexadecimal digits",
-    "parent": "belongs to or retries this task",
-    "failure": "failed because a `resource` was short, or by an `application` error",
-    "seal": "`failed`: the newest stored verification of the ledger found something about the task or its log",
-    "error_type": "failed with one of these errors",
-}
 
 
 def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
@@ -43,20 +26,21 @@ def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
         "which tasks", "A task must meet all conditions. To give several values repeat the option."
     )
     for name, key in BY_NAME.items():
-        if name in _HELP:
+        if name in CONDITIONS:
             group.add_argument(
                 f"--{name.replace('_', '-')}",
                 dest=name,
                 action="append" if key.many else "store",
                 type=_checked(name),
                 metavar="WHEN" if not key.many else name.rpartition("_")[2].upper(),
-                help=_HELP[name],
+                help=str(CONDITIONS[name]).replace("%", "%%"),
             )
     group.add_argument(
         "--search",
         type=_checked(None),
         metavar="TEXT",
-        help='words, ids, and conditions such as "service:billing outcome.exit_code:1"',
+        help='words, ids, and conditions such as "service:billing outcome.exit_code:1"; '
+        f"the conditions are {', '.join(CONDITIONS)}, and paths into {', '.join(ROOTS)}",
     )
     if limit is not None:
         parser.add_argument(

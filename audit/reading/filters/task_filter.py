@@ -15,6 +15,7 @@ from django.db.models.lookups import Exact, In
 
 from audit.exceptions import InvalidFilter
 from audit.models.querysets.search_text import ERROR_TYPE, fails_with, has_word
+from audit.reading.filters.actors import matching
 from audit.reading.filters.build import Build, Problems, quoted
 from audit.reading.filters.values import (
     BY_NAME,
@@ -62,7 +63,7 @@ class TaskFilter:
     actions: tuple[str, ...] = ()
     """Any of these kinds of work."""
     actors: tuple[str, ...] = ()
-    """Requested, decided or last changed by any of these."""
+    """Requested, decided or last changed by any of these; a `*` stands for any characters, see `matching`."""
     since: When | None = None
     """Created at or after."""
     until: When | None = None
@@ -217,6 +218,15 @@ class TaskFilter:
         """Whether no index finds some of it, and nothing else here makes the rows few; see Note [What is cheap]."""
         return bool(self.documents) and not self.narrow
 
+    @property
+    def chooses_by_end(self) -> bool:
+        """Whether it leaves out tasks for how they ended, so that a rate of failures among the others says nothing."""
+        ends = {str(Status.COMPLETED), str(Status.FAILED)}
+        some = bool(self.statuses) and len(ends & set(self.statuses)) == 1
+        return bool(some or self.failures or self.error_types) or any(
+            path.startswith("outcome.") for path, _ in self.documents
+        )
+
     def within(self, span: timedelta = DEFAULT_WINDOW) -> TaskFilter:
         """Add a window of time, unless a beginning or all time was asked for or the rows are few anyhow (`narrow`).
 
@@ -234,7 +244,11 @@ class TaskFilter:
         return replace(self, since=self.until - span if span < room else validation.EARLIEST)
 
     def apply(self, queryset: TaskQuerySet) -> TaskQuerySet:
-        """Narrow a queryset of tasks; see Note [What is cheap]."""
+        """Narrow a queryset of tasks; see Note [What is cheap].
+
+        Raises:
+            InvalidFilter: a pattern of actors fits too many, or too many are there; it is looked up at once.
+        """
         if self.statuses:
             queryset = queryset.filter(status__in=self.statuses)
         if self.services:
@@ -244,7 +258,7 @@ class TaskFilter:
         if self.actions:
             queryset = queryset.with_action(*self.actions)
         if self.actors:
-            names = self.actors
+            names = matching(queryset.db, self.actors)
             queryset = queryset.filter(Q(requested_by__in=names) | Q(decided_by__in=names) | Q(actor__in=names))
         for name in ("since", "until", "finished_since", "finished_until"):
             if (moment := getattr(self, name)) is not None:

@@ -16,6 +16,7 @@ from audit.values import validation
 __all__ = [
     "BY_FIELD",
     "BY_NAME",
+    "GROUPS",
     "KEYS",
     "LONGEST_SPAN",
     "MOST_VALUES",
@@ -115,15 +116,16 @@ def search_word(field: str, value: object) -> str:
 
 def _status(field: str, value: object) -> tuple[str, ...]:
     name = value.lower() if isinstance(value, str) else value
-    if name in _GROUPS:
-        return _GROUPS[name]
+    if name in GROUPS:
+        return GROUPS[name]
     if name not in Status.values:
-        known = ", ".join([*Status.values, *map(str, _GROUPS)])
+        known = ", ".join([*Status.values, *map(str, GROUPS)])
         raise InvalidFilter(field, value, f"is no status; use one of {known}")
     return (str(Status(name)),)
 
 
-_GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finished": tuple(map(str, FINISHED))}
+GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finished": tuple(map(str, FINISHED))}
+"""Words that stand for several statuses."""
 
 
 def _failure(field: str, value: object) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 /* Keys of the audit browser; every page works without. */
 "use strict";
 (() => {
-    const page = document.querySelector("#content .audit-page");
+    const page = document.querySelector("#audit .audit-page");
     if (!page) {
         return;
     }

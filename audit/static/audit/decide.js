@@ -2,7 +2,7 @@
 "use strict";
 (() => {
     const form = document.getElementById("audit-decide");
-    const page = document.querySelector("#content .audit-page");
+    const page = document.querySelector("#audit .audit-page");
     if (!form || !page) {
         return;
     }

@@ -1,7 +1,7 @@
 /* Shows how many rows have come since the list was read. Rows never move by themselves; the link reads the list anew. */
 "use strict";
 (() => {
-    const box = document.querySelector("#content .audit-live");
+    const box = document.querySelector("#audit .audit-live");
     if (!box || !window.fetch) {
         return;
     }

@@ -187,13 +187,19 @@ def _redact_dict(value: dict[Any, Any], rules: _Rules, depth: int) -> dict[Any, 
 
 def _redact_key(key: str, rules: _Rules, taken: dict[Any, Any]) -> str:
     """Mask what is secret in a key itself; two keys stay two."""
-    shown = _redact_text(key, rules)
+    shown = key if _is_plain_key(key) and not rules.patterns else _redact_text(key, rules)
     if shown == key:
         return key
     unique, number = shown, 2
     while unique in taken:
         unique, number = f"{shown} ({number})", number + 1
     return unique
+
+
+@lru_cache(maxsize=4096)
+def _is_plain_key(key: str) -> bool:
+    """Whether nothing in a key is secret; documents have the same few."""
+    return len(key) < 100 and _redact_text(key, _Rules((), ())) == key
 
 
 def _named(value: dict[Any, Any], rules: _Rules) -> Kind | None:
@@ -277,8 +283,12 @@ _UNSEEN = re.compile(
 )
 
 
+# So short, and without a sign, it is a word or a number: no token has less than twelve characters.
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{0,11}")
+
+
 def _redact_text(text: str, rules: _Rules) -> str:
-    if len(text) > 5 and (masked := _masked(text)) != text:
+    if len(text) > 5 and not _PLAIN.fullmatch(text) and (masked := _masked(text)) != text:
         # What is left beside a mask may be a secret by itself.
         text = _masked(masked)
     return _redact_custom(text, rules)

@@ -5,7 +5,7 @@ Note [The table]
     next word or glued on (`-pX`, `-p=X`). `-p+` is one only when glued on, for mysql asks otherwise. `-u:` takes user
     and password with that sign between them; the user stays. `$` is the last word of all; `*=` is what stands behind
     the sign in each `name=value`. A line counts only when all the words before `|` behind the programs (after `/`)
-    stand in the command.
+    stand in the command. Options whose names say that they hold a secret (`--password`) need no line.
 """
 
 import re
@@ -18,22 +18,21 @@ from audit.values.redaction.keys import Kind, is_opaque, is_reference, kind_of
 __all__ = ["programs", "secrets_of"]
 
 _TABLE = """
-curl wget | -u: --user: -U: --proxy-user: -b; --cookie; --pass --proxy-pass --oauth2-bearer --tlspassword --key-passphrase
-mysql mysqldump mysqladmin mysqlimport mysqlcheck mysqlshow mysqlpump mysqlslap mysqlbinlog mysqlsh mysql_upgrade mariadb mariadb-dump mariadb-admin mariadb-import mariadb-check mariadb-backup mydumper myloader xtrabackup pt-table-checksum mycli | -p+
+curl wget | -u: --user: -U: --proxy-user: -b; --oauth2-bearer
+mysql mysqldump mysqladmin mysqlimport mysqlcheck mysqlshow mysqlpump mysqlslap mysqlbinlog mysqlsh mysql_upgrade mariadb mariadb-dump mariadb-admin mariadb-import mariadb-check mariadb-backup xtrabackup pt-table-checksum mycli | -p+
 mydumper myloader | -p
 mongo mongosh mongodump mongorestore mongoexport mongoimport mongostat mongotop mongofiles | -p
 sshpass | -p
 docker podman buildah nerdctl skopeo helm oras crane regctl buildctl / login | -p
 docker podman buildah nerdctl skopeo | --creds: --src-creds: --dest-creds:
 docker podman / secret create | *=
-redis-cli valkey-cli keydb-cli redis-benchmark | -a --pass
+redis-cli valkey-cli keydb-cli redis-benchmark | -a
 redis-cli valkey-cli keydb-cli / auth | $
 redis-cli valkey-cli keydb-cli / requirepass | $
 redis-cli valkey-cli keydb-cli / masterauth | $
 ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldapcompare ldapmodrdn ldapexop | -w
 ldappasswd | -w -s -a
 smbclient rpcclient smbget smbcacls smbpasswd net winexe wmic wmiexec smbmap | -U% --user%
-mount mount.cifs | -o;
 htpasswd / -b | $
 htpasswd / -nb | $
 htpasswd / -bn | $
@@ -52,24 +51,20 @@ sqlcmd bcp osql isql fisql freebcp mssql-cli usql | -P
 tsql | -P
 sqlplus sqlldr exp imp expdp impdp rman | @/
 cqlsh nodetool sstableloader | -p -pw
-influx influxd | -password -p -t
-clickhouse-client clickhouse | --password
-psql pg_dump pgbench | --password=
+influx influxd | -p -t
 rabbitmqctl / add_user | $
 rabbitmqctl / change_password | $
 rabbitmqctl / authenticate_user | $
 rabbitmqadmin | -p
 mosquitto_pub mosquitto_sub mosquitto_rr | -P --pw
 mosquitto_passwd / -b | $
-kafka-configs kafka-configs.sh | --add-config;
-ipmitool ipmiutil ipmi-sensors fence_ipmilan | -P -p!
+ipmitool ipmiutil ipmi-sensors fence_ipmilan | -P
 snmpwalk snmpget snmpset snmpbulkwalk snmpbulkget snmptrap | -c -A -X
 lftp ncftp ncftpput ncftpget | -u, -p
 ftp sftp | -u:
 ab siege httpie http https xh wrk hey | -a: -A: --auth:
 http https xh | -a
 twine | -p
-pip pip3 | --extra-index-url; --index-url;
 poetry / http-basic | $
 poetry / pypi-token | $
 composer / http-basic | $
@@ -77,34 +72,28 @@ composer / github-oauth | $
 cargo / login | $
 gem hub | --key
 npm yarn pnpm / login | --auth
-nuget dotnet / push | -k -ApiKey --api-key
+nuget dotnet / push | -k
 conan | -p
-vault / login | $ token=
+vault / login | $
 vault / put | *=
 vault / write | *=
 vault / unseal | $
-vault | -token
-consul nomad | -token
 etcdctl | --user:
-kubectl oc / secret | --from-literal= --docker-password
+kubectl oc / secret | --from-literal=
 oc cf ibmcloud | -p
-kubectl oc | --token --password
 aws / put-parameter | --value
-aws / put-secret-value | --secret-string
-aws / create-secret | --secret-string
-aws / get-login-password | --password
-az / login | -p --password
+az / login | -p
 az / secret set | --value
-az | --account-key --sas-token --connection-string --admin-password
+az | --connection-string
 gcloud / secrets | --data
 gh / secret set | -b --body
-gh glab / login | --with-token -t --token
-gh glab variable / variable set | --value
-doctl / init | -t --access-token
+gh glab / login | -t
+gh glab / variable set | --value
+doctl / init | -t
 heroku / config:set | *=
 fly flyctl / secrets set | *=
-fly flyctl | -t --access-token
-wrangler vercel netlify railway render | --token -t --auth
+fly flyctl | -t
+wrangler vercel netlify railway render | -t --auth
 dokku / config:set | *=
 ngrok / authtoken | $
 ngrok / add-authtoken | $
@@ -115,40 +104,22 @@ bw / login | $
 op / signin | $
 mc / alias set | $
 mc / host add | $
-huggingface-cli hf / login | --token
 codecov | -t
-sonar-scanner mvn gradle gradlew mvnw java | *secret=
-stripe twilio sentry-cli newrelic | --api-key --auth-token -k
-tailscale | --authkey --auth-key
-cloudflared | --token
-certbot lego | --eab-hmac-key
+stripe twilio sentry-cli newrelic | -k
 rclone / config create | =pass
 rclone / obscure | $
 plink pscp psftp putty | -pw
 xfreerdp rdesktop freerdp wlfreerdp | -p /p:
-vncviewer x11vnc vncpasswd | -passwd -password
 ssh-keygen | -N -P
-gpg gpg2 | --passphrase
 keytool jarsigner | -storepass -keypass -srcstorepass -deststorepass -srckeypass -destkeypass -new
 signtool | /p -p
 nmcli / wifi | =password
 wpa_passphrase | $
-useradd usermod | -p --password
+useradd usermod | -p
 chpasswd | $
-kinit | --password
-svn hg cadaver | --password
 expect crackmapexec netexec nxc evil-winrm hydra medusa | -p
 psexec psexec.py impacket-psexec | -p
-ansible ansible-playbook | -e; --extra-vars;
-terraform tofu terragrunt | -var;
-snowsql bq | --password
-telnet nc | --password
-jq yq | --arg;
-websocat wscat | -H; --header;
-locust k6 | -e;
-duplicity borg restic | --password
 pass / insert | $
-cryptsetup fscrypt zfs | --passphrase
 grafana-cli / reset-admin-password | $
 """.strip()  # noqa: E501
 
@@ -162,7 +133,7 @@ class _Line(NamedTuple):
     names: tuple[str, ...]
 
 
-_SIGNS = ":%,;+!="
+_SIGNS = ":%,;+="
 
 
 def _read() -> dict[str, list[_Line]]:
@@ -260,7 +231,7 @@ def _apply(argv: Sequence[str], at: int, line: _Line, found: dict[int, int]) -> 
         elif word[:1] in "-/" and word[:2] != "--":
             for option, how in line.options.items():
                 if word.startswith(option) and len(word) > len(option) and option[:2] != "--" and len(option) <= 3:
-                    if how != "!" and not (len(option) == 2 and kind_of(word) is not None):
+                    if not (len(option) == 2 and kind_of(word) is not None):
                         _mark(argv, index, len(option), how, found)
                     break
         if line.pairs and sign and not word.startswith("-") and len(word) > len(name) + 1:

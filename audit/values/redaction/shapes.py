@@ -36,7 +36,7 @@ _TOKENS = (
     ),
     rf"AIza{_W}{{20,}}|ya29\.{_W}{{8,}}|GOCSPX-{_W}{{12,}}|1//0{_W}{{20,}}|AQ\.Ab8{_W}{{20,}}",
     r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|gsk_[A-Za-z0-9]{16,}|xai-[A-Za-z0-9]{16,}",
-    r"pplx-[A-Za-z0-9]{16,}|lsv2_(?:pt|sk)_[a-f0-9_]{16,}|nvapi-[A-Za-z0-9_-]{16,}|fw_[A-Za-z0-9]{20,}|tgp_v1_\S{16,}",
+    r"pplx-[A-Za-z0-9]{16,}|lsv2_(?:pt|sk)_[a-f0-9_]{16,}|nvapi-[A-Za-z0-9_-]{16,}|fw_[A-Za-z0-9]{20,}|tgp_v1_[A-Za-z0-9_.+/=-]{16,}",
     rf"co_[A-Za-z0-9]{{36,}}|fal-[A-Za-z0-9:-]{{24,}}|pcsk_[A-Za-z0-9_]{{16,}}|tvly-{_W}{{16,}}|jina_[A-Za-z0-9]{{20,}}",
     # Stripe, Square, PayPal, Shopify, Plaid, Razorpay, Adyen
     r"(?:sk|rk)_(?:live|test|prod)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/=_-]{8,}|sq0[a-z]{3}-[A-Za-z0-9_-]{16,}|EAAA[A-Za-z0-9_-]{40,}",
@@ -46,7 +46,7 @@ _TOKENS = (
     rf"npm_[A-Za-z0-9]{{16,}}|pypi-AgE{_W}{{8,}}|rubygems_[a-f0-9]{{16,}}|cio[A-Za-z0-9]{{32}}|oy2[a-z0-9]{{43}}|AKC[a-zA-Z0-9]{{20,}}",
     rf"dckr_(?:pat|oat)_{_W}{{12,}}|cmVmd[A-Za-z0-9]{{30,}}|NpmToken\.[0-9a-f-]{{16,}}|clojars_[a-f0-9]{{16,}}|jsr[pt]_[a-f0-9]{{20,}}",
     # Mail, messages, telephone
-    rf"SG\.{_W}{{8,}}(?:\.{_W}{{8,}})?|key-[0-9a-f]{{32}}|xkeysib-[a-f0-9-]{{20,}}|re_(?=[A-Za-z]{{0,12}}[0-9])[A-Za-z0-9_]{{20,}}",
+    rf"SG\.{_W}{{8,}}(?:\.{_W}{{8,}})?|key-[0-9a-f]{{32}}|xkeysib-[A-Za-z0-9-]{{20,}}|re_(?=[A-Za-z]{{0,12}}[0-9])[A-Za-z0-9_]{{20,}}",
     r"SK[0-9a-f]{32}|mlsn\.[0-9a-f]{20,}|PMAK-[0-9a-f-]{20,}",
     # Clouds and hosters
     rf"do[oprt]_v1_[a-f0-9]{{16,}}|sl\.[A-Za-z0-9_.-]{{60,}}|v1\.0-[0-9a-f]{{24}}-[0-9a-f]{{16,}}|cf(?:ut|at|k)_[A-Za-z0-9]{{20,}}|HRKU-{_W}{{20,}}|rnd_[A-Za-z0-9]{{20,}}",
@@ -57,10 +57,10 @@ _TOKENS = (
     rf"hv[sbr]\.{_W}{{12,}}|pul-[a-f0-9]{{20,}}|s\.(?=[A-Za-z]{{0,20}}[0-9])[A-Za-z0-9]{{24}}(?![A-Za-z0-9.(])",
     rf"NRAK-[A-Z0-9]{{16,}}|NR(?:II|IQ|JS|AA|RA)-{_W}{{16,}}|glc_[A-Za-z0-9+/=]{{16,}}|glsa_[A-Za-z0-9_]{{16,}}",
     r"sntry[su]_[A-Za-z0-9+/=_-]{16,}|hc[abx]ik_[A-Za-z0-9]{20,}|dt0[a-z]\d\d\.[A-Z0-9]{16,}\.[A-Z0-9]{20,}|dd[pa]{1,2}_[A-Za-z0-9]{24,}",
-    r"phc_[A-Za-z0-9]{24,}|phx_[A-Za-z0-9]{24,}|sgp_[A-Za-z0-9_]{24,}|squ_[a-f0-9]{24,}|sq[pa]_[a-f0-9]{24,}|CCIPAT_\S{16,}|bkua_[a-f0-9]{20,}",
+    r"phc_[A-Za-z0-9]{24,}|phx_[A-Za-z0-9]{24,}|sgp_[A-Za-z0-9_]{24,}|squ_[a-f0-9]{24,}|sq[pa]_[a-f0-9]{24,}|CCIPAT_[A-Za-z0-9_.+/=-]{16,}|bkua_[a-f0-9]{20,}",
     # Work and design
     r"lin_(?:api|oauth)_[A-Za-z0-9]{16,}|ntn_[A-Za-z0-9]{20,}|secret_[A-Za-z0-9]{32,}|fig[dopu]r?_[A-Za-z0-9_-]{20,}|pat[A-Za-z0-9]{14}\.[a-f0-9]{32,}",
-    rf"ops_eyJ\S{{16,}}|A3-[A-Z0-9]{{6}}(?:-[A-Z0-9]{{5,11}}){{4,6}}|tskey-{_W}{{12,}}|ptrk_\S{{16,}}|EAA[A-Za-z0-9]{{60,}}|CFPAT-{_W}{{20,}}",
+    rf"ops_eyJ[A-Za-z0-9_.+/=-]{{16,}}|A3-[A-Z0-9]{{6}}(?:-[A-Z0-9]{{5,11}}){{4,6}}|tskey-{_W}{{12,}}|ptrk_[A-Za-z0-9_.+/=-]{{16,}}|EAA[A-Za-z0-9]{{60,}}|CFPAT-{_W}{{20,}}",
     r"AGE-SECRET-KEY-1[A-Za-z0-9]{16,}|(?:xprv|yprv|zprv)[1-9A-HJ-NP-Za-km-z]{60,}|nsec1[a-z0-9]{40,}|SU?A[A-Z2-7]{54,}",
     # Hashes of passwords
     r"\$(?:2[abxy]\$\d\d\$[./A-Za-z0-9]{20,}|(?:apr1|[1567]|y|gy|sha1|md5|scrypt|argon2(?:id?|d))\$[./A-Za-z0-9$=,+-]{12,})",
@@ -75,7 +75,6 @@ _OTHERS = (
     ("8Q~", r"(?<![A-Za-z0-9_-])[A-Za-z0-9_.~-]{1,8}8Q~[A-Za-z0-9_.~-]{24,}"),  # Azure
     (".atlasv1.", rf"(?:(?<=\\[nrt])|(?<![A-Za-z0-9\\]))[A-Za-z0-9]{{10,18}}\.atlasv1\.{_W}{{16,}}"),  # Terraform
     ("NRAL", r"(?<![A-Za-z0-9])[a-f0-9]{30,40}NRAL"),  # New Relic
-    ("sig=", r"(?<=sig=)[A-Za-z0-9%+/=_-]{16,}"),  # signed links
 )
 _RARE = tuple((needed, re.compile(pattern)) for needed, pattern in _OTHERS)
 _LONG = r"(?=[\w$.+/:=%{}~-]{12})"

@@ -26,6 +26,12 @@ def echo(run):
     }
 
 
+@handler("tell")
+def tell(run):
+    run.log("told")
+    run.touch("dns")
+
+
 @handler("raise")
 def raises(run):
     raise ValueError("it is broken, password=hunter2")
@@ -76,6 +82,22 @@ def wait(run):
     while not Path(run.plan).exists():
         time.sleep(0.01)
     return "waited"
+
+
+@handler("hold", isolation="thread")
+def hold(run):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        run.log("holds")
+        while not Path(run.plan).exists():
+            time.sleep(0.01)
+
+
+@handler("replan")
+def replan(run):
+    if run.attempt == 1:
+        run.checkpoint(["c"])
+    return run.work_plan
 
 
 @handler("heed")

@@ -1,0 +1,170 @@
+"""The pages under other admin themes: readable and usable with django-unfold, jazzmin and grappelli."""
+
+import sys
+
+import pytest
+from django.conf import settings
+
+from audit.ledger.verify import keep
+from audit.models import Task
+from tests.support.browser import WCAG, chromium, serving, visiting
+from tests.support.factories import claimed, requested, task_in
+from tests.support.ledger import verified
+from tests.support.pages import LOG, QUEUE, TASKS, past
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+# The app's config that leaves `admin.site` of this process alone.
+APPS = {"stock": [], "unfold": ["unfold.apps.BasicAppConfig"], "jazzmin": ["jazzmin"], "grappelli": ["grappelli"]}
+INTEGRITY = "/admin/audit/ledgerverification/"
+WIDE = {"width": 1440, "height": 1000}
+PHONE = {"width": 390, "height": 844}
+
+# Where style is lost: shapes without a colour, parts without a place, text that is cut or stands outside.
+LOST = """() => {
+    const lost = [];
+    const styled = element => getComputedStyle(element);
+    for (const element of document.querySelectorAll("#audit :is(.audit-part, .audit-time rect)"))
+        if (["rgb(0, 0, 0)", "none"].includes(styled(element).fill))
+            lost.push("black: " + element.getAttribute("class"));
+    for (const element of document.querySelectorAll("#audit :is(.audit-pill, .audit-dot, .audit-button)"))
+        if (styled(element).backgroundColor === "rgba(0, 0, 0, 0)") lost.push("bare: " + element.className);
+    for (const element of document.querySelectorAll("#audit :is(h1, .audit-rows th, .audit-fields dt, p, small, time)"))
+        if (parseFloat(styled(element).fontSize) < 10.5) lost.push("tiny: " + element.outerHTML.slice(0, 80));
+    for (const element of document.querySelectorAll("#audit :is(button, .audit-button, .audit-tool)"))
+        if (element.scrollWidth > element.clientWidth + 1 && styled(element).display !== "inline")
+            lost.push("cut: " + element.outerHTML.slice(0, 80));
+    for (const table of document.querySelectorAll("#audit .audit-rows"))
+        if (table.getBoundingClientRect().right > table.parentElement.getBoundingClientRect().right + 1)
+            lost.push("wide: " + table.className);
+    for (const element of document.querySelectorAll("#audit .audit-hidden"))
+        if (element.getBoundingClientRect().width > 2) lost.push("shown: " + element.outerHTML.slice(0, 80));
+    return [...new Set(lost)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(params=APPS)
+def theme(request, transactional_db):
+    """Serve the pages on an admin site under a theme; the address, and the theme's name."""
+    if request.param != "stock":
+        pytest.importorskip(request.param, reason="the extra `themes` is not installed")
+    sys.modules.pop("tests.support.themed_urls", None)
+    apps = [*APPS[request.param], *settings.INSTALLED_APPS]
+    with serving(INSTALLED_APPS=apps, THEME=request.param, ROOT_URLCONF="tests.support.themed_urls") as base:
+        yield base, request.param
+
+
+def _tasks() -> Task:
+    past(3, summary="broken", status="failed", services_touched=["auth", "dns"], outcome={"error_type": "NoSpaceLeft"})
+    past(4)
+    requested()
+    task_in("paused")
+    task = claimed(task_in("approved"))
+    task.log("run playbook", duration_ms=812, output_summary="changed=4", detail={"host": "n1"})
+    task.suggest("pin the version", reason="it broke", actor="carol")
+    task.fail(TimeoutError("no answer"), outcome={"rows": 12})
+    keep(verified(), "default", "cli:ops")
+    return task
+
+
+def _pages(task: Task) -> dict[str, str]:
+    return {
+        TASKS: "Task audit trail",
+        f"{TASKS}{task.pk}/change/": "Deploy Uptime Kuma",
+        QUEUE: "Pause queue",
+        LOG: "Execution log",
+        INTEGRITY: "Integrity",
+    }
+
+
+def _settled(page) -> None:
+    # Bars and links fade in, and jazzmin's sidebar slides.
+    page.wait_for_timeout(400)
+
+
+def _lost(page) -> list[str]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    found = axe.run(page, context="#audit", options={"runOnly": WCAG, "resultTypes": ["violations"]})
+    wrong = [
+        (each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"])
+        for each in found.response["violations"]
+    ]
+    return [*page.evaluate(LOST), *wrong]
+
+
+def _ours(page) -> list[str]:
+    """What the browser complained about in a file of ours; what a theme does wrong is not ours to say."""
+    ours = [each for each in page.complaints if "/static/audit/" in each]
+    page.complaints.clear()
+    return ours
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_keeps_its_style(browser, theme, scheme) -> None:
+    base, name = theme
+    task = _tasks()
+    with visiting(browser, base, "decider", viewport=WIDE, color_scheme=scheme) as page:
+        # jazzmin has a switch of its own, and begins with light.
+        page.add_init_script(f"localStorage.setItem('jazzmin-theme-mode', '{scheme}')")
+        for url, title in _pages(task).items():
+            page.goto(base + url)
+            _settled(page)
+            heading = page.locator("#audit h1")
+            assert heading.is_visible()
+            assert heading.inner_text().lower().startswith(title.lower())
+            assert _lost(page) == [], (name, url)
+        page.goto(base + TASKS)
+        _settled(page)
+        # The theme's own page and ours are both dark, or both light.
+        ground, text = page.evaluate("""["--a-body-bg", "--a-body-fg"].map(name => {
+            const probe = document.querySelector("#audit").appendChild(document.createElement("i"));
+            probe.style.color = `var(${name})`;
+            return getComputedStyle(probe).color.match(/[0-9]+/g).slice(0, 3).reduce((sum, each) => sum + +each, 0);
+        })""")
+        assert (ground < text) == (scheme == "dark"), (ground, text)
+        side, main = (page.locator(f"#audit {each}").bounding_box() for each in (".audit-side", ".audit-main"))
+        assert side["x"] >= main["x"] + main["width"]
+        assert page.locator("#audit .audit-chart svg").first.bounding_box()["height"] == pytest.approx(110, abs=1)
+        assert _ours(page) == []
+
+
+def test_a_phone_shows_cards_and_a_folded_filter(browser, theme) -> None:
+    base, name = theme
+    task = _tasks()
+    with visiting(browser, base, "decider", viewport=PHONE) as page:
+        for url in _pages(task):
+            page.goto(base + url)
+            _settled(page)
+            assert page.evaluate(LOST) == [], (name, url)
+        page.goto(base + TASKS)
+        choices = page.locator("#audit .audit-filter")
+        assert not choices.is_visible()
+        page.locator("#audit .audit-fold").click()
+        assert choices.is_visible()
+        assert page.locator("#audit .audit-tasks thead").bounding_box()["width"] <= 2
+        assert _ours(page) == []
+
+
+def test_people_decide_under_a_theme(browser, theme) -> None:
+    base, _name = theme
+    task = requested()
+    with visiting(browser, base, "decider", viewport=WIDE) as page:
+        page.goto(f"{base}{TASKS}?status=pending")
+        page.locator("#audit .audit-rows .audit-pick input").check()
+        page.locator("#audit button[value=approve]").click()
+        page.wait_for_url("**/decide/**")
+        _settled(page)
+        assert page.locator("#audit h1").inner_text() == "Approve this task?"
+        assert _lost(page) == []
+        page.fill("#audit textarea", "looks right")
+        page.locator("#audit .audit-submit button").click()
+        page.wait_for_load_state()
+        assert _ours(page) == []
+    task.refresh_from_db()
+    assert (task.status, task.decided_by) == ("approved", "decider")
