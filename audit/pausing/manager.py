@@ -34,6 +34,7 @@ from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
+from audit.values.patterns import matching
 
 __all__ = ["ACTOR", "EVIDENCE", "PauseManager"]
 
@@ -111,7 +112,7 @@ class PauseManager:
 
         Args:
             limit: how many tasks to look at.
-            actions: the kinds of work to look at; all when left out.
+            actions: the kinds of work to look at, patterns among them; all when left out.
 
         Returns:
             The entries.
@@ -122,7 +123,7 @@ class PauseManager:
         validation.whole("limit", limit)
         tasks = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         if actions is not None:
-            tasks = tasks.with_action(*actions)
+            tasks = tasks.filter(matching(validation.label("action", each) for each in actions))
         found = persistently(
             connections[self._using], lambda: list(tasks.order_by("priority", "available_at", "id")[:limit])
         )

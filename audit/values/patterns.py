@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["covering", "like", "split"]
+from django.db.models import Q
+
+__all__ = ["covering", "like", "matching", "split"]
 
 
 def covering(action: str) -> list[str]:
@@ -20,6 +22,15 @@ def split(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Separate actions from patterns; both keep their order."""
     given = list(names)
     return [each for each in given if not each.endswith("*")], [each for each in given if each.endswith("*")]
+
+
+def matching(names: Iterable[str]) -> Q:
+    """Return the condition of tasks that one of these names means."""
+    exact, patterns = split(names)
+    condition = Q(action__in=exact)
+    for each in patterns:
+        condition |= Q(action__startswith=each[:-1])
+    return condition
 
 
 def like(pattern: str) -> str:

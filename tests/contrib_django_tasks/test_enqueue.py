@@ -1,6 +1,7 @@
 """What the framework's documentation says of enqueueing, and what stands in the trail then."""
 
 import copy
+import inspect
 import pickle
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -13,9 +14,12 @@ from django.utils import timezone
 
 from audit.context import actor
 from audit.contrib.django_tasks import AuditBackend, framework, stored
-from audit.exceptions import InvalidValue
+from audit.contrib.django_tasks.results import result_of
+from audit.exceptions import ApprovalExpired, InvalidValue
 from audit.models import Task
+from audit.recovery import recover
 from audit.values.patterns import covering
+from tests.support.worker import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -145,6 +149,16 @@ def test_a_rolled_back_transaction_leaves_no_task(tasks) -> None:
         tasks.add.get_result(result.id)
 
 
+def test_a_call_that_is_not_approved_leaves_nothing(tasks, monkeypatch) -> None:
+    def approve(self, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Task, "approve", approve)
+    with pytest.raises(ZeroDivisionError):
+        tasks.add.enqueue(1)
+    assert not Task.objects.exists()
+
+
 def test_workers_are_notified_after_the_commit(tasks, monkeypatch) -> None:
     told = []
     monkeypatch.setattr("audit.leases.wakeup.notify", lambda using, actions: told.append(actions))
@@ -180,6 +194,27 @@ def test_approval_in_time(tasks, settings) -> None:
     assert row.status == "pending"
     assert row.approve_before - row.created_at == timedelta(hours=1)
     assert _row(tasks.add.using(requires_approval=False).enqueue(1)).approve_before is None
+
+
+def test_a_call_that_nobody_approved_in_time(tasks) -> None:
+    task = tasks.task(tasks.policy(requires_approval=True, approve_within=0.01)(tasks.plain))
+    result = task.enqueue()
+    eventually(lambda: recover().approvals)
+    row = _row(result)
+    assert row.status == "rejected"
+    [error] = result_of(row, task).errors
+    assert error.exception_class is ApprovalExpired
+
+
+def test_options_of_the_decorator(tasks) -> None:
+    if any(each.kind == each.VAR_KEYWORD for each in inspect.signature(tasks.task).parameters.values()):
+        assert tasks.task(requires_approval=True)(tasks.plain).requires_approval is True
+    else:  # Django 6.0
+        with pytest.raises(TypeError):
+            tasks.task(requires_approval=True)
+    both = tasks.policy(max_attempts=2)(tasks.task(tasks.other_plain))
+    assert both.enqueue().task is both
+    assert Task.objects.get().plan["policy"] == {"max_attempts": 2}
 
 
 def test_asynchronous_twins(tasks) -> None:

@@ -1,6 +1,7 @@
 """Tasks of the framework, run by a real worker process."""
 
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -168,6 +169,23 @@ def test_a_running_task(tasks) -> None:
         assert (result.worker_ids, result.is_finished, result.finished_at) == (["w1"], False, None)
         with pytest.raises(ValueError, match="not finished"):
             _ = result.return_value
+
+
+def test_a_worker_that_is_killed(tasks) -> None:
+    result = tasks.survive.enqueue()
+
+    def status() -> Any:
+        result.refresh()
+        return result.status
+
+    with worker("--name", "w1", "--lease", "2", *_ONLY, variables=_VARIABLES) as first:
+        eventually(lambda: _heard(first, "started", result))
+        first.send(signal.SIGKILL)
+        first.process.wait()
+    assert status() == RUNNING
+    with worker("--name", "w2", "--lease", "2", *_ONLY, variables=_VARIABLES):
+        eventually(lambda: status() == SUCCESSFUL)
+    assert (result.return_value, result.attempts, result.errors) == (["w1", "w2"], 2, [])
 
 
 def test_plans_that_are_no_calls_fail(tasks) -> None:

@@ -11,7 +11,7 @@ from audit.agents.presence import Presence
 from audit.agents.registry import survey
 from audit.exceptions import InvalidValue
 from audit.models import Agent, Task
-from audit.values.patterns import covering
+from audit.values.patterns import covering, matching
 from audit.worker import handlers
 from audit.worker.wakeup import Listener
 from tests.support.worker import approved, eventually
@@ -45,7 +45,7 @@ def test_claims() -> None:
         found = Task.objects.claim("w", 100, actions=actions)
         for each in found:
             each.release()
-        assert {each.pk for each in Task.objects.with_action(*actions)} == {each.pk for each in found}
+        assert {each.pk for each in Task.objects.filter(matching(actions))} == {each.pk for each in found}
         assert {each.pk for each in found} == {made[each.action].pk for each in found}
         return {each.action for each in found}
 

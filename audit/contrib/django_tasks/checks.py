@@ -1,7 +1,7 @@
 """A system check: does anybody run the tasks of the framework?"""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.core.checks import CheckMessage, Tags, register
@@ -10,6 +10,8 @@ from django.db import DatabaseError, connections, router, transaction
 from django.db.models.functions import Now
 
 from audit.contrib.django_tasks.configured import configured
+from audit.values import moments
+from audit.values.patterns import matching
 
 __all__ = ["check_workers"]
 
@@ -34,9 +36,10 @@ def check_workers(
         return []  # of which the checks of the tables complain
     if waiting is None:
         return []
+    since = moments.with_zone(waiting.available_at).astimezone(UTC)
     return [
         Caution(
-            f"{waiting.action} {waiting.pk} waits since {waiting.available_at:%Y-%m-%d %H:%M} UTC, and no worker that "
+            f"{waiting.action} {waiting.pk} waits since {since:%Y-%m-%d %H:%M} UTC, and no worker that "
             f"could run it has given a sign of life in {alias!r}.",
             hint="Run manage.py audit_worker; with --actions, name 'task:*', or 'task@QUEUE:*' for a queue.",
             id="audit.W018",
@@ -52,7 +55,7 @@ def _waiting(alias: str) -> Any:
     # Read by the index of claims, and no further than that is quick.
     due = Task.objects.using(alias).filter(status=Status.APPROVED, available_at__lte=Now() - _PATIENCE)
     first = due.order_by("priority", "available_at", "id").values("pk")[:_LOOKED_AT]
-    tasks = Task.objects.using(alias).filter(pk__in=first).with_action(*PATTERNS).order_by("available_at")
+    tasks = Task.objects.using(alias).filter(matching(PATTERNS), pk__in=first).order_by("available_at")
     agents = Agent.objects.using(alias).fresh()
     seen: set[str] = set()
     for task in tasks.only("action", "available_at"):

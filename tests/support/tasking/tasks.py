@@ -104,13 +104,19 @@ def nest():
     return add.enqueue(2, b=3).id
 
 
-@task
-def mute():
-    """Never called; a plain function takes its place."""
+@task(takes_context=True)
+def survive(context):
+    if context.attempt == 1:
+        time.sleep(3600)
+    return context.task_result.worker_ids
 
 
 def plain():
     """No task."""
+
+
+def other_plain():
+    """Another one."""
 
 
 def _heard(name):
