@@ -11,9 +11,11 @@ from audit.agents.presence import Presence
 from audit.agents.registry import survey
 from audit.exceptions import InvalidValue
 from audit.models import Agent, Task
+from audit.pausing import PauseManager
 from audit.values.patterns import covering, matching
 from audit.worker import handlers
 from audit.worker.wakeup import Listener
+from tests.support.agents import agent
 from tests.support.worker import approved, eventually
 
 
@@ -98,8 +100,16 @@ def test_agents_that_name_patterns_are_able() -> None:
     Presence("w1", actions=["task:*", "deploy"], labels=[], slots=1, using="default").register()
     for action, able in (("task:x", True), ("task:", True), ("deploy", True), ("task", False), ("deploy:x", False)):
         assert Agent.objects.able(action).exists() is able
-        [agent] = survey("default")
-        assert agent.able(action) is able
+        [surveyed] = survey("default")
+        assert surveyed.able(action) is able
+
+
+@pytest.mark.django_db
+def test_short_work_is_paused_by_patterns() -> None:
+    agent(cpu=0.95)
+    task = approved("task:x")
+    approved("other")
+    assert [each.task_id for each in PauseManager().pause_short(actions=["task:*"])] == [task.pk]
 
 
 @pytest.mark.django_db(transaction=True)
