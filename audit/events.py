@@ -1,4 +1,4 @@
-"""Events that paused work waits for: emitted once under a name, kept, and told to whoever waits.
+"""Events that paused work waits for: emitted once under a name, kept, and passed to the work that waits.
 
 Note [Emit and pause at the same moment]
     Neither transaction sees the other, so the pause may be stored beside an event that was emitted already. Nothing is

@@ -87,7 +87,7 @@ class Surveyed:
         """Name the resources that are known to be short.
 
         A resource is short when less than `threshold` of it is free, or when the amount does not fit into what is free.
-        CPU is shared: work that asks for more than is free runs slower, so the amount of it is no condition.
+        CPU is shared: work that asks for more than is free runs slower, so the amount of it is not a condition.
 
         Args:
             needs: see `audit.agents.needs.needs_of`.
@@ -222,5 +222,5 @@ def undrain(name: str, *, using: str | None = None) -> Agent:
 def _the(agents: Any, name: str) -> Agent:
     agent: Agent | None = agents.first()
     if agent is None:
-        raise InvalidValue("name", name, "is no agent; `manage.py audit_agents list` names them")
+        raise InvalidValue("name", name, "is not an agent; `manage.py audit_agents list` names them")
     return agent

@@ -1,7 +1,6 @@
--- What may become of a pause entry's row, and what the database itself writes into it. It refuses what would rewrite who
--- paused a task and when, and a lowered revision; it stamps actor, revision and due time as task_write_v1.sql does, and
--- what a row must be is said by CHECKs. ENABLE ALWAYS: in replica sessions it refuses, and stamps nothing. Looks at its own
--- row alone.
+-- Decides which changes a pause entry may undergo, and stamps the row. Refuses a change of who paused the task and
+-- when, and a lower revision. Stamps actor, revision and due time, as task_write_v1.sql does. CHECKs say what a row
+-- must be. ENABLE ALWAYS: in replica sessions it refuses and stamps nothing. It looks only at its own row.
 
 -- forwards
 CREATE FUNCTION audit_entry_write_v1() RETURNS trigger

@@ -68,11 +68,11 @@ def test_work_that_nobody_runs(tasks) -> None:
     row = Task.objects.request("task@mail:x", available_at=timezone.now() - timedelta(minutes=5))
     assert found() == []  # it waits for its approval
     row.approve()
-    assert found() == ["audit.W018"]
+    assert found() == ["audit.W019"]
     assert check_workers(None, databases=["other"]) == []
     assert check_workers(None) == []
     Presence("w1", actions=["task:*"], labels=[], slots=1, using="default").register()
-    assert found() == ["audit.W018"]
+    assert found() == ["audit.W019"]
     Presence("w2", actions=["task@*"], labels=[], slots=1, using="default").register()
     assert found() == []
 

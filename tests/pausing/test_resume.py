@@ -24,7 +24,7 @@ def resumed(**options: Any) -> set[Any]:
 
 
 def test_between_the_thresholds_nothing_moves() -> None:
-    presence = agent(cpu=0.75)  # 25 % free: it is no reason to pause, and none to resume
+    presence = agent(cpu=0.75)  # 25 % free: it is not a reason to pause, and none to resume
     task = approved()
     assert PauseManager().pause_for_capacity(task) is None
     entry = short_entry()

@@ -163,7 +163,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         template: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> HttpResponse:
-        """Answer as `page` does about one row, by its id in the URL; what is no id is the id of no row."""
+        """Answer as `page` does about one row, by its id in the URL; what is not an id is the id of no row."""
 
         def built() -> Built:
             try:

@@ -133,7 +133,7 @@ def chart(query: ListQuery, cut: Cut, bins: dict[int, dict[str, int]], oldest: S
             del bins[number]
     begin = 0 if query.range.start is not None else min(bins, default=0)
     end = query.range.end or query.range.now
-    # A bar that begins where the range ends is no part of it.
+    # A bar that begins where the range ends is not a part of it.
     beyond = sum(1 for at in cut.edges[:-1] if at < end)
     if bins and query.range.end is None:
         beyond = max(beyond, max(bins) + 1)

@@ -23,7 +23,7 @@ _LOOKED_AT = 1000
 def check_workers(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W018: a task of the framework has been due for a minute, and no worker that could run it is there."""
+    """W019: a task of the framework has been due for a minute, and no worker that could run it is there."""
     from audit.models import Task
 
     alias = router.db_for_write(Task)
@@ -42,7 +42,7 @@ def check_workers(
             f"{waiting.action} {waiting.pk} waits since {since:%Y-%m-%d %H:%M} UTC, and no worker that "
             f"could run it has given a sign of life in {alias!r}.",
             hint="Run manage.py audit_worker; with --actions, name 'task:*', or 'task@QUEUE:*' for a queue.",
-            id="audit.W018",
+            id="audit.W019",
         )
     ]
 

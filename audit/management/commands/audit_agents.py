@@ -20,8 +20,8 @@ from audit.reading.filters import add_database
 from audit.status import AgentState
 
 _HELP = {
-    "list": "every agent of the registry: its state, what runs there, its last reading",
-    "drain": "ask an agent to take no new work, until undrain; what runs there goes on",
+    "list": "list every agent of the registry: its state, its running tasks, its last reading",
+    "drain": "ask an agent to take no new work until undrain; running tasks go on",
     "undrain": "let an agent take work again",
 }
 _RATIOS = ("cpu", "memory", "gpu", "gpu_memory")
@@ -32,7 +32,7 @@ class Command(AuditCommand):
 
     outcome = UNABLE
     model = Agent
-    help = "List the agents that take work, and drain or undrain one. `VERB --help` tells the options of each."
+    help = "List the agents that take work, and drain or undrain one. `VERB --help` lists the options of each verb."
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -46,12 +46,12 @@ class Command(AuditCommand):
                     "--state",
                     action="append",
                     choices=AgentState.values,
-                    help="only these states; several times for several",
+                    help="only agents in this state; repeat it for several",
                 )
             else:
                 each.add_argument("name", metavar="NAME", help="the agent's name")
             if verb == "drain":
-                each.add_argument("--reason", required=True, help="why")
+                each.add_argument("--reason", required=True, help="why it takes no new work")
                 each.add_argument("--actor", help=f"who asks (default {os_user()})")
             add_database(each)
             self.add_format(each)

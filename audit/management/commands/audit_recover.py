@@ -33,9 +33,10 @@ class Command(AuditCommand):
     writes = True
     outcome = UNABLE
     help = (
-        "Put right what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
-        "whose time has passed, and paused tasks and entries that miss each other. Run it from cron, or with --loop as "
-        "a service, where no worker runs; every worker does the same. Several at once share the work."
+        "Repair what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
+        "whose deadline passed, paused tasks without an entry, and entries without a paused task. Workers do this by "
+        "themselves. Where no worker runs, run it from cron, or as a service with --loop. Several at once share the "
+        "work."
     )
     exits = "0 done, 2 could not do it"
 
@@ -44,15 +45,23 @@ class Command(AuditCommand):
         parser.add_argument(
             "--worker",
             metavar="NAME",
-            help="also release what is executing under this very name, before the worker of that name starts",
+            help="also release what is executing under this name; use it before the worker of that name starts",
         )
         parser.add_argument(
-            "--limit", type=positive, default=100, metavar="N", help="of each kind in one pass (default 100)"
+            "--limit",
+            type=positive,
+            default=100,
+            metavar="N",
+            help="at most N tasks of each kind in one pass (default 100)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="one pass that only says what it would do")
-        parser.add_argument("--loop", action="store_true", help="go on until stopped")
+        parser.add_argument("--dry-run", action="store_true", help="make one pass that only reports what it would do")
+        parser.add_argument("--loop", action="store_true", help="repeat until stopped")
         parser.add_argument(
-            "--interval", type=positive, default=30, metavar="S", help="with --loop, seconds between (default 30)"
+            "--interval",
+            type=positive,
+            default=30,
+            metavar="S",
+            help="with --loop, seconds between two passes (default 30)",
         )
         add_database(parser)
         self.add_format(parser)
@@ -87,7 +96,7 @@ class Command(AuditCommand):
             if not options["loop"]:
                 raise
             problem = str(error).partition("\n")[0]
-            self.note(safe(f"The database is not there, or refused: {problem}. Trying again."))
+            self.note(safe(f"The database cannot be used: {problem}. Trying again."))
             connections[using].close()
         found = {kind: [key for each in reports for key in getattr(each, kind)] for kind in _KINDS}
         total = {kind: len(keys) for kind, keys in found.items()}
