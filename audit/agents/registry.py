@@ -20,6 +20,7 @@ from audit.models.querysets.agent import AgentQuerySet
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.values import validation
+from audit.values.patterns import covering
 from audit.verbs.calling import acting
 
 __all__ = ["Registered", "Surveyed", "absent", "drain", "elsewhere", "survey", "undrain"]
@@ -63,7 +64,8 @@ class Registered:
 
     def able(self, action: str, labels: Iterable[str] = ()) -> bool:
         """Whether it could do such work: an agent that names no actions does any."""
-        return (not self.actions or action in self.actions) and set(labels) <= set(self.labels)
+        named = not self.actions or not set(self.actions).isdisjoint(covering(action))
+        return named and set(labels) <= set(self.labels)
 
 
 @dataclass(slots=True, kw_only=True)

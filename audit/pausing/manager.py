@@ -37,6 +37,7 @@ from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
+from audit.values.patterns import matching
 
 __all__ = ["ACTOR", "EVIDENCE", "PauseManager"]
 
@@ -127,7 +128,7 @@ class PauseManager:
 
         Args:
             limit: how many tasks to look at.
-            actions: the kinds of work to look at; all when left out.
+            actions: the kinds of work to look at, patterns among them; all when left out.
 
         Returns:
             The entries.
@@ -138,7 +139,7 @@ class PauseManager:
         validation.whole("limit", limit)
         tasks = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         if actions is not None:
-            tasks = tasks.with_action(*actions)
+            tasks = tasks.filter(matching(validation.label("action", each) for each in actions))
         if self._looked_at is not None:
             tasks = tasks.filter(RawSQL(_BEHIND, self._looked_at, output_field=BooleanField()))  # noqa: S611 - a constant
         by_registry = gate() is check_capacity

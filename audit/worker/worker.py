@@ -357,7 +357,7 @@ class Worker:
 
     def _start_waiting(self) -> None:
         for claimed in list(self._waiting):
-            handler = self._handlers[claimed.task.action]
+            handler = self._handlers.of(claimed.task)
             if claimed.lost:
                 self._waiting.remove(claimed)
             elif self._floor.can_run(handler):
