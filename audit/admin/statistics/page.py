@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Min
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
@@ -32,7 +33,7 @@ from audit.status import Status
 
 __all__ = ["MOST_TASKS", "StatisticsAdmin"]
 
-MOST_TASKS = 20_000
+MOST_TASKS = 10_000
 """How many of the newest tasks the figures are of, at the most."""
 _BY = {"action": "actions", "service": "services", "actor": "actors"}
 _BARS = 60
@@ -115,10 +116,10 @@ class StatisticsAdmin(ReadOnlyAdmin):
     def _figures(self, tasks: Any, query: ListQuery, most: int) -> tuple[Statistics, Cut | None]:
         start, end = query.range.start, query.range.end or query.range.now
         if start is None:
-            first = statistics(tasks, by=(), most_rows=most)
-            if first.first is None:
-                return first, None
-            start = first.first
+            counted = tasks.order_by("-created_at", "-id").values("created_at")[:most]
+            start = counted.aggregate(first=Min("created_at"))["first"]
+            if start is None:
+                return statistics(tasks, by=tuple(_BY), most_rows=most), None
         cut = Cut.of(start, end)
         return statistics(tasks, by=tuple(_BY), most_rows=most, edges=cut.edges), cut
 
