@@ -162,7 +162,7 @@ def test_only_who_may_see_tasks_sees_figures() -> None:
 
 
 def test_a_filter_that_means_nothing_is_named(viewer) -> None:
-    assert "“stauts” is no filter" in text_of(viewer.get(f"{STATISTICS}?stauts=failed"))
+    assert "“stauts” is not a filter" in text_of(viewer.get(f"{STATISTICS}?stauts=failed"))
 
 
 def test_hostile_names_are_shown_as_they_are(viewer) -> None:
