@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
+from audit.admin.shared import panels
 from audit.models import Task
 from audit.reading import place_in_line
 from audit.reading.filters.actors import names_like
@@ -333,8 +334,14 @@ def test_the_queue(viewer, state):
                 assert each.get("Rows Removed by Filter", 0) == 0, each
 
 
-def test_the_overview_the_agents_and_the_events(viewer):
-    for address, most in ((OVERVIEW, 7), (AGENTS, 2), (EVENTS, 2)):
+@pytest.fixture
+def patient(monkeypatch):
+    """Give panels all the time they need: what counts here is their plans, not how busy the machine is."""
+    monkeypatch.setattr(panels.panel, "__defaults__", (60_000,))
+
+
+def test_the_overview_the_agents_and_the_events(viewer, patient):
+    for address, most in ((OVERVIEW, 7), (AGENTS, 4), (EVENTS, 2)):
         with asking() as queries:
             response = viewer.get(address)
         assert response.status_code == 200
@@ -344,18 +351,14 @@ def test_the_overview_the_agents_and_the_events(viewer):
 
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "actor=orch-1", "action=deploy", "q=ticket"])
 @pytest.mark.parametrize("span", ["24h", "30d", "all"])
-def test_the_statistics(viewer, asked, span, rows):
-    for _ in range(3):  # a machine that is busy may take too long once
-        with asking() as queries:
-            response = viewer.get(f"{STATISTICS}?since={span}&{asked}")
-        if not response.context_data["degraded"]:
-            break
+def test_the_statistics(viewer, patient, asked, span):
+    with asking() as queries:
+        response = viewer.get(f"{STATISTICS}?since={span}&{asked}")
     assert response.status_code == 200
     # Of what is found once and counted several times, it is the finding that must end.
     bounded(queries, 2)
-    if rows <= 100_000 and asked in ("", "status=failed", "action=deploy"):
-        assert not response.context_data["degraded"]
-        assert response.context_data["tables"][0].rows
+    assert not response.context_data["degraded"]
+    assert response.context_data["tables"][0].rows
 
 
 def test_the_place_in_line_reads_no_more_than_it_counts():
