@@ -341,7 +341,7 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
             "must be held",
         ),
         ({"status": "paused", "pause_entry": {"event": "build-42"}}, "pause_entry", "waits for an event"),
-        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
+        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "but the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
         ({"origin": {"x": float("nan")}}, "origin", "is NaN or infinite, which JSON cannot express"),
         ({"origin": {"revision": "x"}}, "origin.revision", "valid integer"),
@@ -667,7 +667,7 @@ def test_directories_are_searched_and_missing_paths_named(tmp_path: Path) -> Non
     assert find_sources(["-"], [])[0] == Source(name="standard input", path=None)
     with pytest.raises(AuditError, match=r"nowhere\.jsonl does not exist"):
         find_sources([str(tmp_path / "nowhere.jsonl")], [])
-    with pytest.raises(AuditError, match=r"holds no file whose name ends in \.xml"):
+    with pytest.raises(AuditError, match=r"contains no file whose name ends in \.xml"):
         find_sources([str(tmp_path)], [".xml"])
 
 

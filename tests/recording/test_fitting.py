@@ -223,7 +223,7 @@ def test_a_worker_is_told_where_in_its_document_the_trouble_is() -> None:
     (task,) = Task.objects.claim(worker="w")
     for value, path in [
         ({"hosts": [{"at": MOMENT}]}, "outcome.hosts[0].at: is a datetime"),
-        ({"hosts": [1, {"n": float("nan")}]}, "outcome.hosts[1].n: is a number"),
+        ({"hosts": [1, {"n": float("nan")}]}, "outcome.hosts[1].n: is NaN or infinite"),
         ({"hosts": {"a": {2: 1}}}, "outcome.hosts.a: is a key"),
         ({"hosts": ["", "\0"]}, "outcome.hosts[1]: contains a NUL"),
     ]:

@@ -218,7 +218,10 @@ def test_a_verb_of_an_entry_that_is_gone_says_why(verb):
     task.refresh_from_db()
     task.pause(actor="bob")
     # Another entry, at the same revision as the one that is gone.
-    with unchanged(task), pytest.raises(StaleTask, match=r"The pause entry of task .* is gone, .* at 1\.") as stale:
+    with (
+        unchanged(task),
+        pytest.raises(StaleTask, match=r"The pause entry of task .* is gone, .* at revision 1\.") as stale,
+    ):
         getattr(entry, verb)(*arguments)
     assert (stale.value.task_id, stale.value.revision, stale.value.current_revision) == (task.pk, 1, None)
     entry_of(task).cancel(actor="bob")
@@ -233,7 +236,7 @@ def test_a_verb_of_an_entry_that_is_gone_says_why(verb):
         (timedelta(0), "zero"),
         (-timedelta(1), "zero"),
         (timedelta.max, "thousand years"),
-        (datetime(2030, 1, 1), "naive"),  # noqa: DTZ001 - naive on purpose
+        (datetime(2030, 1, 1), "has no time zone"),  # noqa: DTZ001 - naive on purpose
         ("tomorrow", "datetime"),
         (None, "datetime"),
         (datetime(1, 1, 1, tzinfo=UTC), "between"),
