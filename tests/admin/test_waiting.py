@@ -201,8 +201,9 @@ def test_who_may_not_see_agents_is_named_none() -> None:
         assert "/agent/" not in client.get(f"{TASKS}{task.pk}/change/").content.decode()
 
 
-@override_settings(AUDIT={"CAPACITY_GATE": None})
-def test_where_nobody_is_asked_about_capacity_nothing_is_said_about_it(viewer) -> None:
+@pytest.mark.parametrize("gate", [None, "nowhere.at.all", "tests.support.agents.approved"])
+def test_where_the_registry_is_not_asked_about_capacity_nothing_is_said_about_it(viewer, settings, gate) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": gate}
     assert _why(viewer, approved()) == "Why it waits None of the approved tasks comes before it."
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import router
+from django.db import DatabaseError, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
@@ -61,6 +61,8 @@ def receive(page: ReadOnlyAdmin, draining: bool, request: HttpRequest, object_id
             undrain(name, using=primary)
     except NotThere:
         return page.problem(request, 404, "missing", primary)
+    except DatabaseError as error:
+        return page.unread(request, error, primary)
     except AuditError as error:
         messages.error(request, shown(error, 300))
         return HttpResponseRedirect(back)

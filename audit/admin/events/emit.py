@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import router
+from django.db import DatabaseError, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -91,15 +91,17 @@ def receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     form = EmitForm(request.POST)
     if "confirmed" not in request.POST or not form.is_valid():
         return _confirmation(page, request, form, back)
-    name = form.cleaned_data["name"]
-    earlier = Event.objects.using(router.db_for_write(Event)).filter(name=name).exists()
+    name, primary = form.cleaned_data["name"], router.db_for_write(Event)
     try:
+        earlier = Event.objects.using(primary).filter(name=name).exists()
         event = emit_event(
             name,
             form.cleaned_data["payload"],
             actor=request.user.get_username(),
-            using=router.db_for_write(Event),
+            using=primary,
         )
+    except DatabaseError as error:
+        return page.unread(request, error, primary)
     except AuditError as error:
         messages.error(request, shown(error, 300))
         return HttpResponseRedirect(back)

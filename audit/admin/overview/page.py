@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from audit.admin.overview.cards import Card, agents_card, ended_card, integrity_card, needs_card, queue_card, runs_card
 from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.links import Link
-from audit.admin.shared.panels import NOT_MIGRATED, Panel, panel, reading, sqlstate
+from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, panel, reading, sqlstate
 from audit.agents.listing import states
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading import now as trail
@@ -56,7 +56,7 @@ def overview(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
         site: the admin site.
 
     Returns:
-        `pages`, `cards`, `degraded` and `zone`; or a `problem`: the alias whose tables are missing.
+        `pages`, `cards`, `degraded`, `denied` and `zone`; or a `problem`: the alias whose tables are missing.
     """
     admins = {model: site.get_model_admin(model) for model in _PAGES if site.is_registered(model)}
     seen = {
@@ -69,7 +69,7 @@ def overview(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
     page = next(iter(seen.values()))
     reader = _Reader(using=page.using)
     try:
-        with reading(page.using):
+        with noting_denied() as denied, reading(page.using):
             cards = list(_cards(reader, {model: each.url("changelist") for model, each in seen.items()}, page))
     except DatabaseError as error:
         if sqlstate(error) not in NOT_MIGRATED:
@@ -78,7 +78,8 @@ def overview(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
     return {
         "pages": list(_links(seen)),
         "cards": cards,
-        "degraded": reader.degraded,
+        "degraded": reader.degraded and not denied,
+        "denied": denied,
         "zone": timezone.get_current_timezone_name(),
     }
 

@@ -20,6 +20,7 @@ from audit.admin.shared.panels import panel
 from audit.admin.shared.wording import ago, grouped, moment, shown, span
 from audit.admin.task.evidence import Evidence, evidence, read_evidence
 from audit.agents.registry import Surveyed, survey
+from audit.exceptions import AuditError
 from audit.models import Agent, Event, Task
 from audit.pausing import check_capacity, gate
 from audit.pausing.capacity import CapacityVerdict, judged
@@ -112,7 +113,7 @@ def _approved(page: ReadOnlyAdmin, request: HttpRequest, task: Row, now: datetim
     using, names = page.using, page.sees(request, Agent)
     place = partial(tasks_ahead, using, task=task["id"], priority=task["priority"], available_at=due)
     found = panel(using, place)
-    verdict = panel(using, partial(_verdict, using, task)) if gate() is check_capacity else None
+    verdict = panel(using, partial(_verdict, using, task)) if _judges_by_registry() else None
     reasons, shown_evidence = [], None
     if verdict and verdict.value:
         said, able = verdict.value
@@ -123,6 +124,13 @@ def _approved(page: ReadOnlyAdmin, request: HttpRequest, task: Row, now: datetim
         url = page.url("changelist") + filter_url(TaskFilter(statuses=(Status.APPROVED,), all_time=True))
         reasons.append(_place(found.value, _("the approved tasks"), url))
     return Waits(reasons=reasons, evidence=shown_evidence, judged=_("as it is now") if shown_evidence else "")
+
+
+def _judges_by_registry() -> bool:
+    try:
+        return gate() is check_capacity
+    except AuditError:
+        return False  # the system check says what is wrong with the setting
 
 
 def _verdict(using: str, task: Row) -> tuple[CapacityVerdict, list[Surveyed]]:
