@@ -13,7 +13,7 @@ from audit.management.output import count, safe
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
-from audit.recovery import RecoveryReport, recover
+from audit.recovery import RecoveryReport, Sweep, recover
 
 _KINDS = {
     "leases": "whose lease had run out",
@@ -71,23 +71,24 @@ class Command(AuditCommand):
         if options["loop"] and options["dry_run"]:
             raise CommandError("--loop and --dry-run exclude each other.", returncode=UNABLE)
         self.refuse_endless("--loop", options)
+        sweep = Sweep() if options["loop"] else None
         with StopRequest() as stop:
-            self._passes(options, stop, options["worker"])
+            self._passes(options, stop, sweep, options["worker"])
             while options["loop"] and not stop.requested:
                 # Those that were started together must not come together for ever.
                 stop.wait(options["interval"] * random.uniform(0.8, 1.2))  # noqa: S311 - a wait, no secret
                 if not stop.requested:
                     # The worker has started since: what is under its name now is its own.
-                    self._passes(options, stop, None)
+                    self._passes(options, stop, sweep, None)
         return FINE
 
-    def _passes(self, options: dict[str, Any], stop: StopRequest, worker: str | None) -> None:
+    def _passes(self, options: dict[str, Any], stop: StopRequest, sweep: Sweep | None, worker: str | None) -> None:
         """Make passes until one is not full; with --loop, a database that is away is waited for."""
         using, limit = options["database"], options["limit"]
         reports: list[RecoveryReport] = []
         try:
             while True:
-                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], using=using)
+                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], sweep=sweep, using=using)
                 self.acted = self.acted or (report.total > 0 and not report.dry_run)
                 reports.append(report)
                 if report.dry_run or stop.requested or not report.is_full(limit):
