@@ -145,6 +145,21 @@ def test_a_look_that_fails_half_way_goes_on_where_it_was(monkeypatch: pytest.Mon
     assert [change.task.summary for change in follower.look()] == ["task 2", "task 3"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_nothing_is_lost_between_the_pages_of_a_look(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(following, "_PAIRS", size)
+    monkeypatch.setattr(following, "_DETAILS", size)
+    requested(summary="old")
+    follower = _follower()
+    for number in range(3):
+        requested(summary=f"single {number}")
+    # Rows of one statement, which may have one moment.
+    Task.objects.bulk_request({"action": "x", "summary": f"bulk {number}"} for number in range(4))
+    found = [summary for summary, _status in _reported(follower)]
+    assert sorted(found) == [*(f"bulk {number}" for number in range(4)), *(f"single {number}" for number in range(3))]
+    assert _reported(follower) == []
+
+
 def test_filters_and_statuses_narrow_what_is_reported() -> None:
     follower = _follower(lambda tasks: tasks.touching("db"), ("failed", "rejected"))
     for services in (["db"], ["web"]):

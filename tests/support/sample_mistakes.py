@@ -6,12 +6,14 @@ Run it by hand, from the root of the project::
     python -m tests.support.sample_mistakes --count 10 --under audit/leases --seconds 300
 
 Each mistake is made in a copy of the last commit (a git worktree in a temporary directory). The tests nearest to it run
-there until one fails. Each line of the answer is ``noticed``, ``survived`` or ``no answer`` (the time ran out), where the
-mistake is, what was changed, and which test failed. Judge the survivors: some change nothing that anybody could see.
+there until one fails that passes without the mistake. A line of the answer is ``noticed``, ``survived`` or ``no answer``
+(the time ran out). It says where the mistake is, what was changed, and which test failed. Judge the survivors by hand:
+some change nothing that anybody could see.
 """
 
 import argparse
 import ast
+import contextlib
 import os
 import random
 import re
@@ -19,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,33 +252,63 @@ def sample(root: Path, under: str, count: int, seed: int) -> list[Mistake]:
     return chosen
 
 
-def answer(mistake: Mistake, copy: Path, seconds: float) -> str:
-    """Make a mistake in the copy, run the tests nearest to it, and undo it."""
-    (copy / mistake.path).write_bytes(mistake.mistaken)
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header"]
-    run = subprocess.Popen(
-        [*command, "-m", "not slow and not browser", *nearest(mistake, copy)],
-        cwd=copy,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = run.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGINT)  # pytest ends the server that it started
+class Run:
+    """The tests nearest to a mistake, run in a copy of the tree.
+
+    Args:
+        copy: where the copy is.
+        seconds: the time limit of one mistake.
+    """
+
+    def __init__(self, copy: Path, seconds: float) -> None:
+        self._copy = copy
+        self._seconds = seconds
+        self._fail_anyway: list[str] = []
+
+    def answer(self, mistake: Mistake) -> str:
+        """Make a mistake, run the tests until one fails that passes without it, and undo the mistake."""
+        files, until = nearest(mistake, self._copy), time.monotonic() + self._seconds
+        while True:
+            (self._copy / mistake.path).write_bytes(mistake.mistaken)
+            try:
+                output, status = self._pytest(files, until - time.monotonic())
+            except subprocess.TimeoutExpired:
+                return f"no answer {mistake}"
+            finally:
+                (self._copy / mistake.path).write_bytes(mistake.source)
+            if status == 0:
+                return f"survived  {mistake}"
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", output, re.MULTILINE)
+            if failed is None:
+                return f"noticed   {mistake} (nothing starts)"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self._pytest([failed[1]], self._seconds)[1] == 0:
+                    return f"noticed   {mistake} ({failed[1]})"
+            self._fail_anyway.append(failed[1])
+
+    def _pytest(self, tests: list[str], seconds: float) -> tuple[str, int]:
+        run = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"),
+                *("-m", "not slow and not browser", *(f"--deselect={test}" for test in self._fail_anyway), *tests),
+            ],
+            cwd=self._copy,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            run.communicate(timeout=60)
+            return run.communicate(timeout=seconds)[0], run.returncode
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
-        return f"no answer {mistake}"
-    finally:
-        (copy / mistake.path).write_bytes(mistake.source)
-    failed = re.search(r"^(FAILED|ERROR) (\S+)", output, re.MULTILINE)
-    return f"survived  {mistake}" if run.returncode == 0 else f"noticed   {mistake} ({failed[2] if failed else '-'})"
+            run.send_signal(signal.SIGINT)  # pytest ends the server that it started
+            try:
+                run.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.communicate()
+            raise
 
 
 def main() -> None:
@@ -291,8 +324,9 @@ def main() -> None:
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", copy], check=True)
         try:
             answers = []
+            run = Run(copy, given.seconds)
             for mistake in sample(copy, given.under, given.count, given.seed):
-                answers.append(answer(mistake, copy, given.seconds))
+                answers.append(run.answer(mistake))
                 print(answers[-1], flush=True)  # noqa: T201
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", copy], check=True)

@@ -237,8 +237,11 @@ def test_no_document_is_read_to_lock_a_row() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever() -> None:
+@pytest.mark.parametrize("patience", [30, 0])
+def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever(patience: int) -> None:
     task = requested()
+    # For PostgreSQL a limit of 0 is none: then this one ends the wait, with another SQLSTATE.
+    sql("SET statement_timeout = '20s'")
     what = seen(task)
     other = connection.copy()
     try:
@@ -246,9 +249,10 @@ def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever() -> None:
         with other.cursor() as cursor:
             cursor.execute("SELECT 1 FROM audit_task WHERE id = %s FOR UPDATE", [task.pk])
         with unchanged(task), pytest.raises(OperationalError) as error:
-            decide("approve", what, reason="x", actor="bob", patience=timedelta(milliseconds=30))
+            decide("approve", what, reason="x", actor="bob", patience=timedelta(milliseconds=patience))
         assert error.value.__cause__.sqlstate == "55P03"
     finally:
+        sql("RESET statement_timeout")
         other.rollback()
         other.close()
     decide("approve", what, reason="x", actor="bob")
