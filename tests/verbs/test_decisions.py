@@ -90,6 +90,8 @@ def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
     assert error.value.actor == "dora"
     assert error.value.status == Task.objects.get(pk=task.pk).status
     assert error.value.revision < error.value.current_revision
+    named = f"The pause entry of task {task.pk}" if Decision(decision).on_entry else f"Task {task.pk}"
+    assert str(error.value).startswith(f"{named} is at revision {error.value.current_revision}, ")
 
 
 def test_an_entry_that_left_or_is_anothers_is_stale() -> None:
@@ -98,7 +100,7 @@ def test_an_entry_that_left_or_is_anothers_is_stale() -> None:
     foreign = Seen(
         task=task.pk, revision=before.revision, entry=entry_of(other).pk, entry_revision=entry_of(other).revision
     )
-    with unchanged(task, other), pytest.raises(StaleTask):
+    with unchanged(task, other), pytest.raises(StaleTask, match=f"^The pause entry of task {task.pk} is gone, "):
         decide("resume", foreign, reason="x", actor="bob")
     entry_of(task).resume(actor="dora")
     with unchanged(task), pytest.raises(StaleTask) as error:
