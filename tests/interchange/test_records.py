@@ -295,6 +295,18 @@ def test_csv_disarms_a_cell_that_begins_with_a_control_character(first: str, res
     assert row["summary"] == f"'{first}{rest}"
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("inside", ["\r", "\n", "\r\n", ",", '"'])
+def test_csv_keeps_a_row_one_row(inside: str) -> None:
+    """What stands behind an unquoted CR would be the first cell of a row, where nothing disarms it."""
+    finished(summary=f"words{inside}=1+1", actor=f"a{inside}=b")
+    text = "".join(csv_lines(Task.objects.all()))
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["summary"], row["requested_by"]) == (f"words{inside}=1+1", f"a{inside}=b")
+    assert text.endswith("\n")
+    assert not text.endswith("\r\n")
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
 def test_an_export_is_never_readable_by_more_than_the_file_that_it_replaces(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "tasks.jsonl"
