@@ -124,6 +124,9 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored where this runs in the background
         )
         try:
             return run.communicate(timeout=seconds)[0], run.returncode
