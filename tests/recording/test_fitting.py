@@ -282,6 +282,12 @@ def test_objects_whose_own_code_fails_are_named() -> None:
     assert "could not be written" in document
 
 
+def test_the_note_says_of_each_key_what_became_of_it() -> None:
+    document, changes = fitted("outcome", {1: "a", "b\0": "b", "c": "c"})
+    assert document == {"1": "a", "b\\0": "b", "c": "c"}
+    assert changes == ["outcome.1: int, as a key, stored as text", "outcome.b\\0: str, as a key, changed"]
+
+
 def test_the_note_is_bounded() -> None:
     _, changes = fitted("outcome", [{f"{'x' * 1000}{number}": MOMENT} for number in range(10_000)])
     assert len(changes) == 101
