@@ -61,6 +61,15 @@ class AuditSettings:
     TRACEBACK_CHARS: int = 16 * 1024
     """How much of a traceback is kept: its last characters."""
 
+    NOTIFY: bool = True
+    """Whether workers hear of new work by NOTIFY, sent after the commit; off, they find it when they look."""
+
+    WORKER_CHILD_TASKS: int = 1_000
+    """After so many tasks a worker replaces a child process."""
+
+    WORKER_CHILD_BYTES: int = 512 * 1024 * 1024
+    """A child process of a worker that holds more memory than this after a task is replaced."""
+
     LEDGER_VERIFIERS: list[str] = field(default_factory=list)
     """Verifier keys of the ledger (`audit_keygen` prints them), all of one name: the newest and its predecessors."""
 

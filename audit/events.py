@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, router, transaction
 
 from audit.exceptions import InvalidValue
+from audit.leases.wakeup import ANY, announce
 from audit.models import Event
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import columns, fetch
@@ -59,7 +60,8 @@ def emit_event(name: str, payload: Any = None, *, actor: str | None = None, usin
     def attempt() -> Event:
         with transaction.atomic(using=db, savepoint=False):
             event = _kept(db, name, text, who)
-            end_waits(db, "entry.event = %s AND entry.event <> ''", [name], limit=_AT_ONCE, actor=who)
+            if end_waits(db, "entry.event = %s AND entry.event <> ''", [name], limit=_AT_ONCE, actor=who):
+                announce(db, [ANY])
         return event
 
     connection = connections[db]

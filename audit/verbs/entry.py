@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, models
 
 from audit.exceptions import ApprovalExpired, IllegalTransition, LeaseLost, StaleTask, TaskFrozen
+from audit.leases.wakeup import announce
 from audit.statements.retry import persistently
 from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, PauseReason, Status
@@ -60,7 +61,9 @@ class PauseQueueEntryVerbs(models.Model):
             ApprovalExpired: it awaited an approval, and the time for it has passed.
         """
         sets = "work_plan = coalesce(entry.work_plan, task.work_plan),"
-        return self._end(Status.APPROVED, sets, [], actor, using, _IN_TIME)
+        task = self._end(Status.APPROVED, sets, [], actor, using, _IN_TIME)
+        announce(task._state.db or "", [task.action])
+        return task
 
     def cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> Task:
         """Give the work up: paused → rejected, with the reason as its outcome. The entry is removed.

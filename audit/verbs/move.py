@@ -73,6 +73,7 @@ class Moved(Hooked):
     if TYPE_CHECKING:
         # Fields of `Task`, which mixes this in.
         id: Any
+        action: Any
         cancel_requested_at: Any
         claim_token: Any
         claimed_by: Any

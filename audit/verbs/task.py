@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
+from audit.leases.wakeup import announce
 from audit.status import Status
 from audit.values import validation
 from audit.values.failures import REJECTION, failure_outcome
-from audit.verbs.calling import async_twin, jsonb
+from audit.verbs.calling import async_twin, jsonb, writes_to
 from audit.verbs.move import UNCLAIMED, Move, run
 from audit.verbs.pausing import PauseVerbs
 
@@ -113,6 +114,7 @@ class TaskVerbs(PauseVerbs):
         """
         hint = "Resume its pause entry instead." if self.status == Status.PAUSED else ""
         run(self, _APPROVE, actor=actor, using=using, hint=hint)
+        announce(writes_to(self, using), [self.action])
 
     def reject(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Reject work that is pending, approved or paused. The reason becomes its outcome.
@@ -182,6 +184,7 @@ class TaskVerbs(PauseVerbs):
         """
         self._prepared("release")
         run(self, _RELEASE, actor=actor, using=using)
+        announce(writes_to(self, using), [self.action])
 
     def complete(
         self,
@@ -280,6 +283,8 @@ class TaskVerbs(PauseVerbs):
         written: ExecutionLog = run(
             self, _RETRY, [delay], actor=actor, using=using, insert_params=[*said, delay.total_seconds()]
         )
+        if not delay:
+            announce(writes_to(self, using), [self.action])
         return written
 
     aapprove = async_twin(approve)

@@ -11,7 +11,7 @@ import pytest
 from audit.models import PauseQueueEntry, Task
 
 PUBLIC = {
-    "audit": ["aemit_event", "emit_event", "record"],
+    "audit": ["aemit_event", "emit_event", "handler", "record"],
     "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
     "audit.context": ["actor", "get_actor"],
     "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
@@ -52,6 +52,7 @@ PUBLIC = {
     "audit.agents.presence": ["Presence", "PresenceState"],
     "audit.agents.readings": ["Reader", "Reading", "read"],
     "audit.pausing": ["CapacityVerdict", "PauseManager", "capacity_here", "check_capacity", "gate"],
+    "audit.worker": ["Handler", "Run", "Summary", "Worker", "handler"],
     "audit.testing": ["GuardedFlushMixin", "Refusal", "flushable", "refused"],
     "audit.testing.runner": ["AuditDiscoverRunner", "GuardedFlushRunnerMixin"],
 }

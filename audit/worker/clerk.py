@@ -1,0 +1,142 @@
+"""Speaks with the database for a worker, in one thread and on one connection of its own.
+
+Note [Errands]
+    What the worker wants of the database is an errand; one is carried out after the other. While the database is away,
+    an errand that must be done (`keep`) waits until it is back; any other comes back with the error, and whoever gave
+    it tries again in time. The worker itself never waits for the database: it goes on to keep time, to hear signals and
+    to watch its children.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error, InterfaceError, OperationalError, connections
+
+from audit.values import moments
+from audit.worker.connections import own
+
+__all__ = ["Clerk", "is_away"]
+
+logger = logging.getLogger("audit")
+
+_FIRST_WAIT_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 10.0
+_READ_ONLY = "25006"  # after a fail-over the address may still lead to the one that is a standby now
+
+
+@dataclass(slots=True, kw_only=True)
+class _Errand:
+    do: Callable[[], Any]
+    then: Callable[[Any, Exception | None], None]
+    keep: bool
+
+
+class Clerk:
+    """The thread; started at once.
+
+    Args:
+        using: the alias of the database.
+        deliver: takes what is to be called in the worker's own thread.
+        say: takes lines for the person.
+    """
+
+    def __init__(self, using: str, deliver: Callable[[Callable[[], None]], None], say: Callable[[str], None]) -> None:
+        self._using = using
+        self._deliver = deliver
+        self._say = say
+        self._changed = threading.Condition()
+        self._errands: deque[_Errand] = deque()
+        self._ends = False
+        self._tried = 0
+        self.connected: list[Callable[[], object]] = []
+        """Called in the clerk's thread after each new connection, the first included."""
+        self._thread = threading.Thread(target=self._run, name="audit-worker-clerk", daemon=True)
+        self._connect = own(using)
+        self._thread.start()
+
+    @property
+    def away(self) -> bool:
+        """Whether the database could not be reached the last time."""
+        return self._tried > 0
+
+    def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:
+        """Have an errand done.
+
+        Args:
+            do: called in the clerk's thread, where `using` is its own connection.
+            then: called in the worker's thread with what `do` returned, or raised.
+            keep: whether to repeat it while the database is away; it must be one that may be repeated.
+        """
+        with self._changed:
+            self._errands.append(_Errand(do=do, then=then, keep=keep))
+            self._changed.notify()
+
+    def end(self, seconds: float) -> bool:
+        """Finish what was given and end; returns whether that was done in so many seconds."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        connections[self._using] = self._connection = self._connect()
+        try:
+            with moments.aware(self._using):
+                while (errand := self._next()) is not None:
+                    self._carry_out(errand)
+        finally:
+            self._connection.close()
+
+    def _next(self) -> _Errand | None:
+        with self._changed:
+            while not self._errands:
+                if self._ends:
+                    return None
+                self._changed.wait()
+            return self._errands.popleft()
+
+    def _carry_out(self, errand: _Errand) -> None:
+        result, problem = None, None
+        try:
+            if self._connection.connection is None:
+                self._connection.ensure_connection()
+                for each in self.connected:
+                    each()
+            result = errand.do()
+        except Exception as error:  # noqa: BLE001 - whoever gave it is told
+            problem = error
+        if problem is not None and is_away(problem):
+            self._connection.close()
+            self._wait(problem)
+            if errand.keep:
+                with self._changed:
+                    self._errands.appendleft(errand)
+                return
+        elif self._tried:
+            self._tried = 0
+            self._say("The database is back.")
+        self._deliver(lambda: errand.then(result, problem))
+
+    def _wait(self, problem: Exception) -> None:
+        if not self._tried:
+            self._say(f"The database is away; trying again. ({' '.join(str(problem).split())[:300]})")
+        longest = min(_FIRST_WAIT_SECONDS * 2 ** min(self._tried, 30), _LONGEST_WAIT_SECONDS)
+        self._tried += 1
+        with self._changed:
+            # Many workers lost it at the same moment, and must not all come back at the same.
+            self._changed.wait_for(lambda: False, random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+
+
+def is_away(problem: Exception) -> bool:
+    """Whether an error means that the database is away, overloaded or read-only, and not that it refused something."""
+    if isinstance(problem, OperationalError | InterfaceError):
+        return True
+    return isinstance(problem, Error) and getattr(problem.__cause__, "sqlstate", None) == _READ_ONLY

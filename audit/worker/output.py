@@ -1,0 +1,114 @@
+"""What children print: passed on to the worker's own standard error, and the end of it kept for the outcome.
+
+A thread drains the pipes whatever the rest of the worker does. Where nobody takes what the worker itself prints, it
+waits, and the children that print with it, as they would alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Iterator
+
+from audit import conf
+from audit.process.streams import write_all
+from audit.values.redaction import redact_text
+from audit.values.validation import storable_text
+
+__all__ = ["Output"]
+
+_CHUNK = 65536
+# Kept beyond the tail, so that a secret at its cut is still recognised.
+_MARGIN = 8192
+_LONGEST_TAKE = 64
+_TO = 2
+
+
+class Output:
+    """The output of one child: both streams in the order they came."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        self._limit = conf.settings().OUTPUT_TAIL_BYTES
+        self._lock = threading.Lock()
+        self._kept = bytearray()
+        self._seen = 0
+        self._to_pass: list[bytes] = []
+        self._open = True
+        self._ended, self._end = os.pipe()
+        self._thread = threading.Thread(target=self._drain, name="audit-worker-output", daemon=True)
+
+    @contextlib.contextmanager
+    def given_away(self) -> Iterator[int]:
+        """Give the descriptor to write to, for a child that is started in the block."""
+        try:
+            yield self._write
+        finally:
+            os.close(self._write)
+        self._thread.start()
+
+    def take(self) -> tuple[str, int]:
+        """Return the end of what came since the last time, redacted, and how many bytes there were."""
+        with self._lock:
+            # What was printed before the child said that it is done stands in the pipe at least.
+            for _ in range(_LONGEST_TAKE):
+                if not self._pull():
+                    break
+            kept, seen = bytes(self._kept), self._seen
+            self._kept.clear()
+            self._seen = 0
+        return (self._tail(kept, seen) if seen else ""), seen
+
+    def close(self) -> None:
+        """Read no more; the thread ends by itself."""
+        if self._open:
+            self._open = False
+            os.close(self._end)
+
+    def _pull(self) -> bool:
+        try:
+            data = os.read(self._read, _CHUNK)
+        except (BlockingIOError, OSError):
+            return False
+        if not data:
+            self._open = False
+            return False
+        self._to_pass.append(data)
+        self._kept += data
+        self._seen += len(data)
+        if len(self._kept) > 4 * (self._limit + _MARGIN):
+            del self._kept[: -(self._limit + _MARGIN)]
+        return True
+
+    def _drain(self) -> None:
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        poll.register(self._ended, select.POLLIN)
+        while self._open:
+            poll.poll()
+            with self._lock:
+                self._pull()
+                passing, self._to_pass = self._to_pass, []
+            with contextlib.suppress(OSError):
+                for each in passing:
+                    write_all(_TO, each)
+        with self._lock:
+            os.close(self._read)
+            os.close(self._ended)
+            self._read = self._ended = -1
+
+    def _tail(self, kept: bytes, seen: int) -> str:
+        kept = kept[-(self._limit + _MARGIN) :]
+        text = redact_text(storable_text(_decoded(kept, cut=seen > len(kept))))
+        encoded = text.encode()
+        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
+
+
+def _decoded(data: bytes, *, cut: bool) -> str:
+    if cut:  # perhaps inside a character: what continues one without its beginning is left out
+        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
+        data = data[start:]
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,179 @@
+"""What every worker does beside its work, in bounded passes with jitter: no leader is needed for any of it.
+
+It recovers what others left behind, resumes paused work that is due and fits, and shows the registry of agents that it
+lives. Everything here runs in the clerk's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from audit import conf
+from audit.agents.presence import Presence
+from audit.agents.readings import read
+from audit.pausing import PauseManager, capacity_here, check_capacity, gate
+from audit.recovery import RecoveryReport, recover
+from audit.worker.books import Claimed
+from audit.worker.handlers import Handler
+
+__all__ = ["OwnName", "Upkeep"]
+
+_LIMIT = 100
+_LOOKED_AT = 20
+_RESUME_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Pass:
+    run: Callable[[], str]
+    every: Callable[[], float]
+    due: float = 0.0
+
+
+class Upkeep:
+    """The passes, and what they found out.
+
+    Args:
+        using: the alias of the database.
+        name: of the worker.
+        handlers: what it runs, by action.
+        labels: what it offers.
+        slots: how much it runs at once.
+        recover_seconds: between two looks for what others left behind.
+    """
+
+    def __init__(
+        self,
+        using: str,
+        name: str,
+        handlers: Mapping[str, Handler],
+        labels: Sequence[str],
+        slots: int,
+        recover_seconds: float,
+    ) -> None:
+        self._using = using
+        self._name = name
+        self._handlers = handlers
+        self._presence = Presence(name, actions=list(handlers), labels=labels, slots=slots, using=using)
+        self._manager = PauseManager(using, labels_of=lambda task: self._labels_of(task.action))
+        self._beats = _Pass(self._beat, lambda: conf.settings().AGENT_HEARTBEAT_SECONDS)
+        self._recovers = _Pass(self._recover, lambda: recover_seconds)
+        self._passes = [self._beats, self._recovers, _Pass(self._resume, lambda: _RESUME_SECONDS)]
+        self.draining = False
+        """Whether somebody asked this worker to take no new work."""
+        self.short = False
+        """Whether this machine has no room for new work."""
+
+    def _labels_of(self, action: str) -> frozenset[str]:
+        handler = self._handlers.get(action)
+        return frozenset() if handler is None else handler.labels
+
+    def wakes_at(self) -> float:
+        """When the next pass is due, on the monotonic clock."""
+        return min(each.due for each in self._passes)
+
+    def due(self) -> list[Callable[[], str]]:
+        """Return the passes that are due now; each returns a line for the person, or nothing."""
+        now = time.monotonic()
+        found = [each for each in self._passes if each.due <= now]
+        for each in found:
+            each.due = now + each.every() * random.uniform(0.75, 1.25)  # noqa: S311 - a wait, no secret
+        return [each.run for each in found]
+
+    def begin(self, own_name: OwnName) -> str:
+        """Register, and take over what the last worker of this name left, if this is the only one of it now."""
+        said = ""
+        if own_name.take():
+            taken = 0
+            while restarted := recover(worker=self._name, limit=_LIMIT, using=self._using).restarted:
+                taken += len(restarted)
+            said = f"Took over {taken} that the last worker of this name left." if taken else ""
+        self._presence.register()
+        self._beat()
+        self._beats.due = time.monotonic() + self._beats.every()
+        return said
+
+    def end(self) -> None:
+        """Leave the registry."""
+        self._presence.withdraw()
+
+    # The passes
+
+    def _beat(self) -> str:
+        reading = read()
+        state = self._presence.beat(reading)
+        said = ""
+        if state.draining != self.draining:
+            self.draining = state.draining
+            said = "Draining: no new work is taken." if state.draining else "No longer draining."
+        short = gate() is check_capacity and not capacity_here(reading)
+        if short != self.short:
+            self.short = short
+            said += " Short of capacity: no new work is taken." if short else " There is capacity again."
+        return said.strip()
+
+    def _recover(self) -> str:
+        report = recover(limit=_LIMIT, using=self._using)
+        if report.is_full(_LIMIT):
+            self._recovers.due = 0.0
+        return _in_words(report)
+
+    def _resume(self) -> str:
+        resumed = self._manager.resume_due(_LIMIT)
+        return f"Resumed {len(resumed)} that were due." if resumed else ""
+
+    # Capacity
+
+    def pause_short(self) -> list[Claimed]:
+        """Pause what no agent has room for, in place of a claim; nothing is claimed."""
+        self._manager.pause_short(_LOOKED_AT, list(self._handlers))
+        return []
+
+    def has_room(self, claimed: Claimed) -> bool:
+        """Whether a claimed task may run; otherwise it was paused, with the evidence in its log, or given back."""
+        asked = gate()
+        task = claimed.task
+        # This agent is there, and free as far as it knows: without an estimate the registry can say nothing else.
+        if asked is None or (asked is check_capacity and task.estimated_resources is None):
+            return True
+        verdict = self._manager.check_capacity(task)
+        if verdict.kind == "no_agent" and asked is not check_capacity:
+            task.release(using=self._using)
+            return False
+        return self._manager.pause_for_capacity(task, verdict) is None
+
+
+class OwnName:
+    """The advisory lock on a worker's name, held by the session of its clerk as long as that lasts.
+
+    Who holds it is the only worker of the name, so executing work of the name that it has not claimed is left from
+    before a restart. Behind a pooler that lends sessions out, the lock would prove nothing, and is not taken.
+    """
+
+    def __init__(self, using: str, name: str) -> None:
+        self._using = using
+        digest = hashlib.sha256(b"audit_worker\0" + name.encode()).digest()
+        self._key = int.from_bytes(digest[:8], "big", signed=True)
+
+    def take(self) -> bool:
+        """Try to take the lock; returns whether this session holds it."""
+        connection: Any = connections[self._using]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            # A pooler gives its clients numbers of its own.
+            if cursor.fetchone()[0] != connection.connection.info.backend_pid:
+                return False
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [self._key])
+            return bool(cursor.fetchone()[0])
+
+
+def _in_words(report: RecoveryReport) -> str:
+    counted = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.counts.items() if count)
+    return f"Recovered {counted}." if counted else ""

@@ -1,0 +1,130 @@
+"""Workers for tests: real processes of `manage.py audit_worker`, with the handlers of `tests.support.handling`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from django.db import connection
+
+from audit.models import ExecutionLog, Task
+
+__all__ = ["WorkerProcess", "approved", "eventually", "logged", "run_all", "worker"]
+
+_PATIENCE = 120.0
+
+
+class WorkerProcess:
+    """A worker process; `lines` are what it has said so far."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        audit: dict[str, Any] | None = None,
+        database: dict[str, Any] | None = None,
+        ignored: Sequence[int] = (),
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        given = {
+            "DJANGO_SETTINGS_MODULE": "tests.support.worker_settings",
+            "AUDIT_WORKER_DB": json.dumps({"NAME": connection.settings_dict["NAME"]} | (database or {})),
+            "AUDIT_WORKER_AUDIT": json.dumps(audit or {}),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "django", "audit_worker", *arguments],
+            env=os.environ | given | (variables or {}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            # Whoever runs the tests under nohup must not decide what these processes ignore.
+            preexec_fn=lambda: _usual_signals(ignored),
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            del self.lines[:-500]
+
+    def said(self, text: str) -> bool:
+        """Whether a line holds this text."""
+        return any(text in line for line in self.lines)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end; returns the exit code."""
+        try:
+            code = self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("the worker does not end:\n" + "\n".join(self.lines[-40:])) from None
+        self._reader.join(10)
+        return code
+
+    def children(self) -> list[int]:
+        """The process ids of its children."""
+        out = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
+        return [int(each) for each in out.stdout.split()]
+
+
+def _usual_signals(ignored: Sequence[int]) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def worker(*arguments: str, **options: Any) -> Iterator[WorkerProcess]:
+    """A worker that is killed at the end of the block if it has not ended by then."""
+    started = WorkerProcess("--poll-interval", "0.2", *arguments, **options)
+    try:
+        yield started
+    except BaseException:
+        sys.stderr.write("\n".join(["the worker said:", *started.lines[-60:], ""]))
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            started.process.kill()
+        started.process.wait()
+        started._reader.join(10)
+        started.process.stderr.close()
+
+
+def approved(action: str, plan: Any = None, **values: Any) -> Task:
+    """A task that may be claimed."""
+    task = Task.objects.request(action, plan=plan, actor="alice", **values)
+    task.approve(actor="bob")
+    return task
+
+
+def eventually(condition: Callable[[], Any], what: str = "") -> Any:
+    """Wait until a condition holds; returns what it returned."""
+    until = time.monotonic() + _PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < until, f"in vain: {what or condition}"
+        time.sleep(0.02)
+    return found
+
+
+def logged(task: Task, action: str) -> ExecutionLog:
+    """Wait for a step in the log of a task."""
+    return eventually(lambda: ExecutionLog.objects.filter(task=task, action=action).first(), f"the step {action}")
+
+
+def run_all(*arguments: str, code: int | None = 0, **options: Any) -> WorkerProcess:
+    """Run a worker until nothing is left."""
+    with worker("--drain", *arguments, **options) as started:
+        assert started.wait() == code or code is None, "\n".join(started.lines)
+        return started

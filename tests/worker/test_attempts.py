@@ -1,0 +1,133 @@
+"""What handlers get, what becomes of what they return or raise, and what the log says of it."""
+
+import os
+from typing import Any
+
+import pytest
+
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.status import Status
+from tests.support.worker import approved, eventually, logged, run_all, worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _steps(task: Task) -> list[ExecutionLog]:
+    return list(ExecutionLog.objects.filter(task=task, kind="step").order_by("id"))
+
+
+def _ended(task: Task) -> dict[str, Any]:
+    task.refresh_from_db()
+    return {"status": task.status, **(task.outcome or {})}
+
+
+def test_what_handlers_return_and_raise() -> None:
+    plain = approved("echo", {"a": 1})
+    odd = approved("odd-result")
+    broken = approved("raise")
+    base = {name: approved("base-exception", name) for name in ("odd", "interrupt", "exit")}
+    steps, kept, misused = approved("steps"), approved("rolled-back"), approved("misuse", "complete")
+    forked = approved("fork")
+    closed = approved("close-database")
+    after = approved("echo")
+    left = approved("leave-transaction", 4711)
+    after_left = approved("leave-transaction", 4711)
+    done = run_all("--concurrency", "1", "--name", "w1", code=1)
+
+    assert _ended(plain) == {
+        "status": "completed",
+        "success": True,
+        "plan": {"a": 1},
+        "work_plan": {"a": 1},
+        "attempt": 1,
+        "key": f"{plain.pk}:1",
+        "pid": plain.outcome["pid"],
+    }
+    assert plain.outcome["pid"] not in (os.getpid(), done.process.pid)
+    assert plain.resources_used["peak_rss_source"] == "kernel"
+    assert {"wall_s", "cpu_s", "peak_rss_bytes"} <= plain.resources_used.keys()
+    assert plain.execution_log.filter(to_status="completed").get().actor == "w1"
+
+    assert _ended(odd)["set"] == [1]
+    assert odd.outcome["secret"] == "[masked]"
+    assert "audit.worker.run.Run" in odd.outcome["self"]
+    assert odd.execution_log.filter(kind="note").get().detail["changed"]
+
+    assert _ended(broken)["status"] == "failed"
+    assert broken.outcome["error_type"] == "ValueError"
+    assert broken.outcome["output_summary"] == "it is broken, password=[masked]"
+    assert "hunter2" not in broken.outcome["traceback"]
+    assert "raises" in broken.outcome["traceback"]
+    kinds = {name: (_ended(task)["status"], task.outcome["error_type"]) for name, task in base.items()}
+    assert kinds == {
+        "odd": ("failed", "_Odd"),
+        "interrupt": ("failed", "KeyboardInterrupt"),
+        "exit": ("failed", "SystemExit"),
+    }
+
+    first, second = _steps(steps)
+    assert (first.action, first.output_summary, first.detail) == ("first", "went well", {"n": 1})
+    assert first.duration_ms is not None
+    assert second.output_summary == "went wrong, password=[masked]"
+    assert second.detail["error_type"] == "ValueError"
+    assert steps.execution_log.filter(kind="note").get().output_summary == "a note, password=[masked]"
+    [step] = _steps(kept)
+    assert step.output_summary == "token=[masked]"  # although the handler rolled back around it
+    assert _ended(kept)["status"] == "completed"
+    assert kept.services_touched == ["dns"]
+    assert _ended(misused)["error_type"] == "IllegalTransition"
+    assert _ended(forked) == {"status": "completed", "success": True, "forked": False}
+
+    # What a handler does to its connection is its own trouble, and nobody else's.
+    assert [_ended(each)["status"] for each in (closed, after, left, after_left)] == ["completed"] * 4
+    assert done.said("9 completed, 5 failed")
+
+
+def test_pauses_and_events() -> None:
+    task = approved("pause", {"left": 5})
+    run_all("--concurrency", "1")
+    entry = PauseQueueEntry.objects.get(task=task)
+    assert (entry.reason, entry.work_plan, entry.note) == ("insufficient_capacity", {"left": 2}, "full")
+    entry.resume(actor="carol")
+    run_all("--concurrency", "1")
+    assert _ended(task) == {"status": "completed", "success": True, "left": 2}
+
+
+def test_cancelled_work_is_asked_to_stop() -> None:
+    task = approved("heed")
+    with worker("--lease", "1") as running:
+        logged(task, "waits")
+        task.request_cancel(actor="carol", reason="no")
+        eventually(lambda: _ended(task)["status"] == Status.COMPLETED)
+        assert task.outcome["output_summary"] == "cancelled"
+        assert not running.said("lost")
+
+
+def test_threads_and_coroutines_run_in_the_worker_itself() -> None:
+    thread, plain, hang, block = (
+        approved("thread"),
+        approved("async"),
+        approved("async", "hang"),
+        approved("async", "block"),
+    )
+    done = run_all("--concurrency", "4", "--actions", "thread,async", code=1)
+    assert _ended(thread)["status"] == "completed"
+    assert thread.resources_used.keys() == {"wall_s", "cpu_s"}
+    [step] = _steps(thread)
+    assert step.detail["pid"] == done.process.pid
+    assert _ended(plain) == {"status": "completed", "success": True, "pid": done.process.pid}
+    assert plain.services_touched == ["dns"]
+    assert plain.resources_used.keys() == {"wall_s"}
+    assert _ended(hang)["error_type"] == "Timeout"
+    assert hang.outcome["output_summary"] == "The handler's time of 1 s was over; it was ended."
+    assert _ended(block)["error_type"] == "SynchronousOnlyOperation"
+    assert "await run.alog()" in block.outcome["output_summary"]
+
+
+def test_a_handler_that_needs_a_label_runs_where_it_is_offered() -> None:
+    task = approved("labelled")
+    done = run_all("--concurrency", "1")
+    assert done.said("No labelled: this worker lacks gpu.")
+    assert _ended(task)["status"] == Status.APPROVED
+    run_all("--concurrency", "1", "--labels", "gpu,fast")
+    assert _ended(task)["output_summary"] == "on a gpu"

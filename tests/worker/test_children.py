@@ -1,0 +1,121 @@
+"""Handlers that take their process with them, never return, leak or print: one task ends, and the worker goes on."""
+
+import os
+from typing import Any
+
+import psutil
+import pytest
+
+from audit.models import Task
+from audit.status import Status
+from tests.support.worker import approved, eventually, logged, run_all, worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _ended(task: Task) -> dict[str, Any]:
+    task.refresh_from_db()
+    return {"status": task.status, **(task.outcome or {})}
+
+
+def test_a_child_that_dies_ends_one_task() -> None:
+    died = {how: approved("die", how) for how in ("segfault", "exit", "kill")}
+    after = approved("echo")
+    run_all("--concurrency", "1", code=1)
+    assert _ended(died["segfault"]) | {"output": "", "output_bytes": 0} == {
+        "status": "failed",
+        "success": False,
+        "error_type": "Signal",
+        "signal": "SIGSEGV",
+        "output_summary": "The process of the handler was killed by SIGSEGV.",
+        "output": "",
+        "output_bytes": 0,
+    }
+    assert _ended(died["exit"])["exit_status"] == 7
+    assert died["exit"].outcome["error_type"] == "ExitStatus"
+    assert _ended(died["kill"])["output_summary"].endswith("Perhaps the system was short of memory.")
+    assert died["kill"].resources_used["wall_s"] > 0
+    assert _ended(after)["status"] == "completed"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_handler_that_does_not_return_is_ended_with_what_it_started(stubborn: bool) -> None:
+    task = approved("hang", "stubborn" if stubborn else None)
+    after = approved("echo")
+    with worker("--concurrency", "1", "--drain") as running:
+        detail = logged(task, "hangs").detail
+        sleeper = psutil.Process(detail["sleeper"])
+        assert sleeper.is_running()
+        assert running.wait() == 1
+    assert _ended(task)["error_type"] == "Timeout"
+    how = "did not end then, and was killed" if stubborn else "was ended"
+    assert task.outcome["output_summary"] == f"The handler's time of 0.5 s was over; it {how}."
+    eventually(lambda: not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE)
+    assert _ended(after)["status"] == "completed"
+
+
+def test_output_is_drained_and_its_end_is_kept() -> None:
+    task = approved("print", {"seconds": 1})
+    quiet = approved("echo")
+    run_all("--concurrency", "1", audit={"OUTPUT_TAIL_BYTES": 1000})
+    outcome = _ended(task)
+    assert outcome["output_bytes"] > 1_000_000
+    assert outcome["output"].endswith("the password=[masked] is last\nand é\n")
+    assert len(outcome["output"].encode()) == 1000
+    assert "output" not in _ended(quiet)
+
+
+def test_a_child_that_has_grown_or_worked_enough_is_replaced() -> None:
+    big = 200 * 1024 * 1024
+    leak, small, after = approved("leak", big), approved("leak", 4096), approved("leak", 4096)
+    run_all("--concurrency", "1", audit={"WORKER_CHILD_BYTES": 150 * 1024 * 1024, "WORKER_CHILD_TASKS": 2})
+    pids = [_ended(each)["pid"] for each in (leak, small, after)]
+    assert pids[0] != pids[1] == pids[2]
+    assert leak.resources_used["peak_rss_bytes"] > big > small.resources_used["peak_rss_bytes"]
+    more = [approved("echo") for _ in range(3)]
+    run_all("--concurrency", "1", audit={"WORKER_CHILD_TASKS": 2})
+    pids = [_ended(each)["pid"] for each in more]
+    assert pids[0] == pids[1] != pids[2]
+
+
+def test_what_work_used_is_its_own() -> None:
+    burnt, idle, leak, small = approved("burn", 0.5), approved("echo"), approved("leak", 100 << 20), approved("echo")
+    run_all("--concurrency", "1")
+    for each in (burnt, idle, leak, small):
+        each.refresh_from_db()
+    assert 0.5 <= burnt.resources_used["cpu_s"] < 5
+    assert idle.resources_used["cpu_s"] < 0.3
+    # One process ran them all: the peak of one is not that of the next.
+    assert leak.outcome["pid"] == small.outcome["pid"] == idle.outcome["pid"]
+    assert leak.resources_used["peak_rss_bytes"] > idle.resources_used["peak_rss_bytes"] + (90 << 20)
+
+
+def test_children_end_with_a_worker_that_is_killed() -> None:
+    task = approved("hang", "stubborn")
+    with worker("--concurrency", "1") as running:
+        detail = logged(task, "hangs").detail
+        running.process.kill()
+        running.process.wait()
+        for pid in (detail["pid"], detail["sleeper"]):
+            eventually(lambda pid=pid: not psutil.pid_exists(pid) or _is_zombie(pid), "children that end")
+    assert _ended(task)["status"] == Status.EXECUTING
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_sigterm_to_every_process_of_a_service_leaves_work_its_grace(tmp_path: Any) -> None:
+    end = tmp_path / "end"
+    task = approved("wait", str(end))
+    with worker("--concurrency", "1") as running:
+        child = logged(task, "waits").detail["pid"]
+        os.kill(child, 15)
+        running.send(15)
+        eventually(lambda: running.said("Stopping"))
+        end.touch()
+        assert running.wait() == 0
+    assert _ended(task)["output_summary"] == "waited"

@@ -1,0 +1,133 @@
+"""Signals, limits and the ends of a worker."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.models import Agent, ExecutionLog, Task
+from tests.support.worker import approved, eventually, logged, run_all, worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _now(task: Task) -> Task:
+    task.refresh_from_db()
+    return task
+
+
+def test_work_that_finishes_in_time_is_completed(tmp_path: Path) -> None:
+    task, next_one = approved("wait", str(tmp_path / "end")), approved("echo")
+    with worker("--concurrency", "1", "--name", "w") as running:
+        logged(task, "waits")
+        running.send(signal.SIGTERM)
+        eventually(lambda: running.said("Stopping; 1 at work have 30 s"))
+        (tmp_path / "end").touch()
+        assert running.wait() == 0
+        assert running.said("Stopped: 1 completed")
+    assert _now(task).status == "completed"
+    assert _now(next_one).status == "approved"
+    assert Agent.objects.get(name="w").stopped_at is not None
+
+
+def test_work_that_does_not_is_given_back_and_uses_up_no_attempt(tmp_path: Path) -> None:
+    hung, heeds = approved("wait", str(tmp_path / "end")), approved("heed")
+    with worker("--concurrency", "2", "--shutdown-timeout", "0.5") as running:
+        logged(hung, "waits")
+        logged(heeds, "waits")
+        running.send(signal.SIGINT)
+        assert running.wait() == 0
+        assert running.said("2 released")
+    for task in (hung, heeds):
+        assert (_now(task).status, task.failures, task.expiries, task.claimed_by) == ("approved", 0, 0, "")
+    assert heeds.work_plan == {"left": 1}
+    assert hung.outcome is None
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    tasks = [approved("wait", str(tmp_path / "end")) for _ in range(3)]
+    with worker("--concurrency", "1", "--batch", "3") as running:
+        child = logged(tasks[0], "waits").detail["pid"]
+        running.send(signal.SIGTERM)
+        eventually(lambda: running.said("Stopping"))
+        running.send(signal.SIGTERM)
+        assert running.wait() == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{child}").exists()
+    # None waits for its lease to run out.
+    assert [_now(task).status for task in tasks] == ["approved"] * 3
+
+
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    task = approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "1", ignored=[signal.SIGHUP]) as running:
+        logged(task, "waits")
+        running.send(signal.SIGHUP)
+        (tmp_path / "end").touch()
+        eventually(lambda: _now(task).status == "completed")
+        assert running.process.poll() is None
+        running.send(signal.SIGTERM)
+        assert running.wait() == 0
+
+
+def test_limits() -> None:
+    tasks = [approved("echo") for _ in range(5)]
+    with worker("--once", "--concurrency", "1", "--batch", "2") as running:
+        assert running.wait() == 0
+    assert [_now(task).status for task in tasks] == ["completed"] * 2 + ["approved"] * 3
+    with worker("--max-tasks", "1", "--concurrency", "2", "--batch", "3") as running:
+        assert running.wait() == 0
+        assert running.said("Stopped: 1 completed")
+    run_all("--concurrency", "1", "--actions", "echo,raise")
+    assert {_now(task).status for task in tasks} == {"completed"}
+    run_all("--concurrency", "1")  # nothing at all
+    other = approved("unknown-action")
+    run_all("--concurrency", "1")
+    assert _now(other).status == "approved"
+
+
+def test_failures_are_retried_by_policy_and_the_last_one_is_final() -> None:
+    good, bad = approved("retry", 2), approved("retry", 9)
+    with worker("--concurrency", "1", "--max-tasks", "6") as running:
+        assert running.wait() == 0
+        assert running.said("4 retried")
+    assert (_now(good).status, good.failures, good.attempt) == ("completed", 2, 3)
+    assert (_now(bad).status, bad.failures, bad.attempt) == ("failed", 2, 3)
+    assert bad.outcome["output_summary"] == "not yet, failure 2"
+    notes = ExecutionLog.objects.filter(task=bad, action="retry").order_by("id")
+    assert [each.output_summary for each in notes] == ["not yet, failure 0", "not yet, failure 1"]
+    assert "retry" in notes[0].detail["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--concurrency", "0"], "'0' is not a whole number above zero"),
+        (["--lease", "nan"], "'nan' is not a number of seconds above zero"),
+        (["--actions", "echo,,"], "is not a list of names"),
+        (["--actions", "ecoh"], "has no handler; there are handlers for: async"),
+        (["--actions", "labelled"], "labels that are missing: labelled: gpu"),
+        (["--once", "--drain"], "not allowed with"),
+        (["--name", ""], "name"),
+        (["--database", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_named(arguments: list[str], message: str) -> None:
+    with worker(*arguments) as running:
+        assert running.wait() == 2
+        assert running.said(message), running.lines
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with worker(database={"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "1"}) as running:
+        assert running.wait() == 2
+        assert running.said("cannot be reached")
+
+
+def test_help_names_the_exit_codes() -> None:
+    done: Any = subprocess.run(
+        [sys.executable, "manage.py", "audit_worker", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Exit status: 0 stopped in good order" in " ".join(done.stdout.split())

@@ -1,0 +1,244 @@
+"""Workers that are killed, cut off, stopped or doubled: nothing is lost, and nothing is done twice unsaid."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.recovery import recover
+from tests.support.factories import sql
+from tests.support.worker import WorkerProcess, approved, eventually, logged, run_all, worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+_OTHERS = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
+
+
+def _now(task: Task) -> Task:
+    task.refresh_from_db()
+    return task
+
+
+def _claims(task: Task) -> int:
+    return ExecutionLog.objects.filter(task=task, to_status="executing").count()
+
+
+@contextlib.contextmanager
+def _server(name: str = "") -> Iterator[psycopg.Connection]:
+    """A session of its own, in the test's database or in another of the server."""
+    wanted = ("dbname", "user", "host", "port", "password")
+    settings = {key: value for key, value in connection.get_connection_params().items() if key in wanted}
+    with psycopg.connect(**settings | ({"dbname": name} if name else {}), autocommit=True) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _held(status: str) -> Iterator[None]:
+    """Keep every task that comes to a status from being committed so, until the block ends."""
+    sql(
+        "CREATE FUNCTION zz_hold() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_advisory_xact_lock(4712); RETURN NEW; END $$"
+    )
+    sql(
+        "CREATE TRIGGER zz_hold BEFORE UPDATE ON audit_task FOR EACH ROW"
+        f" WHEN (NEW.status = '{status}' AND OLD.status <> NEW.status) EXECUTE FUNCTION zz_hold()"
+    )
+    try:
+        with _server() as other:
+            other.execute("SELECT pg_advisory_lock(4712)")
+            yield
+    finally:
+        # Waits for the statement that it has held up.
+        sql("DROP FUNCTION zz_hold() CASCADE")
+
+
+def _is_held() -> bool:
+    return bool(sql(f"SELECT 1 {_OTHERS} AND wait_event_type = 'Lock' AND wait_event = 'advisory'"))
+
+
+def _kill(running: WorkerProcess) -> None:
+    running.process.kill()
+    running.process.wait()
+
+
+def test_killed_while_its_claim_is_committed() -> None:
+    """The server finishes the statement of a worker that is gone: executing, for nobody, until the lease runs out."""
+    task = approved("echo")
+    with worker("--concurrency", "1", "--lease", "1", "--name", "gone") as running, _held("executing"):
+        eventually(_is_held)
+        _kill(running)
+    eventually(lambda: _now(task).status == "executing")
+    assert task.claimed_by == "gone"
+    with worker("--concurrency", "1", "--lease", "1"):
+        eventually(lambda: _now(task).status == "completed")
+    assert (task.attempt, task.expiries) == (2, 1)
+
+
+def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
+    in_work, at_end = approved("wait", str(tmp_path / "work")), approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "2", "--lease", "60") as running:
+        logged(in_work, "waits")
+        logged(at_end, "waits")
+        with _held("completed"):
+            (tmp_path / "end").touch()
+            eventually(_is_held)
+            _kill(running)
+    # The server has carried out what it was sent: that work is done, and not done again.
+    eventually(lambda: _now(at_end).status == "completed")
+    assert _now(in_work).status == "executing"
+    Task.objects.filter(pk=in_work.pk).update(lease_expires_at=in_work.created_at)
+    (tmp_path / "work").touch()
+    with worker("--concurrency", "1") as running:
+        eventually(lambda: _now(in_work).status == "completed")
+    assert (_claims(at_end), _claims(in_work), in_work.expiries, in_work.failures) == (1, 2, 1, 0)
+    moves = ExecutionLog.objects.filter(task=in_work, kind="transition").order_by("id")
+    assert [each.to_status for each in moves][-4:] == ["executing", "approved", "executing", "completed"]
+
+
+def test_a_restart_under_the_same_name_takes_over_at_once(tmp_path: Path) -> None:
+    task = approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "1", "--lease", "3600", "--name", "same") as running:
+        logged(task, "waits")
+        _kill(running)
+    (tmp_path / "end").touch()
+    with worker("--concurrency", "1", "--lease", "3600", "--name", "same") as running:
+        eventually(lambda: _now(task).status == "completed")
+        assert running.said("Took over 1 that the last worker of this name left.")
+    assert (task.attempt, task.failures, task.expiries) == (2, 0, 0)
+
+
+def test_two_workers_of_one_name_leave_each_others_work_alone(tmp_path: Path) -> None:
+    first, second = approved("wait", str(tmp_path / "end")), approved("echo")
+    with worker("--concurrency", "1", "--name", "same", "--actions", "wait") as one:
+        logged(first, "waits")
+        with worker("--concurrency", "1", "--name", "same", "--actions", "echo") as two:
+            eventually(lambda: _now(second).status == "completed")
+            assert not two.said("Took over")
+            (tmp_path / "end").touch()
+            eventually(lambda: _now(first).status == "completed")
+        assert not one.said("lost")
+    assert first.attempt == 1
+
+
+def test_work_that_blocks_keeps_its_lease(tmp_path: Path) -> None:
+    task = approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "1", "--lease", "1") as running:
+        logged(task, "waits")
+        first_end = _now(task).lease_expires_at
+        eventually(lambda: sql("SELECT statement_timestamp() > %s", [first_end]) == [(True,)])
+        assert recover().total == 0
+        (tmp_path / "end").touch()
+        eventually(lambda: _now(task).status == "completed")
+        assert not running.said("lost")
+    assert (task.attempt, task.expiries) == (1, 0)
+
+
+def test_a_worker_that_lost_its_lease_stores_nothing(tmp_path: Path) -> None:
+    task = approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "1", "--lease", "1", "--poll-interval", "3600", audit={"NOTIFY": False}) as running:
+        child = logged(task, "waits").detail["pid"]
+        running.send(signal.SIGSTOP)
+        eventually(lambda: recover().leases == (task.pk,))
+        [taken] = Task.objects.claim("other", actions=["wait"])
+        running.send(signal.SIGCONT)
+        eventually(lambda: running.said("its lease is lost; its handler is stopped"))
+        eventually(lambda: running.said("lost; nothing of it was stored"))
+        eventually(lambda: not Path(f"/proc/{child}").exists() or child not in running.children())
+        assert _now(task).claimed_by == "other"
+        taken.complete({"by": "other"})
+    assert _now(task).outcome == {"by": "other", "success": True}
+
+
+def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    task, later = approved("wait", str(tmp_path / "end")), approved("steps")
+    name = connection.settings_dict["NAME"]
+    with worker("--concurrency", "1") as running:
+        logged(task, "waits")
+        with _server("postgres") as server:
+            server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+            sql(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+            (tmp_path / "end").touch()
+            eventually(lambda: running.said("The database is away"))
+            server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+        eventually(lambda: running.said("The database is back"))
+        eventually(lambda: _now(task).status == "completed")
+        eventually(lambda: _now(later).status == "completed")
+        assert running.process.poll() is None
+    assert (task.attempt, task.expiries) == (1, 0)
+
+
+def test_connections_that_are_cut_again_and_again(tmp_path: Path) -> None:
+    tasks = [approved("tell") for _ in range(12)]
+    with worker("--concurrency", "2", "--drain") as running:
+        while running.process.poll() is None:
+            sql(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+            with contextlib.suppress(Exception):
+                running.process.wait(0.3)
+        assert running.wait() == 0
+    for task in tasks:
+        assert _now(task).status == "completed"
+        assert _claims(task) == task.attempt
+        # An answer that was lost may have let the same be written twice, but never less.
+        assert ExecutionLog.objects.filter(task=task, action="told").exists()
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_only_the_clock_of_the_database_counts(hours: int, tmp_path: Path) -> None:
+    task = approved("wait", str(tmp_path / "end"))
+    with worker("--concurrency", "1", "--lease", "2", variables={"AUDIT_WORKER_CLOCK": str(hours * 3600)}) as running:
+        logged(task, "waits")
+        first_end = _now(task).lease_expires_at
+        assert sql("SELECT %s BETWEEN statement_timestamp() AND statement_timestamp() + interval '3 s'", [first_end])
+        eventually(lambda: sql("SELECT statement_timestamp() > %s", [first_end]) == [(True,)])
+        assert recover().total == 0
+        (tmp_path / "end").touch()
+        eventually(lambda: _now(task).status == "completed")
+        assert not running.said("lost")
+
+
+def test_work_that_holds_the_last_connection_of_a_pool_keeps_its_lease(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg_pool")
+    tasks = [approved("hold", str(tmp_path / "end")) for _ in range(2)]
+    pool = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 2, "timeout": 60}}, "CONN_MAX_AGE": 0}
+    engine = {"ENGINE": "django.db.backends.postgresql", **_reached()}
+    with worker("--concurrency", "2", "--lease", "1", database=engine | pool) as running:
+        for task in tasks:
+            logged(task, "holds")
+        ends = [_now(task).lease_expires_at for task in tasks]
+        eventually(lambda: sql("SELECT statement_timestamp() > %s", [max(ends)]) == [(True,)])
+        assert recover().total == 0
+        (tmp_path / "end").touch()
+        eventually(lambda: {_now(task).status for task in tasks} == {"completed"})
+        assert not running.said("lost")
+
+
+def _reached() -> dict[str, Any]:
+    parameters = connection.get_connection_params()
+    return {
+        "HOST": str(parameters.get("host", "")),
+        "PORT": str(parameters.get("port", "")),
+        "USER": str(parameters.get("user", "")),
+        "PASSWORD": str(parameters.get("password", "") or ""),
+    }
+
+
+def test_a_plan_that_changed_goes_back_to_a_person() -> None:
+    task = approved("replan", ["a", "b"])
+    run_all("--concurrency", "1", audit={"REAPPROVE_CHANGED_PLANS": True})
+    assert _now(task).status == "paused"
+    entry = PauseQueueEntry.objects.get(task=task)
+    assert (entry.reason, entry.held, entry.work_plan) == ("awaiting_approval", True, ["c"])
+    entry.resume(actor="carol")
+    run_all("--concurrency", "1")
+    assert (_now(task).status, task.outcome["result"]) == ("completed", ["c"])
