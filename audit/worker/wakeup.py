@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
+from django.db import connections
+
 from audit.leases.wakeup import ANY, CHANNEL, notify
 from audit.worker.connections import own
 
@@ -38,6 +40,7 @@ class Listener:
         self._actions = frozenset([ANY, *actions])
         self._wake = wake
         self._ended = threading.Event()
+        self._using = using
         self._connect = own(using)
         threading.Thread(target=self._run, name="audit-worker-listener", daemon=True).start()
 
@@ -46,7 +49,8 @@ class Listener:
         self._ended.set()
 
     def _run(self) -> None:
-        self._connection = self._connect()
+        # As this thread's own under its alias, too: what listens to `connection_created` asks through that.
+        connections[self._using] = self._connection = self._connect()
         wait = _FIRST_WAIT_SECONDS
         while not self._ended.is_set():
             try:

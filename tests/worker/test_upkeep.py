@@ -1,0 +1,177 @@
+"""What a worker does beside its work: it registers, drains, keeps off when it is short, and asks the gate."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from audit.agents.readings import Reading
+from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
+from audit.pausing import CapacityVerdict
+from audit.worker import Worker, upkeep
+from audit.worker.books import Books
+from audit.worker.ending import End
+from audit.worker.handlers import Handler
+from audit.worker.upkeep import OwnName, Upkeep
+from tests.support.factories import sql
+from tests.support.worker import approved
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FREE = Reading(source="host", cpu=0.1, memory=0.1, cpu_count=8, memory_bytes_total=1 << 34)
+FULL = Reading(source="host", cpu=0.99, memory=0.95, cpu_count=8, memory_bytes_total=1 << 34)
+
+
+def _handler(action: str, **options: Any) -> Handler:
+    values = {"labels": frozenset(), "max_attempts": 1, "timeout": None, "backoff": 1.0, "max_backoff": 1.0}
+    return Handler(action=action, function=lambda run: None, isolation="thread", **values | options)
+
+
+def _upkeep(name: str = "w1") -> Upkeep:
+    return Upkeep("default", name, {"deploy": _handler("deploy")}, ["gpu"], 2, 1.0)
+
+
+def _books(name: str = "w1") -> Books:
+    return Books("default", name, timedelta(seconds=60), on_lost=print, on_cancel=print)
+
+
+def test_a_worker_stands_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "read", lambda: FREE)
+    kept = _upkeep()
+    kept.begin(OwnName("default", "w1"))
+    agent = Agent.objects.get()
+    assert (agent.name, agent.actions, agent.labels, agent.slots) == ("w1", ["deploy"], ["gpu"], 2)
+    assert ResourceMetric.objects.filter(agent=agent).count() == 1
+    Agent.objects.update(drain_requested_at=agent.heartbeat_at, drain_requested_by="carol")
+    assert kept._beat() == "Draining: no new work is taken."
+    assert kept.draining
+    Agent.objects.update(drain_requested_at=None, drain_requested_by="")
+    assert kept._beat() == "No longer draining."
+    kept.end()
+    assert Agent.objects.get().stopped_at is not None
+
+
+def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = approved("deploy")
+    monkeypatch.setattr(upkeep, "read", lambda: FULL)
+    kept = _upkeep()
+    kept.begin(OwnName("default", "w1"))
+    assert kept.short
+    assert kept.pause_short() == []
+    entry = PauseQueueEntry.objects.get(task=task)
+    assert entry.reason == "insufficient_capacity"
+    [note] = ExecutionLog.objects.filter(task=task, action="capacity")
+    assert note.detail["agents"][0]["agent"] == "w1"
+    monkeypatch.setattr(upkeep, "read", lambda: FREE)
+    assert kept._beat() == "There is capacity again."
+    PauseQueueEntry.objects.update(resume_after=entry.paused_at, due_at=entry.paused_at)
+    assert kept._resume() == "Resumed 1 that were due."
+
+
+def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
+    kept, books = _upkeep(), _books()
+    said = {"short": False, "no_agent": False, "free": True, "unknown": True}
+    for kind, runs in said.items():
+        task = approved("deploy")
+        verdict = CapacityVerdict(kind=kind, evidence={"because": kind}, summary=f"It is {kind}.")
+        settings.AUDIT = {"CAPACITY_GATE": lambda task, verdict=verdict: verdict}
+        [claimed] = books.claim(["deploy"], 1)
+        assert kept.has_room(claimed) is runs, kind
+        books.forget(claimed)
+        task.refresh_from_db()
+        expected = {"short": "paused", "no_agent": "approved"}
+        assert task.status == expected.get(kind, "executing"), kind
+        if kind == "no_agent":
+            task.reject(actor="bob")
+    settings.AUDIT = {"CAPACITY_GATE": None}
+    approved("deploy")
+    [claimed] = books.claim(["deploy"], 1)
+    assert kept.has_room(claimed)
+    books.forget(claimed)
+
+
+def test_recovery_is_reported_in_words() -> None:
+    task = approved("deploy")
+    [claimed] = _books("gone").claim(["deploy"], 1)
+    _books().forget(claimed)
+    Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+    kept = _upkeep()
+    assert kept._recover() == "Recovered 1 leases."
+    assert kept._recover() == ""
+
+
+def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
+    task = approved("deploy")
+    books = _books()
+    [claimed] = books.claim(["deploy"], 1)
+    end = End(verb="pause", arguments={"priority": 77, "note": ""})
+    assert books.store(claimed, end, None) == "failed"
+    task.refresh_from_db()
+    assert task.outcome["error_type"] == "NotStored"
+    assert "priority" in task.outcome["output_summary"]
+
+
+def test_an_end_whose_answer_was_lost_is_no_loss() -> None:
+    for verb, became in (("complete", "completed"), ("fail", "failed"), ("release", "released"), ("pause", "paused")):
+        approved("deploy", priority=1)
+        books = _books()
+        [claimed] = books.claim(["deploy"], 1)
+        end = End(verb=verb, outcome={"success": verb == "complete", "error_type": None, "output_summary": ""})
+        assert books.store(claimed, end, None) == became
+        assert books.store(claimed, end, None) == became
+        for task in Task.objects.filter(status="approved"):
+            task.reject(actor="bob")
+
+
+def test_cancelled_work_is_not_retried() -> None:
+    task = approved("deploy")
+    books = _books()
+    [claimed] = books.claim(["deploy"], 1)
+    claimed.task.request_cancel(actor="carol")
+    end = End(verb="fail", outcome={"success": False, "error_type": "E", "output_summary": "x"})
+    assert books.store(claimed, end, _handler("deploy", max_attempts=5)) == "failed"
+    task.refresh_from_db()
+    assert task.status == "failed"
+
+
+def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connection
+
+    other = connection.copy()
+    try:
+        name = OwnName("default", "w1")
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [name._key])
+        assert not name.take()
+    finally:
+        other.close()
+    assert OwnName("default", "w2").take()
+    sql("SELECT pg_advisory_unlock_all()")
+    # As behind a pooler: the number that the client was given is not the server's.
+    lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
+    pooled = SimpleNamespace(cursor=connection.cursor, connection=lent)
+    monkeypatch.setattr(upkeep, "connections", {"default": pooled})
+    assert not OwnName("default", "w3").take()
+
+
+def test_a_worker_can_be_run_from_code(settings: LazySettings) -> None:
+    from tests.support.handling import audit_handlers
+
+    assert audit_handlers
+    settings.AUDIT = {"CAPACITY_GATE": None}
+    good, bad = approved("thread"), approved("async", "block")
+    said: list[str] = []
+    worker = Worker(name="here", concurrency=2, actions=["thread", "async"], drain=True, say=said.append)
+    summary = worker.run()
+    assert summary.counts == {"completed": 1, "failed": 1}
+    assert str(summary).startswith("1 completed, 1 failed in")
+    assert said[-1].startswith("Stopped: 1 completed, 1 failed")
+    for task in (good, bad):
+        task.refresh_from_db()
+    assert (good.status, bad.status) == ("completed", "failed")
