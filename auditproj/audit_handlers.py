@@ -17,7 +17,18 @@ from django.utils.text import Truncator
 from audit import handler
 from audit.worker import Run
 
-__all__ = ["BUILD_S", "LARGE", "LOOKS", "await_build", "look", "probe", "reindex", "roll_out", "start_service", "wait"]
+__all__ = [
+    "BUILD_S",
+    "LARGE",
+    "LOOKS",
+    "await_build",
+    "keep_still",
+    "look",
+    "probe",
+    "reindex",
+    "roll_out",
+    "start_service",
+]
 
 _PYTHON = (sys.executable, "-c")
 _HASH = "import hashlib, sys; print(hashlib.sha256(open(sys.executable, 'rb').read()).hexdigest())"
@@ -53,8 +64,8 @@ def look(run: Run) -> str:
     return output
 
 
-@handler("wait")
-def wait(run: Run) -> str:
+@handler("keep-still")
+def keep_still(run: Run) -> str:
     """Wait for some seconds, and stop early where somebody asks for it."""
     with run.step("sleep"):
         _sleep(run, 8)

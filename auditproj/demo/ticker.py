@@ -42,7 +42,7 @@ _WORK: dict[str, tuple[int, str, tuple[str, ...], dict[str, Any], dict[str, Any]
     "list-processes": (6, "List running processes", ("edge", "gateway"), {"steps": ["ps"]}, None),
     "compare-clocks": (6, "Compare clocks", ("dns",), {"steps": ["date", "python"]}, None),
     "checksum": (6, "Checksum the interpreter", ("vault",), {"steps": ["sha256"]}, None),
-    "wait": (6, "Wait for a quiet moment", ("ci",), {"steps": ["sleep"]}, None),
+    "keep-still": (6, "Wait for a quiet moment", ("ci",), {"steps": ["sleep"]}, None),
     "probe": (3, "Probe a port that is closed", ("kuma", "gateway"), {"steps": ["connect"]}, None),
     "start-service": (5, "Start a service that is slow", ("wiki",), {"steps": ["connect"]}, None),
     "roll-out": (

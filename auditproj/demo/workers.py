@@ -92,4 +92,4 @@ def _is_working(name: str) -> bool:
     """Whether a worker is in the middle of something that takes some seconds."""
     from audit.models import Task
 
-    return Task.objects.filter(status="executing", claimed_by=name, action="wait").exists()
+    return Task.objects.filter(status="executing", claimed_by=name, action="keep-still").exists()
