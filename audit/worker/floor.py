@@ -27,7 +27,7 @@ __all__ = ["Floor", "Job"]
 KILL_AFTER_SECONDS = 5.0
 """How long a handler that is ended has to end in good order."""
 _SAMPLE_SECONDS = 1.0
-_START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+_START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 Give = Callable[["Job", str, dict[str, Any], Callable[[Any, Exception | None], None]], None]
 

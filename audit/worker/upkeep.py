@@ -131,23 +131,22 @@ class Upkeep:
 
     # Capacity
 
-    def pause_short(self) -> list[Claimed]:
-        """Pause what no agent has room for, in place of a claim; nothing is claimed."""
+    def pause_short(self) -> None:
+        """Pause what no agent has room for, where this one claims nothing."""
         self._manager.pause_short(_LOOKED_AT, list(self._handlers))
-        return []
 
-    def has_room(self, claimed: Claimed) -> bool:
-        """Whether a claimed task may run; otherwise it was paused, with the evidence in its log, or given back."""
+    def fate(self, claimed: Claimed) -> str:
+        """Say what becomes of a claimed task: it `runs`, was `paused` with the evidence in its log, or `released`."""
         asked = gate()
         task = claimed.task
         # This agent is there, and free as far as it knows: without an estimate the registry can say nothing else.
         if asked is None or (asked is check_capacity and task.estimated_resources is None):
-            return True
+            return "runs"
         verdict = self._manager.check_capacity(task)
         if verdict.kind == "no_agent" and asked is not check_capacity:
             task.release(using=self._using)
-            return False
-        return self._manager.pause_for_capacity(task, verdict) is None
+            return "released"
+        return "runs" if self._manager.pause_for_capacity(task, verdict) is None else "paused"
 
 
 class OwnName:

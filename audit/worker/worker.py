@@ -172,7 +172,7 @@ class Worker:
         self._waiting: deque[Claimed] = deque()
         self._by_claim: dict[Claimed, Job] = {}
         self._storing = 0
-        self._claiming = self._claimed_once = self._found_nothing = False
+        self._claiming = self._claimed_once = self._found_nothing = self._more = False
         self._hungry = True
         self._poll_at = 0.0
         self._stop_at: float | None = None
@@ -227,6 +227,7 @@ class Worker:
         self._floor.kill()
         for each in (*self._waiting, *self._by_claim):
             self._books.forget(each)
+        self._clerk.end(1.0)
 
     # The loop
 
@@ -300,30 +301,40 @@ class Worker:
                 return
         self._claiming, self._hungry = True, False
         self._clerk.give(
-            self._upkeep.pause_short if self._upkeep.short else lambda: self._claimed(limit),
-            lambda claimed, problem: self._on_claimed(claimed, problem, limit),
+            self._pause_short if self._upkeep.short else lambda: self._claimed(limit),
+            self._on_claimed,
         )
 
     def _claimed(self, limit: int) -> list[Claimed]:
         """Claim, and keep what there is room for; in the clerk's thread."""
         found = self._books.claim(list(self._handlers), limit)
-        return [each for each in found if self._has_room(each)]
+        fates = [self._fate(each) for each in found]
+        # What was given back would come again at once.
+        self._more = len(found) >= limit and "released" not in fates
+        self._found_nothing = all(fate == "released" for fate in fates)
+        return [each for each, fate in zip(found, fates, strict=True) if fate == "runs"]
 
-    def _has_room(self, claimed: Claimed) -> bool:
+    def _fate(self, claimed: Claimed) -> str:
+        fate = "runs"
         try:
-            if self._upkeep.has_room(claimed):
-                return True
+            fate = self._upkeep.fate(claimed)
         except GONE:
             self._say(f"{_named(claimed.task)}: its lease was lost before it started.")
+            fate = "lost"
         except Exception as error:  # noqa: BLE001 - a gate of the project's own; the work does not wait for its mistakes
-            if is_away(error):
-                return True
-            self._say(f"{_named(claimed.task)}: the capacity gate failed, and it runs: {error!r}")
-            return True
-        self._books.forget(claimed)
-        return False
+            if not is_away(error):
+                self._say(f"{_named(claimed.task)}: the capacity gate failed, and it runs: {error!r}")
+        if fate != "runs":
+            self._books.forget(claimed)
+        return fate
 
-    def _on_claimed(self, claimed: Sequence[Claimed] | None, problem: Exception | None, limit: int) -> None:
+    def _pause_short(self) -> list[Claimed]:
+        """Claim nothing, and pause what no agent has room for; in the clerk's thread."""
+        self._upkeep.pause_short()
+        self._more, self._found_nothing = False, True
+        return []
+
+    def _on_claimed(self, claimed: Sequence[Claimed] | None, problem: Exception | None) -> None:
         self._claiming = False
         self._poll_at = time.monotonic() + self.poll_interval * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
         if problem is not None:
@@ -333,9 +344,8 @@ class Worker:
             return
         found = claimed or []
         self._claimed_once = True
-        self._found_nothing = not found
         # There may be more; otherwise the next look is in time.
-        self._hungry = self._hungry or len(found) >= limit
+        self._hungry = self._hungry or self._more
         self._waiting.extend(found)
         if self._stop_at is not None:
             self._release_waiting()
@@ -465,11 +475,13 @@ class Worker:
             self._clerk.give(give_back, released, keep=True)
 
     def _has_shut_down(self) -> bool:
-        if self._by_claim or self._claiming:
+        if self._by_claim:
             return False
+        if not self._storing and not self._claiming:
+            return True
         # What the database does not take now, it takes from the lease that runs out.
         over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
-        return not self._storing or (self._clerk.away and over)
+        return over and (self._clerk.away or self._claiming)
 
     def _finish(self) -> None:
         """Store what is left, as far as the database takes it."""

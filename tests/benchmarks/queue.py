@@ -1,10 +1,12 @@
 """Whole queues with their workers: from the request to the end, picking up, held snapshots, killed and idle workers."""
 
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,7 @@ def run(place: Place, report: Report, scale: float) -> None:
     sizes = _Sizes(scale)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audit-benchmark-")))
-        patch = stack.enter_context(_variable(str(folder / "moments")))
-        assert patch
+        stack.enter_context(_variable(str(folder / "moments")))
         bench = _Bench(place, stack, folder, report.say)
         waits: dict[tuple[str, str], list[float]] = {}
         recoveries: dict[str, list[float]] = {}
@@ -110,13 +111,11 @@ def run(place: Place, report: Report, scale: float) -> None:
 
 
 @contextmanager
-def _variable(path: str) -> Iterator[bool]:
+def _variable(path: str) -> Iterator[None]:
     """Name the file of moments to the processes that ask for jobs."""
-    import os
-
     os.environ[VARIABLE] = path
     try:
-        yield True
+        yield
     finally:
         del os.environ[VARIABLE]
 
@@ -202,8 +201,7 @@ def _recovered(bench: _Bench) -> dict[str, float]:
             if name == "w1":
                 connection.execute("DELETE FROM audit_agent")
                 made.start(name)
-                registered = "SELECT FROM audit_agent WHERE name = 'w1'"
-                bench.wait(made, lambda: bool(connection.execute(registered).fetchall()))
+                bench.wait(made, partial(_is_there, connection, name))
             killed = time.time()
             made.kill("w0")
             if name == "w0":
@@ -211,6 +209,11 @@ def _recovered(bench: _Bench) -> dict[str, float]:
             bench.wait(made, lambda: 1 in read(bench.moments).get("again", {}))
             found[what] = read(bench.moments)["again"][1] - killed
     return found
+
+
+def _is_there(connection: Any, name: str) -> bool:
+    """Whether a worker has registered."""
+    return bool(connection.execute("SELECT FROM audit_agent WHERE name = %s", [name]).fetchall())
 
 
 def _print(

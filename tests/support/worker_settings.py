@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, INSTALLED_APPS
@@ -17,3 +18,6 @@ if "AUDIT_WORKER_CLOCK" in os.environ:
     _ahead = float(os.environ["AUDIT_WORKER_CLOCK"])
     _real = time.time
     time.time = lambda: _real() + _ahead
+
+if "AUDIT_WORKER_BROKEN" in os.environ and sys.argv[0] == "-c":
+    raise ImportError(os.environ["AUDIT_WORKER_BROKEN"])

@@ -63,7 +63,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     kept = _upkeep()
     kept.begin(OwnName("default", "w1"))
     assert kept.short
-    assert kept.pause_short() == []
+    kept.pause_short()
     entry = PauseQueueEntry.objects.get(task=task)
     assert entry.reason == "insufficient_capacity"
     [note] = ExecutionLog.objects.filter(task=task, action="capacity")
@@ -76,13 +76,13 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
 
 def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
     kept, books = _upkeep(), _books()
-    said = {"short": False, "no_agent": False, "free": True, "unknown": True}
-    for kind, runs in said.items():
+    said = {"short": "paused", "no_agent": "released", "free": "runs", "unknown": "runs"}
+    for kind, fate in said.items():
         task = approved("deploy")
         verdict = CapacityVerdict(kind=kind, evidence={"because": kind}, summary=f"It is {kind}.")
         settings.AUDIT = {"CAPACITY_GATE": lambda task, verdict=verdict: verdict}
         [claimed] = books.claim(["deploy"], 1)
-        assert kept.has_room(claimed) is runs, kind
+        assert kept.fate(claimed) == fate, kind
         books.forget(claimed)
         task.refresh_from_db()
         expected = {"short": "paused", "no_agent": "approved"}
@@ -92,7 +92,7 @@ def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, set
     settings.AUDIT = {"CAPACITY_GATE": None}
     approved("deploy")
     [claimed] = books.claim(["deploy"], 1)
-    assert kept.has_room(claimed)
+    assert kept.fate(claimed) == "runs"
     books.forget(claimed)
 
 
@@ -145,7 +145,7 @@ def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.M
 
     other = connection.copy()
     try:
-        name = OwnName("default", "w1")
+        name = OwnName("default", "a name of its own")
         with other.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [name._key])
         assert not name.take()
