@@ -63,7 +63,7 @@ def test_the_log_of_one_task_is_not_bounded_in_time_unless_asked(viewer) -> None
     assert "first" in text
     assert "second" not in text
     assert "All time" in text
-    assert "is no UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
+    assert "is not a UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
 
 
 def test_the_log_pages_forth_and_back(viewer) -> None:

@@ -161,4 +161,4 @@ def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(StopRequest, "wait", wait)
     _, err = run("audit_resume", "--loop", "--interval", "2", "--limit", "7")
     assert passes == [7, 7]
-    assert err.count("The database is not there, or refused: the server is gone. Trying again.") == 2
+    assert err.count("The database cannot be used: the server is gone. Trying again.") == 2

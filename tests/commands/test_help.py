@@ -78,7 +78,7 @@ def test_an_option_that_is_none_is_answered_with_one_like_it(argv: list[str], sa
     ids=lambda argv: argv[0],
 )
 def test_an_unknown_database_is_refused_with_those_that_are_known(argv: list[str]) -> None:
-    with pytest.raises(CommandError, match="'nowhere' is no database of this project; DATABASES has default"):
+    with pytest.raises(CommandError, match="'nowhere' is not a database of this project; DATABASES has default"):
         load_command_class("audit", argv[0]).create_parser("manage.py", argv[0]).parse_args(
             [*argv[1:], "--database", "nowhere"]
         )

@@ -208,7 +208,7 @@ class TestDecisions:
         }
         assert done.keys() == refused.keys()
         assert (refused["id"], refused["done"]) == ("999999", None)
-        assert "is no entry of the pause queue" in refused["refused"]
+        assert "is not an entry of the pause queue" in refused["refused"]
 
     def test_naming_one_twice_decides_once(self, queue):
         out, _ = run("resume", str(queue["due"].pk), str(queue["due"].pk))
@@ -232,7 +232,7 @@ class TestDecisions:
         (("dance",), "invalid choice"),
         (("resume",), "required: ID"),
         (("defer", "1"), "required: --until"),
-        (("defer", "1", "--until", "12"), "'12' is no time; write .* or a span from now such as 24h"),
+        (("defer", "1", "--until", "12"), "'12' is not a time; write .* or a span from now such as 24h"),
         (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; to let it go on now: audit_queue resume"),
         (("hold", "1", "--actor", " "), "must not be empty"),
         (("hold", "1", "--reason", "a\0b"), "NUL"),

@@ -242,7 +242,7 @@ class TestStats:
         assert [(each["action"], each["tasks"]) for each in shown["actions"]] == [("deploy", 10), ("backup", 6)]
         assert [each["failure_rate"] for each in shown["actions"]] == [0, 1]
         assert [(each["service"], each["tasks"]) for each in shown["services"]] == [("dns", 10), ("mail", 9)]
-        # A rejection is no error, whatever its outcome calls itself.
+        # A rejection is not an error, whatever its outcome calls itself.
         assert shown["error_types"] == [{"error_type": "Boom", "tasks": 4}]
 
     def test_a_service_named_twice_by_raw_sql_counts_once(self):

@@ -351,8 +351,8 @@ def test_best_effort_runs_it_all_the_same() -> None:
     [
         ([], "Name the command"),
         (["--"], "Name the command"),
-        (["--parent", "zzz", "--", "true"], "--parent: is no id; write a UUID or its first"),
-        (["--database", "nope", "--", "true"], "'nope' is no database of this project"),
+        (["--parent", "zzz", "--", "true"], "--parent: is not an id; write a UUID or its first"),
+        (["--database", "nope", "--", "true"], "'nope' is not a database of this project"),
         (["--action", "x" * 101, "--", "true"], "action: has 101 characters"),
         (["--service", "", "--best-effort", "--", "true"], "--service: must not be empty"),
         (["--timeout", "0", "--", "true"], "must be a number of seconds above 0 and below 100000000, not '0'"),

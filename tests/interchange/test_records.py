@@ -294,7 +294,7 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"id": None}, "id", "must be a UUID"),
         ({"parent": "x"}, "parent", "is not a UUID (got 'x')"),
         ({"action": ""}, "action", "must not be empty"),
-        ({"action": "x" * 101}, "action", "has 101 characters; at most 100 fit"),
+        ({"action": "x" * 101}, "action", "has 101 characters; at most 100 are allowed"),
         ({"action": 5}, "action", "must be a string (got 5)"),
         ({"summary": None}, "summary", "must be a string (got None)"),
         ({"summary": "a\0b"}, "summary", "NUL character"),
@@ -315,12 +315,12 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
             "created_at",
             "names no time zone; write 2026-01-02T03:04:05Z if it is UTC",
         ),
-        ({"created_at": "2026-13-02T03:04:05Z"}, "created_at", "is no moment: month must be in 1..12"),
-        ({"created_at": "yesterday"}, "created_at", "is no moment such as"),
+        ({"created_at": "2026-13-02T03:04:05Z"}, "created_at", "is not a moment: month must be in 1..12"),
+        ({"created_at": "yesterday"}, "created_at", "is not a moment such as"),
         ({"created_at": 1767323045}, "created_at", "must be a string such as 2026"),
-        ({"created_at": "2026-01-02T03:04:05.1234567Z"}, "created_at", "is no moment such as"),
-        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at", "must lie between"),
-        ({"finished_at": "infinity"}, "finished_at", "is no moment"),
+        ({"created_at": "2026-01-02T03:04:05.1234567Z"}, "created_at", "is not a moment such as"),
+        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at", "must be between"),
+        ({"finished_at": "infinity"}, "finished_at", "is not a moment"),
         ({"attempt": -1}, "attempt", "greater than or equal to 0 (got -1)"),
         ({"attempt": 2**31}, "attempt", "less than or equal to 2147483647"),
         ({"attempt": "1"}, "attempt", "valid integer (got '1')"),
@@ -328,9 +328,9 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"suggestions": {"a": 1}}, "suggestions", "must be a list"),
         ({"plan": {"a": "x\0"}}, "plan", "NUL"),
         ({"outcome": {"\udc00": 1}}, "outcome", "lone surrogate"),
-        ({"outcome": {"n": float("nan")}}, "outcome", "is a number JSON does not have"),
-        ({"colour": "red"}, "colour", "is no field that is known here"),
-        ({"pause_entry": {}}, "pause_entry", "is given, and the task is completed"),
+        ({"outcome": {"n": float("nan")}}, "outcome", "is NaN or infinite, which JSON cannot express"),
+        ({"colour": "red"}, "colour", "is not a known field"),
+        ({"pause_entry": {}}, "pause_entry", "is given, but the task is completed"),
         ({"pause_entry": 3}, "pause_entry", "must be an object"),
         ({"status": "paused", "pause_entry": {"held": "yes"}}, "pause_entry.held", "valid boolean"),
         ({"status": "paused", "pause_entry": {"reason": "lazy"}}, "pause_entry.reason", "must be one of insuff"),
@@ -343,12 +343,12 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"status": "paused", "pause_entry": {"event": "build-42"}}, "pause_entry", "waits for an event"),
         ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
-        ({"origin": {"x": float("nan")}}, "origin", "is a number JSON does not have"),
+        ({"origin": {"x": float("nan")}}, "origin", "is NaN or infinite, which JSON cannot express"),
         ({"origin": {"revision": "x"}}, "origin.revision", "valid integer"),
-        ({"origin": {"status_since": "xyz"}}, "origin.status_since", "is no moment"),
+        ({"origin": {"status_since": "xyz"}}, "origin.status_since", "is not a moment"),
         ({"executing_ms": -1}, "executing_ms", "greater than or equal to 0"),
         ({"paused_ms": 2**63}, "paused_ms", "less than or equal to 9223372036854775807"),
-        ({"origin": {"log": [{"at": "now", "kind": "note"}]}}, "origin.log.0.at", "is no moment"),
+        ({"origin": {"log": [{"at": "now", "kind": "note"}]}}, "origin.log.0.at", "is not a moment"),
         ({"origin": {"log": [{"kind": "note"}]}}, "origin.log.0.at", "is required"),
         ({"origin": {"log": [{"at": "2026-01-02T03:04:05Z", "kind": "x"}]}}, "origin.log.0.kind", "must be one of"),
         ({"origin": {"log": [7]}}, "origin.log.0", "(got 7)"),
@@ -403,8 +403,8 @@ def test_what_only_the_database_can_refuse_is_found_and_named() -> None:
     run = Run(lines)
     assert run.counts == (18, 0, 2)
     refusals = run.messages.splitlines()
-    assert refusals[0].startswith("f:5: outcome: is not taken by PostgreSQL: value overflows numeric format")
-    assert refusals[1].startswith("f:13: plan: is not taken by PostgreSQL: stack depth limit exceeded")
+    assert refusals[0].startswith("f:5: outcome: was refused by PostgreSQL: value overflows numeric format")
+    assert refusals[1].startswith("f:13: plan: was refused by PostgreSQL: stack depth limit exceeded")
     assert len(run.messages) < 2000
     assert Task.objects.count() == 18
 
@@ -424,13 +424,13 @@ def test_large_documents_are_stored_whole_or_refused_whole(settings: Any) -> Non
 def test_documents_may_be_given_as_values() -> None:
     record = TaskRecord(id=str(ids.uuid7()), action="a", status="completed", plan={"a": [1.5]}, suggestions=[])
     assert (record.plan, record.suggestions) == ('{"a": [1.5]}', "[]")
-    with pytest.raises(ValidationError, match="plan: is a number JSON does not have"):
+    with pytest.raises(ValidationError, match="plan: is NaN or infinite, which JSON cannot express"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", plan=float("inf"))
     with pytest.raises(ValidationError, match="must be a list"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", suggestions="[]")
     with pytest.raises(ValidationError, match="origin"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", origin={"revision": -1})
-    with pytest.raises(ValidationError, match="is naive"):
+    with pytest.raises(ValidationError, match="has no time zone"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", created_at=datetime(2026, 1, 1))  # noqa: DTZ001
     made = TaskRecord(id=ids.uuid7(), action="a", status="completed", created_at=AT, origin={"log": []})
     assert (made.created_at, made.origin) == (AT, '{"log": []}')
@@ -444,7 +444,7 @@ def test_live_tasks_stay_out_unless_asked_for() -> None:
     lines = [line(status=status) for status in ("pending", "approved", "executing", "paused", "rejected")]
     run = Run(lines)
     assert run.counts == (1, 0, 4)
-    assert run.messages.startswith("f:1: status: is the status of a task that can still be claimed and changed; --live")
+    assert run.messages.startswith("f:1: status: is the status of a task that is not finished; --live")
     assert Run(lines, live=True).counts == (4, 1, 0)
     executing = Task.objects.get(status="executing")
     assert executing.claim_token
@@ -524,7 +524,7 @@ def test_other_content_under_a_known_id_is_refused(change: dict[str, Any], name:
     run = Run([json.dumps(first | change).replace('"X"', "12.50")])
     assert run.counts == (0, 0, 1)
     assert str(run.refusals[0]) == (
-        f"f:1: id: is the id of a task that is here with other content in: {name} (got '{first['id']}')"
+        f"f:1: id: is the id of a task that is already here, with other content in: {name} (got '{first['id']}')"
     )
 
 

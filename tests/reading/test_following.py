@@ -50,7 +50,7 @@ def test_what_was_there_is_no_news_and_what_comes_is_reported_once_and_in_order(
     assert _reported(follower) == []
     task = claimed(task_in("approved", summary="new"))
     assert _reported(follower) == [("new", "pending"), ("new", "approved"), ("new", "executing")]
-    task.log("a step is no change of status")
+    task.log("a step is not a change of status")
     assert _reported(follower) == []
     task.complete()
     assert _reported(follower) == [("new", "completed")]

@@ -83,9 +83,9 @@ def test_the_oldest_snapshot():
         ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "resumes what is due"),
         ({"stuck": 0, "expired": 3, "oldest_expired": timedelta(1)}, [], ""),
         ({"dead_tuples": 50_000}, [], ""),
-        ({"dead_tuples": 50_001}, ["audit.W017"], "See whether autovacuum runs"),
+        ({"dead_tuples": 50_001}, ["audit.W017"], "Check that autovacuum runs"),
         ({"dead_tuples": 50_001, "live_tuples": 50_001}, [], ""),
-        ({"dead_tuples": 60_000, "oldest_snapshot": timedelta(minutes=9)}, ["audit.W017"], "See whether autovacuum"),
+        ({"dead_tuples": 60_000, "oldest_snapshot": timedelta(minutes=9)}, ["audit.W017"], "Check that autovacuum"),
         ({"dead_tuples": 60_000, "oldest_snapshot": timedelta(minutes=11)}, ["audit.W017"], "End the transaction"),
     ],
 )

@@ -225,7 +225,7 @@ def test_a_worker_is_told_where_in_its_document_the_trouble_is() -> None:
         ({"hosts": [{"at": MOMENT}]}, "outcome.hosts[0].at: is a datetime"),
         ({"hosts": [1, {"n": float("nan")}]}, "outcome.hosts[1].n: is a number"),
         ({"hosts": {"a": {2: 1}}}, "outcome.hosts.a: is a key"),
-        ({"hosts": ["", "\0"]}, "outcome.hosts[1]: holds a NUL"),
+        ({"hosts": ["", "\0"]}, "outcome.hosts[1]: contains a NUL"),
     ]:
         with pytest.raises(InvalidValue) as caught:
             task.complete(value)

@@ -77,7 +77,7 @@ class Command(AuditCommand):
         listing = verbs.add_parser("list", help=listed, description=f"List {listed}.", epilog=epilog)
         add_arguments(listing, limit=50)
         listing.add_argument(
-            "--state", action="append", choices=_STATES, help="only these states; several times for several"
+            "--state", action="append", choices=_STATES, help="only entries in this state; repeat it for several"
         )
         self.add_format(listing)
         self.add_shared(listing)
