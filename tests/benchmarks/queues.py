@@ -124,7 +124,9 @@ class OwnQueue(_Asks, Own):
         settings.AUDIT = {**settings.AUDIT, "NOTIFY": way == "notify"}
         lease = None if self.lease_s is None else timedelta(seconds=self.lease_s)
         poll = {"poll_interval": POLL_S} if way == "poll" else {}
-        Worker(name=name, concurrency=self.concurrency, lease=lease, say=lambda line: None, **poll).run()
+        Worker(
+            name=name, actions=[self.action], concurrency=self.concurrency, lease=lease, say=lambda line: None, **poll
+        ).run()
 
 
 class OwnAsync(OwnQueue):
