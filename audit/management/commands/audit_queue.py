@@ -149,7 +149,7 @@ class Command(AuditCommand):
                     age(entry.paused_at, now),
                     _due(entry, state, now),
                     entry.priority,
-                    _REASONS[entry.reason] + (f": {entry.note}" if entry.note else ""),
+                    f"{_REASONS[entry.reason]} {entry.event}".rstrip() + (f": {entry.note}" if entry.note else ""),
                     str(entry.task_id)[:18],
                     f"{entry.task.action}: {entry.task.summary}" if entry.task.summary else entry.task.action,
                     entry.claimed_by if state == "leased" else entry.paused_by,
