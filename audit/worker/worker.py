@@ -417,15 +417,14 @@ class Worker:
             became = "lost"
             self._say(f"{_named(claimed.task)}: its end could not be stored: {problem}")
         self.summary.counts[became or "lost"] += 1
-        why = f": {end.outcome.get('output_summary')}" if became in ("failed", "retried") else ""
-        if became == "paused":
+        why = ""
+        if became in ("failed", "retried"):
+            why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))
+        elif became == "paused":
             why = _cause(end.arguments)
-        words = {
-            "lost": "lost; nothing of it was stored",
-            "retried": "failed, and is tried again",
-            "released": "given back",
-        }
-        self._say(f"{_named(claimed.task)} {words.get(became or '', became)} after {took:.1f} s{why}")
+        word = {"retried": "failed", "released": "given back"}.get(became or "", became)
+        more = {"lost": "; nothing of it was stored", "retried": ", and is tried again"}.get(became or "", "")
+        self._say(f"{_named(claimed.task)} {word} after {took:.1f} s{more}{why}")
 
     # Beside the work
 
