@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.text import Text
@@ -270,7 +270,8 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
     previous = None
     rows = []
     for row in log:
-        gap = f"+{duration(row.at - previous)}" if previous is not None else ""
+        # Rows are in the order of their writing; two moments of one transaction may be the other way round.
+        gap = f"+{duration(max(row.at - previous, timedelta()))}" if previous is not None else ""
         local = moments.local(row.at)
         at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
         took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""

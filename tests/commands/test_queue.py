@@ -92,6 +92,11 @@ class TestList:
         assert lines_of(*argv)[0].keys() == lines_of("list", *argv)[0].keys() if states else lines_of(*argv) == []
         assert [each["state"] for each in lines_of(*argv)] == states
 
+    def test_the_event_that_is_awaited_is_named(self):
+        paused("build", reason="awaiting_event", event="build-42", note="the build")
+        out, _ = run("list")
+        assert "event build-42: the build" in out
+
     def test_a_held_entry_may_be_leased(self, queue):
         PauseQueueEntry.objects.filter(pk=queue["leased"].pk).update(held=True)
         assert [each["state"] for each in lines_of("list")] == ["due", "waiting", "held", "leased"]
