@@ -17,7 +17,17 @@ from audit.exceptions import AuditError
 from audit.inspection.rights import said
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
-from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerVerification, PauseQueueEntry, Task
+from audit.models import (
+    Agent,
+    Event,
+    ExecutionLog,
+    LedgerCheckpoint,
+    LedgerHead,
+    LedgerVerification,
+    PauseQueueEntry,
+    ResourceMetric,
+    Task,
+)
 from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
@@ -250,10 +260,13 @@ WHERE has_sequence_privilege(found.sequence, 'SELECT') AND has_table_privilege(t
 """
 
 
+_WITH_SEQUENCE = (ExecutionLog, PauseQueueEntry, Event, Agent, ResourceMetric, LedgerCheckpoint, LedgerVerification)
+
+
 def _sequences(alias: str) -> list[CheckMessage]:
     """W018: ids that are given already would be given once more; a role that may not look is not asked."""
     found: list[CheckMessage] = []
-    for model in (ExecutionLog, PauseQueueEntry, LedgerCheckpoint, LedgerVerification):
+    for model in _WITH_SEQUENCE:
         table = model._meta.db_table
         with connections[alias].cursor() as cursor:
             cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", [table])

@@ -73,10 +73,16 @@ class RecoveryReport:
 
 
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+_NEWEST = 1000
 _RESUMED = ("leases", "restarted", "events", "timeouts")  # some of them failed instead: a look too many
 _KINDS = tuple(field.name for field in fields(RecoveryReport) if field.name != "dry_run")
 
 _EMITTED = Waits(where="entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)")
+# Of repeated passes each looks at a part, and at the newest: an event may have come just before the pause.
+_EMITTED_IN_PART = Waits(
+    where=f"{_EMITTED.where} AND entry.task_id > %s AND entry.task_id <= %s", order="entry.task_id, entry.id"
+)
+_EMITTED_TO_NEWEST = Waits(where=f"{_EMITTED.where} AND entry.id > (SELECT max(id) FROM audit_pause_queue) - %s")  # noqa: S608 - constants
 # Whoever has claimed the entry decides about it. The reason is in the words of the index audit_pause_queue_timed.
 _TIMED_OUT = Waits(
     where="NOT entry.held AND entry.reason IN ('manual_pause', 'awaiting_event') AND entry.event <> ''"
@@ -95,13 +101,14 @@ _REJECTED = "status = 'rejected', outcome = %s::jsonb"
 
 @dataclass(slots=True)
 class Sweep:
-    """How far repeated passes have come in looking for paused tasks and entries that miss each other.
+    """How far repeated passes have come in looking at all that is paused.
 
-    Such a loss is rare. So passes that share a sweep each look at a part of what is paused, and begin anew after the
-    last part.
+    Tasks and entries seldom miss each other, and who emits an event lets go on who waits for it. So passes that share a
+    sweep each look for such cases in a part of what is paused, and among the newest entries. After the last part they
+    begin anew.
     """
 
-    size: int = 5000
+    size: int = 2000
     """At how many paused tasks a pass looks."""
     after: UUID = _FIRST
     """The task behind which the next pass begins."""
@@ -126,8 +133,8 @@ def recover(
             its leases by that.
         limit: how many of each kind at most.
         dry_run: only look.
-        sweep: for passes that are repeated, the same for all of them: each then looks for what misses its task or entry
-            in a part of what is paused. In all of it when left out.
+        sweep: for passes that are repeated, the same for all of them: each then looks at a part of what is paused. At
+            all of it when left out.
         using: the alias to write through.
 
     Returns:
@@ -146,7 +153,7 @@ def recover(
     for kind, step in look:
         keys = step() if callable(step) else _ids(db, *step)
         found.setdefault(kind, []).extend(keys)
-    report = RecoveryReport(dry_run=dry_run, **{kind: tuple(keys) for kind, keys in found.items()})
+    report = RecoveryReport(dry_run=dry_run, **{kind: tuple(dict.fromkeys(keys)) for kind, keys in found.items()})
     if sweep and max(len(report.entries_made), len(report.entries_removed)) < limit:
         sweep.after = part[1] if part[1] != _LAST else _FIRST
     if not dry_run and any(getattr(report, kind) for kind in _RESUMED):
@@ -171,6 +178,11 @@ def _part(db: str, sweep: Sweep) -> list[UUID]:
     return [sweep.after, last[0] if last else _LAST]
 
 
+def _emitted(part: list[UUID]) -> list[tuple[Waits, list[Any]]]:
+    """Whose events may have come: of all that wait, or of those that this pass looks at."""
+    return [(_EMITTED_TO_NEWEST, [_NEWEST]), (_EMITTED_IN_PART, part)] if part else [(_EMITTED, [])]
+
+
 def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[str, _Statement]]:
     """What there is of each kind, without a lock."""
     yield "leases", (expired_sql(limit), [])
@@ -180,7 +192,8 @@ def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[s
     yield "entries_removed", (pairs.without_pause_sql(limit, bool(part)), [*part, *part])
     yield "approvals", (waits_sql(_UNAPPROVED, limit), [])
     yield "approvals", (overdue_sql(limit), [])
-    yield "events", (waits_sql(_EMITTED, limit), [])
+    for waits, params in _emitted(part):
+        yield "events", (waits_sql(waits, limit), params)
     yield "timeouts", (waits_sql(_TIMED_OUT, limit), [])
 
 
@@ -192,16 +205,17 @@ def _acts(
         "outcome",
         {"success": False, "error_type": APPROVAL_EXPIRED, "output_summary": "Nobody approved it in time."},
     )
-    end = partial(end_waits, db, params=[], limit=limit, actor=actor)
+    end = partial(end_waits, db, limit=limit, actor=actor)
     yield "leases", lambda: [task.pk for task in Task.objects.using(db).recover_expired(limit)]
     if worker is not None:
         yield "restarted", (release_own_sql(limit), [worker, actor])
     yield "entries_made", (pairs.make_entries_sql(limit, bool(part)), [*part, *part, actor, actor, actor])
     yield "entries_removed", (pairs.remove_entries_sql(limit, bool(part)), [*part, *part, actor])
-    yield "approvals", partial(end, _UNAPPROVED, to=_REJECTED, to_params=[outcome])
+    yield "approvals", partial(end, _UNAPPROVED, [], to=_REJECTED, to_params=[outcome])
     yield "approvals", (reject_overdue_sql(limit), [outcome, actor])
-    yield "events", partial(end, _EMITTED)
-    yield "timeouts", partial(end, _TIMED_OUT)
+    for waits, params in _emitted(part):
+        yield "events", partial(end, waits, params)
+    yield "timeouts", partial(end, _TIMED_OUT, [])
 
 
 def _ids(db: str, sql: str, params: Sequence[Any]) -> list[UUID]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.text import Text
@@ -184,6 +184,8 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Recorded", f"{_moment(task.recorded_at, now)}; when this database first saw it"
     if task.available_at > task.created_at:
         yield "Available", _moment(task.available_at, now)
+    if task.status == Status.PENDING:
+        yield "Approve before", _moment(task.approve_before, now)
     yield "Decided", _moment(task.decided_at, now)
     yield "Started", _moment(task.started_at, now)
     yield "Finished", _moment(task.finished_at, now)
@@ -228,7 +230,8 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     if entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None:
         yield "Approve before", _moment(entry.resume_after, now)
     else:
-        yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
+        released = "when somebody emits the event" if entry.event else "when somebody releases it"
+        yield "Times out" if entry.event else "Due", released if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
         yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"
@@ -267,7 +270,8 @@ def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: 
     previous = None
     rows = []
     for row in log:
-        gap = f"+{duration(row.at - previous)}" if previous is not None else ""
+        # Rows are in the order of their writing; two moments of one transaction may be the other way round.
+        gap = f"+{duration(max(row.at - previous, timedelta()))}" if previous is not None else ""
         local = moments.local(row.at)
         at = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
         took = duration(row.duration_ms / 1000) if row.duration_ms is not None else ""

@@ -48,7 +48,14 @@ _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::b
 _ORDER = ("priority", "available_at", "id")
 _BEHIND = "(audit_task.priority, audit_task.available_at, audit_task.id) > (%s, %s, %s)"
 _JUDGED_BY = ("id", "action", "estimated_resources")  # plans and outcomes may be large
-_MOST_RESUMED_LOOKED_AT = 1000
+# Of the first thousand.
+_RESUMED = """
+SELECT first.id, first.action, first.estimated_resources FROM (
+    SELECT id, action, estimated_resources, status_was FROM audit_task
+    WHERE status = 'approved' AND available_at <= statement_timestamp()
+    ORDER BY priority, available_at, id LIMIT 1000
+) AS first WHERE first.status_was = 'paused'
+"""
 
 
 class PauseManager:
@@ -246,10 +253,7 @@ class PauseManager:
 
     def _place_resumed(self, agents: list[Surveyed]) -> None:
         """Let work that was resumed and is not claimed yet take its slots."""
-        waiting = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
-        first = waiting.order_by("priority", "available_at", "id").values("pk")[:_MOST_RESUMED_LOOKED_AT]
-        resumed = Task.objects.using(self._using).filter(pk__in=first, status_was=Status.PAUSED)
-        for task in resumed.only(*_JUDGED_BY):
+        for task in Task.objects.using(self._using).raw(_RESUMED):
             labels = list(self._labels_of(task))
             able = [each for each in agents if each.free_slots and each.able(task.action, labels)]
             if able:

@@ -18,12 +18,13 @@ BEGIN
                     HINT = 'Resume or cancel the entry and pause the task anew.';
         END IF;
     END IF;
-    IF octet_length(NEW.note) > 65536
-        OR greatest(octet_length(NEW.event), octet_length(NEW.paused_by), octet_length(NEW.claimed_by),
+    -- An event has 200 characters at most, and is looked up by an index.
+    IF octet_length(NEW.note) > 65536 OR octet_length(NEW.event) > 800
+        OR greatest(octet_length(NEW.paused_by), octet_length(NEW.claimed_by),
             octet_length(ltrim(NEW.actor, chr(1)))) > 4096
     THEN
-        RAISE EXCEPTION 'audit_pause_queue (task %): a text is too long: note has at most 65536 bytes, a name 4096 '
-            '(audit_pause_queue_texts_bounded)', NEW.task_id
+        RAISE EXCEPTION 'audit_pause_queue (task %): a text is too long: note has at most 65536 bytes, event 800, '
+            'a name 4096 (audit_pause_queue_texts_bounded)', NEW.task_id
             USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                 CONSTRAINT = 'audit_pause_queue_texts_bounded';
     END IF;

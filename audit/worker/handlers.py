@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ ISOLATIONS = ("process", "thread", "async")
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
+_FILE = "audit_handlers.py"
 _registry: dict[str, Handler] = {}
 
 
@@ -164,9 +166,16 @@ def discover() -> Handlers:
     """Import the `audit_handlers.py` of each installed app, and return all handlers by action.
 
     Raises:
-        Exception: whatever such a module raises.
+        AuditError: such a module could not be imported; the message says where and why.
     """
-    autodiscover_modules("audit_handlers")
+    try:
+        autodiscover_modules("audit_handlers")
+    except AuditError:
+        raise
+    except Exception as error:
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(_FILE)]
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else f"an {_FILE}"
+        raise AuditError(f"The handlers could not be imported: {where}: {type(error).__name__}: {error}") from error
     return registered()
 
 
@@ -202,7 +211,8 @@ def choose(
         The handlers it runs, by action; and the labels that it lacks for each of the rest.
 
     Raises:
-        InvalidValue: there is nothing to run, or no handler for an action that is named.
+        AuditError: there is no handler at all.
+        InvalidValue: no handler for an action that is named, or none that can run with these labels.
     """
     wanted = sorted(handlers)
     if actions is not None:
@@ -214,8 +224,8 @@ def choose(
                 raise InvalidValue("actions", each, f"has no handler; there are handlers for: {known}")
             wanted += found
     if not handlers:
-        raise InvalidValue(
-            "actions", [], "has no handler: write @handler functions into audit_handlers.py of an installed app"
+        raise AuditError(
+            "There is no handler: write functions with @handler into the file audit_handlers.py of an installed app."
         )
     offered = frozenset(labels)
     lacking = {each: handlers[each].labels - offered for each in wanted if not handlers[each].labels <= offered}

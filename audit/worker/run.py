@@ -306,7 +306,10 @@ class Step:
             failure.pop("traceback", None)
             said = said or failure["output_summary"]
             failure = {"success": False, "error_type": failure["error_type"]}
-            detail = {**detail, **failure} if isinstance(detail, dict) else failure | {"detail": detail}
+            if isinstance(detail, dict) or detail is None:
+                detail = {**(detail or {}), **failure}
+            else:
+                detail = failure | {"detail": detail}
         return {
             "duration_ms": int(1000 * (time.monotonic() - self._started)),
             "output_summary": said,

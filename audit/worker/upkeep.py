@@ -97,9 +97,9 @@ class Upkeep:
                 taken += len(restarted)
             said = f"Took over {taken} that the last worker of this name left." if taken else ""
         self._presence.register()
-        self._beat()
+        beat = self._beat()
         self._beats.due = time.monotonic() + self._beats.every()
-        return said
+        return f"{said} {beat}".strip()
 
     def end(self) -> None:
         """Leave the registry."""

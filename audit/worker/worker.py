@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -422,13 +422,14 @@ class Worker:
             became = "lost"
             self._say(f"{_named(claimed.task)}: its end could not be stored: {problem}")
         self.summary.counts[became or "lost"] += 1
-        why = f": {end.outcome.get('output_summary')}" if became in ("failed", "retried") else ""
-        words = {
-            "lost": "lost; nothing of it was stored",
-            "retried": "failed, and is tried again",
-            "released": "given back",
-        }
-        self._say(f"{_named(claimed.task)} {words.get(became or '', became)} after {took:.1f} s{why}")
+        why = ""
+        if became in ("failed", "retried"):
+            why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))
+        elif became == "paused":
+            why = _cause(end.arguments)
+        word = {"retried": "failed", "released": "given back"}.get(became or "", became)
+        more = {"lost": "; nothing of it was stored", "retried": ", and is tried again"}.get(became or "", "")
+        self._say(f"{_named(claimed.task)} {word} after {took:.1f} s{more}{why}")
 
     # Beside the work
 
@@ -509,6 +510,13 @@ class Worker:
 
 def _named(task: Task) -> str:
     return f"{task.action} {task.pk}"
+
+
+def _cause(pause: Mapping[str, Any]) -> str:
+    """Say why work was paused: the event that it waits for, or the reason, and the handler's note."""
+    event = pause.get("event")
+    cause = f"it waits for the event {event!r}" if event else str(pause.get("reason", "")).replace("_", " ")
+    return "".join(f": {each}" for each in (cause, pause.get("note")) if each)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ def test_every_option_says_what_it_is_and_what_it_is_without(name: str) -> None:
 def test_exit_codes_are_reported(name: str) -> None:
     for parser in _with_verbs(_parser(name)):
         shown = " ".join(parser.format_help().split())
-        assert "Exit status: 0" in shown or "its exit status becomes this command's own" in shown, parser.prog
+        assert "Exit status: 0" in shown or "the exit status pass through" in shown, parser.prog
 
 
 @pytest.mark.parametrize("name", COMMANDS)

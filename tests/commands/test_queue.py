@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pwd
+import re
 from datetime import timedelta
 
 import pytest
@@ -90,6 +91,11 @@ class TestList:
         assert [each["state"] for each in lines_of("list", *argv)] == states
         assert lines_of(*argv)[0].keys() == lines_of("list", *argv)[0].keys() if states else lines_of(*argv) == []
         assert [each["state"] for each in lines_of(*argv)] == states
+
+    def test_the_event_that_is_awaited_is_named(self):
+        paused("build", reason="awaiting_event", event="build-42", note="the build")
+        out, _ = run("list")
+        assert "event build-42: the build" in out
 
     def test_a_held_entry_may_be_leased(self, queue):
         PauseQueueEntry.objects.filter(pk=queue["leased"].pk).update(held=True)
@@ -248,3 +254,39 @@ def test_bad_options(argv, says):
 
 def test_options_of_every_command_may_follow_the_verb():
     run("list", "--no-color", "--traceback", "-v", "0")
+
+
+def test_the_event_that_is_waited_for_and_the_deadline_of_an_approval():
+    paused(reason="manual_pause", event="build-42", note="after the build")
+    paused(reason="manual_pause", event="build-43", resume_after=2 * HOUR)
+    asked = paused(reason="awaiting_approval", resume_after=3 * HOUR)
+    late = paused(reason="awaiting_approval", resume_after=timedelta(microseconds=1))
+    out, _ = run("list")
+    lines = [" ".join(each.split()) for each in out.splitlines()]
+    assert any("when emitted 3 event build-42: after the build" in each for each in lines)
+    assert any(re.search("times out in (1 h|2 h) .*event build-43", each) for each in lines), out
+    assert any(re.match(rf"{asked.pk} held .*approve within (2|3) h", each) for each in lines), out
+    assert any(each.startswith(f"{late.pk} held") and "expired" in each for each in lines)
+    assert "overdue" not in out
+    assert {each["event"] for each in lines_of("list")} == {"", "build-42", "build-43"}
+
+
+def test_the_task_says_what_it_waits_for_and_until_when():
+    event = paused(reason="manual_pause", event="build-42", resume_after=2 * HOUR)
+    held = paused(reason="manual_pause", event="build-43")
+    approval = paused(reason="awaiting_approval", resume_after=3 * HOUR)
+    pending = Task.objects.request("deploy", actor="alice", approve_before=HOUR)
+    pages = {
+        each: commands.run("audit_show", str(key))[0]
+        for each, key in [
+            ("event", event.task_id),
+            ("held", held.task_id),
+            ("approval", approval.task_id),
+            ("pending", pending.pk),
+        ]
+    }
+    assert re.search(r"  Event +build-42\n  Times out +20", pages["event"])
+    assert re.search(r"  Event +build-43\n  Times out +when somebody emits the event", pages["held"])
+    assert re.search(r"  Approve before +20", pages["approval"])
+    assert re.search(r"  Approve before +20", pages["pending"])
+    assert not re.search(r"  Due ", "".join(pages.values()))

@@ -186,6 +186,24 @@ def test_signals_reach_the_group_of_the_command(name: str, tmp_path: Path) -> No
     assert task.outcome["signals_forwarded"] == [name]
 
 
+def test_a_hangup_that_nohup_ignores_reaches_no_command(tmp_path: Path) -> None:
+    def started() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    process = start(*python(FAMILY), str(tmp_path), preexec_fn=started)
+    try:
+        eventually(lambda: (tmp_path / "parent-ready").exists() and (tmp_path / "child-ready").exists())
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 7
+    finally:
+        process.kill()
+        process.communicate()
+    assert [(tmp_path / who).read_text() for who in ("parent", "child")] == ["SIGTERM", "SIGTERM"]
+    assert only().outcome["signals_forwarded"] == ["SIGTERM"]
+
+
 def test_what_ran_is_not_run_again_when_its_record_cannot_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **options: object) -> None:
         raise OSError("the pipes broke")

@@ -152,6 +152,13 @@ class TestShow:
         both = json.loads(run("audit_show", other, str(failed.pk), "--format", "json")[0])
         assert [each["id"] for each in both] == [other, str(failed.pk)]
 
+    def test_no_row_comes_before_the_one_above_it(self, failed, monkeypatch):
+        rows = list(ExecutionLog.objects.of(failed))
+        rows[1].at, rows[2].at = rows[0].at, rows[0].at - timedelta(milliseconds=2)
+        lines = [str(each) for each in presentation._timeline(rows[:3], None, None)]
+        assert sum("+0 ms" in each for each in lines) == 2
+        assert not any("+-" in each for each in lines)
+
     def test_work_that_still_lives(self):
         task = Task.objects.request("deploy", actor="a", available_at=timezone.now() + HOUR)
         out, _ = run("audit_show", str(task.pk))

@@ -4,6 +4,8 @@ import contextlib
 import csv
 import io
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -282,6 +284,46 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
     assert (first["revision"], first["executing_ms"]) == ("4", str(task.executing_ms))
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("first", ["\t", "\r", "\n", "\x0b", "\x1f", "\x7f", "\x85"])
+@pytest.mark.parametrize("rest", ["=1+1", "@x", "words"])
+def test_csv_disarms_a_cell_that_begins_with_a_control_character(first: str, rest: str) -> None:
+    """A spreadsheet may skip it and take the rest for a formula, or split the cell."""
+    finished(summary=first + rest)
+    text = "".join(csv_lines(Task.objects.all()))
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["summary"] == f"'{first}{rest}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("inside", ["\r", "\n", "\r\n", ",", '"'])
+def test_csv_keeps_a_row_one_row(inside: str) -> None:
+    """What stands behind an unquoted CR would be the first cell of a row, where nothing disarms it."""
+    finished(summary=f"words{inside}=1+1", actor=f"a{inside}=b")
+    text = "".join(csv_lines(Task.objects.all()))
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["summary"], row["requested_by"]) == (f"words{inside}=1+1", f"a{inside}=b")
+    assert text.endswith("\n")
+    assert not text.endswith("\r\n")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_an_export_is_never_readable_by_more_than_the_file_that_it_replaces(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("before")
+    path.chmod(mode)
+    umask = os.umask(0)
+    try:
+        with whole_file(path) as file:
+            [temporary] = tmp_path.glob(".tasks.jsonl.*.tmp")
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+            file.write("after")
+    finally:
+        os.umask(umask)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # Bad input
 
 
@@ -341,7 +383,7 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
             "must be held",
         ),
         ({"status": "paused", "pause_entry": {"event": "build-42"}}, "pause_entry", "waits for an event"),
-        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
+        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "but the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
         ({"origin": {"x": float("nan")}}, "origin", "is NaN or infinite, which JSON cannot express"),
         ({"origin": {"revision": "x"}}, "origin.revision", "valid integer"),
@@ -667,7 +709,7 @@ def test_directories_are_searched_and_missing_paths_named(tmp_path: Path) -> Non
     assert find_sources(["-"], [])[0] == Source(name="standard input", path=None)
     with pytest.raises(AuditError, match=r"nowhere\.jsonl does not exist"):
         find_sources([str(tmp_path / "nowhere.jsonl")], [])
-    with pytest.raises(AuditError, match=r"holds no file whose name ends in \.xml"):
+    with pytest.raises(AuditError, match=r"contains no file whose name ends in \.xml"):
         find_sources([str(tmp_path)], [".xml"])
 
 

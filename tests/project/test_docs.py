@@ -21,6 +21,7 @@ NOT_RUN = {
     "docs/ledger-format.md": 1,
     "docs/ledger.md": 2,
     "docs/recording.md": 2,
+    "docs/tutorial-worker.md": 2,
     "docs/tutorial.md": 1,
     "docs/witness.md": 1,
 }

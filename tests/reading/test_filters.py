@@ -462,9 +462,8 @@ def test_apply_ids_and_parents(tasks):
 def test_values_longer_than_an_index_holds_are_stored_and_found(db):
     long = {name: record(1, outcome={"error_type": "é" * 500 + name}) for name in ("a", "b")}
     words = " ".join(f"w{number}" for number in range(300_000))
-    huge = record(1, summary=f"{words} end", correlation_id="c" * 500, outcome={"output_summary": words})
-    last = "y" * 5000
-    record(1, summary=last, action="a" * 100)
+    huge = record(1, summary="y" * 16_384, correlation_id="c" * 500, outcome={"output_summary": words})
+    record(1, summary="y" * 5000, action="a" * 100)
 
     def found(**given):
         return set(TaskFilter(**given).apply(Task.objects.all()).values_list("id", flat=True))

@@ -80,7 +80,7 @@ def test_the_oldest_snapshot():
         ({}, [], ""),
         ({"oldest_approved": timedelta(minutes=59)}, [], ""),
         ({"oldest_approved": timedelta(minutes=61)}, ["audit.W016"], "claim this kind of work"),
-        ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "resumes what is due"),
+        ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "audit_resume --loop runs"),
         ({"stuck": 0, "expired": 3, "oldest_expired": timedelta(1)}, [], ""),
         ({"dead_tuples": 50_000}, [], ""),
         ({"dead_tuples": 50_001}, ["audit.W017"], "Check that autovacuum runs"),

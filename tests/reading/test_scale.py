@@ -424,8 +424,16 @@ def test_the_names_of_actors_are_found_by_their_indexes_alone():
 
 
 def test_going_on_from_a_task_in_a_command():
-    key = Task.objects.using(ALIAS).order_by("created_at").values_list("id", flat=True)[1000]
+    oldest = list(Task.objects.using(ALIAS).order_by("created_at", "id").values_list("id", flat=True)[:1001])
+    key = oldest[1000]
     out = StringIO()
     with asking() as queries:
-        call_command("audit_list", "--before", str(key), "--database", ALIAS, stdout=out, stderr=out)
+        call_command(
+            *("audit_list", "--before", str(key), "--since", "all", "--limit", "10", "--format", "jsonl"),
+            *("--database", ALIAS),
+            stdout=out,
+            stderr=StringIO(),
+        )
     bounded(queries, 6)
+    listed = [json.loads(line)["id"] for line in out.getvalue().splitlines()]
+    assert listed == [str(each) for each in reversed(oldest[990:1000])]

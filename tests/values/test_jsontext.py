@@ -67,7 +67,7 @@ def test_what_is_not_json_is_reported_with_its_place(text: str, message: str) ->
     ],
 )
 def test_what_postgresql_refuses_in_json_is_found(text: str, message: str) -> None:
-    with pytest.raises(InvalidValue, match="plan: holds a ") as caught:
+    with pytest.raises(InvalidValue, match="plan: contains a ") as caught:
         check_escapes("plan", text)
     assert message in str(caught.value)
 

@@ -47,7 +47,7 @@ _GIVEN: dict[str, tuple[str, Any, Any, str]] = {
     ),
     "actor": ("actor", "x" * NAME, "x" * (NAME + 1), f"has {NAME + 1} characters; at most {NAME} are allowed"),
     "service": ("services[0]", ["é" * SERVICE], ["é" * (SERVICE + 1)], f"has {SERVICE + 1} characters; at most"),
-    "services": ("services", _many(SERVICES), _many(SERVICES + 1), f"holds {SERVICES + 1} names; at most {SERVICES}"),
+    "services": ("services", _many(SERVICES), _many(SERVICES + 1), f"has {SERVICES + 1} names; at most {SERVICES}"),
 }
 
 

@@ -69,7 +69,7 @@ def test_what_handlers_return_and_raise() -> None:
     assert (first.action, first.output_summary, first.detail) == ("first", "went well", {"n": 1})
     assert first.duration_ms is not None
     assert second.output_summary == "went wrong, password=[masked]"
-    assert second.detail["error_type"] == "ValueError"
+    assert second.detail == {"success": False, "error_type": "ValueError"}
     assert steps.execution_log.filter(kind="note").get().output_summary == "a note, password=[masked]"
     [step] = _steps(kept)
     assert step.output_summary == "token=[masked]"  # although the handler rolled back around it
@@ -85,7 +85,8 @@ def test_what_handlers_return_and_raise() -> None:
 
 def test_pauses_and_events() -> None:
     task = approved("pause", {"left": 5})
-    run_all("--concurrency", "1")
+    done = run_all("--concurrency", "1")
+    assert any(line.endswith(" s: insufficient capacity: full") for line in done.lines)
     entry = PauseQueueEntry.objects.get(task=task)
     assert (entry.reason, entry.work_plan, entry.note) == ("insufficient_capacity", {"left": 2}, "full")
     entry.resume(actor="carol")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test.utils import modify_settings
 
 from audit import handler
 from audit.exceptions import AuditError, InvalidValue
@@ -87,7 +90,7 @@ def test_the_last_failure_is_final_and_waits_double(registry: dict[str, handlers
 
 
 def test_a_worker_chooses_by_action_and_label(registry: dict[str, handlers.Handler]) -> None:
-    with pytest.raises(InvalidValue, match=r"audit_handlers\.py"):
+    with pytest.raises(AuditError, match=r"^There is no handler: .* audit_handlers\.py of an installed app"):
         handlers.choose({}, None, [])
     handler("plain")(_plain)
     handler("heavy", labels=["gpu", "big"])(_plain)
@@ -99,3 +102,22 @@ def test_a_worker_chooses_by_action_and_label(registry: dict[str, handlers.Handl
         handlers.choose(registry, ["depoly"], [])
     with pytest.raises(InvalidValue, match="heavy: big, gpu"):
         handlers.choose(registry, ["heavy"], [])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os\nfrom audit import handlr\n", r"broken/audit_handlers\.py, line 2: ImportError: .*handlr"),
+        ("def f(:\n", r"SyntaxError: .*\(audit_handlers\.py, line 1\)"),
+    ],
+)
+def test_handlers_that_cannot_be_imported_are_named(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").touch()
+    (tmp_path / "broken" / "audit_handlers.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with modify_settings(INSTALLED_APPS={"append": "broken"}), pytest.raises(AuditError, match=message):
+        handlers.discover()
+    sys.modules.pop("broken", None)

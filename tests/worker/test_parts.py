@@ -13,6 +13,7 @@ import pytest
 
 from audit.worker import frames, gpu
 from audit.worker.children import Death
+from audit.worker.worker import _cause
 from tests.support.worker import worker
 
 
@@ -79,3 +80,9 @@ def test_children_that_do_not_start_end_the_worker_with_the_reason() -> None:
         assert running.wait() == 2
         assert running.said("A child process did not start; again in 1 s.")
         assert running.said("Child processes do not start (4 times): ImportError: no such module")
+
+
+def test_a_pause_says_what_it_waits_for() -> None:
+    assert _cause({"event": "build-42", "note": ""}) == ": it waits for the event 'build-42'"
+    assert _cause({"reason": "awaiting_approval", "note": "look"}) == ": awaiting approval: look"
+    assert _cause({}) == ""

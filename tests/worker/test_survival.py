@@ -153,7 +153,7 @@ def test_a_worker_that_lost_its_lease_stores_nothing(tmp_path: Path) -> None:
         [taken] = Task.objects.claim("other", actions=["wait"])
         running.send(signal.SIGCONT)
         eventually(lambda: running.said("its lease is lost; its handler is stopped"))
-        eventually(lambda: running.said("lost; nothing of it was stored"))
+        eventually(lambda: running.said("nothing of it was stored"))
         eventually(lambda: not Path(f"/proc/{child}").exists() or child not in running.children())
         assert _now(task).claimed_by == "other"
         taken.complete({"by": "other"})

@@ -61,7 +61,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     task = approved("deploy")
     monkeypatch.setattr(upkeep, "read", lambda: FULL)
     kept = _upkeep()
-    kept.begin(OwnName("default", "w1"))
+    assert kept.begin(OwnName("default", "w1")) == "Short of capacity: no new work is taken."
     assert kept.short
     kept.pause_short()
     entry = PauseQueueEntry.objects.get(task=task)

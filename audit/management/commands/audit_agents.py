@@ -31,6 +31,12 @@ class Command(AuditCommand):
     outcome = UNABLE
     model = Agent
     help = "List the agents that take work, and drain or undrain one. `VERB --help` lists the options of each verb."
+    examples = (
+        "audit_agents list",
+        "audit_agents list --state stale --state offline",
+        "audit_agents drain worker-1 --reason 'new disks'",
+        "audit_agents undrain worker-1",
+    )
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:

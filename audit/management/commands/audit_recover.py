@@ -38,6 +38,11 @@ class Command(AuditCommand):
         "themselves. Where no worker runs, run it from cron, or as a service with --loop. Several at once share the "
         "work."
     )
+    examples = (
+        "audit_recover --dry-run",
+        "audit_recover --loop --interval 30",
+        "audit_recover --worker orch-1",
+    )
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:

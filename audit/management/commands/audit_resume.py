@@ -26,6 +26,7 @@ class Command(AuditCommand):
         "Resume paused work that is due: work that a person paused until a time, and work that waited for capacity, as "
         "far as there are free slots. Workers do this by themselves. Run it where no worker runs."
     )
+    examples = ("audit_resume", "audit_resume --loop --interval 5 --format jsonl")
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -26,6 +26,10 @@ class Command(AuditCommand):
         "or SIGHUP. The first signal stops claiming and lets work finish; a second one stops at once."
     )
     synopsis = "[--name NAME] [--concurrency N] [--actions A,B] [--labels L,M] [--once | --drain] …  (--help names all)"
+    examples = (
+        "audit_worker --name web-1 --concurrency 4",
+        "audit_worker --actions deploy,backup --drain",
+    )
     exits = (
         "0 stopped in good order, 1 with --once or --drain: some work failed, 2 could not start, "
         "128 + n stopped at once by a second signal n"
@@ -52,7 +56,10 @@ class Command(AuditCommand):
             "--poll-interval", type=_seconds, default=5.0, metavar="S", help="seconds between two looks (default 5)"
         )
         parser.add_argument(
-            "--lease", type=_seconds, metavar="S", help="seconds a claim lasts without a sign of life (default: AUDIT)"
+            "--lease",
+            type=_seconds,
+            metavar="S",
+            help='seconds a claim lasts without a sign of life (default: AUDIT["LEASE_SECONDS"])',
         )
         parser.add_argument(
             "--shutdown-timeout",

@@ -205,8 +205,8 @@ def _named(name: str, field: str, longest: int = validation.MAX_LABEL) -> Key:
 
 KEYS = (
     Key(name="status", field="statuses", read=_status),
-    _named("service", "services"),
-    _named("any_service", "any_services"),
+    _named("service", "services", validation.MAX_SERVICE),
+    _named("any_service", "any_services", validation.MAX_SERVICE),
     _named("action", "actions", _LONGEST_ACTION),
     _named("actor", "actors"),
     *(
