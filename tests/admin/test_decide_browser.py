@@ -102,6 +102,25 @@ def test_keys_are_switched_off_and_stay_so(page) -> None:
     assert page.evaluate("document.activeElement.textContent") == "the one"
 
 
+def test_the_box_of_all_says_none_some_or_all_and_is_not_there_for_one_row(page) -> None:
+    task_in("paused")
+    page.goto(page.base + QUEUE)
+    page.locator(".audit-rows .audit-pick input").check()
+    assert not page.locator(".audit-pick-all").is_visible()
+    task_in("paused")
+    page.goto(page.base + QUEUE)
+    state = "box => [box.checked, box.indeterminate]"
+    box, rows = page.locator(".audit-pick-all input"), page.locator(".audit-rows .audit-pick input")
+    assert box.evaluate(state) == [False, False]
+    rows.first.check()
+    assert box.evaluate(state) == [False, True]
+    rows.last.check()
+    assert box.evaluate(state) == [True, False]
+    rows.first.uncheck()
+    rows.last.uncheck()
+    assert box.evaluate(state) == [False, False]
+
+
 def test_all_of_a_page_are_chosen_at_once_and_no_longer(page) -> None:
     for _ in range(3):
         task_in("paused")

@@ -110,6 +110,18 @@ def test_a_file_is_named_after_its_range(viewer, asked, named) -> None:
     assert f"audit-tasks_{named}_" in response["Content-Disposition"]
 
 
+@pytest.mark.parametrize(("state", "named"), [("", "all"), ("held", "held"), ("due", "due")])
+def test_the_file_of_the_queue_is_named_by_its_state_and_has_no_other_rows(viewer, state, named) -> None:
+    held, due = (
+        claimed(task_in("approved")).pause(reason="insufficient_capacity", held=is_held) for is_held in (True, False)
+    )
+    response = viewer.get(f"{QUEUE}export/", {"format": "jsonl", **({"state": state} if state else {})})
+    assert f'filename="audit-queue_{named}_' in response["Content-Disposition"]
+    rows = [json.loads(line)["id"] for line in _body(response).splitlines()]
+    expected = {"": [held.pk, due.pk], "held": [held.pk], "due": [due.pk]}[state]
+    assert [int(row) for row in rows] == expected
+
+
 def test_the_log_and_the_queue_are_had_as_files_too(viewer) -> None:
     task = claimed(task_in("approved"))
     task.log("run", duration_ms=812, detail={"ratio": 12.5})

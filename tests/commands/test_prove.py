@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -126,6 +128,19 @@ def test_growth_is_proven_from_one_checkpoint_to_the_next(tmp_path: Path, capsys
     forged = tmp_path / "forged"
     forged.write_text(old.read_text().replace(KEY.name, foreign.name))
     assert run("audit_prove", "--since", forged, "--key", VKEY)[0] == 1
+
+
+def test_anybody_may_read_what_is_published_and_nobody_else_may_write_it(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    umask = os.umask(0)
+    try:
+        assert run("audit_tiles", tmp_path)[0] == 0
+    finally:
+        os.umask(umask)
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert {each.name for each in files} > {"checkpoint"}
+    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in files} == {each.name: 0o644 for each in files}
 
 
 def test_tiles_are_the_tree(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ __all__ = ["nearest", "sample"]
 # The tests near the files of a folder: those of the same name, and these. What has no folder of that name has these.
 _NEAREST = {
     "agents": "pausing commands/test_agents.py commands/test_queue.py",
-    "checks": "inspection project/test_settings.py values/test_conf.py",
+    "checks": "inspection reading/test_health.py project/test_settings.py values/test_conf.py",
     "contrib": "interchange",
     "inspection": "commands project/test_roles.py",
     "interchange": "commands",
