@@ -67,6 +67,7 @@ def _output(argv: list[str], home: Path) -> bytes:
 
 
 _JSON = ("--format", "json")
+_WORKERS = ("orch-1", "orch-2")
 
 
 def _manage(home: Path, *argv: str) -> "subprocess.CompletedProcess[bytes]":
@@ -161,7 +162,7 @@ def test_it_seals_verifies_serves_and_ends() -> None:
         assert before <= _count(home) < before + 40  # nothing was filled in again
         # The workers wrote into files, and what they do is nowhere in the demo's output.
         assert "started" not in out.read_text()
-        for name in ("orch-1", "orch-2"):
+        for name in _WORKERS:
             assert f"Worker {name} runs" in (home / f"{name}.log").read_text()
 
 
@@ -170,11 +171,16 @@ def test_it_seals_verifies_serves_and_ends() -> None:
 def test_nothing_outlives_it(number: int) -> None:
     with workplace() as place:
         out = place / "out"
+
+        def begun(name: str) -> bool:
+            log = place / "home" / f"{name}.log"
+            return log.exists() and f"Worker {name} runs" in log.read_text()
+
         with out.open("w") as file:
             command = [sys.executable, "manage.py", "demo", "--tasks", "10", "--port", "8930"]
             demo = subprocess.Popen(command, cwd=CHECKOUT, env=_environment(place / "home"), stdout=file, stderr=file)
         try:
-            assert until(lambda: len(_handling(demo.pid)) >= 2 or demo.poll() is not None, seconds=180)
+            assert until(lambda: all(map(begun, _WORKERS)) or demo.poll() is not None, seconds=180)
             assert demo.poll() is None, out.read_text()
             below = _below(demo.pid)
         finally:
@@ -182,5 +188,5 @@ def test_nothing_outlives_it(number: int) -> None:
             demo.wait(timeout=60)
         _all_end(below)
         # In good order: the workers were asked to, and gave back what they could not finish.
-        for name in ("orch-1", "orch-2"):
+        for name in _WORKERS:
             assert "Stopped: " in (place / "home" / f"{name}.log").read_text()
