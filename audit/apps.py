@@ -14,6 +14,7 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, and what stops `loaddata`, and `migrate` on a database of the unreleased past."""
         from audit import checks  # noqa: F401 - importing registers them
+        from audit.contrib.django_tasks import checks as task_checks  # noqa: F401 - as above
         from audit.inspection.recorded_migrations import refuse_unreleased
         from audit.interchange.fixtures import refuse_fixture
 

@@ -17,7 +17,17 @@ from audit.exceptions import AuditError
 from audit.inspection.rights import said
 from audit.ledger.tlog import keys
 from audit.ledger.verify.unsealed import backlog
-from audit.models import ExecutionLog, LedgerCheckpoint, LedgerHead, LedgerVerification, PauseQueueEntry, Task
+from audit.models import (
+    Agent,
+    Event,
+    ExecutionLog,
+    LedgerCheckpoint,
+    LedgerHead,
+    LedgerVerification,
+    PauseQueueEntry,
+    ResourceMetric,
+    Task,
+)
 from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
@@ -73,19 +83,19 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
         found.append(
             Error(
                 "django.contrib.postgres is not installed.",
-                hint="Add 'django.contrib.postgres' to INSTALLED_APPS; the service filters need its lookups.",
+                hint="Add 'django.contrib.postgres' to INSTALLED_APPS. The filters of services need its lookups.",
                 id="audit.E003",
             )
         )
     found += [
-        Error(problem, hint="The keys and their types are in audit/conf.py.", id="audit.E004")
+        Error(problem, hint="docs/reference.md lists the keys and their types.", id="audit.E004")
         for problem in _settings()
     ]
     if keys.is_configured():  # audit_seal, which needs it, runs no checks
         found.append(
             Caution(
                 "The key that signs the ledger is in the environment of this process.",
-                hint="Give it to audit_seal alone: whoever breaks into a process that has it can sign a forged log.",
+                hint="Give it only to audit_seal. Whoever breaks into a process with this key can sign a forged log.",
                 id="audit.W003",
             )
         )
@@ -128,9 +138,9 @@ def _unrouted(alias: str) -> list[CheckMessage]:
         return []
     return [
         Caution(
-            f"Audit tables stand in {alias!r}, and DATABASE_ROUTERS send the trail to {router.db_for_write(Task)!r}.",
-            hint="What is in the one is no trail of what happens in the other. Let allow_migrate of the router keep "
-            f"'audit' out of {alias!r} and drop its empty tables there, or silence this where both are meant.",
+            f"{alias!r} has audit tables, but DATABASE_ROUTERS send the trail to {router.db_for_write(Task)!r}.",
+            hint=f"These tables record nothing. Let the router's allow_migrate keep 'audit' out of {alias!r}, and drop "
+            "the empty tables there. If you want both, silence this check.",
             id="audit.W014",
         )
     ]
@@ -162,7 +172,7 @@ def _ledger(alias: str) -> list[CheckMessage]:
         return [
             Caution(
                 f"Whether the sealer of {alias!r} is behind is not known: {said(error, alias).rstrip('.')}.",
-                hint="The role that checks needs SELECT on the audit tables; docs/roles.md has a script for each role.",
+                hint="The role that checks needs SELECT on the audit tables. docs/roles.md has a script for each role.",
                 id="audit.W002",
             )
         ]
@@ -172,7 +182,7 @@ def _ledger(alias: str) -> list[CheckMessage]:
     return [
         Caution(
             f"{left.count} finished rows of {alias!r} are not sealed, the oldest of {left.oldest:%Y-%m-%d %H:%M} UTC.",
-            hint="Whoever owns the database can still rewrite them unseen. See why audit_seal does not run.",
+            hint="The owner of the database can still rewrite them unnoticed. Find out why audit_seal does not run.",
             id="audit.W002",
         )
     ]
@@ -192,7 +202,7 @@ def _queue(alias: str) -> list[CheckMessage]:
                 return []  # not migrated yet
             found = health(alias)
     except DatabaseError as error:
-        hint = "The role that checks needs SELECT on the audit tables."
+        hint = "The role that checks needs SELECT on the audit tables. docs/roles.md has a script for each role."
         return [Caution(f"The queue of {alias!r} cannot be read: {said(error, alias)}.", hint=hint, id="audit.W015")]
     return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
 
@@ -204,7 +214,7 @@ def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
         Caution(
             f"{found.stuck} leases of {alias!r} ended more than {STUCK_LEASES} lease lengths ago, the first at"
             f" {found.oldest_expired:%Y-%m-%d %H:%M} UTC, and nobody recovers them.",
-            hint="Run manage.py audit_recover, and a worker or audit_recover --loop from now on.",
+            hint="Run manage.py audit_recover now. From then on, run a worker or audit_recover --loop.",
             id="audit.W015",
         )
     ]
@@ -213,13 +223,13 @@ def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
 def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
     limit = conf.settings().QUEUE_MAX_WAIT_SECONDS
     waits = {
-        "Approved work": (found.oldest_approved, "See whether workers run that claim this kind of work"),
-        "A due pause entry": (found.oldest_due, "See whether a worker runs that resumes what is due"),
+        "Approved work": (found.oldest_approved, "Check that workers run which claim this kind of work"),
+        "A due pause entry": (found.oldest_due, "Check that a worker or audit_resume --loop runs"),
     }
     return [
         Caution(
             f"{what} of {alias!r} has waited since {since:%Y-%m-%d %H:%M} UTC.",
-            hint=f'{remedy}; AUDIT["QUEUE_MAX_WAIT_SECONDS"] says how long is usual.',
+            hint=f'{remedy}. If such a wait is normal, raise AUDIT["QUEUE_MAX_WAIT_SECONDS"].',
             id="audit.W016",
         )
         for what, (since, remedy) in waits.items()
@@ -230,13 +240,13 @@ def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
 def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
     if found.dead_tuples <= max(found.live_tuples, _DEAD_TUPLES):
         return []
-    hint = "See whether autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
+    hint = "Check that autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
     since = found.oldest_snapshot
     if since is not None and (found.at - since).total_seconds() > _LONG_SNAPSHOT_SECONDS:
         hint = f"End the transaction that is open since {since:%Y-%m-%d %H:%M} UTC (pg_stat_activity). {hint}"
     return [
         Caution(
-            f"{found.dead_tuples} dead rows stand beside {found.live_tuples} live ones in the queue of {alias!r}.",
+            f"The queue of {alias!r} has {found.dead_tuples} dead rows and {found.live_tuples} live ones.",
             hint=hint,
             id="audit.W017",
         )
@@ -250,10 +260,13 @@ WHERE has_sequence_privilege(found.sequence, 'SELECT') AND has_table_privilege(t
 """
 
 
+_WITH_SEQUENCE = (ExecutionLog, PauseQueueEntry, Event, Agent, ResourceMetric, LedgerCheckpoint, LedgerVerification)
+
+
 def _sequences(alias: str) -> list[CheckMessage]:
     """W018: ids that are given already would be given once more; a role that may not look is not asked."""
     found: list[CheckMessage] = []
-    for model in (ExecutionLog, PauseQueueEntry, LedgerCheckpoint, LedgerVerification):
+    for model in _WITH_SEQUENCE:
         table = model._meta.db_table
         with connections[alias].cursor() as cursor:
             cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", [table])
@@ -265,9 +278,9 @@ def _sequences(alias: str) -> list[CheckMessage]:
         if row and newest is not None and newest > (row[0] or 0):
             found.append(
                 Caution(
-                    f"The sequence of {table} in {alias!r} is at {row[0] or 'its beginning'}, and the table has the id "
-                    f"{newest}: a next row is refused as a duplicate.",
-                    hint="Logical replication copies no sequences. As the owner: "  # noqa: S608 - for a person
+                    f"The sequence of {table} in {alias!r} is at {row[0] or 'its beginning'}, but the table has the id "
+                    f"{newest}. The next row would be refused as a duplicate.",
+                    hint="Logical replication does not copy sequences. As the owner of the table, run: "  # noqa: S608 - for a person
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table};",
                     id="audit.W018",
                 )
@@ -277,8 +290,8 @@ def _sequences(alias: str) -> list[CheckMessage]:
 
 def _not_postgresql(alias: str) -> Error:
     return Error(
-        f"The database {alias!r} is not PostgreSQL ({connections[alias].vendor}), which alone can enforce the trail.",
-        hint="Give DATABASES a PostgreSQL database, and a router that sends the app 'audit' there.",
+        f"The database {alias!r} is {connections[alias].vendor}. Only PostgreSQL can enforce the trail.",
+        hint="Add a PostgreSQL database to DATABASES, and a router that sends the app 'audit' to it.",
         id="audit.E001",
     )
 

@@ -38,7 +38,7 @@ class Column:
     default: Any = None
     """What the row holds when nothing is given; None is NULL."""
     filled: bool = False
-    """Whether the database fills it in when nothing is given: then not giving it is no difference."""
+    """Whether the database fills it in when nothing is given: then not giving it is not a difference."""
 
     @property
     def is_document(self) -> bool:

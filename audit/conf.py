@@ -50,7 +50,7 @@ class AuditSettings:
     """Whether people may approve, resume or defer what they requested themselves; off, it takes two."""
 
     REAPPROVE_CHANGED_PLANS: bool = False
-    """Whether a work plan that is no remainder of the approved plan is sent back to a person (see `task.pause`)."""
+    """Whether a work plan that is not a remainder of the approved plan is sent back to a person (see `task.pause`)."""
 
     RECORD_LEASE_SECONDS: int = 60
     """How long recorded work may go without a sign of life before recovery fails it."""

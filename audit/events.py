@@ -1,4 +1,4 @@
-"""Events that paused work waits for: emitted once under a name, kept, and told to whoever waits.
+"""Events that paused work waits for: emitted once under a name, kept, and passed to the work that waits.
 
 Note [Emit and pause at the same moment]
     Neither transaction sees the other, so the pause may be stored beside an event that was emitted already. Nothing is
@@ -20,13 +20,14 @@ from audit.statements.rows import columns, fetch
 from audit.values import validation
 from audit.verbs.calling import acting, jsonb
 from audit.verbs.pausing import MAX_EVENT_NAME, AwaitedEvent
-from audit.verbs.waiting import end_waits
+from audit.verbs.waiting import Waits, end_waits
 
 __all__ = ["MAX_PAYLOAD_BYTES", "AwaitedEvent", "aemit_event", "emit_event"]
 
 MAX_PAYLOAD_BYTES = 64 * 1024
 """The largest payload of an event: everybody who waits gets a copy into the log."""
 _AT_ONCE = 10_000
+_THIS = Waits(where="entry.event = %s AND entry.event <> ''")
 
 
 def emit_event(name: str, payload: Any = None, *, actor: str | None = None, using: str | None = None) -> Event:
@@ -60,7 +61,7 @@ def emit_event(name: str, payload: Any = None, *, actor: str | None = None, usin
     def attempt() -> Event:
         with transaction.atomic(using=db, savepoint=False):
             event = _kept(db, name, text, who)
-            if end_waits(db, "entry.event = %s AND entry.event <> ''", [name], limit=_AT_ONCE, actor=who):
+            if end_waits(db, _THIS, [name], limit=_AT_ONCE, actor=who):
                 announce(db, [ANY])
         return event
 

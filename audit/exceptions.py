@@ -54,8 +54,8 @@ class TaskFrozen(AuditError):
         self.status = status
         self.finished_at = finished_at
         super().__init__(
-            f"Task {task_id} is {status} since {finished_at} and can no longer change. "
-            "Add a note or a suggestion to it, or request a new task with parent set to it."
+            f"Task {task_id} has been {status} since {finished_at} and can no longer change. "
+            "Add a note or a suggestion, or request a new task with this one as its parent."
         )
 
 
@@ -71,10 +71,10 @@ class LeaseLost(AuditError):
         self.claimed_by = claimed_by
         self.claim_token = claim_token
         holder = f"now claimed by {claimed_by!r}" if claimed_by else "claimed by nobody"
-        presented = f"token {claim_token} no longer fits" if claim_token else "this instance carries no claim"
+        presented = f"token {claim_token} is no longer valid" if claim_token else "this instance holds no claim"
         super().__init__(
             f"Task {task_id} is {status}, {holder}; {presented}. "
-            "Stop this work: its lease ran out or the claim was given up. Claim again to go on."
+            "Stop this work: its lease ran out, or its claim was released. Claim the task again to continue."
         )
 
 
@@ -98,7 +98,7 @@ class ApprovalExpired(IllegalTransition):
             task_id,
             from_status,
             to_status,
-            f"The time to approve it ended at {deadline}. Request the work anew, with parent set to this task.",
+            f"Its deadline for approval was {deadline}. Request the work again, with this task as the parent.",
         )
 
 
@@ -127,8 +127,8 @@ class StaleTask(AuditError):
         self.actor = actor
         now = "is gone" if current_revision is None else f"is at revision {current_revision}"
         super().__init__(
-            f"{'The pause entry of task' if entry else 'Task'} {task_id} {now}, "
-            f"this instance was read at {revision}. Nothing was saved. Read it again and decide again."
+            f"{'The pause entry of task' if entry else 'Task'} {task_id} {now}, but "
+            f"this instance was read at revision {revision}. Nothing was saved. Read it again and decide again."
         )
 
 
@@ -138,7 +138,7 @@ class OwnRequest(AuditError):
     def __init__(self, task_id: UUID, actor: str) -> None:
         self.task_id = task_id
         self.actor = actor
-        super().__init__(f"Task {task_id} was requested by {actor!r}; somebody else has to decide that it runs.")
+        super().__init__(f"Task {task_id} was requested by {actor!r}, so somebody else must decide it.")
 
 
 class ConflictingTask(AuditError):
@@ -148,8 +148,8 @@ class ConflictingTask(AuditError):
         self.task_id = task_id
         self.fields = fields
         super().__init__(
-            f"Task {task_id} exists with other content in: {', '.join(fields)}. "
-            "Repeat the first request exactly, or request again with a new id."
+            f"Task {task_id} already exists, with other content in: {', '.join(fields)}. "
+            "Repeat the first request exactly, or use a new id."
         )
 
 

@@ -36,7 +36,8 @@ def uuid7(at: datetime | None = None, key: str | bytes | None = None) -> UUID:
         the key's hash.
 
     Raises:
-        InvalidValue: `at` is no aware moment or before 1970, or `key` comes without `at` or is neither text nor bytes.
+        InvalidValue: `at` is not an aware moment or is before 1970, or `key` comes without `at` or is neither text nor
+            bytes.
     """
     if at is None:
         if key is not None:

@@ -18,6 +18,7 @@ from django.db import connections, router
 
 from audit.context import get_actor
 from audit.leases.recover import expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
+from audit.leases.wakeup import ANY, announce
 from audit.models import Task
 from audit.statements.retry import reconnecting
 from audit.statements.rows import run
@@ -25,9 +26,9 @@ from audit.values import validation
 from audit.values.failures import APPROVAL_EXPIRED
 from audit.verbs import pairs
 from audit.verbs.calling import jsonb
-from audit.verbs.waiting import end_waits, waits_sql
+from audit.verbs.waiting import Waits, end_waits, waits_sql
 
-__all__ = ["ACTOR", "RecoveryReport", "arecover", "recover"]
+__all__ = ["ACTOR", "RecoveryReport", "Sweep", "arecover", "recover"]
 
 ACTOR = "audit:recovery"
 """Who recovers, where no `actor` block says otherwise."""
@@ -71,23 +72,55 @@ class RecoveryReport:
         return max(self.counts.values()) >= limit
 
 
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+_NEWEST = 1000
+_RESUMED = ("leases", "restarted", "events", "timeouts")  # some of them failed instead: a look too many
 _KINDS = tuple(field.name for field in fields(RecoveryReport) if field.name != "dry_run")
 
-_EMITTED = "entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)"
-# Whoever has claimed the entry decides about it.
-_TIMED_OUT = (
-    "entry.event <> '' AND NOT entry.held AND entry.due_at <= statement_timestamp()"
-    " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())"
+_EMITTED = Waits(where="entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)")
+# Of repeated passes each looks at a part, and at the newest: an event may have come just before the pause.
+_EMITTED_IN_PART = Waits(
+    where=f"{_EMITTED.where} AND entry.task_id > %s AND entry.task_id <= %s", order="entry.task_id, entry.id"
 )
-_UNAPPROVED = (
-    "entry.reason = 'awaiting_approval' AND entry.held AND entry.resume_after IS NOT NULL"
+_EMITTED_TO_NEWEST = Waits(where=f"{_EMITTED.where} AND entry.id > (SELECT max(id) FROM audit_pause_queue) - %s")  # noqa: S608 - constants
+# Whoever has claimed the entry decides about it. The reason is in the words of the index audit_pause_queue_timed.
+_TIMED_OUT = Waits(
+    where="NOT entry.held AND entry.reason IN ('manual_pause', 'awaiting_event') AND entry.event <> ''"
     " AND entry.due_at <= statement_timestamp()"
+    " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())",
+    order="entry.due_at, entry.id",
+    by_priority=True,
+)
+_UNAPPROVED = Waits(
+    where="entry.reason = 'awaiting_approval' AND entry.held AND entry.resume_after IS NOT NULL"
+    " AND entry.due_at <= statement_timestamp()",
+    order="entry.due_at, entry.id",
 )
 _REJECTED = "status = 'rejected', outcome = %s::jsonb"
 
 
+@dataclass(slots=True)
+class Sweep:
+    """How far repeated passes have come in looking at all that is paused.
+
+    Tasks and entries seldom miss each other, and who emits an event lets go on who waits for it. So passes that share a
+    sweep each look for such cases in a part of what is paused, and among the newest entries. After the last part they
+    begin anew.
+    """
+
+    size: int = 2000
+    """At how many paused tasks a pass looks."""
+    after: UUID = _FIRST
+    """The task behind which the next pass begins."""
+
+
 def recover(
-    *, worker: str | None = None, limit: int = 100, dry_run: bool = False, using: str | None = None
+    *,
+    worker: str | None = None,
+    limit: int = 100,
+    dry_run: bool = False,
+    sweep: Sweep | None = None,
+    using: str | None = None,
 ) -> RecoveryReport:
     """Put right what was left behind: one bounded pass, each kind a statement of its own.
 
@@ -100,6 +133,8 @@ def recover(
             its leases by that.
         limit: how many of each kind at most.
         dry_run: only look.
+        sweep: for passes that are repeated, the same for all of them: each then looks at a part of what is paused. At
+            all of it when left out.
         using: the alias to write through.
 
     Returns:
@@ -112,12 +147,17 @@ def recover(
     if worker is not None:
         validation.label("worker", worker)
     db = using or router.db_for_write(Task)
-    look = _looks(worker, limit) if dry_run else _acts(db, worker, limit, get_actor() or ACTOR)
+    part = _part(db, sweep) if sweep else []
+    look = _looks(worker, limit, part) if dry_run else _acts(db, worker, limit, part, get_actor() or ACTOR)
     found: dict[str, list[UUID]] = {}
     for kind, step in look:
         keys = step() if callable(step) else _ids(db, *step)
         found.setdefault(kind, []).extend(keys)
-    report = RecoveryReport(dry_run=dry_run, **{kind: tuple(keys) for kind, keys in found.items()})
+    report = RecoveryReport(dry_run=dry_run, **{kind: tuple(dict.fromkeys(keys)) for kind, keys in found.items()})
+    if sweep and max(len(report.entries_made), len(report.entries_removed)) < limit:
+        sweep.after = part[1] if part[1] != _LAST else _FIRST
+    if not dry_run and any(getattr(report, kind) for kind in _RESUMED):
+        announce(db, [ANY])
     if report.total:
         counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
         logger.info("Recovery of %r %s: %s.", db, "would take on" if dry_run else "took on", counts)
@@ -132,37 +172,50 @@ async def arecover(*args: Any, **kwargs: Any) -> RecoveryReport:
 _Statement = tuple[str, list[Any]]
 
 
-def _looks(worker: str | None, limit: int) -> Iterator[tuple[str, _Statement]]:
+def _part(db: str, sweep: Sweep) -> list[UUID]:
+    """The ends of the part that is looked at."""
+    last = _ids(db, pairs.part_sql(sweep.size), [sweep.after])
+    return [sweep.after, last[0] if last else _LAST]
+
+
+def _emitted(part: list[UUID]) -> list[tuple[Waits, list[Any]]]:
+    """Whose events may have come: of all that wait, or of those that this pass looks at."""
+    return [(_EMITTED_TO_NEWEST, [_NEWEST]), (_EMITTED_IN_PART, part)] if part else [(_EMITTED, [])]
+
+
+def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[str, _Statement]]:
     """What there is of each kind, without a lock."""
     yield "leases", (expired_sql(limit), [])
     if worker is not None:
         yield "restarted", (own_sql(limit), [worker])
-    yield "entries_made", (pairs.without_entry_sql(limit), [])
-    yield "entries_removed", (pairs.without_pause_sql(limit), [])
+    yield "entries_made", (pairs.without_entry_sql(limit, bool(part)), [*part, *part])
+    yield "entries_removed", (pairs.without_pause_sql(limit, bool(part)), [*part, *part])
     yield "approvals", (waits_sql(_UNAPPROVED, limit), [])
     yield "approvals", (overdue_sql(limit), [])
-    yield "events", (waits_sql(_EMITTED, limit), [])
+    for waits, params in _emitted(part):
+        yield "events", (waits_sql(waits, limit), params)
     yield "timeouts", (waits_sql(_TIMED_OUT, limit), [])
 
 
 def _acts(
-    db: str, worker: str | None, limit: int, actor: str
+    db: str, worker: str | None, limit: int, part: list[UUID], actor: str
 ) -> Iterator[tuple[str, _Statement | Callable[[], list[UUID]]]]:
     """What is done about each kind, in this order: what has ended is not let go on."""
     outcome = jsonb(
         "outcome",
         {"success": False, "error_type": APPROVAL_EXPIRED, "output_summary": "Nobody approved it in time."},
     )
-    end = partial(end_waits, db, params=[], limit=limit, actor=actor)
+    end = partial(end_waits, db, limit=limit, actor=actor)
     yield "leases", lambda: [task.pk for task in Task.objects.using(db).recover_expired(limit)]
     if worker is not None:
         yield "restarted", (release_own_sql(limit), [worker, actor])
-    yield "entries_made", (pairs.make_entries_sql(limit), [actor, actor, actor])
-    yield "entries_removed", (pairs.remove_entries_sql(limit), [actor])
-    yield "approvals", partial(end, _UNAPPROVED, to=_REJECTED, to_params=[outcome])
+    yield "entries_made", (pairs.make_entries_sql(limit, bool(part)), [*part, *part, actor, actor, actor])
+    yield "entries_removed", (pairs.remove_entries_sql(limit, bool(part)), [*part, *part, actor])
+    yield "approvals", partial(end, _UNAPPROVED, [], to=_REJECTED, to_params=[outcome])
     yield "approvals", (reject_overdue_sql(limit), [outcome, actor])
-    yield "events", partial(end, _EMITTED)
-    yield "timeouts", partial(end, _TIMED_OUT)
+    for waits, params in _emitted(part):
+        yield "events", partial(end, waits, params)
+    yield "timeouts", partial(end, _TIMED_OUT, [])
 
 
 def _ids(db: str, sql: str, params: Sequence[Any]) -> list[UUID]:

@@ -1,8 +1,8 @@
 """Settings of the example project: everything from the environment, with defaults that are safe on a laptop.
 
 Variables: DATABASE_URL, AUDIT_HOME, SECRET_KEY, DEBUG, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, HTTPS,
-BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE, AUDIT_LEDGER_VERIFIERS (verifier keys of the ledger,
-separated by commas; else that of the demo). `docs/embedded-postgresql.md` describes the first two.
+BEHIND_PROXY, SERVE_STATIC, STATIC_ROOT, LOG_LEVEL, TIME_ZONE, DEMO_SHORT_AGENT, AUDIT_LEDGER_VERIFIERS (verifier
+keys of the ledger, separated by commas; else that of the demo). `docs/embedded-postgresql.md` describes the first two.
 """
 
 from pathlib import Path
@@ -93,4 +93,12 @@ LOGGING = {
 }
 
 # The app's own settings, with their defaults in audit/conf.py.
-AUDIT: dict[str, object] = {"LEDGER_VERIFIERS": verifiers(AUDIT_HOME)}
+AUDIT: dict[str, object] = {
+    "LEDGER_VERIFIERS": verifiers(AUDIT_HOME),
+    # Of the demo: only work with an estimate asks for capacity, and what is paused is looked at again soon.
+    "CAPACITY_GATE": "auditproj.demo.capacity.gate",
+    "CAPACITY_BACKOFF_SECONDS": 5,
+    "CAPACITY_BACKOFF_MAX_SECONDS": 40,
+}
+# The agent that the demo makes short of memory for half a minute of every minute and a half.
+DEMO_SHORT_AGENT = text("DEMO_SHORT_AGENT", "orch-2")

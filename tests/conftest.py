@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `tests/reading/test_scale.py` be asked for a large database."""
     parser.addoption("--rows", type=int, default=50_000, help="tasks in the database of reading/test_scale.py (50000)")
 
+
+# xdist sets it for its workers; what commands print would depend on how the tests are run.
+os.environ.pop("COLUMNS", None)
 
 # A busy machine makes a strategy slow, and neither it nor the test wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

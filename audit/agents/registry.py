@@ -16,12 +16,14 @@ from audit import conf
 from audit.agents.needs import KEYS, RESOURCES, needs_of
 from audit.exceptions import InvalidValue
 from audit.models import Agent
+from audit.models.querysets.agent import AgentQuerySet
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.values import validation
+from audit.values.patterns import covering
 from audit.verbs.calling import acting
 
-__all__ = ["Surveyed", "absent", "drain", "survey", "undrain"]
+__all__ = ["Registered", "Surveyed", "absent", "drain", "elsewhere", "survey", "undrain"]
 
 _TOTALS = {"cpu": "cpu_count", "memory": "memory_bytes_total", "gpu_memory": "gpu_memory_bytes_total"}
 _ABSENT_SHOWN = 10
@@ -53,12 +55,23 @@ ORDER BY agent.name
 
 
 @dataclass(slots=True, kw_only=True)
-class Surveyed:
-    """An agent that gave a sign of life lately, and what it has left; what is placed on it is subtracted."""
+class Registered:
+    """What an agent says it can do."""
 
     name: str
     actions: list[str]
     labels: list[str]
+
+    def able(self, action: str, labels: Iterable[str] = ()) -> bool:
+        """Whether it could do such work: an agent that names no actions does any."""
+        named = not self.actions or not set(self.actions).isdisjoint(covering(action))
+        return named and set(labels) <= set(self.labels)
+
+
+@dataclass(slots=True, kw_only=True)
+class Surveyed(Registered):
+    """An agent that gave a sign of life lately, and what it has left; what is placed on it is subtracted."""
+
     slots: int
     draining: bool
     running: int
@@ -76,15 +89,11 @@ class Surveyed:
         """How much more work it would take at once."""
         return max(self.slots - self.running, 0)
 
-    def able(self, action: str, labels: Iterable[str] = ()) -> bool:
-        """Whether it could do such work: an agent that names no actions does any."""
-        return (not self.actions or action in self.actions) and set(labels) <= set(self.labels)
-
     def lacks(self, needs: Mapping[str, float | None], threshold: float) -> list[str]:
         """Name the resources that are known to be short.
 
         A resource is short when less than `threshold` of it is free, or when the amount does not fit into what is free.
-        CPU is shared: work that asks for more than is free runs slower, so the amount of it is no condition.
+        CPU is shared: work that asks for more than is free runs slower, so the amount of it is not a condition.
 
         Args:
             needs: see `audit.agents.needs.needs_of`.
@@ -159,6 +168,21 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
     return found
 
 
+def elsewhere(using: str) -> list[Registered]:
+    """Read the agents that do not count now: silent, stopped, or draining.
+
+    Args:
+        using: the alias to read through.
+    """
+    rows = persistently(connections[using], lambda: list(_elsewhere(using).values("name", "actions", "labels")))
+    return [Registered(**each) for each in rows]
+
+
+def _elsewhere(using: str) -> AgentQuerySet:
+    counting = Agent.objects.using(using).fresh().filter(drain_requested_at__isnull=True)
+    return Agent.objects.using(using).exclude(pk__in=counting.values("pk"))
+
+
 def absent(using: str, action: str, labels: Iterable[str] = ()) -> list[dict[str, str]]:
     """Name agents that could do such work and do not count now: `agent` and `state` of each, ten at most.
 
@@ -167,8 +191,7 @@ def absent(using: str, action: str, labels: Iterable[str] = ()) -> list[dict[str
         action: the kind of work.
         labels: what it needs.
     """
-    counting = Agent.objects.using(using).fresh().filter(drain_requested_at__isnull=True)
-    agents = Agent.objects.using(using).able(action, labels).exclude(pk__in=counting.values("pk")).with_state()
+    agents = _elsewhere(using).able(action, labels).with_state()
     rows = persistently(connections[using], lambda: list(agents.order_by("-heartbeat_at")[:_ABSENT_SHOWN]))
     return [{"agent": each.name, "state": str(each.state)} for each in rows]
 
@@ -219,5 +242,5 @@ def undrain(name: str, *, using: str | None = None) -> Agent:
 def _the(agents: Any, name: str) -> Agent:
     agent: Agent | None = agents.first()
     if agent is None:
-        raise InvalidValue("name", name, "is no agent; `manage.py audit_agents list` names them")
+        raise InvalidValue("name", name, "is not an agent; `manage.py audit_agents list` names them")
     return agent

@@ -1,1 +1,1 @@
-"""Sources of tasks beside this app itself."""
+"""Sources of tasks beside this app itself: other formats, and Django's Tasks framework."""

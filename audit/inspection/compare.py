@@ -55,8 +55,8 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             "table-missing",
             table,
             table,
-            f"The table {table} is not there.",
-            "Look at the search_path of this connection, or restore the table from a backup.",
+            f"The table {table} does not exist.",
+            "Check the search_path of this connection, or restore the table from a backup.",
         )
         return
     if wanted is None:
@@ -67,8 +67,8 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             "table-replaced",
             table,
             table,
-            f"{table} is {what} now: what is read there need not be what was written.",
-            "Find out who put it there and where the table is; look at the search_path of this connection.",
+            f"{table} is now {what}, so it may show other data than was written.",
+            "Find out who put it there and where the table is. Check the search_path of this connection.",
         )
         return
     if has["children"] != wanted["children"]:
@@ -77,7 +77,7 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             "table-replaced",
             table,
             names,
-            f"{table} shows the rows of {names} as its own (inheritance).",
+            f"{table} also shows the rows of {names} (inheritance).",
             f"ALTER TABLE … NO INHERIT {table};",
         )
     if has["parents"] != wanted["parents"]:
@@ -86,8 +86,8 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             "table-replaced",
             table,
             names,
-            f"{table} belongs to {names} (inheritance): what is written there fires no statement trigger of {table}.",
-            f"ALTER TABLE {table} NO INHERIT …; or, where it is a partition, ALTER TABLE … DETACH PARTITION {table};",
+            f"{table} is a child of {names} (inheritance). Writing to {names} fires no statement trigger of {table}.",
+            f"ALTER TABLE {table} NO INHERIT …; or, if it is a partition, ALTER TABLE … DETACH PARTITION {table};",
         )
     if has["row_security"]:
         yield _flaw(
@@ -104,7 +104,7 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             table,
             table,
             f"The catalog says that {table} has no triggers, so none of them fires.",
-            "Find out who edited pg_class; restore the database from a backup beside this one and compare.",
+            "Find out who edited pg_class. Restore the database from a backup beside this one, and compare.",
         )
     if has["replica_identity"] != wanted["replica_identity"]:
         yield _flaw(
@@ -112,7 +112,7 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
             table,
             table,
             f"The replica identity of {table} is not its primary key.",
-            f"Unless a replica needs it so: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;",
+            f"Unless a replica needs this: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;",
             minor=True,
         )
 
@@ -120,15 +120,15 @@ def _relation(table: str, _: str, wanted: Facts | None, has: Facts | None) -> It
 def _column(table: str, name: str, wanted: Facts | None, has: Facts | None) -> Iterator[Flaw]:
     full = f"{table}.{name}"
     if has is None:
-        yield _flaw("column-missing", table, full, f"{table} has no column {name} any more.", _BACKUP)
+        yield _flaw("column-missing", table, full, f"The column {name} of {table} is missing.", _BACKUP)
         return
     if wanted is None:
         yield _flaw(
             "column-unknown",
             table,
             full,
-            f"{table} has a column {name} that no row hash covers.",
-            f"Keep such data in a table of its own: ALTER TABLE {table} DROP COLUMN {quoted(name)};",
+            f"{table} has a column {name} that does not belong to this app, so no seal covers it.",
+            f"Keep such data in a table of your own: ALTER TABLE {table} DROP COLUMN {quoted(name)};",
         )
         return
     if _type(has) != _type(wanted):
@@ -136,7 +136,7 @@ def _column(table: str, name: str, wanted: Facts | None, has: Facts | None) -> I
             "column-retyped",
             table,
             full,
-            f"{full} is {_type(has)}; this app made it {_type(wanted)}, and values may have changed on the way.",
+            f"{full} is {_type(has)}; this app made it {_type(wanted)}. Values may have changed with it.",
             _BACKUP,
         )
     if has["default"] != wanted["default"]:
@@ -175,13 +175,17 @@ def _function(_: str, name: str, wanted: Facts | None, has: Facts | None) -> Ite
             "function-missing",
             "",
             name,
-            f"The function {name}() is not there.",
+            f"The function {name}() does not exist.",
             "Find out who dropped it, then run the statements of its file in audit/sql/ again.",
         )
         return
     if any(has[fact] != wanted[fact] for fact in ("body", "language", "returns")):
         yield _flaw(
-            "function-changed", "", name, f"The body of {name}() is not the one that this app installed.", _RESTORE
+            "function-changed",
+            "",
+            name,
+            f"The body of {name}() differs from the one that this app installed.",
+            _RESTORE,
         )
     if any(has[fact] != wanted[fact] for fact in ("definer", "config", "volatility", "strict", "leakproof")):
         yield _flaw(
@@ -196,7 +200,7 @@ def _function(_: str, name: str, wanted: Facts | None, has: Facts | None) -> Ite
             "function-public",
             "",
             name,
-            f"Everybody may call {name}().",
+            f"Every role may call {name}().",
             f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC;",
         )
     if has["granted"] != wanted["granted"]:
@@ -225,8 +229,8 @@ def _builtin(_: str, name: str, wanted: Facts | None, has: Facts | None) -> Iter
         "function-changed",
         "",
         name,
-        f"pg_catalog.{name} is not PostgreSQL's own: rules, seals and checks inside this server rely on it.",
-        "Find out who replaced or added it; what this server computes is not to be trusted.",
+        f"pg_catalog.{name} is not PostgreSQL's own. Rules, seals and checks inside this server rely on it.",
+        "Find out who replaced or added it. Do not trust what this server computes.",
     )
 
 
@@ -240,7 +244,7 @@ def _trigger(table: str, name: str, wanted: Facts | None, has: Facts | None) -> 
             "trigger-missing",
             table,
             name,
-            f"The trigger {name} on {table} is not there.",
+            f"The trigger {name} on {table} does not exist.",
             f"Find out who dropped it, then {_made(table, name, wanted)}",
         )
         return
@@ -255,14 +259,14 @@ def _trigger(table: str, name: str, wanted: Facts | None, has: Facts | None) -> 
                 table,
                 name,
                 f"{where} fires {_FIRES[has['enabled']]}; it must fire {_FIRES[wanted['enabled']]}.",
-                f"{remedy} (ENABLE TRIGGER ALL, which pg_dump --disable-triggers writes too, takes ALWAYS away.)",
+                f"{remedy} (ENABLE TRIGGER ALL removes ALWAYS; pg_dump --disable-triggers writes that too.)",
             )
     if has["definition"] != wanted["definition"] or has["function"] != wanted["function"]:
         yield _flaw(
             "trigger-changed",
             table,
             name,
-            f"{where} is another one now, which calls {has['function']}(): {has['definition']}",
+            f"{where} was replaced. It now calls {has['function']}(): {has['definition']}",
             f"Find out who replaced it, then DROP TRIGGER {name} ON {table}; {_made(table, name, wanted)}",
         )
 
@@ -280,14 +284,14 @@ def _stranger(table: str, name: str, has: Facts) -> Iterator[Flaw]:
     """Word a trigger of somebody else, unless it is disabled or an AFTER ROW trigger of ordinary sessions."""
     if has["enabled"] == "D":
         return
-    remedy = f"Make it an AFTER ROW trigger, which changes nothing, or DROP TRIGGER {quoted(name)} ON {table};"
+    remedy = f"Make it an AFTER ROW trigger, which cannot change the row, or DROP TRIGGER {quoted(name)} ON {table};"
     if has["tgtype"] & _ROW and has["tgtype"] & _BEFORE:
         yield _flaw(
             "trigger-foreign",
             table,
             name,
-            f"The trigger {name} on {table} is not of this app and runs before rows are written: it can change what "
-            "was stamped, or keep a row out.",
+            f"The trigger {name} on {table} does not belong to this app, and runs before rows are written. It can "
+            "change what was stamped, or keep a row out.",
             remedy,
         )
     elif not has["tgtype"] & _ROW:
@@ -295,8 +299,8 @@ def _stranger(table: str, name: str, has: Facts) -> Iterator[Flaw]:
             "trigger-beside",
             table,
             name,
-            f"The trigger {name} on {table} is not of this app and runs once a statement, beside those that log: it "
-            "can change the settings under which they run.",
+            f"The trigger {name} on {table} does not belong to this app, and runs once for each statement, beside the "
+            "triggers that log. It can change the settings that they run under.",
             remedy,
         )
     elif has["enabled"] != "O":
@@ -304,8 +308,8 @@ def _stranger(table: str, name: str, has: Facts) -> Iterator[Flaw]:
             "trigger-beside",
             table,
             name,
-            f"The trigger {name} on {table} is not of this app and fires {_FIRES[has['enabled']]}, where this app's "
-            "rules that write do not.",
+            f"The trigger {name} on {table} does not belong to this app, and fires {_FIRES[has['enabled']]}, where the "
+            "writing triggers of this app do not.",
             f"ALTER TABLE {table} ENABLE TRIGGER {quoted(name)};",
         )
 
@@ -322,7 +326,7 @@ def _constraint(table: str, name: str, wanted: Facts | None, has: Facts | None) 
             "check-missing" if check else "foreign-key",
             table,
             name,
-            f"{what} is not there.",
+            f"{what} does not exist.",
             f"Find out who dropped it, then {made}",
         )
         return
@@ -331,7 +335,7 @@ def _constraint(table: str, name: str, wanted: Facts | None, has: Facts | None) 
             "check-changed" if check else "foreign-key",
             table,
             name,
-            f"{what} is another one now: {' '.join(has['definition'].split())}",
+            f"{what} was replaced. It is now: {' '.join(has['definition'].split())}",
             f"Find out who replaced it, then ALTER TABLE {table} DROP CONSTRAINT {name}; {made}",
         )
     elif has["triggers"] != wanted["triggers"]:
@@ -339,7 +343,7 @@ def _constraint(table: str, name: str, wanted: Facts | None, has: Facts | None) 
             "foreign-key",
             table,
             name,
-            f"{what} has {has['triggers']} of its {wanted['triggers']} triggers, so it is not enforced.",
+            f"{what} has only {has['triggers']} of its {wanted['triggers']} triggers, so it is not enforced.",
             f"Find out who removed them, then ALTER TABLE {table} DROP CONSTRAINT {name}; {made}",
         )
     if not has["valid"]:
@@ -357,7 +361,7 @@ def _foreign_constraint(table: str, name: str) -> Flaw:
         "constraint-foreign",
         table,
         name,
-        f"The constraint or unique index {name} of {table} is not of this app: it can keep rows out.",
+        f"The constraint or unique index {name} of {table} does not belong to this app. It can keep rows out.",
         f"Find out who made it, then ALTER TABLE {table} DROP CONSTRAINT {quoted(name)}; or DROP INDEX {quoted(name)};",
     )
 
@@ -372,13 +376,13 @@ def _index(table: str, name: str, wanted: Facts | None, has: Facts | None) -> It
     made = f"{wanted['definition']};"
     if wanted["primary"]:
         made = f"ALTER TABLE {table} ADD PRIMARY KEY ({wanted['definition'].rpartition('(')[2]};"
-    lacking = "rows may stand in it twice" if unique else "what it answers reads the whole table"
+    lacking = "the table may hold duplicate rows" if unique else "queries that need it read the whole table"
     if has is None:
         yield _flaw(
             "check-missing" if unique else "index",
             table,
             name,
-            f"{what} is not there: {lacking}.",
+            f"{what} does not exist: {lacking}.",
             f"Find out who dropped it, then {made}",
             minor=not unique,
         )
@@ -389,7 +393,7 @@ def _index(table: str, name: str, wanted: Facts | None, has: Facts | None) -> It
             "check-changed" if unique else "index",
             table,
             name,
-            f"{what} is another one now: {has['definition']}{late}",
+            f"{what} was replaced. It is now: {has['definition']}{late}",
             f"Find out who replaced it, then drop it and {made}",
             minor=not unique,
         )
@@ -407,7 +411,7 @@ def _index(table: str, name: str, wanted: Facts | None, has: Facts | None) -> It
 def _sequence(table: str, name: str, wanted: Facts | None, has: Facts | None) -> Iterator[Flaw]:
     if wanted is None:
         return
-    problem = "is not there" if has is None else "no longer counts up from each id to the next"
+    problem = "does not exist" if has is None else "no longer counts up by one"
     yield _flaw("sequence", table, name, f"The sequence {name} of {table} {problem}.", _BACKUP)
 
 

@@ -38,7 +38,7 @@ class Flaw:
 
 
 def keeps_audit(alias: str) -> bool:
-    """Tell whether the routers let the audit tables live in the database of `alias`."""
+    """Return whether the routers let the audit tables live in the database of `alias`."""
     return bool(router.allow_migrate_model(alias, Task))
 
 

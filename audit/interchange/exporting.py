@@ -68,8 +68,9 @@ def _as_text(cell: str) -> str:
 
 def _row(cells: list[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # Python quotes a cell for the signs in the end of a line: without its CR, a CR in a cell would begin a new row.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return f"{line.getvalue()[:-2]}\n"
 
 
 @contextmanager

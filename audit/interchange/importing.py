@@ -62,7 +62,7 @@ class Read:
 
     @classmethod
     def other(cls, place: str, what: str) -> Self:
-        """Make one for something that is no record, and need not be one."""
+        """Make one for something that is not a record, and need not be one."""
         return cls(place=place, passed_over=what)
 
 
@@ -162,7 +162,7 @@ class Importer:
             return None
         try:
             if record.status in LIVE and not self.live:
-                problem = "is the status of a task that can still be claimed and changed; --live takes such tasks too"
+                problem = "is the status of a task that is not finished; --live takes such tasks too"
                 raise InvalidValue("status", record.status, problem)
             return _redacted(record) if self.redact else record
         except InvalidValue as error:
@@ -208,7 +208,7 @@ class Importer:
         different = differing(self._alias, rows, entries)
         for place, record in here:
             if names := different[record.id]:
-                problem = f"is the id of a task that is here with other content in: {', '.join(names)}"
+                problem = f"is the id of a task that is already here, with other content in: {', '.join(names)}"
                 self._refuse(place, InvalidValue("id", str(record.id), problem))
             else:
                 self.counts.present += 1
@@ -222,8 +222,8 @@ class Importer:
                 with atomic(using=self._alias), connections[self._alias].cursor() as cursor:
                     cursor.execute("SELECT %s::jsonb IS NULL", [str(row[name])])
             except DatabaseError as answer:
-                return InvalidValue(name, str(row[name]), f"is not taken by PostgreSQL: {_answer(answer)}")
-        return InvalidValue("id", str(row["id"]), f"is the id of a row that PostgreSQL does not take: {_answer(error)}")
+                return InvalidValue(name, str(row[name]), f"was refused by PostgreSQL: {_answer(answer)}")
+        return InvalidValue("id", str(row["id"]), f"is the id of a row that PostgreSQL refused: {_answer(error)}")
 
 
 def _answer(error: DatabaseError) -> str:

@@ -43,7 +43,7 @@ _UNKNOWN = 100
 
 
 class Withheld(InvalidValue):
-    """What is wrong with something that is no record: its text, which may hold anything, is not in the message."""
+    """What is wrong with something that is not a record: its text, which may hold anything, is not in the message."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}"
@@ -63,14 +63,14 @@ def moment(field: str, value: Any) -> datetime:
     if isinstance(value, str):
         read = _MOMENT.fullmatch(value)
         if not read:
-            raise InvalidValue(field, value, "is no moment such as 2026-11-24T05:48:03.123456Z")
+            raise InvalidValue(field, value, "is not a moment such as 2026-11-24T05:48:03.123456Z")
         if not read[1]:
             problem = f"names no time zone; write {value}Z if it is UTC, else its offset, as in {value}+01:00"
             raise InvalidValue(field, value, problem)
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise InvalidValue(field, value, f"is no moment: {error}") from None
+            raise InvalidValue(field, value, f"is not a moment: {error}") from None
     elif not isinstance(value, datetime):
         raise InvalidValue(field, value, "must be a string such as 2026-11-24T05:48:03.123456Z")
     return validation.moment(field, value)
@@ -97,7 +97,7 @@ def _services(field: str, value: Any) -> list[str]:
     if isinstance(value, str) or not isinstance(value, list | tuple):
         raise InvalidValue(field, value, "must be a list of service names")
     if len(value) > validation.MAX_SERVICES:
-        raise InvalidValue(field, value[:3], f"holds {len(value)} names; at most {validation.MAX_SERVICES} fit")
+        raise InvalidValue(field, value[:3], f"has {len(value)} names; at most {validation.MAX_SERVICES} are allowed")
     return [
         validation.text(f"{field}[{index}]", each, max_length=validation.MAX_SERVICE)
         for index, each in enumerate(value)
@@ -221,7 +221,7 @@ class PauseQueueEntryRecord(create_model("_Entry", __base__=_Record, **_ENTRY_FI
         if self.reason == PauseReason.AWAITING_APPROVAL and not self.held:
             raise InvalidValue("pause_entry", "held: false", "must be held while it awaits an approval")
         if self.event and self.reason != PauseReason.AWAITING_EVENT:
-            raise InvalidValue("pause_entry", self.event, f"waits for an event, and its reason is {self.reason}")
+            raise InvalidValue("pause_entry", self.event, f"waits for an event, but its reason is {self.reason}")
         return self
 
     def values(self) -> dict[str, Any]:
@@ -252,7 +252,7 @@ class OriginRecord(create_model("_Origin", __base__=_Record, **_STAMP_FIELDS)): 
         """Check the text of an origin.
 
         Raises:
-            InvalidValue: it is no JSON object.
+            InvalidValue: it is not JSON object.
             pydantic.ValidationError: a known key holds what it cannot.
         """
         record: OriginRecord = cls.model_validate(cls._document(text))
@@ -304,7 +304,7 @@ class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # ty
         """Read a line of JSON.
 
         Raises:
-            InvalidValue: the line is no JSON object; the message does not show its text.
+            InvalidValue: the line is not JSON object; the message does not show its text.
             pydantic.ValidationError: a field holds what it cannot; `problems` words it.
         """
         try:
@@ -320,9 +320,9 @@ class TaskRecord(create_model("_Task", __base__=_Record, **_TASK_FIELDS)):  # ty
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.finished_at is not None and self.status not in FINISHED:
-            raise InvalidValue("finished_at", self.finished_at.isoformat(), f"is given, and the task is {self.status}")
+            raise InvalidValue("finished_at", self.finished_at.isoformat(), f"is given, but the task is {self.status}")
         if self.pause_entry is not None and self.status != Status.PAUSED:
-            raise InvalidValue("pause_entry", "an entry", f"is given, and the task is {self.status}")
+            raise InvalidValue("pause_entry", "an entry", f"is given, but the task is {self.status}")
         # An export says where a task came from; raw SQL may have stored there what nobody should write by hand.
         if self.suggestions is not None and self.origin is None and not self.suggestions.startswith("["):
             raise InvalidValue("suggestions", self.suggestions, "must be a list")
@@ -350,7 +350,7 @@ def problems(error: ValidationError) -> list[InvalidValue]:
         elif each["type"] == "missing":
             found.append(InvalidValue(path, None, "is required"))
         elif each["type"] == "extra_forbidden":
-            found.append(Withheld(path[:100], None, "is no field that is known here"))
+            found.append(Withheld(path[:100], None, "is not a known field"))
         else:
             found.append(InvalidValue(path, each["input"], each["msg"][:1].lower() + each["msg"][1:]))
     if error.error_count() > _NAMED:
@@ -373,7 +373,7 @@ def _values(
             unknown.append(key[:50])
             if len(unknown) > _UNKNOWN:
                 names = ", ".join(unknown[:3])
-                raise Withheld(field, None, f"has more than {_UNKNOWN} members that are not known here: {names} …")
+                raise Withheld(field, None, f"has more than {_UNKNOWN} unknown members: {names} …")
             values[key] = None  # its name is what is refused
         elif key in documents:
             values[key] = None if cut == "null" else cut

@@ -44,7 +44,7 @@ _BLANK = re.compile(rb"\s*")
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _HOPELESS = 100_000
-_LINK = "a link, which is not followed"
+_LINK = "a symbolic link, which is not followed"
 
 
 class TooLong(Exception):
@@ -96,9 +96,9 @@ class Source:
         if self.found and self.path:
             # What was a file when the directory was listed may have been exchanged since.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor is no path
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor is not a path
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError("it is no regular file")
+                    raise OSError("it is not a regular file")
                 yield file
         elif self.path:
             with self.path.open("rb") as file:
@@ -106,7 +106,7 @@ class Source:
         elif sys.stdin:
             yield sys.stdin.buffer  # type: ignore[misc]  # a BufferedReader, in truth
         else:
-            raise AuditError("Standard input is closed; there is nothing to read.")
+            raise AuditError("Standard input is closed. There is nothing to read.")
 
 
 def unreadable(source: Source, error: Exception, after: str = "") -> Read:
@@ -145,7 +145,7 @@ def find_sources(paths: Iterable[str], suffixes: Sequence[str]) -> list[Source]:
         elif path.is_dir():
             inside = sorted(_inside(path, tuple(suffixes)), key=lambda source: source.path or path)
             if not inside:
-                raise AuditError(f"{each} holds no file whose name ends in {', '.join(suffixes)}.")
+                raise AuditError(f"{each} contains no file whose name ends in {', '.join(suffixes)}.")
             found += inside
         elif path.exists():
             found.append(Source(name=each, path=path))
@@ -184,7 +184,7 @@ def while_hopeful(source: Source, reads: Iterable[Read]) -> Iterator[Read]:
         yield read
         bad = bad + 1 if read.problems else 0
         if bad == _HOPELESS:
-            problem = f"holds something else: {bad} records in a row are refused, and the rest is not read"
+            problem = f"does not seem to hold tasks: {bad} records in a row were refused, and the rest is not read"
             yield Read.bad(source.name, Withheld("file", None, problem))
             return
 
@@ -250,6 +250,6 @@ def _read(place: str, line: bytes) -> Read:
     except ValidationError as error:
         found = problems(error)
         if any(each.field in _OF_CLOUDTRAIL for each in found):
-            problem = "is of AWS CloudTrail, it seems; --format cloudtrail reads that"
+            problem = "seems to be of AWS CloudTrail; use --format cloudtrail"
             return Read.bad(place, Withheld("line", None, problem))
         return Read.bad(place, *found)

@@ -19,17 +19,19 @@ Note [Token]
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import connections
 from django.db.models import Model
 
-from audit.statements.retry import reconnecting
-from audit.statements.rows import columns, fetch
+from audit.leases.floor import sight
+from audit.statements.retry import in_transaction, reconnecting
+from audit.statements.rows import columns, fetch, fetch_and
 
 __all__ = ["ENTRIES", "LARGEST_COUNT", "TASKS", "Claimable", "claim", "claim_sql"]
 
@@ -50,6 +52,12 @@ class Claimable:
     """The column that says from when on a row may be claimed."""
     claimed: str
     """The condition on rows that are claimed."""
+    index: str
+    """The index of what waits, by priority, time and id."""
+    key: str
+    """The type of the id."""
+    lowest: Any
+    """The lowest id."""
     sets: str = ""
     """Further assignments of the claim."""
 
@@ -59,6 +67,9 @@ TASKS = Claimable(
     waiting="audit_task.status = 'approved'",
     due="available_at",
     claimed="audit_task.status = 'executing'",
+    index="audit_task_claim",
+    key="uuid",
+    lowest=UUID(int=0),
     sets="status = 'executing', ",
 )
 ENTRIES = Claimable(
@@ -67,6 +78,9 @@ ENTRIES = Claimable(
     " OR audit_pause_queue.lease_expires_at <= statement_timestamp())",
     due="due_at",
     claimed="audit_pause_queue.claimed_by <> ''",
+    index="audit_pause_queue_claim",
+    key="bigint",
+    lowest=0,
 )
 
 
@@ -95,24 +109,47 @@ def claim(
         lease: how long it lasts without a sign of life.
         actor: who acts.
     """
-    sql = claim_sql(model, what, where, limit)
+    connection = connections[using]
+    seen = sight(connection)
+    alike = (what.table, where, repr(params))
+    floor = None if in_transaction(connection) else seen.floor_of(alike)
     token = uuid4()
 
     def attempt() -> list[ModelT]:
-        return fetch(model, using, sql, [worker, token, lease, actor, *params])
+        start = [floor.due, floor.ids] if floor else []
+        sql = claim_sql(model, what, where, limit, from_floor=floor is not None)
+        began = time.monotonic()
+        rows = fetch_and(model, using, sql, [worker, token, lease, actor, *start, *params])
+        found = [row for row, _ in rows]
+        found.sort(key=order)
+        if rows:
+            read = seen.saw(rows[0][1][0])
+            if floor is None:
+                at = found[0].lease_expires_at - lease  # type: ignore[attr-defined]
+                took = time.monotonic() - began
+                seen.learn(alike, [order(row) for row in found], at=at, lowest=what.lowest, read=read, took=took)
+        return found
 
     def again() -> list[ModelT]:
         # Perhaps the server carried the first one out, and only its answer was lost.
         here = f"SELECT {columns(model, what.table)} FROM {what.table} WHERE {what.claimed} AND claim_token = %s"  # noqa: S608 - constants of this module; every value is a parameter
-        return fetch(model, using, here, [token]) or attempt()
+        return sorted(fetch(model, using, here, [token]), key=order) or attempt()
 
-    claimed = reconnecting(connections[using], attempt, again)
-    if len(claimed) > 1:
-        claimed.sort(key=lambda row: (row.priority, getattr(row, what.due), row.pk))  # type: ignore[attr-defined]
+    def order(row: Any) -> tuple[int, datetime, Any]:
+        return row.priority, getattr(row, what.due), row.pk
+
+    claimed = reconnecting(connection, attempt, again)
+    if floor is not None and len(claimed) < limit:
+        seen.floor = None
+        rest = limit - len(claimed)
+        claimed += claim(
+            model, what, using, where=where, params=params, limit=rest, worker=worker, lease=lease, actor=actor
+        )
+        claimed.sort(key=order)
     return claimed
 
 
-def claim_sql(model: type[Model], what: Claimable, where: str, limit: int) -> str:
+def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_floor: bool = False) -> str:
     """Write the statement of a claim.
 
     Args:
@@ -120,28 +157,35 @@ def claim_sql(model: type[Model], what: Claimable, where: str, limit: int) -> st
         what: the table.
         where: further conditions on it, each led by AND; may be empty.
         limit: how many at most; must be a whole number, it is written into the statement.
+        from_floor: whether to begin at a floor: see Note [Floor] in `audit.leases.floor`.
 
     Returns:
-        SQL with the parameters worker (text), token (uuid), lease (interval), actor (text), then those of `where`.
+        SQL with the parameters worker (text), token (uuid), lease (interval), actor (text), then the due times and the
+        ids of the floor (arrays), then those of `where`. Behind the columns of the model each row has how many rows the
+        index has given this session; NULL where there is no such index.
     """
     name = what.table
+    classes, floor = "generate_series(1, 5) AS class (priority)", ""
+    if from_floor:
+        classes = f"unnest(%s::timestamptz[], %s::{what.key}[]) WITH ORDINALITY AS class (due, id, priority)"
+        floor = f"AND ({name}.{what.due}, {name}.id) >= (class.due, class.id)"
     return f"""
 UPDATE {name} AS claimed
 SET {what.sets}attempt = least(claimed.attempt, {LARGEST_COUNT - 1}) + 1, claimed_by = %s, claim_token = %s,
     lease_expires_at = statement_timestamp() + %s, actor = %s, revision = claimed.revision + 1
 WHERE claimed.id = ANY (ARRAY(
     SELECT found.id
-    FROM generate_series(1, 5) AS class (priority)
+    FROM {classes}
     CROSS JOIN LATERAL (
         SELECT {name}.id
         FROM {name}
         WHERE {what.waiting} AND {name}.priority = class.priority
-          AND {name}.{what.due} <= statement_timestamp() {where}
+          AND {name}.{what.due} <= statement_timestamp() {floor} {where}
         ORDER BY {name}.{what.due}, {name}.id
         LIMIT {limit:d}
         FOR NO KEY UPDATE OF {name} SKIP LOCKED
     ) AS found
     LIMIT {limit:d}
 ))
-RETURNING {columns(model, "claimed")}
+RETURNING {columns(model, "claimed")}, (SELECT pg_stat_get_xact_tuples_returned(to_regclass('{what.index}')))
 """  # noqa: S608 - built of constants and of what Django compiled; every value is a parameter

@@ -157,7 +157,7 @@ def _read(options: argparse.Namespace, path: Path) -> str:
         data = options.files[path]
     elif str(path) == "-":
         if sys.stdin is None:
-            raise LedgerError("Standard input is closed; there is nothing to read.")
+            raise LedgerError("Standard input is closed. There is nothing to read.")
         data = sys.stdin.buffer.read(_MAX_FILE + 1)
     else:
         with path.open("rb") as file:
@@ -168,7 +168,7 @@ def _read(options: argparse.Namespace, path: Path) -> str:
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise LedgerError(f"{path} is no proof: byte {error.start} is not UTF-8.") from None
+        raise LedgerError(f"{path} is not a proof: byte {error.start} is not UTF-8.") from None
 
 
 def _put(*lines: str) -> None:
@@ -292,7 +292,9 @@ def _add_witness(commands: Any) -> None:
     command.set_defaults(run=_keygen, format="text")
     command.add_argument("name", metavar="NAME", help="the log's or the witness's name, such as example.com/audit")
     command.add_argument("--witness", action="store_true", help="a witness's key instead of a log's")
-    command.add_argument("--out", type=_path, metavar="FILE", help="a new file to write it to, for your eyes only")
+    command.add_argument(
+        "--out", type=_path, metavar="FILE", help="write the signing key to this new file, which only you can read"
+    )
 
 
 if __name__ == "__main__":

@@ -182,10 +182,10 @@ def _read(path: Path) -> str:
         # A pipe under that name would be waited for, and a device never end.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CannotExport(path, "is no regular file")
+                raise CannotExport(path, "is not a regular file")
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise CannotExport(path, f"cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise CannotExport(path, f"is no checkpoint: it has more than {MAX_BYTES} bytes")
+        raise CannotExport(path, f"is not a checkpoint: it has more than {MAX_BYTES} bytes")
     return data.decode("utf-8", "surrogateescape")

@@ -237,7 +237,7 @@ def _content(path: Path) -> bytes:
     """Read a file of the directory; a link that was put in its place could lead to the signing key."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise GitError(f"{path} is no regular file")
+            raise GitError(f"{path} is not a regular file")
         return file.read()
 
 

@@ -129,7 +129,7 @@ def seal(
             if head.size and empty:
                 raise RefusesToSeal(
                     f"This database has signed {head.size} leaves, and no checkpoint is in {empty}. Is that the right "
-                    "directory, and is it mounted? Without them nothing tells whether the database was set back. If "
+                    "directory, and is it mounted? Without them nothing shows whether the database was set back. If "
                     "they are kept there from now on, say so once: --first-export."
                 )
             batch = _sealed(cursor, using, head, keys, run, limit, exported)
@@ -251,7 +251,7 @@ class _Keys:
         missed = ""
         if isinstance(error, Unsigned) and any(each.startswith(f"{self.name}+") for each in error.signed_by):
             missed = (
-                " If the log's key was changed, this is no tampering: add the verifier key of the one that signed it "
+                " If the log's key was changed, this is not tampering: add the verifier key of the one that signed it "
                 "to AUDIT['LEDGER_VERIFIERS'], or sign once with both."
             )
         return RefusesToSeal(f"The {what} cannot be trusted: {error}{missed}")

@@ -27,7 +27,7 @@ def add_keys(parser: CommandParser) -> None:
         action="append",
         default=[],
         metavar="VKEY",
-        help="a verifier key to trust, beside AUDIT['LEDGER_VERIFIERS']; may be repeated",
+        help="also trust this verifier key, beside AUDIT['LEDGER_VERIFIERS']; repeat it for several",
     )
 
 
@@ -45,7 +45,7 @@ def verifiers(given: Iterable[str], *, needed: bool = True) -> tuple[Verifier, .
     """Read the verifier keys of the command line and of the settings.
 
     Raises:
-        InvalidKey: one is no verifier key; says which, and never shows it, for it may be a part of another one.
+        InvalidKey: one is not a verifier key; says which, and never shows it, for it may be a part of another one.
         CommandError: there is none and some are needed.
     """
     keys = {key: f"AUDIT['LEDGER_VERIFIERS'][{place}]" for place, key in enumerate(conf.settings().LEDGER_VERIFIERS)}
@@ -72,7 +72,7 @@ def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) ->
     """Open the directory of exported checkpoints; None when none is named.
 
     Raises:
-        CannotExport: it is no directory, or it is not there and is not to be made.
+        CannotExport: it is not a directory, or it is not there and is not to be made.
     """
     directory = options["checkpoints"] or conf.settings().LEDGER_CHECKPOINTS
     return Exports(Path(directory), git=git, make=make) if directory else None
@@ -90,7 +90,7 @@ def read_file(file: Path) -> str:
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}", returncode=UNABLE) from None
     if len(data) > MAX_BYTES:
-        raise CommandError(f"{file} is no checkpoint: it has more than {MAX_BYTES} bytes.", returncode=UNABLE)
+        raise CommandError(f"{file} is not a checkpoint: it has more than {MAX_BYTES} bytes.", returncode=UNABLE)
     return data.decode("utf-8", "surrogateescape")
 
 

@@ -184,6 +184,8 @@ def _task_facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Recorded", f"{_moment(task.recorded_at, now)}; when this database first saw it"
     if task.available_at > task.created_at:
         yield "Available", _moment(task.available_at, now)
+    if task.status == Status.PENDING:
+        yield "Approve before", _moment(task.approve_before, now)
     yield "Decided", _moment(task.decided_at, now)
     yield "Started", _moment(task.started_at, now)
     yield "Finished", _moment(task.finished_at, now)
@@ -228,7 +230,8 @@ def _entry_facts(entry: PauseQueueEntry, now: datetime) -> Iterator[tuple[str, s
     if entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None:
         yield "Approve before", _moment(entry.resume_after, now)
     else:
-        yield "Due", "when somebody releases it" if entry.held else _moment(entry.due_at, now)
+        released = "when somebody emits the event" if entry.event else "when somebody releases it"
+        yield "Times out" if entry.event else "Due", released if entry.held else _moment(entry.due_at, now)
     yield "Priority", str(entry.priority)
     if entry.claimed_by and entry.lease_expires_at:
         yield "Claimed by", f"{safe(entry.claimed_by)}, until {_moment(entry.lease_expires_at, now)}"

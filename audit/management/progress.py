@@ -118,7 +118,7 @@ class Progress:
 
 
 class _Raw:
-    """What rich writes to: the stream without Django's colour and line ends. That it cannot be written is no error."""
+    """What rich writes to: the stream without Django's colour and line ends. A failing write is not an error."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

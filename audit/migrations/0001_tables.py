@@ -187,6 +187,7 @@ class Migration(migrations.Migration):
                     models.Index(
                         condition=models.Q(("status", "executing")), fields=["id"], name="audit_task_executing"
                     ),
+                    models.Index(condition=models.Q(("status", "paused")), fields=["id"], name="audit_task_paused"),
                     models.Index(
                         condition=models.Q(("correlation_id", ""), _negated=True),
                         fields=["correlation_id"],
@@ -354,6 +355,16 @@ class Migration(migrations.Migration):
                         condition=models.Q(("event", ""), _negated=True),
                         fields=["event", "id"],
                         name="audit_pause_queue_event",
+                    ),
+                    models.Index(
+                        condition=models.Q(("held", False), ("reason__in", ("manual_pause", "awaiting_event"))),
+                        fields=["priority", "due_at", "id"],
+                        name="audit_pause_queue_timed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("reason", "awaiting_approval"), ("resume_after__isnull", False)),
+                        fields=["due_at", "id"],
+                        name="audit_pause_queue_deadline",
                     ),
                 ],
                 "constraints": [

@@ -105,6 +105,17 @@ class PauseQueueEntry(PauseQueueEntryVerbs, FencedSave):
             ),
             models.Index(fields=["paused_at", "id"], name="audit_pause_queue_paused"),
             models.Index(fields=["event", "id"], name="audit_pause_queue_event", condition=~Q(event="")),
+            # What resumes by time alone, and waits that time out, however much that waits for capacity is due.
+            models.Index(
+                fields=["priority", "due_at", "id"],
+                name="audit_pause_queue_timed",
+                condition=Q(held=False, reason__in=(PauseReason.MANUAL_PAUSE, PauseReason.AWAITING_EVENT)),
+            ),
+            models.Index(
+                fields=["due_at", "id"],
+                name="audit_pause_queue_deadline",
+                condition=Q(reason=PauseReason.AWAITING_APPROVAL, resume_after__isnull=False),
+            ),
         ]
 
     def validate_constraints(self, exclude: Collection[str] | None = None) -> None:

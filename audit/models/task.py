@@ -127,6 +127,8 @@ class Task(TaskVerbs, FencedSave, Undeletable):
                 condition=Q(status=Status.PENDING, approve_before__isnull=False),
             ),
             models.Index(fields=["id"], name="audit_task_executing", condition=Q(status=Status.EXECUTING)),
+            # What recovery looks through for paused tasks without an entry.
+            models.Index(fields=["id"], name="audit_task_paused", condition=Q(status=Status.PAUSED)),
             models.Index(fields=["correlation_id"], name="audit_task_correlation", condition=~Q(correlation_id="")),
             models.Index("action", F("created_at").desc(), name="audit_task_action"),
             models.Index("requested_by", F("created_at").desc(), name="audit_task_requested_by"),

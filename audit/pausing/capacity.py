@@ -9,7 +9,7 @@ Note [Unknown]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from audit.agents.registry import Surveyed, absent, survey
 from audit.models import Task
 from audit.values.names import cut
 
-__all__ = ["CapacityVerdict", "Kind", "capacity_here", "check_capacity", "judged"]
+__all__ = ["CapacityVerdict", "Kind", "capacity_here", "check_capacities", "check_capacity", "judged"]
 
 Kind = Literal["free", "short", "unknown", "no_agent"]
 
@@ -56,6 +56,34 @@ def check_capacity(task: Task, *, labels: Iterable[str] = (), using: str | None 
     """
     alias = using or router.db_for_write(Task, instance=task)
     return judged(task, survey(alias, before=task.pk), labels=labels, using=alias)
+
+
+def check_capacities(
+    tasks: Sequence[Task], *, labels_of: Callable[[Task], Iterable[str]] = lambda task: (), using: str | None = None
+) -> list[CapacityVerdict]:
+    """Judge tasks that were claimed together as if they had been claimed one by one, by one look at the registry.
+
+    Args:
+        tasks: executing work.
+        labels_of: says what each needs an agent to have; nothing when left out.
+        using: as for `check_capacity`.
+
+    Returns:
+        The verdicts, in the order of the tasks.
+    """
+    if not tasks:
+        return []
+    alias = using or router.db_for_write(Task, instance=tasks[0])
+    in_order = sorted(tasks, key=lambda task: (task.status_since, task.pk))
+    agents = survey(alias, before=in_order[0].pk)
+    by_name = {each.name: each for each in agents}
+    said = {}
+    for task in in_order:
+        said[task.pk] = judged(task, agents, labels=labels_of(task), using=alias)
+        holder = by_name.get(task.claimed_by)
+        if holder is not None and task.estimated_resources:
+            holder.subtract(needs_of(task.estimated_resources))
+    return [said[task.pk] for task in tasks]
 
 
 def judged(

@@ -13,41 +13,49 @@ Note [As many as slots are free]
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connections, router, transaction
-from django.db.models import Q
+from django.db.models import BooleanField
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 
 from audit import conf
 from audit.agents.needs import needs_of
-from audit.agents.registry import Surveyed, absent, survey
+from audit.agents.registry import Registered, Surveyed, elsewhere, survey
 from audit.context import get_actor
-from audit.exceptions import IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing.capacity import CapacityVerdict, check_capacity, judged
+from audit.pausing import sets
+from audit.pausing.backoff import MOST_DOUBLINGS, backoff, longest
+from audit.pausing.capacity import CapacityVerdict, check_capacities, check_capacity, judged
 from audit.pausing.gate import gate
+from audit.pausing.sets import EVIDENCE
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
+from audit.values.patterns import matching
 
 __all__ = ["ACTOR", "EVIDENCE", "PauseManager"]
 
 ACTOR = "audit:capacity"
 """Who pauses and resumes when no `actor` block names anybody."""
-EVIDENCE = "capacity"
-"""The `action` of the log row that keeps the evidence of a pause."""
 
 _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::bigint << 8)"
-_BY_TIME_ALONE = Q(reason=PauseReason.MANUAL_PAUSE) | Q(reason=PauseReason.AWAITING_EVENT, event="")
-_GONE = (IllegalTransition, LeaseLost, StaleTask, TaskFrozen)
+_ORDER = ("priority", "available_at", "id")
+_BEHIND = "(audit_task.priority, audit_task.available_at, audit_task.id) > (%s, %s, %s)"
 _JUDGED_BY = ("id", "action", "estimated_resources")  # plans and outcomes may be large
-_MOST_DOUBLINGS = 20
-_MOST_RESUMED_LOOKED_AT = 1000
+# Of the first thousand.
+_RESUMED = """
+SELECT first.id, first.action, first.estimated_resources FROM (
+    SELECT id, action, estimated_resources, status_was FROM audit_task
+    WHERE status = 'approved' AND available_at <= statement_timestamp()
+    ORDER BY priority, available_at, id LIMIT 1000
+) AS first WHERE first.status_was = 'paused'
+"""
 
 
 class PauseManager:
@@ -63,6 +71,8 @@ class PauseManager:
     ) -> None:
         self._using = using or router.db_for_write(Task)
         self._labels_of = labels_of
+        self._looked_at: tuple[int, datetime, UUID] | None = None
+        self._missing: list[Registered] | None = None
 
     def check_capacity(self, task: Task) -> CapacityVerdict:
         """Ask the gate whether there is capacity for a task, with the labels that it needs if it is the registry's.
@@ -75,6 +85,19 @@ class PauseManager:
         if asked is check_capacity:
             return check_capacity(task, labels=self._labels_of(task), using=self._using)
         return asked(task)
+
+    def check_capacities(self, tasks: Sequence[Task]) -> list[CapacityVerdict]:
+        """Ask the gate about tasks that were claimed together; the registry is read once.
+
+        Args:
+            tasks: each that is judged free takes its room from those behind it.
+
+        Returns:
+            The verdicts, in the order of the tasks.
+        """
+        if gate() is check_capacity:
+            return check_capacities(tasks, labels_of=self._labels_of, using=self._using)
+        return [self.check_capacity(task) for task in tasks]
 
     def pause_for_capacity(self, task: Task, verdict: CapacityVerdict | None = None) -> PauseQueueEntry | None:
         """Pause a task if every agent that could do it is short; the log keeps the evidence in the same transaction.
@@ -107,11 +130,12 @@ class PauseManager:
     def pause_short(self, limit: int = 20, actions: Iterable[str] | None = None) -> list[PauseQueueEntry]:
         """Pause approved work that every agent is short for: for workers that are short themselves and claim nothing.
 
-        One pass over the most urgent tasks. Several processes at once do nothing twice.
+        One pass, most urgent first. The next one of this manager goes on behind it, and begins anew when there is no
+        more, so that work that is not paused hides nothing. Several processes at once do nothing twice.
 
         Args:
             limit: how many tasks to look at.
-            actions: the kinds of work to look at; all when left out.
+            actions: the kinds of work to look at, patterns among them; all when left out.
 
         Returns:
             The entries.
@@ -122,24 +146,37 @@ class PauseManager:
         validation.whole("limit", limit)
         tasks = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         if actions is not None:
-            tasks = tasks.with_action(*actions)
-        found = persistently(
-            connections[self._using], lambda: list(tasks.order_by("priority", "available_at", "id")[:limit])
-        )
-        agents = survey(self._using) if found and gate() is check_capacity else []
-        entries = []
-        for task in found:
-            if gate() is check_capacity:
-                verdict = judged(task, agents, labels=self._labels_of(task), using=self._using)
-            else:
-                verdict = self.check_capacity(task)
-            try:
-                entry = self.pause_for_capacity(task, verdict)
-            except _GONE:
-                continue  # claimed, paused or decided meanwhile
-            if entry:
-                entries.append(entry)
-        return entries
+            tasks = tasks.filter(matching(validation.label("action", each) for each in actions))
+        if self._looked_at is not None:
+            tasks = tasks.filter(RawSQL(_BEHIND, self._looked_at, output_field=BooleanField()))  # noqa: S611 - a constant
+        by_registry = gate() is check_capacity
+        if by_registry:
+            tasks = tasks.only(*_JUDGED_BY, *_ORDER)
+        found = persistently(connections[self._using], lambda: list(tasks.order_by(*_ORDER)[:limit]))
+        last = found[-1] if len(found) == limit else None
+        self._looked_at = None if last is None else (last.priority, last.available_at, last.pk)
+        if by_registry:
+            short = self._short(found)
+        else:
+            short = {task.pk: said for task in found if (said := self.check_capacity(task)).kind == "short"}
+        who = get_actor() or ACTOR
+        return persistently(connections[self._using], lambda: sets.pause(self._using, short, actor=who))
+
+    def _short(self, tasks: list[Task]) -> dict[UUID, CapacityVerdict]:
+        """Judge by the registry, work of one kind and one estimate once, and keep what all are short for."""
+        agents = [each for each in survey(self._using) if not each.draining] if tasks else []
+        said: dict[Any, CapacityVerdict | None] = {}
+        found = {}
+        for task in tasks:
+            labels, needs = list(self._labels_of(task)), needs_of(task.estimated_resources)
+            alike = (task.action, *labels, *needs.items())
+            if alike not in said:
+                able = any(each.able(task.action, labels) for each in agents)
+                said[alike] = judged(task, agents, labels=labels, using=self._using) if able else None
+            verdict = said[alike]
+            if verdict is not None and verdict.kind == "short":
+                found[task.pk] = verdict
+        return found
 
     def resume_due(self, limit: int = 100) -> list[Task]:
         """Resume what is due: work that was paused by hand for a time, and work for which there is capacity by now.
@@ -157,19 +194,13 @@ class PauseManager:
             InvalidValue: a limit that is not positive.
         """
         validation.whole("limit", limit)
-        resumed = []
-        timed = PauseQueueEntry.objects.using(self._using).filter(_BY_TIME_ALONE)
-        for entry in timed.claim(get_actor() or ACTOR, limit):
-            try:
-                resumed.append(entry.resume(using=self._using))
-            except _GONE:
-                continue
-        return resumed + persistently(connections[self._using], lambda: self._resume_fitting(limit))
+        timed = sets.resume_timed(self._using, limit=limit, actor=get_actor() or ACTOR)
+        return timed + persistently(connections[self._using], lambda: self._resume_fitting(limit))
 
     def _pause(self, task: Task, verdict: CapacityVerdict) -> PauseQueueEntry:
         with transaction.atomic(using=self._using):
             log = ExecutionLog.objects.using(self._using)
-            earlier = log.of(task).filter(kind=LogKind.NOTE, action=EVIDENCE).values("pk")[:_MOST_DOUBLINGS]
+            earlier = log.of(task).filter(kind=LogKind.NOTE, action=EVIDENCE).values("pk")[:MOST_DOUBLINGS]
             entry = task.pause(
                 reason=PauseReason.INSUFFICIENT_CAPACITY,
                 resume_after=backoff(len(earlier) + 1),
@@ -195,18 +226,22 @@ class PauseManager:
             if not alone:
                 return []
             agents = [each for each in survey(self._using) if not each.draining]
-            self._place_resumed(agents)
+            if any(each.free_slots for each in agents):
+                self._place_resumed(agents)
             room = sum(each.free_slots for each in agents) if agents else limit
             if not room:
                 return []
             entries, tasks = self._claimed(min(limit, room))
-            resumed = []
+            self._missing = None
+            fitting, deferred = [], []
             for entry in entries:
                 if self._fits(tasks[entry.task_id], entry, agents):
-                    resumed.append(entry.resume(using=self._using))
+                    fitting.append(entry)
                 else:
-                    entry.defer(backoff(entry.attempt + 1), using=self._using)
-            return resumed
+                    deferred.append((entry, backoff(entry.attempt + 1)))
+            who = get_actor() or ACTOR
+            sets.defer(self._using, deferred, actor=who)
+            return sets.resume_claimed(self._using, fitting, actor=who)
 
     def _claimed(self, limit: int) -> tuple[list[PauseQueueEntry], dict[UUID, Task]]:
         """Claim the most urgent entries and lock their tasks: tasks first, as everybody does."""
@@ -218,10 +253,7 @@ class PauseManager:
 
     def _place_resumed(self, agents: list[Surveyed]) -> None:
         """Let work that was resumed and is not claimed yet take its slots."""
-        waiting = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
-        first = waiting.order_by("priority", "available_at", "id").values("pk")[:_MOST_RESUMED_LOOKED_AT]
-        resumed = Task.objects.using(self._using).filter(pk__in=first, status_was=Status.PAUSED)
-        for task in resumed.only(*_JUDGED_BY):
+        for task in Task.objects.using(self._using).raw(_RESUMED):
             labels = list(self._labels_of(task))
             able = [each for each in agents if each.free_slots and each.able(task.action, labels)]
             if able:
@@ -238,7 +270,9 @@ class PauseManager:
         able = [each for each in agents if each.able(task.action, labels)]
         if not able:
             # Where nobody is registered for such work there are no slots to wait for.
-            return not absent(self._using, task.action, labels)
+            if self._missing is None:
+                self._missing = elsewhere(self._using)
+            return not any(each.able(task.action, labels) for each in self._missing)
         threshold = conf.settings().CAPACITY_RESUME_FREE
         patient = longest(entry.attempt)
         chosen = [
@@ -254,21 +288,3 @@ class PauseManager:
 
 def _roomiest(agents: list[Surveyed]) -> Surveyed:
     return max(agents, key=lambda each: each.free_slots)
-
-
-def backoff(times: int) -> timedelta:
-    """Return how long to wait before the next look, with jitter: half to the whole of a span that doubles.
-
-    Args:
-        times: how often there was no capacity, at least 1.
-    """
-    now = conf.settings()
-    span = min(now.CAPACITY_BACKOFF_SECONDS * 2 ** min(times - 1, _MOST_DOUBLINGS), now.CAPACITY_BACKOFF_MAX_SECONDS)
-    return timedelta(seconds=random.uniform(span / 2, span))  # noqa: S311 - a wait, no secret
-
-
-def longest(times: int) -> bool:
-    """Whether the wait after so many times was the longest."""
-    now = conf.settings()
-    grown = now.CAPACITY_BACKOFF_SECONDS * 2 ** min(max(times - 1, 0), _MOST_DOUBLINGS)
-    return bool(grown >= now.CAPACITY_BACKOFF_MAX_SECONDS)

@@ -67,6 +67,8 @@ class Statistics:
     first: datetime | None
     """When the oldest of the tasks was created."""
     last: datetime | None
+    spans: Mapping[int, Group]
+    """Where edges were given: the tasks created from edge `n` to the next one, by `n`, where there are any."""
     complete: bool
     """Whether every task that the filter means was looked at; if not, the newest were."""
 
@@ -78,6 +80,7 @@ def statistics(
     order: str | None = None,
     top: int | None = None,
     most_rows: int = MOST_ROWS,
+    edges: Sequence[datetime] = (),
 ) -> Statistics:
     """Count the tasks of a queryset by status, error type and what is asked, and measure how long they took.
 
@@ -88,6 +91,7 @@ def statistics(
         top: how many groups of a kind and error types to name; when left out, 10, and the newest 168 of hours that are
             in the order of time.
         most_rows: how many tasks to look at, newest first.
+        edges: moments in ascending order, for `spans`.
 
     Returns:
         The figures; those of a queryset that matches nothing are zero and none.
@@ -120,6 +124,11 @@ def statistics(
             if kind == "hour":
                 given.append(timezone.get_current_timezone_name())
             given.append(top or (_HOURS if in_time else _TOP))
+        if edges:
+            sql += _GROUPED.format(
+                kind="span", order="min(created_at)", name="named::text", source=_NAMED.format(_SPAN)
+            )
+            given += [list(edges), len(edges) + 1]
         with connections[queryset.db].cursor() as cursor:
             cursor.execute(sql, given)
             rows = cursor.fetchall()
@@ -130,6 +139,7 @@ def statistics(
         error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
         first=total[7],
         last=total[8],
+        spans={int(group.name): group for group in _groups(rows, "span")},
         complete=not total[9],
     )
 
@@ -186,6 +196,7 @@ _TOP = 10
 _HOURS = 168
 
 _HOUR = """to_char(date_trunc('hour', created_at, %s) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+_SPAN = "width_bucket(created_at, %s::timestamptz[]) - 1"
 _TOUCHED = "picked CROSS JOIN LATERAL (SELECT DISTINCT unnest(services_touched)) AS touched (service)"
 _NAMED = "(SELECT *, {} AS named FROM picked) AS picked"
 _SOURCES = {

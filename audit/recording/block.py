@@ -265,7 +265,7 @@ class Recording:
         values = self._values()
         using = alias_of(self.using)
         if using not in connections:
-            raise InvalidValue("using", using, f"is no alias in DATABASES; known: {', '.join(connections)}")
+            raise InvalidValue("using", using, f"is not an alias in DATABASES; known: {', '.join(connections)}")
         joined = self._joins(using)
         meter = Meter()
         task, session = insert_executing(Task, using, values, duration)
@@ -286,7 +286,7 @@ class Recording:
             again_after: seconds to wait before each further try while the database is away.
 
         Raises:
-            TaskFrozen: recovery has failed the task meanwhile; its log tells how the work ended.
+            TaskFrozen: recovery has failed the task meanwhile; its log says how the work ended.
             django.db.Error: the end could not be stored. None of these when `error` is given.
         """
         opened, self._open = self._open, None
@@ -341,7 +341,7 @@ class Recording:
 
 
 def _fitted(value: Any) -> Any:
-    """Cut what is too long, for that is no reason to leave work undone; what is no text is refused later."""
+    """Cut what is too long, for that is not a reason to leave work undone; what is not text is refused later."""
     return validation.fitted_text(value) if isinstance(value, str) else value
 
 

@@ -71,7 +71,7 @@ class OpenRecord:
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Mask secrets in what a verb is given and cut what is too long. To an end, add the resources that were used.
 
-        A text that is too long is no reason for the work to fail; what is cut says so at its end.
+        A text that is too long is not a reason for the work to fail; what is cut says so at its end.
 
         Raises:
             IllegalTransition: a verb that would hand the work on.

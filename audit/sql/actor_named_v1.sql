@@ -1,6 +1,6 @@
--- Tells the rules of tasks and pause entries whether an UPDATE names its actor: a trigger on the column fires only when
--- the statement's SET has it, and marks the name with a control character that the rule takes off again. Without it, raw
--- SQL that raises the revision by one and says nothing of the actor would appear under the name of whoever acted before.
+-- Shows the rules of tasks and pause entries whether an UPDATE names its actor. A trigger on a column fires only if the
+-- statement's SET contains the column. This one marks the name with a control character, which the rule removes again.
+-- Without it, raw SQL that raises the revision by one and names no actor would appear under the previous actor's name.
 -- Ordinary: a replica session stamps nothing.
 
 -- forwards

@@ -1,11 +1,11 @@
--- Refuses a pause entry without a paused task and a paused task without its entry, and logs when an entry is held,
--- deferred or otherwise changed (a claim of it is not history). SECURITY DEFINER and ordinary as task_log_v1.sql, whose
--- Note [Own schema] holds here; without sequential scans as task_queue_v1.sql.
+-- Refuses a pause entry without a paused task, and a paused task without its entry. Logs when an entry is held,
+-- deferred or otherwise changed; a claim of it is not history. SECURITY DEFINER and ordinary, as task_log_v1.sql, whose
+-- Note [Own schema] applies here too. Without sequential scans, as task_queue_v1.sql.
 --
 -- Note [Stale snapshots]
---     A session of REPEATABLE READ or SERIALIZABLE sees the task as it was when its snapshot was taken. Where the answer
---     decides, the task is therefore locked, not just read: if another session has moved it since, the lock fails to
---     serialize, and no entry comes to stand for a task that is not paused any more.
+--     A REPEATABLE READ or SERIALIZABLE session sees the task as it was when its snapshot was taken. So where the
+--     answer decides something, the task is locked and not only read. If another session has moved it since, the lock
+--     fails to serialize. So no entry is left behind for a task that is not paused any more.
 
 -- forwards
 CREATE FUNCTION audit_entry_follow_v1() RETURNS trigger

@@ -1,7 +1,6 @@
--- What may become of a pause entry's row, and what the database itself writes into it. It refuses what would rewrite who
--- paused a task and when, and a lowered revision; it stamps actor, revision and due time as task_write_v1.sql does, and
--- what a row must be is said by CHECKs. ENABLE ALWAYS: in replica sessions it refuses, and stamps nothing. Looks at its own
--- row alone.
+-- Decides which changes a pause entry may undergo, and stamps the row. Refuses a change of who paused the task and
+-- when, a lower revision, and texts without an end. Stamps actor, revision and due time, as task_write_v1.sql does. CHECKs say what a row
+-- must be. ENABLE ALWAYS: in replica sessions it refuses and stamps nothing. It looks only at its own row.
 
 -- forwards
 CREATE FUNCTION audit_entry_write_v1() RETURNS trigger
@@ -18,6 +17,16 @@ BEGIN
                 USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                     HINT = 'Resume or cancel the entry and pause the task anew.';
         END IF;
+    END IF;
+    -- An event has 200 characters at most, and is looked up by an index.
+    IF octet_length(NEW.note) > 65536 OR octet_length(NEW.event) > 800
+        OR greatest(octet_length(NEW.paused_by), octet_length(NEW.claimed_by),
+            octet_length(ltrim(NEW.actor, chr(1)))) > 4096
+    THEN
+        RAISE EXCEPTION 'audit_pause_queue (task %): a text is too long: note has at most 65536 bytes, event 800, '
+            'a name 4096 (audit_pause_queue_texts_bounded)', NEW.task_id
+            USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                CONSTRAINT = 'audit_pause_queue_texts_bounded';
     END IF;
     IF current_setting('session_replication_role') = 'replica' THEN
         RETURN NEW;

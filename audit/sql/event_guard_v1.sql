@@ -1,4 +1,4 @@
--- Keeps events append-only: the first emit of a name is the one, and stays. ENABLE ALWAYS.
+-- Keeps events append-only: the first emit of a name stays. ENABLE ALWAYS.
 
 -- forwards
 CREATE FUNCTION audit_event_guard_v1() RETURNS trigger

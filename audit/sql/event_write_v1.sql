@@ -1,4 +1,5 @@
--- Stamps an event with the moment and the session user. Ordinary: a replica or a restore keeps what its source says.
+-- Stamps an event with the moment and the session user. Ordinary: a replica or a restore keeps the stamps of its
+-- source.
 
 -- forwards
 CREATE FUNCTION audit_event_write_v1() RETURNS trigger

@@ -1,6 +1,7 @@
--- Keeps the ledger append-only: leaves, checkpoints, epochs and verifications take no UPDATE, nothing of it a DELETE or a
--- TRUNCATE. Head and tiles change as the tree grows; what they say is checked against the leaves and the signatures.
--- ENABLE ALWAYS. An owner can drop these; then the signatures tell (docs/ledger-format.md).
+-- Keeps the ledger append-only. Leaves, checkpoints, epochs and verifications refuse UPDATE; every table of the ledger
+-- refuses DELETE and TRUNCATE. Head and tiles change as the tree grows; the verifier compares them with the leaves and
+-- the signatures. ENABLE ALWAYS. An owner can drop these triggers; then the signatures show what was changed
+-- (docs/ledger-format.md).
 
 -- forwards
 CREATE FUNCTION audit_ledger_guard_v1() RETURNS trigger

@@ -1,15 +1,15 @@
--- What may come into the log, and what the database writes into a row of it: before every INSERT but those of
--- task_log_v1.sql, which writes its rows whole. Steps, notes and suggestions of a task that exists are stamped with the
--- moment and the session user; a transition is refused, for only the statement that changes the status makes one.
+-- Decides what may enter the log, and stamps the row. Fires before every INSERT except those of task_log_v1.sql, which
+-- writes whole rows. Steps, notes and suggestions of an existing task are stamped with the moment and the session user.
+-- A transition is refused: only the statement that changes the status may write one.
 --
--- The WHEN lets pass what a trigger writes whose owner may call the log function: task_log_v1.sql, SECURITY DEFINER, and
--- nobody else but the tables' owner. An owner who forges a transition so is found by the verifier, which replays the
--- steps of each task.
+-- The WHEN lets a trigger's INSERT pass if the trigger's owner may call the log function. That is task_log_v1.sql,
+-- which is SECURITY DEFINER, and otherwise only the owner of the tables. If the owner forges a transition in this way,
+-- the verifier finds it, because it replays the steps of each task.
 --
--- ENABLE ALWAYS: in a replica session the row is judged, and neither stamped nor looked up, so that a replica's initial
--- copy passes. A task is never deleted and its id never changes, so looking once is what a foreign key would keep looking
--- at, and no lock is needed: who does not see the task yet is refused. SECURITY DEFINER for that look, so that a role
--- needs no right on tasks to write a note; the WHEN is asked before, as whoever writes.
+-- ENABLE ALWAYS: in a replica session the row is checked, but neither stamped nor looked up, so that a replica's
+-- initial copy passes. A task is never deleted and its id never changes. So one lookup replaces a foreign key, and it
+-- needs no lock: a session that does not see the task yet is refused. SECURITY DEFINER for this lookup, so that a role
+-- needs no right on tasks to write a note. The WHEN is evaluated before, with the rights of the session.
 
 -- forwards
 CREATE FUNCTION audit_log_write_v1() RETURNS trigger

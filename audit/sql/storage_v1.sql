@@ -1,4 +1,5 @@
--- Room on the page for updates that touch no index (heartbeats stay HOT), and a vacuum that follows a busy queue.
+-- Leaves room on each page for updates that touch no index, so that heartbeats stay HOT. Lets autovacuum follow a busy
+-- queue.
 
 -- forwards
 ALTER TABLE audit_task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0,

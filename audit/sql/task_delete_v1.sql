@@ -1,4 +1,4 @@
--- Refuses every DELETE of a task, whatever its status. ENABLE ALWAYS.
+-- Refuses every DELETE of a task, in every status. ENABLE ALWAYS.
 
 -- forwards
 CREATE FUNCTION audit_task_delete_v1() RETURNS trigger

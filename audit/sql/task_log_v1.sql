@@ -1,17 +1,17 @@
--- Writes the transition row of every status change, whole, in the statement that makes it. SECURITY DEFINER, so that a
--- role needs no right on the log to be logged; ordinary, so that a replica keeps the log of its source.
+-- Writes the transition row of every status change, in the statement that makes the change. SECURITY DEFINER, so that a
+-- role needs no right on the log. Ordinary, so that a replica keeps the log of its source.
 --
--- Once a statement: a trigger for each row would start an INSERT for every row (measured: 2.2 times the cost of inserting
--- many tasks). Where a task came from stands in status_was, which task_write_v1.sql has just written. A pause tells the
--- reason and the plan of its entry, which leaves when the work goes on; an approval tells which plan was approved. Without
--- sequential scans, as task_queue_v1.sql says.
+-- Fires once for each statement. A trigger for each row would start an INSERT for every row (measured: inserting many
+-- tasks then costs 2.2 times as much). The previous status is in status_was, which task_write_v1.sql has just written.
+-- The row of a pause holds the reason and the plan of the entry, because the entry is removed when the work goes on.
+-- The row of an approval holds the hash of the approved plan. Without sequential scans, as in task_queue_v1.sql.
 --
 -- Note [Own schema]
---     The table beside this one is the one in the same schema, whatever the caller's search_path says and whatever
---     temporary table bears its name. Naming it with EXECUTE format('%I…') would plan each statement anew. Instead
---     the search_path, pinned for the function, is widened to the trigger's own schema, with pg_temp last; leaving
---     the function restores the caller's. Nobody's function or operator can slip in: operators compare values of
---     one type of pg_catalog, which is searched first, and functions are qualified.
+--     The other tables are those in the schema of this trigger's table, whatever the caller's search_path is and
+--     whatever temporary table has the same name. EXECUTE format('%I…') would plan each statement again. Instead the
+--     function's own, pinned search_path gets the trigger's schema in addition, with pg_temp last. The caller's
+--     search_path comes back when the function ends. No foreign function or operator can slip in: operators compare
+--     values of types of pg_catalog, which is searched first, and functions are qualified.
 
 -- forwards
 CREATE FUNCTION audit_task_log_v1() RETURNS trigger

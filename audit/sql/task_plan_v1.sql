@@ -1,6 +1,6 @@
--- Keeps what was approved: once a task has left `pending`, its plan never changes. What remains of it after a pause or a
--- checkpoint is the work plan. ENABLE ALWAYS. A trigger on the column, so that statements that leave the plan alone do not
--- read a plan of megabytes. As text, because 12.50 is another plan than 12.5.
+-- Protects what was approved: once a task has left `pending`, its plan never changes. What remains of the plan after a
+-- pause or a checkpoint is the work plan. ENABLE ALWAYS. The trigger is on the column, so that statements which leave
+-- the plan alone do not read a plan of megabytes. It compares texts, because 12.50 is another plan than 12.5.
 
 -- forwards
 CREATE FUNCTION audit_task_plan_v1() RETURNS trigger

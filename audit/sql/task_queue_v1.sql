@@ -1,8 +1,10 @@
--- Keeps the pause queue in step with the tasks, whatever SQL moves them: leaving `paused` removes the entry, entering it
--- without one makes one that is held. Work that awaited an event goes on with a note of what came of it, and work that
--- awaited an approval does not go on once its deadline has passed. For each row, so before the statement's log trigger, which tells the entry's
--- reason. SECURITY DEFINER and ordinary as task_log_v1.sql, whose Note [Own schema] holds here. Without sequential scans,
--- because a plan that was made while the table was empty is kept for the session, and would read all of it for each row.
+-- Keeps the pause queue and the tasks together, whatever SQL moves a task. Leaving `paused` removes the entry. Entering
+-- `paused` without an entry makes one, which is held. When work that waited for an event goes on, a note in the log
+-- says what came of the wait. Work that awaited an approval does not go on after its deadline.
+--
+-- Fires for each row, so before the statement's log trigger, which needs the entry's reason. SECURITY DEFINER and
+-- ordinary, as task_log_v1.sql, whose Note [Own schema] applies here too. Without sequential scans: a plan that was
+-- made while the table was empty stays with the session, and would read the whole table for each row.
 
 -- forwards
 CREATE FUNCTION audit_task_queue_v1() RETURNS trigger

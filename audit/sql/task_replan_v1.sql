@@ -1,5 +1,5 @@
--- Logs a change of a plan that waits for its approval, with both plans by their SHA-256. SECURITY DEFINER, so that a role
--- needs no right on the log; ordinary, as task_log_v1.sql, whose Note [Own schema] holds here.
+-- Logs each change of a plan that waits for approval, with the SHA-256 of both plans. SECURITY DEFINER, so that a role
+-- needs no right on the log. Ordinary, as task_log_v1.sql, whose Note [Own schema] applies here too.
 
 -- forwards
 CREATE FUNCTION audit_task_replan_v1() RETURNS trigger

@@ -1,12 +1,12 @@
--- What may become of a task's row, and what the database itself writes into it: one function, before every INSERT and
--- UPDATE. It refuses (a change of a finished task, a step that the status rules do not have, a change of who asked and
--- when, a lowered revision), stamps (actor, revision, moments, durations, the claim, the transaction), and judges the row
--- that comes out of it. A CHECK would be prepared anew by every statement, at ten times the cost (measured), and is not
--- needed by anything else.
+-- Decides which changes a task may undergo, and stamps the row: one function, before every INSERT and UPDATE. It
+-- refuses a change of a finished task, a step that the status rules do not have, a change of who requested it and when,
+-- and a lower revision. It stamps actor, revision, moments, durations, claim and transaction. Then it checks the
+-- resulting row. A CHECK would be prepared again by every statement, at ten times the cost (measured), and nothing else
+-- needs it.
 --
--- ENABLE ALWAYS: it binds replica sessions too. There it refuses and judges, and stamps nothing, so that a replica or a
--- restore keeps the stamps of its source. It looks at its own row alone, so that a replica's initial copy passes.
--- Each moment is clock_timestamp(): now() stands still in a transaction, and every duration inside would be zero.
+-- ENABLE ALWAYS: it binds replica sessions too. There it refuses and checks, and stamps nothing, so that a replica or a
+-- restore keeps the stamps of its source. It looks only at its own row, so that a replica's initial copy passes. Each
+-- moment is clock_timestamp(): now() stands still inside a transaction, and every duration there would be zero.
 
 -- forwards
 CREATE FUNCTION audit_task_write_v1() RETURNS trigger

@@ -1,4 +1,4 @@
--- Refuses TRUNCATE of the audit tables, also when it comes by CASCADE from another table. ENABLE ALWAYS.
+-- Refuses TRUNCATE of the audit tables, also by CASCADE from another table. ENABLE ALWAYS.
 
 -- forwards
 CREATE FUNCTION audit_truncate_guard_v1() RETURNS trigger

@@ -1,5 +1,5 @@
--- Dates a verification no later than it is stored, so that none dated ahead stays the newest. Ordinary: a restore keeps
--- what its source says.
+-- Dates a verification no later than the moment when it is stored, so that no postdated one stays the newest. Ordinary:
+-- a restore keeps the dates of its source.
 
 -- forwards
 CREATE FUNCTION audit_verification_stamp_v1() RETURNS trigger

@@ -21,7 +21,7 @@ from django.db import Error, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
-__all__ = ["TRANSIENT", "has_died", "persistently", "reconnecting"]
+__all__ = ["TRANSIENT", "has_died", "in_transaction", "persistently", "reconnecting"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def persistently(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T
         try:
             return attempt()
         except Error as error:
-            if getattr(error.__cause__, "sqlstate", None) not in TRANSIENT or _in_transaction(connection):
+            if getattr(error.__cause__, "sqlstate", None) not in TRANSIENT or in_transaction(connection):
                 raise
         # Those that collided must not meet again.
         longest = min(_FIRST_WAIT_SECONDS * 2**tried, _LONGEST_WAIT_SECONDS)
@@ -86,7 +86,7 @@ def has_died(connection: BaseDatabaseWrapper) -> bool:
     return connection.connection is not None and bool(connection.connection.closed)
 
 
-def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether somebody has a transaction open: Django, or a BEGIN of the caller's own."""
     if connection.in_atomic_block or not connection.get_autocommit():
         return True

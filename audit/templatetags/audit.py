@@ -6,6 +6,7 @@ from django import template
 from django.forms import Media
 from django.utils.safestring import SafeString, mark_safe
 
+from audit.admin.shared.media import page_media
 from audit.admin.shared.seal_badge import Seal, badge
 
 __all__ = ["register"]
@@ -19,10 +20,10 @@ def audit_media(context: Any, media: Media, kind: str) -> SafeString:
 
     Args:
         context: the template's.
-        media: what to write.
+        media: what to write; what every page has, where a page brings none.
         kind: `css` or `js`.
     """
-    part = media[kind]
+    part = (media or page_media())[kind]
     try:
         from django.utils.csp import nonce_attr
     except ImportError:  # before Django 6.1 the admin itself has no nonce
@@ -34,3 +35,13 @@ def audit_media(context: Any, media: Media, kind: str) -> SafeString:
 def audit_seal(seal: Seal) -> SafeString:
     """Write the badge of a row's seal."""
     return badge(seal)
+
+
+@register.inclusion_tag("audit/admin/overview/page.html", takes_context=True)
+def audit_overview(context: Any) -> dict[str, Any]:
+    """Write the overview of the admin site whose index of this app is shown."""
+    from audit.admin.overview.page import overview
+
+    request = context["request"]
+    # Django's own mark of the site that a view belongs to.
+    return overview(request, request.resolver_match.func.admin_site)

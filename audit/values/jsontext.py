@@ -54,9 +54,9 @@ def check_escapes(field: str, text: str) -> None:
     for escape in _ESCAPE.finditer(text):
         found = escape[0].lower()
         if found == "\\u0000":
-            problem = "holds a NUL character, which PostgreSQL cannot store"
+            problem = "contains a NUL character, which PostgreSQL cannot store"
         elif len(found) == 6 and found[2] == "d" and found[3] in "89abcdef":
-            problem = "holds a lone surrogate"
+            problem = "contains a lone surrogate"
         else:
             continue
         around = text[max(0, escape.start() - 40) : escape.end() + 40]
@@ -114,7 +114,7 @@ def _parts(text: str, field: str, opening: str, closing: str) -> Iterator[tuple[
     position = _after_space(text, 0)
     if text[position : position + 1] != opening:
         kind = "an object" if opening == "{" else "a list"
-        problem = f"must be {kind}" if _IS_JSON.match(text, position) else f"is no JSON; it must be {kind}"
+        problem = f"must be {kind}" if _IS_JSON.match(text, position) else f"is not JSON; it must be {kind}"
         raise InvalidValue(field, text[position : position + 200], problem)
     position = _after_space(text, position + 1)
     seen = set()
@@ -164,7 +164,7 @@ def _scanned(text: str, position: int, field: str) -> tuple[Any, int]:
     except json.JSONDecodeError as error:
         raise _broken(field, text, error.pos, error.msg) from None
     except _Constant as constant:
-        raise InvalidValue(field, str(constant), "is a number JSON does not have") from None
+        raise InvalidValue(field, str(constant), "is NaN or infinite, which JSON cannot express") from None
     except RecursionError:
         # PostgreSQL reads deeper than Python; it is left to judge what is inside.
         try:

@@ -38,7 +38,7 @@ def _left_out(steps: Sequence[Any], remaining: Sequence[Any]) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compare as JSON does: to Python True is 1, and a tuple is no list."""
+    """Compare as JSON does: to Python True is 1, and a tuple is not a list."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, dict) and isinstance(other, dict):

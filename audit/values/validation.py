@@ -69,13 +69,15 @@ def text(field: str, value: object, *, max_length: int | None = MAX_TEXT) -> str
     if not isinstance(value, str):
         raise InvalidValue(field, value, "must be a string")
     if "\0" in value:
-        raise InvalidValue(field, value, "holds a NUL character, which PostgreSQL cannot store")
+        raise InvalidValue(field, value, "contains a NUL character, which PostgreSQL cannot store")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidValue(field, value, f"holds a lone surrogate at index {error.start}") from None
+        raise InvalidValue(
+            field, value, f"contains a lone surrogate at index {error.start}, which is not valid Unicode"
+        ) from None
     if max_length is not None and len(value) > max_length:
-        raise InvalidValue(field, value, f"has {len(value)} characters; at most {max_length} fit")
+        raise InvalidValue(field, value, f"has {len(value)} characters; at most {max_length} are allowed")
     return str(value)
 
 
@@ -112,7 +114,7 @@ def services(field: str, value: object) -> list[str]:
     checked = (label(f"{field}[{index}]", each, max_length=MAX_SERVICE) for index, each in enumerate(value))
     names = list(dict.fromkeys(checked))
     if len(names) > MAX_SERVICES:
-        raise InvalidValue(field, names[:3], f"holds {len(names)} names; at most {MAX_SERVICES} fit")
+        raise InvalidValue(field, names[:3], f"has {len(names)} names; at most {MAX_SERVICES} are allowed")
     return names
 
 
@@ -174,9 +176,9 @@ def moment(field: str, value: object, *, or_span: bool = False) -> datetime:
         raise InvalidValue(field, value, f"must be a datetime{' or a timedelta' if or_span else ''}")
     value = with_zone(value)
     if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidValue(field, value, "is naive; give it a time zone (django.utils.timezone.now())")
+        raise InvalidValue(field, value, "has no time zone; use an aware datetime, such as django.utils.timezone.now()")
     if not EARLIEST <= value < LATEST:
-        raise InvalidValue(field, value, f"must lie between {EARLIEST.date()} and {LATEST.date()}")
+        raise InvalidValue(field, value, f"must be between {EARLIEST.date()} and {LATEST.date()}")
     return value
 
 
@@ -273,7 +275,7 @@ def _walk(path: str, value: Any, depth: int) -> None:
             raise InvalidValue(path, "an integer", "has more than 4000 digits")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidValue(path, value, "is a number JSON does not have")
+            raise InvalidValue(path, value, "is NaN or infinite, which JSON cannot express")
     elif depth >= MAX_DEPTH:
         raise InvalidValue(path[:200], "…", f"is nested deeper than {MAX_DEPTH} levels")
     elif isinstance(value, dict):
@@ -286,4 +288,4 @@ def _walk(path: str, value: Any, depth: int) -> None:
         for index, inner in enumerate(value):
             _walk(f"{path}[{index}]", inner, depth + 1)
     else:
-        raise InvalidValue(path, value, f"is a {type(value).__name__}, which JSON has no form for")
+        raise InvalidValue(path, value, f"is a {type(value).__name__}, which JSON cannot express")

@@ -28,7 +28,7 @@ __all__ = ["MAX_EVENT_NAME", "AwaitedEvent", "PauseVerbs"]
 MAX_EVENT_NAME = 200
 """How many characters the name of an event may have."""
 
-_CHANGED_PLAN = "The work plan is no remainder of the approved plan."
+_CHANGED_PLAN = "The work plan is not a remainder of the approved plan."
 _QUEUE = (
     "INSERT INTO audit_pause_queue"
     " (task_id, work_plan, reason, note, event, paused_by, resume_after, held, priority, actor)"
@@ -88,15 +88,15 @@ class PauseVerbs(LogVerbs):
     ) -> PauseQueueEntry:
         """Put the work aside: executing or approved → paused, with an entry in the pause queue.
 
-        With `AUDIT["REAPPROVE_CHANGED_PLANS"]`, a work plan that is no remainder of the approved plan makes it
+        With `AUDIT["REAPPROVE_CHANGED_PLANS"]`, a work plan that is not a remainder of the approved plan makes it
         `awaiting_approval`, held, whatever reason, event and time were given.
 
         Args:
             reason: one of `PauseReason`.
-            work_plan: what remains to be done, any JSON; when the task is resumed it stands in its `work_plan`, beside
-                the approved plan. Left out, what remained before remains.
-            resume_after: a moment, or a span of time from now. Work goes on then; what waits for an event is told that
-                the wait timed out, and what awaits an approval is rejected (`ApprovalExpired`).
+            work_plan: what remains to be done, any JSON. When the task is resumed, it is in its `work_plan`, beside the
+                approved plan. Without it, the work plan stays as it is.
+            resume_after: a moment, or a span of time from now. The work goes on then. If it waits for an event, the
+                wait times out. If it awaits an approval, it is rejected (`ApprovalExpired`).
             priority: 1 (highest) to 5; the task's own when left out.
             held: whether only a person or an event may release it; when left out, all reasons but
                 `insufficient_capacity` are held unless a resume time is given. What awaits an approval always is.
@@ -150,7 +150,7 @@ class PauseVerbs(LogVerbs):
             using: the alias to write through.
 
         Returns:
-            None: go on. Or, with `AUDIT["REAPPROVE_CHANGED_PLANS"]` and a work plan that is no remainder of the
+            None: go on. Or, with `AUDIT["REAPPROVE_CHANGED_PLANS"]` and a work plan that is not a remainder of the
             approved plan, the pause entry under which the work now awaits approval: stop.
 
         Raises:

@@ -68,6 +68,8 @@ async def call_async(handler: Handler, run: Run, worker: str) -> End:
 
 def returned(value: Any) -> End:
     """Make the end of a handler that returned this value."""
+    if isinstance(value, End):
+        return value
     if value is None:
         given: Any = {}
     elif isinstance(value, dict):

@@ -9,7 +9,7 @@ import copy
 import pickle
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from audit.exceptions import AuditError
 from audit.worker.books import Claimed
 from audit.worker.children import Child, Death
 from audit.worker.ending import End, failed
-from audit.worker.handlers import Handler
+from audit.worker.handlers import Handler, Handlers
 from audit.worker.inside import EventLoop, InsideDesk, Threads
 from audit.worker.run import Flags, Run
 
@@ -66,7 +66,7 @@ class Floor:
     def __init__(
         self,
         worker: str,
-        handlers: Mapping[str, Handler],
+        handlers: Handlers,
         places: int,
         *,
         give: Give,
@@ -127,7 +127,7 @@ class Floor:
 
     def start(self, claimed: Claimed) -> Job:
         """Run a task's handler; there must be a place."""
-        handler = self._handlers[claimed.task.action]
+        handler = self._handlers.of(claimed.task)
         job = Job(claimed=claimed, handler=handler)
         job.flags.cancelled = claimed.task.cancel_requested_at is not None
         if handler.timeout is not None:

@@ -16,8 +16,9 @@ from django.utils.module_loading import autodiscover_modules
 from audit import conf
 from audit.exceptions import AuditError, InvalidValue
 from audit.values import validation
+from audit.values.patterns import covering
 
-__all__ = ["ISOLATIONS", "Handler", "choose", "discover", "handler", "registered", "seconds"]
+__all__ = ["ISOLATIONS", "Handler", "Handlers", "choose", "discover", "handler", "register", "registered", "seconds"]
 
 ISOLATIONS = ("process", "thread", "async")
 """Where a handler runs: in a child process, in a thread of the worker, or in the worker's event loop."""
@@ -46,6 +47,8 @@ class Handler:
     """The longest wait before a retry, in seconds."""
     isolation: str
     """One of `ISOLATIONS`."""
+    refine: Callable[[Any], Handler] | None = None
+    """Makes the handler of one task, where that depends on more than the action."""
 
     @property
     def name(self) -> str:
@@ -65,6 +68,30 @@ class Handler:
         return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - a wait, no secret
 
 
+class Handlers(dict[str, Handler]):
+    """Handlers by action. An action without one of its own has the one whose pattern (`deploy:*`) covers it closest."""
+
+    def __missing__(self, action: str) -> Handler:
+        found: Handler | None = self.get(action)
+        if found is None:
+            raise KeyError(action)
+        return found
+
+    def get(self, action: str, default: Any = None) -> Any:
+        """Return the handler of an action, or the default."""
+        return next(
+            (dict.__getitem__(self, each) for each in covering(action) if dict.__contains__(self, each)), default
+        )
+
+    def __contains__(self, action: object) -> bool:
+        return isinstance(action, str) and self.get(action) is not None
+
+    def of(self, task: Any) -> Handler:
+        """Return the handler of a task, which must have one."""
+        found = self[task.action]
+        return found if found.refine is None else found.refine(task)
+
+
 def handler(
     action: str,
     *,
@@ -81,7 +108,8 @@ def handler(
     else as `result`. What it raises makes the task fail, or wait for another attempt.
 
     Args:
-        action: the action of the tasks it runs for.
+        action: the action of the tasks it runs for; `deploy:*` means every action that begins with `deploy:` and has
+            no handler that fits it closer.
         labels: what a worker must offer (`--labels`) to run it, such as `gpu`.
         max_attempts: how many attempts may end in an error; 1 retries nothing. What ended for another reason (a lost
             lease, a worker that stopped) does not count.
@@ -106,7 +134,7 @@ def handler(
     if isolation is not None and isolation not in ISOLATIONS:
         raise InvalidValue("isolation", isolation, f"must be one of {', '.join(ISOLATIONS)}")
 
-    def register(function: FunctionT) -> FunctionT:
+    def declare(function: FunctionT) -> FunctionT:
         is_async = iscoroutinefunction(function)
         where = isolation or ("async" if is_async else "process")
         if isinstance(function, type) or not callable(function):
@@ -128,16 +156,13 @@ def handler(
             max_backoff=longest,
             isolation=where,
         )
-        other = _registry.get(name)
-        if other is not None and other.name != made.name:
-            raise AuditError(f"Two handlers of the action {name!r}: {other.name} and {made.name}. Remove one of them.")
-        _registry[name] = made
+        register(made)
         return function
 
-    return register
+    return declare
 
 
-def discover() -> dict[str, Handler]:
+def discover() -> Handlers:
     """Import the `audit_handlers.py` of each installed app, and return all handlers by action.
 
     Raises:
@@ -154,19 +179,32 @@ def discover() -> dict[str, Handler]:
     return registered()
 
 
-def registered() -> dict[str, Handler]:
+def registered() -> Handlers:
     """Return the handlers that were declared so far, by action."""
-    return dict(_registry)
+    return Handlers(_registry)
+
+
+def register(made: Handler) -> None:
+    """Add a handler; the same one may come again.
+
+    Raises:
+        AuditError: another handler has this action; the message names both.
+    """
+    other = _registry.get(made.action)
+    if other is not None and other.name != made.name:
+        both = f"{other.name} and {made.name}"
+        raise AuditError(f"Two handlers of the action {made.action!r}: {both}. Remove one of them.")
+    _registry[made.action] = made
 
 
 def choose(
-    handlers: dict[str, Handler], actions: Iterable[str] | None, labels: Iterable[str]
-) -> tuple[dict[str, Handler], dict[str, frozenset[str]]]:
+    handlers: Handlers, actions: Iterable[str] | None, labels: Iterable[str]
+) -> tuple[Handlers, dict[str, frozenset[str]]]:
     """Choose what a worker runs.
 
     Args:
         handlers: all there are, by action.
-        actions: those it shall run; all when None.
+        actions: those it shall run, patterns among them; all when None.
         labels: what it offers.
 
     Returns:
@@ -176,22 +214,32 @@ def choose(
         AuditError: there is no handler at all.
         InvalidValue: no handler for an action that is named, or none that can run with these labels.
     """
-    wanted = sorted(handlers) if actions is None else [validation.label("action", each) for each in actions]
-    known = ", ".join(sorted(handlers)) or "none"
-    for each in wanted:
-        if each not in handlers:
-            raise InvalidValue("actions", each, f"has no handler; there are handlers for: {known}")
+    wanted = sorted(handlers)
+    if actions is not None:
+        wanted = []
+        for each in actions:
+            found = _meant(validation.label("action", each), handlers)
+            if not found:
+                known = ", ".join(sorted(handlers)) or "none"
+                raise InvalidValue("actions", each, f"has no handler; there are handlers for: {known}")
+            wanted += found
     if not handlers:
         raise AuditError(
             "There is no handler: write functions with @handler into the file audit_handlers.py of an installed app."
         )
     offered = frozenset(labels)
     lacking = {each: handlers[each].labels - offered for each in wanted if not handlers[each].labels <= offered}
-    chosen = {each: handlers[each] for each in wanted if each not in lacking}
+    chosen = Handlers({each: handlers[each] for each in wanted if each not in lacking})
     if not chosen:
         missing = "; ".join(f"{each}: {', '.join(sorted(labels))}" for each, labels in lacking.items())
         raise InvalidValue("labels", sorted(offered), f"no handler can run here; labels that are missing: {missing}")
     return chosen, lacking
+
+
+def _meant(name: str, handlers: Handlers) -> list[str]:
+    """Return an action that has a handler, or what a pattern covers of the actions and patterns that have one."""
+    found = [each for each in sorted(handlers) if name.endswith("*") and name in covering(each)]
+    return found if name in found or name not in handlers else [*found, name]
 
 
 def _labels(labels: Iterable[str]) -> list[str]:

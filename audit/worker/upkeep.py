@@ -18,15 +18,15 @@ from django.db import connections
 from audit import conf
 from audit.agents.presence import Presence
 from audit.agents.readings import read
-from audit.pausing import PauseManager, capacity_here, check_capacity, gate
-from audit.recovery import RecoveryReport, recover
+from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
+from audit.recovery import RecoveryReport, Sweep, recover
 from audit.worker.books import Claimed
 from audit.worker.handlers import Handler
 
 __all__ = ["OwnName", "Upkeep"]
 
 _LIMIT = 100
-_LOOKED_AT = 20
+_LOOKED_AT = 500
 _RESUME_SECONDS = 5.0
 
 
@@ -66,6 +66,7 @@ class Upkeep:
         self._beats = _Pass(self._beat, lambda: conf.settings().AGENT_HEARTBEAT_SECONDS)
         self._recovers = _Pass(self._recover, lambda: recover_seconds)
         self._passes = [self._beats, self._recovers, _Pass(self._resume, lambda: _RESUME_SECONDS)]
+        self._sweep = Sweep()
         self.draining = False
         """Whether somebody asked this worker to take no new work."""
         self.short = False
@@ -120,7 +121,7 @@ class Upkeep:
         return said.strip()
 
     def _recover(self) -> str:
-        report = recover(limit=_LIMIT, using=self._using)
+        report = recover(limit=_LIMIT, sweep=self._sweep, using=self._using)
         if report.is_full(_LIMIT):
             self._recovers.due = 0.0
         return _in_words(report)
@@ -135,14 +136,27 @@ class Upkeep:
         """Pause what no agent has room for, where this one claims nothing."""
         self._manager.pause_short(_LOOKED_AT, list(self._handlers))
 
-    def fate(self, claimed: Claimed) -> str:
-        """Say what becomes of a claimed task: it `runs`, was `paused` with the evidence in its log, or `released`."""
+    def verdicts(self, batch: Sequence[Claimed]) -> dict[Claimed, CapacityVerdict]:
+        """Ask the registry about what was claimed together, in one look; nothing where another gate is asked."""
+        estimated = [each for each in batch if each.task.estimated_resources is not None]
+        if gate() is not check_capacity or not estimated:
+            return {}
+        tasks = [each.task for each in estimated]
+        return dict(zip(estimated, self._manager.check_capacities(tasks), strict=True))
+
+    def fate(self, claimed: Claimed, verdict: CapacityVerdict | None = None) -> str:
+        """Say what becomes of a claimed task: it `runs`, was `paused` with the evidence in its log, or `released`.
+
+        Args:
+            claimed: the task.
+            verdict: what the gate said already; it is asked when left out.
+        """
         asked = gate()
         task = claimed.task
         # This agent is there, and free as far as it knows: without an estimate the registry can say nothing else.
         if asked is None or (asked is check_capacity and task.estimated_resources is None):
             return "runs"
-        verdict = self._manager.check_capacity(task)
+        verdict = verdict or self._manager.check_capacity(task)
         if verdict.kind == "no_agent" and asked is not check_capacity:
             task.release(using=self._using)
             return "released"

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connections
 
 from audit.leases.wakeup import ANY, CHANNEL, notify
+from audit.values.patterns import covering
 from audit.worker.connections import own
 
 __all__ = ["Listener", "notify"]
@@ -37,7 +38,7 @@ class Listener:
     """
 
     def __init__(self, using: str, actions: Collection[str], wake: Callable[[], None]) -> None:
-        self._actions = frozenset([ANY, *actions])
+        self._actions = frozenset(actions)
         self._wake = wake
         self._ended = threading.Event()
         self._using = using
@@ -72,7 +73,7 @@ class Listener:
         quiet = 0.0
         while not self._ended.is_set():
             heard = [each.payload for each in raw.notifies(timeout=1.0, stop_after=1)]
-            if any(payload in self._actions for payload in heard):
+            if any(payload == ANY or not self._actions.isdisjoint(covering(payload)) for payload in heard):
                 self._wake()
             quiet = 0.0 if heard else quiet + 1.0
             if quiet >= _CHECK_SECONDS:

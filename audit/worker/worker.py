@@ -8,6 +8,7 @@ Note [Threads of a worker]
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -27,6 +28,7 @@ from django.db import connections, router
 from audit import conf
 from audit.leases.arguments import lease_of
 from audit.models import Task
+from audit.pausing import CapacityVerdict
 from audit.process.signals import SignalHandlers
 from audit.values import redaction, validation
 from audit.values.terminal import safe
@@ -308,16 +310,19 @@ class Worker:
     def _claimed(self, limit: int) -> list[Claimed]:
         """Claim, and keep what there is room for; in the clerk's thread."""
         found = self._books.claim(list(self._handlers), limit)
-        fates = [self._fate(each) for each in found]
+        verdicts: dict[Claimed, CapacityVerdict] = {}
+        with contextlib.suppress(Exception):  # then each is asked about by itself, and its error is reported
+            verdicts = self._upkeep.verdicts(found)
+        fates = [self._fate(each, verdicts.get(each)) for each in found]
         # What was given back would come again at once.
         self._more = len(found) >= limit and "released" not in fates
         self._found_nothing = all(fate == "released" for fate in fates)
         return [each for each, fate in zip(found, fates, strict=True) if fate == "runs"]
 
-    def _fate(self, claimed: Claimed) -> str:
+    def _fate(self, claimed: Claimed, verdict: CapacityVerdict | None) -> str:
         fate = "runs"
         try:
-            fate = self._upkeep.fate(claimed)
+            fate = self._upkeep.fate(claimed, verdict)
         except GONE:
             self._say(f"{_named(claimed.task)}: its lease was lost before it started.")
             fate = "lost"
@@ -352,7 +357,7 @@ class Worker:
 
     def _start_waiting(self) -> None:
         for claimed in list(self._waiting):
-            handler = self._handlers[claimed.task.action]
+            handler = self._handlers.of(claimed.task)
             if claimed.lost:
                 self._waiting.remove(claimed)
             elif self._floor.can_run(handler):

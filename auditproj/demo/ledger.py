@@ -7,16 +7,13 @@ process that knows where the key is.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
-import django
 from django.conf import settings
+
+from auditproj.demo import tied
 
 __all__ = ["Key", "key", "once", "started"]
 
@@ -66,7 +63,7 @@ def once(*argv: str, environment: dict[str, str] | None = None) -> subprocess.Co
     """Run a command of the app in a process of its own, such as one that may sign."""
     return subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "django", *argv],
-        **_place(environment),
+        **tied.place(environment),
         capture_output=True,
         text=True,
         check=False,
@@ -74,28 +71,13 @@ def once(*argv: str, environment: dict[str, str] | None = None) -> subprocess.Co
 
 
 def started(what: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start `seal` or `verify` as a process that ends when its standard input does."""
-    return subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "auditproj.demo.ledger", what],
-        **_place(environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _place(environment: dict[str, str] | None) -> dict[str, Any]:
-    known = {"DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "auditproj.settings")}
-    return {"cwd": settings.BASE_DIR, "env": {**os.environ, **known, **(environment or {})}}
+    """Start `seal` or `verify` as a process of the demo."""
+    return tied.started("auditproj.demo.ledger", what, environment=environment)
 
 
 def main(what: str) -> None:
     """Seal or verify until standard input ends."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "auditproj.settings")
-    django.setup()
-    ended = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
+    ended = tied.set_up()
     from django.core.management import CommandError, call_command
     from django.db import connection
 
@@ -107,13 +89,6 @@ def main(what: str) -> None:
         with contextlib.suppress(CommandError, SystemExit):
             call_command("audit_verify")
         connection.close()
-
-
-def _wait_for_end(ended: threading.Event) -> None:
-    while sys.stdin.read(1):
-        pass
-    ended.set()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

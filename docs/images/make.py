@@ -33,7 +33,7 @@ def main(address: str, user: str, password: str) -> None:
         page.goto(f"{address}?since={end - timedelta(days=5):%Y-%m-%dT%H:%M:%SZ}&until={end:%Y-%m-%dT%H:%M:%SZ}")
         _take(page, "list")
         # Commands that print nothing of the machine they run on.
-        page.goto(f"{address}?status=completed&action=wait")
+        page.goto(f"{address}?status=completed&action=await-build")
         for task in page.locator(".audit-title").evaluate_all("links => links.map(link => link.getAttribute('href'))"):
             page.goto(urljoin(address, task))
             if page.locator(".audit-timeline .x-paused").count() and page.locator(".audit-seal.s-verified").count():

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from audit.admin.tasks.binning import AIM, STEPS, Step, Unit, edges, local, step_for
+from audit.admin.shared.binning import AIM, STEPS, Step, Unit, edges, local, step_for
 from audit.admin.tasks.histogram import BARS
 from tests.support.pages import TASKS, past, text_of
 

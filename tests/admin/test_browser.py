@@ -11,13 +11,17 @@ from django.conf import settings
 from django.db import connection
 
 from audit.admin.shared import paging
+from audit.agents.registry import drain
+from audit.events import emit_event
 from audit.ledger.verify import keep
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.pausing import PauseManager
 from tests.settings import MIDDLEWARE
+from tests.support.agents import agent, approved
 from tests.support.browser import chromium, serving, violations, visiting
 from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.ledger import behind_the_guards, finish, sealed, verified
-from tests.support.pages import HOSTILE, LOG, QUEUE, TASKS, client_of, past
+from tests.support.pages import AGENTS, EVENTS, HOSTILE, LOG, OVERVIEW, QUEUE, STATISTICS, TASKS, client_of, past
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -415,12 +419,46 @@ def _verification(page) -> str:
     return ""
 
 
+def _overview(page) -> str:
+    _agents(page)
+    requested()
+    past(3, status="failed")
+    task_in("paused")
+    return OVERVIEW
+
+
+def _agents(page) -> str:
+    agent("orch-" * 20, slots=2, memory=None, gpu=0.9, labels=["l" * 90, "gpu"], actions=["deploy"])
+    claimed(task_in("approved", summary="w" * 200), worker="orch-" * 20)
+    agent("w2")
+    drain("w2", reason="r" * 300, actor="maria")
+    return AGENTS
+
+
+def _events(page) -> str:
+    emit_event("build-" + "4" * 190, {"k" * 90: ["v" * 400]}, actor="ci")
+    claimed(task_in("approved")).pause(event="b" * 200)
+    return f"{EVENTS}?name={'b' * 200}"
+
+
+def _statistics(page) -> str:
+    _long()
+    past(40, every=timedelta(minutes=20))
+    return f"{STATISTICS}?since=24h&action=deploy"
+
+
+def _short(page) -> str:
+    agent("orch-" * 20, cpu=0.95)
+    entry = PauseManager().pause_for_capacity(approved("deploy", summary="s" * 200))
+    return f"{TASKS}{entry.task_id}/change/"
+
+
 def _missing(page) -> str:
     return f"{TASKS}zork/change/"
 
 
 KINDS = [_empty, _list, _all, _nothing, _completed, _failed, _paused, _pending, _confirm, _log, _queue, _missing]
-KINDS += [_unverified, _intact, _tampered, _verification]
+KINDS += [_unverified, _intact, _tampered, _verification, _overview, _agents, _events, _statistics, _short]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.strip("_"))
@@ -450,9 +488,11 @@ def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar
     past(2, started_at=None, status="rejected", requested_by="policy:low-risk", actor="policy:low-risk")
     task_in("paused")
     _worked()
+    _agents(page)
+    _events(page)
     page.goto(page.base + TASKS)
     page.evaluate(f"localStorage.setItem('django.admin.navSidebarIsOpen', '{sidebar}')")
-    for address in (TASKS, LOG, QUEUE):
+    for address in (TASKS, LOG, QUEUE, AGENTS, EVENTS):
         page.goto(page.base + address)
         cards = []
         for width in range(320, 1920, 60):

@@ -336,12 +336,12 @@ def test_a_time_is_reported_and_read_in_the_time_zone_of_the_page(decider: Clien
     ("until", "message"),
     [
         ("", "Give the time it becomes due."),
-        ("zork", "That is no date and time."),
+        ("zork", "That is not a date and time."),
         ("2020-01-01T00:00", "That time is past"),
-        ("0001-01-01T00:00", "must lie between"),
-        ("9999-12-31T23:59", "must lie between"),
-        ("99999-12-31T23:59", "That is no date and time."),
-        ("2100-02-30T00:00", "That is no date and time."),
+        ("0001-01-01T00:00", "must be between"),
+        ("9999-12-31T23:59", "must be between"),
+        ("99999-12-31T23:59", "That is not a date and time."),
+        ("2100-02-30T00:00", "That is not a date and time."),
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Anchorage"])

@@ -278,13 +278,13 @@ def test_whoever_may_see_the_list_may_have_the_file(kind, url) -> None:
         (f"{TASKS}export/", "There is no format ; use one of csv, jsonl."),
         (f"{TASKS}export/?format=<b>", "There is no format <b>; use one of"),
         (f"{TASKS}export/?format=csv&status=zork", "zork"),
-        (f"{LOG}export/?format=csv&task=zork", "is no UUID"),
+        (f"{LOG}export/?format=csv&task=zork", "is not a UUID"),
         (f"{LOG}export/?format=csv&kind=zork", "zork"),
         (f"{QUEUE}export/?format=csv&state=zork", "There is no state zork"),
-        (f"{TASKS}export/?format=csv&stauts=failed", "“stauts” is no filter; did you mean “status”?"),
-        (f"{TASKS}export/?format=csv&kind=note", "“kind” is no filter."),
-        (f"{LOG}export/?format=csv&sicne=1h", "“sicne” is no filter; did you mean “since”?"),
-        (f"{QUEUE}export/?format=csv&service=kuma", "“service” is no filter."),
+        (f"{TASKS}export/?format=csv&stauts=failed", "“stauts” is not a filter; did you mean “status”?"),
+        (f"{TASKS}export/?format=csv&kind=note", "“kind” is not a filter."),
+        (f"{LOG}export/?format=csv&sicne=1h", "“sicne” is not a filter; did you mean “since”?"),
+        (f"{QUEUE}export/?format=csv&service=kuma", "“service” is not a filter."),
     ],
 )
 def test_a_filter_that_means_nothing_gets_no_file_instead_of_too_much(viewer, url, problem) -> None:

@@ -1,5 +1,6 @@
 """Pages when reading is slow or fails: the list or what to do is always shown, and never a 500 without a reason."""
 
+import contextlib
 import pkgutil
 import re
 
@@ -88,6 +89,39 @@ def test_a_panel_that_fails_or_is_slow_says_so_and_the_page_stays(viewer, monkey
     assert response.status_code == 200
     assert text_of(response).count("took too long and was left out") == 4
     assert ("failed" in caplog.text) == ("1/0" in statement)
+
+
+def _limits() -> tuple[str, ...]:
+    names = ("statement_timeout", "transaction_read_only", "enable_seqscan")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting(%s), current_setting(%s), current_setting(%s)", names)
+        return cursor.fetchone()
+
+
+@pytest.mark.parametrize("ended", ["well", "badly", "by an error"])
+def test_no_limit_outlives_what_it_was_for(ended) -> None:
+    """A caller's own transaction goes on around the page (`ATOMIC_REQUESTS`)."""
+    seen = []
+
+    def work() -> None:
+        seen.append(_limits())
+        if ended == "badly":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1/0")
+        elif ended == "by an error":
+            raise KeyError
+
+    before = _limits()
+    with contextlib.suppress(KeyError), panels.reading("default", 7000):
+        page = _limits()
+        with contextlib.suppress(KeyError):
+            assert panels.panel("default", work, 5000).degraded == (ended == "badly")
+        assert _limits() == page
+        if ended == "by an error":
+            raise KeyError
+    assert _limits() == before
+    assert (page, seen) == (("7s", "on", "off"), [("5s", "on", "off")])
+    assert before not in (page, *seen)
 
 
 @pytest.mark.parametrize("url", [TASKS, LOG, QUEUE])

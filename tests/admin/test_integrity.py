@@ -398,7 +398,7 @@ def test_only_what_the_report_names_failed(viewer: Client) -> None:
     links = {str(link.label): link.url for link in viewer.get(TASKS).context_data["views"]}
     for url in (links["Integrity problems"], "?q=seal:failed"):
         assert set(badges(viewer, TASKS + url)) == {changed.pk, logged.pk}
-    assert "seal is no state" not in text_of(viewer.get(f"{TASKS}?seal=failed"))
+    assert "seal is not a state" not in text_of(viewer.get(f"{TASKS}?seal=failed"))
     assert "use failed" in text_of(viewer.get(f"{TASKS}?seal=whole"))
     # Only the newest verification counts.
     stored(size=10**6)

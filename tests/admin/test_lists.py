@@ -28,8 +28,8 @@ pytestmark = pytest.mark.django_db
         (f"{TASKS}?status=failed&status=paused&service=billing&action=deploy&actor=alice&q=task&since=30d", 6),
         (LOG, 3),
         (f"{LOG}?kind=transition&since=all", 3),
-        (QUEUE, 5),
-        (f"{QUEUE}?state=held", 2),
+        (QUEUE, 6),
+        (f"{QUEUE}?state=held", 3),
     ],
 )
 def test_a_list_asks_few_bounded_questions_whatever_it_shows(viewer, url, most) -> None:

@@ -7,11 +7,13 @@ import pytest
 from django.urls import reverse
 
 import audit
+from audit.events import emit_event
 from audit.ledger.verify import keep
 from audit.models import ExecutionLog
+from tests.support.agents import agent
 from tests.support.factories import claimed, entry_of, finished, requested, sql, task_in
 from tests.support.ledger import finish, sealed, verified
-from tests.support.pages import client_of, past
+from tests.support.pages import AGENTS, EVENTS, OVERVIEW, STATISTICS, TASKS, client_of, past
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +27,14 @@ _WORDS = {"title", "aria-label", "placeholder", "datetime", "content"}
 def client(settings):
     settings.USE_THOUSAND_SEPARATOR = True
     # Ids beyond a thousand, as in any database that is in use.
-    for table in ("audit_executionlog", "audit_pause_queue", "audit_ledger_verification", "audit_ledger_checkpoint"):
+    for table in (
+        "audit_executionlog",
+        "audit_pause_queue",
+        "audit_ledger_verification",
+        "audit_ledger_checkpoint",
+        "audit_agent",
+        "audit_event",
+    ):
         sql("SELECT setval(pg_get_serial_sequence(%s, 'id'), 1234567)", [f"public.{table}"])
     return client_of("decider")
 
@@ -58,6 +67,9 @@ def test_no_attribute_of_any_page_holds_a_grouped_number(client) -> None:
     ]
     pages += [reverse(task, args=[each.pk]) for each in (done, waiting, pending)]
     pages += [f"{pages[0]}?status=pending&service=kuma", f"{pages[1]}?since=all&task={done.pk}"]
+    agent("w1")
+    emit_event("build-42", {"number": 1234567})
+    pages += [AGENTS, EVENTS, STATISTICS, OVERVIEW, f"{TASKS}?since=all"]
     for page in pages:
         assert _grouped(client.get(page)) == [], page
     entry = entry_of(waiting)

@@ -63,7 +63,7 @@ def test_the_log_of_one_task_is_not_bounded_in_time_unless_asked(viewer) -> None
     assert "first" in text
     assert "second" not in text
     assert "All time" in text
-    assert "is no UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
+    assert "is not a UUID" in text_of(viewer.get(f"{LOG}?task=zork"))
 
 
 def test_the_log_pages_forth_and_back(viewer) -> None:
@@ -146,6 +146,24 @@ def test_the_queue_says_due_waiting_held_and_leased_apart(viewer) -> None:
         page = text_of(viewer.get(f"{QUEUE}?state={state}"))
         assert [each for each in ("due", "waiting", "held", "leased") if f"is {each}" in page] == [state]
     assert "There is no state zork" in text_of(viewer.get(f"{QUEUE}?state=zork"))
+
+
+def test_an_entry_whose_lease_ran_out_is_back_in_its_state(viewer) -> None:
+    for summary, how in {
+        "is due": {},
+        "is waiting": {"resume_after": timedelta(hours=3)},
+        "is held": {"held": True},
+    }.items():
+        claimed(task_in("approved", summary=summary)).pause(reason="insufficient_capacity", **how)
+    sql(
+        "UPDATE audit_pause_queue SET claimed_by = 'gone', claim_token = gen_random_uuid(), "
+        "lease_expires_at = now() - interval '1 second'"
+    )
+    assert not PauseQueueEntry.objects.filter(claim_token=None).exists()
+    for state in ("due", "waiting", "held", "leased"):
+        page = text_of(viewer.get(f"{QUEUE}?state={state}"))
+        found = [each for each in ("due", "waiting", "held") if f"is {each}" in page]
+        assert found == ([] if state == "leased" else [state])
 
 
 def test_work_paused_for_more_than_a_day_stands_out(viewer, monkeypatch) -> None:

@@ -59,6 +59,15 @@ def test_what_differs_is_what_is_shown() -> None:
 
 
 @pytest.mark.django_db
+def test_a_name_that_may_be_cut_is_no_link(viewer) -> None:
+    """The list reads 200 characters of a name, and a filter by a part of one finds nothing."""
+    for length in (199, 200, 201):
+        requested(actor="x" * length)
+    rows = {len(row["actor_title"]): row["actor_url"] for row in viewer.get(TASKS).context_data["rows"]}
+    assert {length: bool(url) for length, url in rows.items()} == {199: True, 200: False}
+
+
+@pytest.mark.django_db
 def test_the_list_and_the_choices_show_what_differs_and_the_whole_name_as_a_title(viewer) -> None:
     for name in ALL:
         requested(actor=name)

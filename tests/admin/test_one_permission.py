@@ -10,14 +10,18 @@ from django.test import Client, override_settings
 from django.urls import path
 from django.utils import timezone
 
-from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
+from audit.events import emit_event
+from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading.filters.values import short_id
-from tests.support.factories import task_in
+from tests.support.agents import agent
+from tests.support.factories import claimed, task_in
 from tests.support.pages import client_of, past, text_of
 
 pytestmark = pytest.mark.django_db
 
-MODELS = {each._meta.model_name: each for each in (Task, ExecutionLog, PauseQueueEntry, LedgerVerification)}
+MODELS = {
+    each._meta.model_name: each for each in (Task, ExecutionLog, PauseQueueEntry, LedgerVerification, Agent, Event)
+}
 SECRET = "Rotate the root key"
 
 urlpatterns = [path("admin/", admin.site.urls)]
@@ -29,6 +33,9 @@ for _name, _model in MODELS.items():
 
 @pytest.fixture(autouse=True)
 def paused() -> Task:
+    claimed(task_in("approved", summary=SECRET), worker="w1")
+    agent("w1")
+    emit_event("build-42", actor="ci")
     task = task_in("paused", summary=SECRET)
     log = ExecutionLog.objects.filter(task=task).latest("id")
     now = timezone.now()
@@ -64,9 +71,9 @@ def _led(html: str, site: str = "admin") -> set[str]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_page_leads_nowhere_its_reader_may_not_go(model: str) -> None:
+def test_a_page_leads_nowhere_its_reader_may_not_go(model: str, paused: Task) -> None:
     client = _allowed(model)
-    for url in (f"/admin/audit/{model}/", f"/admin/audit/{model}/?task={Task.objects.get().pk}"):
+    for url in (f"/admin/audit/{model}/", f"/admin/audit/{model}/?task={paused.pk}"):
         response = client.get(url)
         assert response.status_code == 200
         assert _led(response.content.decode()) <= {model}
@@ -75,7 +82,7 @@ def test_a_page_leads_nowhere_its_reader_may_not_go(model: str) -> None:
             assert client.get(link.replace("&amp;", "&"), follow=True).status_code == 200, link
 
 
-@pytest.mark.parametrize("model", ["executionlog", "pausequeueentry", "ledgerverification"])
+@pytest.mark.parametrize("model", ["executionlog", "pausequeueentry", "ledgerverification", "agent"])
 def test_who_may_see_tasks_too_is_reported_them_and_led_there(model: str) -> None:
     html = _allowed(model, "task").get(f"/admin/audit/{model}/").content.decode()
     assert SECRET in html
@@ -83,11 +90,11 @@ def test_who_may_see_tasks_too_is_reported_them_and_led_there(model: str) -> Non
     assert ("executionlog" in _led(html)) == (model == "executionlog")
 
 
-def test_findings_about_rows_of_the_log_lead_there_for_who_may_see_both() -> None:
+def test_findings_about_rows_of_the_log_lead_there_for_who_may_see_both(paused: Task) -> None:
     html = _allowed("ledgerverification", "task", "executionlog").get("/admin/audit/ledgerverification/")
     assert _led(html.content.decode()) == {"ledgerverification", "task", "executionlog"}
     page = text_of(_allowed_again("ledgerverification").get("/admin/audit/ledgerverification/"))
-    assert short_id(Task.objects.get().pk) not in page
+    assert short_id(paused.pk) not in page
     assert "a task" in page
     assert "log row" in page
 
@@ -131,12 +138,12 @@ def test_the_address_of_a_row_leads_no_further_than_its_reader_may_go(paused: Ta
 
 
 @pytest.mark.parametrize("model", ["executionlog", "pausequeueentry"])
-def test_a_file_holds_its_own_rows_alone(model: str) -> None:
+def test_a_file_holds_its_own_rows_alone(model: str, paused: Task) -> None:
     client = _allowed(model)
     whole = "&since=all" if model == "executionlog" else ""
     for form in ("csv", "jsonl"):
         body = client.get(f"/admin/audit/{model}/export/?format={form}{whole}").getvalue().decode()
-        assert str(Task.objects.get().pk) in body
+        assert str(paused.pk) in body
         assert SECRET not in body
     own = {each.column for each in MODELS[model]._meta.concrete_fields}
     assert set(json.loads(body.splitlines()[0])) <= own
@@ -156,5 +163,7 @@ def test_a_site_may_have_one_kind_of_page(model: str, kind: str, paused: Task) -
         "executionlog": ExecutionLog.objects.filter(task=paused).latest("id").pk,
         "pausequeueentry": PauseQueueEntry.objects.get().pk,
         "ledgerverification": LedgerVerification.objects.get().pk,
+        "agent": Agent.objects.get().pk,
+        "event": Event.objects.get().pk,
     }
     assert client.get(f"{home}{rows[model]}/change/", follow=True).status_code == 200

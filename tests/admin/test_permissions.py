@@ -16,7 +16,9 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils import timezone
 
 from audit.admin import register
-from audit.models import ExecutionLog, LedgerCheckpoint, LedgerVerification, PauseQueueEntry, Task
+from audit.events import emit_event
+from audit.models import Agent, Event, ExecutionLog, LedgerCheckpoint, LedgerVerification, PauseQueueEntry, Task
+from tests.support.agents import agent
 from tests.support.factories import snapshot, task_in
 from tests.support.pages import client_of
 
@@ -27,6 +29,8 @@ LOOKERS = ("viewer", "decider", "changer", "superuser")
 DECIDERS = ("decider", "changer", "superuser")
 METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 DECISIONS = {"task/decide/"}
+# What changes something else than tasks, each with a permission of its own.
+ACTS = {"agent/<str:object_id>/drain/", "agent/<str:object_id>/undrain/", "event/emit/"}
 
 ops = admin.AdminSite(name="ops")
 register(ops)
@@ -45,7 +49,7 @@ def _routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Itera
 def addresses() -> list[str]:
     """Every address below `/admin/audit/`, as its pattern."""
     found = [route.removeprefix("audit/") for route in _routes(admin.site.get_urls()) if route.startswith("audit/")]
-    assert {"task/", "executionlog/", "pausequeueentry/", "ledgerverification/", *DECISIONS} <= set(found)
+    assert {"task/", "executionlog/", "pausequeueentry/", "ledgerverification/", *DECISIONS, *ACTS} <= set(found)
     return found
 
 
@@ -57,6 +61,8 @@ def filled(route: str, site: str = "admin") -> str:
         "executionlog": str(ExecutionLog.objects.filter(task=paused).latest("id").pk),
         "pausequeueentry": str(PauseQueueEntry.objects.get(task=paused).pk),
         "ledgerverification": str(LedgerVerification.objects.get().pk),
+        "agent": str(Agent.objects.get().pk),
+        "event": str(Event.objects.first().pk),
         "ledgerverification/checkpoint": str(LedgerCheckpoint.objects.get().pk),
     }
     model = next(each for each in sorted(keys, reverse=True) if f"{route}/".startswith(f"{each}/"))
@@ -75,7 +81,9 @@ def _sent(decision: str = "approve") -> dict[str, str]:
     """A confirmed decision that the database would carry out."""
     pending = Task.objects.filter(status="pending").get()
     item = f"{pending.pk.hex}.{pending.revision}"
-    return {"decision": decision, "item": item, "confirmed": "1", "reason": "because", "next": "/admin/audit/task/"}
+    return {"decision": decision, "item": item, "confirmed": "1", "reason": "because", "name": "build-7"} | {
+        "next": "/admin/audit/task/"
+    }
 
 
 def _state() -> object:
@@ -86,6 +94,8 @@ def _state() -> object:
 def two_tasks() -> None:
     task_in("pending")
     task_in("paused")
+    agent("w1")
+    emit_event("build-6")
     LedgerCheckpoint.objects.create(epoch=1, size=1, root=b"\0" * 32, note="not signed")
     now = timezone.now()
     LedgerVerification.objects.create(
@@ -113,6 +123,10 @@ def test_whoever_asks_however_they_ask(route: str, kind: str) -> None:
             assert (response.status_code, response.url) == (302, "/admin/audit/task/"), case
             assert Task.objects.filter(status="approved", decided_by=kind).exists()
             before = _state()
+        elif route in ACTS and method == "post" and kind in ("changer", "superuser"):
+            assert (response.status_code, response.url) == (302, "/admin/audit/task/"), case
+        elif route in ACTS:
+            assert response.status_code == (405 if kind in ("changer", "superuser") else 403), case
         elif route in DECISIONS:
             assert response.status_code == (405 if kind in DECIDERS else 403), case
             assert kind not in DECIDERS or response["Allow"] == "POST", case
@@ -130,6 +144,9 @@ def test_whoever_asks_however_they_ask(route: str, kind: str) -> None:
             assert _body(response)
         assert _state() == before, case
     assert not LogEntry.objects.exists()
+    if kind in KINDS[:5]:
+        assert Agent.objects.get().drain_requested_at is None
+        assert Event.objects.count() == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

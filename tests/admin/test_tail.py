@@ -196,6 +196,46 @@ def test_a_hidden_tab_asks_nothing_and_a_lost_server_is_asked_less(page) -> None
     assert asked
 
 
+# Every wait that the page plans is written down, and takes no time.
+_WAITS = """
+window.waits = [];
+const real = window.setTimeout;
+window.setTimeout = (work, ms) => { window.waits.push(ms); return real(work, Math.min(ms, 30)); };
+"""
+
+
+@pytest.mark.browser
+def test_the_waits_double_while_the_server_is_lost_and_are_short_again_once_it_is_back(page, monkeypatch) -> None:
+    monkeypatch.setattr("audit.admin.shared.tail.SECONDS", 10)
+    page.add_init_script(_WAITS)
+    page.route("**/newer/**", lambda route: route.abort())
+    page.goto(page.base + TASKS)
+    page.wait_for_function("waits.length > 8")
+    lost = page.evaluate("waits.slice(0, 9)")
+    for wait, planned in zip(lost, [10, 20, 40, 80, 160, 300, 300, 300, 300], strict=True):
+        assert planned * 900 <= wait <= planned * 1100
+    page.unroute("**/newer/**")
+    page.wait_for_function("!document.querySelector('.audit-live').classList.contains('audit-lost')")
+    page.wait_for_function("waits[waits.length - 1] <= 11000")
+    # So they are when a person goes on after a pause.
+    page.route("**/newer/**", lambda route: route.abort())
+    page.wait_for_function("waits[waits.length - 1] > 200000")
+    page.locator(".audit-live button").click()
+    page.wait_for_function("document.querySelector('.audit-live button').getAttribute('aria-pressed') === 'false'")
+    planned = page.evaluate("waits.length = 0; document.querySelector('.audit-live button').click(); waits[0]")
+    assert 9000 <= planned <= 11000
+
+
+@pytest.mark.browser
+def test_the_title_names_the_newest_count_alone(page) -> None:
+    page.goto(page.base + TASKS)
+    title = page.title()
+    for count in (1, 2, 3):
+        requested(summary=f"later {count}")
+        page.wait_for_function(f"document.querySelector('.audit-live a').textContent === '{count} new'")
+        page.wait_for_function("title => document.title === title", arg=f"({count} new) {title}")
+
+
 @pytest.mark.browser
 def test_without_script_the_page_shows_nothing_of_it(live_server) -> None:
     requested()

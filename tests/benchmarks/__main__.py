@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [guards|claims|saves|touching|browser|ledger|all]`."""
+"""`python -m tests.benchmarks [guards|claims|queue|saves|touching|browser|ledger|all]`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from auditproj.embedded.errors import EmbeddedError
-from tests.benchmarks import browser, claims, guards, ledger, saves, touching
+from tests.benchmarks import browser, claims, guards, ledger, queue, saves, touching
 from tests.benchmarks.contenders import Own
 from tests.benchmarks.measure import Report
 from tests.benchmarks.places import Place, scratch
@@ -16,6 +16,7 @@ from tests.benchmarks.places import Place, scratch
 _SUITES: dict[str, Callable[[Place, Report, float], None]] = {
     "guards": guards.run,
     "claims": claims.run,
+    "queue": queue.run,
     "saves": saves.run,
     "touching": touching.run,
     "browser": browser.run,

@@ -16,7 +16,7 @@ def glance(suite: str, expected: Sequence[str], *options: str) -> None:
         options: more of the command line.
     """
     command = [sys.executable, "-m", "tests.benchmarks", suite, "--rounds", "1", "--scale", "0.01", *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     assert result.returncode == 0, result.stderr[-3000:]
     for words in expected:
         assert words in result.stdout, words

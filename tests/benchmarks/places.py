@@ -32,6 +32,7 @@ _OPTIONS = {
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
     "max_wal_size": "4GB",
+    "max_connections": "500",  # of a hundred idle workers
 }
 
 

@@ -102,7 +102,7 @@ def test_resume_makes_one_pass() -> None:
     assert run("audit_resume") == ("", "Nothing that is due fits now.\n")
     claimed(Task.objects.get(pk=entries[0].task_id), "w9").complete()
     assert lines_of("audit_resume", "--limit", "1") == [
-        {"task": str(entries[2].task_id), "action": "deploy", "priority": 3}
+        {"task_id": str(entries[2].task_id), "action": "deploy", "priority": 3}
     ]
 
 
@@ -113,7 +113,7 @@ def test_resume_goes_on_until_stopped() -> None:
         "import django; from django.conf import settings;"
         f" settings.DATABASES['default']['NAME'] = {connection.settings_dict['NAME']!r}; django.setup();"
         " from django.core.management import execute_from_command_line as run;"
-        " run(['manage.py', 'audit_resume', '--loop', '--interval', '1', '--format', 'json'])"
+        " run(['manage.py', 'audit_resume', '--loop', '--interval', '1', '--format', 'jsonl'])"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -132,7 +132,7 @@ def test_resume_goes_on_until_stopped() -> None:
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert [json.loads(line)["task"] for line in out.splitlines()] == [str(each.task_id) for each in entries]
+    assert [json.loads(line)["task_id"] for line in out.splitlines()] == [str(each.task_id) for each in entries]
     assert "until stopped" in err
     assert Task.objects.filter(status=Status.APPROVED).count() == 2
 
@@ -161,4 +161,4 @@ def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(StopRequest, "wait", wait)
     _, err = run("audit_resume", "--loop", "--interval", "2", "--limit", "7")
     assert passes == [7, 7]
-    assert err.count("The database is not there, or refused: the server is gone. Trying again.") == 2
+    assert err.count("The database cannot be used: the server is gone. Trying again.") == 2

@@ -151,4 +151,4 @@ def test_a_predecessor_that_is_not_named_explains_the_refusal(kept: Path, monkey
     monkeypatch.setenv("AUDIT_LEDGER_KEY", generate(KEY.name).secret())
     code, _, err = run("audit_seal", "--checkpoints", kept.parent)
     assert code == 1
-    assert "If the log's key was changed, this is no tampering: add the verifier key" in err
+    assert "If the log's key was changed, this is not tampering: add the verifier key" in err

@@ -109,7 +109,7 @@ def test_from_a_shell_bad_input_ends_with_2():
     with manage("audit_list", "--status", "nope") as process:
         out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
-    assert "'nope' is no status; use one of pending" in err
+    assert "'nope' is not a status; use one of pending" in err
     assert len(err.splitlines()) == 2
 
 

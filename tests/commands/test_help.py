@@ -42,7 +42,7 @@ def test_every_option_says_what_it_is_and_what_it_is_without(name: str) -> None:
 def test_exit_codes_are_reported(name: str) -> None:
     for parser in _with_verbs(_parser(name)):
         shown = " ".join(parser.format_help().split())
-        assert "Exit status: 0" in shown or "its exit status becomes this command's own" in shown, parser.prog
+        assert "Exit status: 0" in shown or "the exit status pass through" in shown, parser.prog
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -78,7 +78,7 @@ def test_an_option_that_is_none_is_answered_with_one_like_it(argv: list[str], sa
     ids=lambda argv: argv[0],
 )
 def test_an_unknown_database_is_refused_with_those_that_are_known(argv: list[str]) -> None:
-    with pytest.raises(CommandError, match="'nowhere' is no database of this project; DATABASES has default"):
+    with pytest.raises(CommandError, match="'nowhere' is not a database of this project; DATABASES has default"):
         load_command_class("audit", argv[0]).create_parser("manage.py", argv[0]).parse_args(
             [*argv[1:], "--database", "nowhere"]
         )

@@ -184,7 +184,7 @@ def test_what_is_published_only_grows(tmp_path: Path) -> None:
     published = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
     (tmp_path / "checkpoint").write_text("nonsense")
     published[tmp_path / "checkpoint"] = b"nonsense"
-    refused("This is no valid signed note")
+    refused("This is not a valid signed note")
 
 
 def test_another_tree_than_the_published_one_is_not_published(tmp_path: Path) -> None:

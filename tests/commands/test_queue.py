@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pwd
+import re
 from datetime import timedelta
 
 import pytest
@@ -213,7 +214,7 @@ class TestDecisions:
         }
         assert done.keys() == refused.keys()
         assert (refused["id"], refused["done"]) == ("999999", None)
-        assert "is no entry of the pause queue" in refused["refused"]
+        assert "is not an entry of the pause queue" in refused["refused"]
 
     def test_naming_one_twice_decides_once(self, queue):
         out, _ = run("resume", str(queue["due"].pk), str(queue["due"].pk))
@@ -237,7 +238,7 @@ class TestDecisions:
         (("dance",), "invalid choice"),
         (("resume",), "required: ID"),
         (("defer", "1"), "required: --until"),
-        (("defer", "1", "--until", "12"), "'12' is no time; write .* or a span from now such as 24h"),
+        (("defer", "1", "--until", "12"), "'12' is not a time; write .* or a span from now such as 24h"),
         (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; to let it go on now: audit_queue resume"),
         (("hold", "1", "--actor", " "), "must not be empty"),
         (("hold", "1", "--reason", "a\0b"), "NUL"),
@@ -253,3 +254,39 @@ def test_bad_options(argv, says):
 
 def test_options_of_every_command_may_follow_the_verb():
     run("list", "--no-color", "--traceback", "-v", "0")
+
+
+def test_the_event_that_is_waited_for_and_the_deadline_of_an_approval():
+    paused(reason="manual_pause", event="build-42", note="after the build")
+    paused(reason="manual_pause", event="build-43", resume_after=2 * HOUR)
+    asked = paused(reason="awaiting_approval", resume_after=3 * HOUR)
+    late = paused(reason="awaiting_approval", resume_after=timedelta(microseconds=1))
+    out, _ = run("list")
+    lines = [" ".join(each.split()) for each in out.splitlines()]
+    assert any("when emitted 3 event build-42: after the build" in each for each in lines)
+    assert any(re.search("times out in (1 h|2 h) .*event build-43", each) for each in lines), out
+    assert any(re.match(rf"{asked.pk} held .*approve within (2|3) h", each) for each in lines), out
+    assert any(each.startswith(f"{late.pk} held") and "expired" in each for each in lines)
+    assert "overdue" not in out
+    assert {each["event"] for each in lines_of("list")} == {"", "build-42", "build-43"}
+
+
+def test_the_task_says_what_it_waits_for_and_until_when():
+    event = paused(reason="manual_pause", event="build-42", resume_after=2 * HOUR)
+    held = paused(reason="manual_pause", event="build-43")
+    approval = paused(reason="awaiting_approval", resume_after=3 * HOUR)
+    pending = Task.objects.request("deploy", actor="alice", approve_before=HOUR)
+    pages = {
+        each: commands.run("audit_show", str(key))[0]
+        for each, key in [
+            ("event", event.task_id),
+            ("held", held.task_id),
+            ("approval", approval.task_id),
+            ("pending", pending.pk),
+        ]
+    }
+    assert re.search(r"  Event +build-42\n  Times out +20", pages["event"])
+    assert re.search(r"  Event +build-43\n  Times out +when somebody emits the event", pages["held"])
+    assert re.search(r"  Approve before +20", pages["approval"])
+    assert re.search(r"  Approve before +20", pages["pending"])
+    assert not re.search(r"  Due ", "".join(pages.values()))

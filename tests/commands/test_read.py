@@ -224,6 +224,22 @@ class TestStats:
         [shown] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
         assert shown["tasks"] == 0
 
+    def test_each_percentile_is_a_figure_of_its_own(self):
+        at = timezone.now() - HOUR
+        Task.objects.bulk_record(
+            {
+                "action": "deploy",
+                "status": "completed",
+                "created_at": at,
+                "started_at": at + timedelta(seconds=1000 + seconds),
+                "finished_at": at + timedelta(seconds=1000 + 3 * seconds),
+            }
+            for seconds in range(1, 101)
+        )
+        [shown] = lines_of("audit_stats")
+        assert shown["ran_s"] == {"p50": 100, "p90": 180, "p99": 198, "longest": 200}
+        assert shown["waited_s"] == {"p50": 1050, "p90": 1090, "p99": 1099, "longest": 1100}
+
     def test_figures(self, some):
         [shown] = lines_of("audit_stats")
         assert shown["filter"] == {"since": ["1d"]}
@@ -242,7 +258,7 @@ class TestStats:
         assert [(each["action"], each["tasks"]) for each in shown["actions"]] == [("deploy", 10), ("backup", 6)]
         assert [each["failure_rate"] for each in shown["actions"]] == [0, 1]
         assert [(each["service"], each["tasks"]) for each in shown["services"]] == [("dns", 10), ("mail", 9)]
-        # A rejection is no error, whatever its outcome calls itself.
+        # A rejection is not an error, whatever its outcome calls itself.
         assert shown["error_types"] == [{"error_type": "Boom", "tasks": 4}]
 
     def test_a_service_named_twice_by_raw_sql_counts_once(self):
@@ -446,7 +462,7 @@ def test_an_actor_that_nobody_is_called_is_answered_with_close_names() -> None:
     Task.objects.request("deploy", actor=arn)
     for form in ((), ("--format", "json")):
         out, err = run("audit_list", "--actor", "bert-jan", *form)
-        assert out == ""
+        assert out == ("[]\n" if form else "")
         assert f"No task names the actor 'bert-jan'. Close names: {arn}. A part of a name: --actor '*bert-jan*'" in err
     [found] = lines_of("audit_list", "--actor", "*bert-jan*")
     assert found["requested_by"] == arn

@@ -186,6 +186,24 @@ def test_signals_reach_the_group_of_the_command(name: str, tmp_path: Path) -> No
     assert task.outcome["signals_forwarded"] == [name]
 
 
+def test_a_hangup_that_nohup_ignores_reaches_no_command(tmp_path: Path) -> None:
+    def started() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    process = start(*python(FAMILY), str(tmp_path), preexec_fn=started)
+    try:
+        eventually(lambda: (tmp_path / "parent-ready").exists() and (tmp_path / "child-ready").exists())
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 7
+    finally:
+        process.kill()
+        process.communicate()
+    assert [(tmp_path / who).read_text() for who in ("parent", "child")] == ["SIGTERM", "SIGTERM"]
+    assert only().outcome["signals_forwarded"] == ["SIGTERM"]
+
+
 def test_what_ran_is_not_run_again_when_its_record_cannot_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **options: object) -> None:
         raise OSError("the pipes broke")
@@ -351,8 +369,8 @@ def test_best_effort_runs_it_all_the_same() -> None:
     [
         ([], "Name the command"),
         (["--"], "Name the command"),
-        (["--parent", "zzz", "--", "true"], "--parent: is no id; write a UUID or its first"),
-        (["--database", "nope", "--", "true"], "'nope' is no database of this project"),
+        (["--parent", "zzz", "--", "true"], "--parent: is not an id; write a UUID or its first"),
+        (["--database", "nope", "--", "true"], "'nope' is not a database of this project"),
         (["--action", "x" * 101, "--", "true"], "action: has 101 characters"),
         (["--service", "", "--best-effort", "--", "true"], "--service: must not be empty"),
         (["--timeout", "0", "--", "true"], "must be a number of seconds above 0 and below 100000000, not '0'"),

@@ -194,8 +194,8 @@ def test_what_was_decided_stands_though_it_cannot_be_reported() -> None:
 
 
 def test_a_reader_that_leaves_a_listing_has_seen_enough() -> None:
-    for _ in range(3):
-        task = Task.objects.request("deploy", actor="a", summary="x" * 50_000)
+    for _ in range(10):  # more than a pipe holds
+        task = Task.objects.request("deploy", actor="a", summary="x" * 16_000)
         task.approve(actor="b")
         task.pause(reason="manual_pause", actor="b")
     assert run("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", "audit_queue", "list", shell="bash")[0] == 0

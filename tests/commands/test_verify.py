@@ -41,9 +41,9 @@ def test_a_verifier_key_that_is_none_is_reported_by_its_place(settings: Any) -> 
     settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY, "nonsense"]}
     code, _, err = run("audit_verify")
     assert (code, "nonsense" in err) == (2, False)
-    assert "AUDIT['LEDGER_VERIFIERS'][1]: This is no verifier key" in err
+    assert "AUDIT['LEDGER_VERIFIERS'][1]: This is not a verifier key" in err
     settings.AUDIT = {}
-    assert "--key: This is no verifier key" in run("audit_verify", "--key", "nonsense")[2]
+    assert "--key: This is not a verifier key" in run("audit_verify", "--key", "nonsense")[2]
 
 
 def test_a_file_that_is_no_checkpoint_proves_nothing_either_way(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         make(path)
         code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
         assert code == 2
-        assert "is no regular file" in err or "is no checkpoint: it has more than" in err
+        assert "is not a regular file" in err or "is not a checkpoint: it has more than" in err
         path.unlink()
 
 

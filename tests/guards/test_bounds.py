@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit.models import ExecutionLog, Task
+from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.status import Status
 from tests.support.attacks import circumstance
 from tests.support.factories import CHECK, refused, requested, sql, task_in, unchanged
@@ -64,3 +64,42 @@ def test_a_retry_with_a_long_message_is_written():
     row = task.retry("€" * 30_000)
     assert row.output_summary == "€" * 16_384
     assert row.detail["message"] == "€" * 30_000
+
+
+@pytest.mark.parametrize("where", ["as owner", "replica role", "plain session"])
+@pytest.mark.parametrize(("column", "longest"), [("note", 65_536), ("claimed_by", 4_096), ("actor", 4_096)])
+def test_no_update_makes_a_text_of_an_entry_too_long(column, longest, where):
+    task = task_in(Status.PAUSED)
+    change = f"UPDATE public.audit_pause_queue SET revision = revision + 1, {column} = repeat('é', %s)"
+    with unchanged(task), circumstance(where), refused(CHECK, match="audit_pause_queue_texts_bounded"):
+        sql(change, [longest // 2 + 1])
+    with circumstance(where):
+        sql(change, [longest // 2])
+
+
+@pytest.mark.parametrize("where", ["as owner", "replica role"])
+@pytest.mark.parametrize(
+    ("column", "longest"),
+    [("note", 65_536), ("event", 800), ("paused_by", 4_096), ("claimed_by", 4_096), ("actor", 4_096)],
+)
+def test_no_insert_brings_an_entry_a_text_too_long(column, longest, where):
+    task = task_in(Status.PAUSED)
+    sql("SET session_replication_role = replica; DELETE FROM audit_pause_queue; SET session_replication_role = origin")
+    text = "x" * (longest + 1)
+    insert = (
+        f"INSERT INTO public.audit_pause_queue (task_id, reason, {column}) VALUES ('{task.pk}', 'awaiting_event', %s)"
+    )
+    with unchanged(task), circumstance(where), refused(CHECK, match="audit_pause_queue_texts_bounded"):
+        sql(insert, [text])
+    with circumstance(where):
+        sql(insert, [text[:longest]])
+
+
+def test_the_longest_note_and_event_of_a_pause_are_kept():
+    task = task_in(Status.EXECUTING)
+    entry = task.pause(event="€" * 200, note="\N{PILE OF POO}" * 16_384)
+    assert (len(entry.event), len(entry.note)) == (200, 16_384)
+    with pytest.raises(ValueError, match="note"):
+        task_in(Status.EXECUTING).pause(note="x" * 16_385)
+    with unchanged(task), refused(CHECK, match="texts_bounded"):
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(note="x" * 65_537)

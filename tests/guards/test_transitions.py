@@ -153,6 +153,19 @@ def test_a_save_without_the_revision_that_was_read_is_refused(read):
     claim.heartbeat()
 
 
+def test_a_save_of_some_fields_names_who_saves():
+    task = task_in(Status.PAUSED)
+    entry = entry_of(task)
+    with actor("carol"):
+        task.summary = "fresh"
+        task.save(update_fields=["summary"])
+        entry.note = "fresh"
+        entry.save(update_fields=["note"])
+    stored, queued = Task.objects.get(pk=task.pk), entry_of(task)
+    assert (stored.summary, stored.actor, task.actor) == ("fresh", "carol", "carol")
+    assert (queued.note, queued.actor, entry.actor) == ("fresh", "carol", "carol")
+
+
 @pytest.mark.parametrize("fields", [[], ()])
 def test_a_save_of_no_fields_writes_nothing(fields):
     task = task_in(Status.APPROVED)

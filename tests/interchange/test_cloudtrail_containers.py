@@ -258,8 +258,8 @@ def test_a_whole_tree_is_read_and_what_is_no_log_passed_over_by_name(tmp_path: P
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [
         "4 stored, 0 already present, 0 refused.",
-        f"Passed over: {link} (a link, which is not followed)",
-        f"Passed over: {folder} (a link, which is not followed)",
+        f"Passed over: {link} (a symbolic link, which is not followed)",
+        f"Passed over: {folder} (a symbolic link, which is not followed)",
         f"Passed over: {digest} (a digest: hashes of log files)",
         f"Passed over: {config} (a file without CloudTrail events)",
         f"Passed over: {empty} (an empty file)",
@@ -305,18 +305,18 @@ def test_other_records_among_events_are_passed_over_or_refused(tmp_path: Path) -
     ]
     assert [each.place for each in found[1:3]] == [f"{path}:2", f"{path}:3: logEvents[0]"]
     assert [bool(each.record) for each in found] == [True, False, False, False, False, True]
-    assert str(found[4].problems[0]) == "event: is missing; what stands here is no CloudTrail event"
+    assert str(found[4].problems[0]) == "event: is missing; what stands here is not a CloudTrail event"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"message": "hush"}', "message: is no JSON; it must be an event as a string"),
+        ('{"message": "hush"}', "message: is not JSON; it must be an event as a string"),
         ('{"CloudTrailEvent": "{hush"}', "event: is not JSON: a key in double quotes is missing, at character 1"),
-        ('{"EventId": "hush", "EventName": "x"}', "event: is missing; what stands here is no CloudTrail event"),
+        ('{"EventId": "hush", "EventName": "x"}', "event: is missing; what stands here is not a CloudTrail event"),
         ('{"detail-type": "x", "detail": "hush"}', "event: is missing"),
         ('{"eventID": 1, "eventID": 2}', "eventID: is a key that occurs twice"),
-        ('{"eventID": "hush", "a": NaN}', "a: is a number JSON does not have"),
+        ('{"eventID": "hush", "a": NaN}', "a: is NaN or infinite, which JSON cannot express"),
     ],
 )
 def test_what_is_no_event_is_refused_without_its_text(tmp_path: Path, content: str, message: str) -> None:

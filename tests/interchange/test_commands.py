@@ -58,7 +58,7 @@ def test_refusals_name_file_line_field_and_value_and_the_exit_code_is_1(tmp_path
     path.write_text(line() + line(priority=9) + line(status="pending", summary="\x1b[31m") + line())
     result = run("audit_import", path)
     assert (result.code, result.out) == (1, "2 stored, 0 already present, 2 refused.\n")
-    live = "is the status of a task that can still be claimed and changed; --live takes such tasks too"
+    live = "is the status of a task that is not finished; --live takes such tasks too"
     assert result.err.splitlines() == [
         f"refused: {path}:2: priority: must be a whole number from 1 (highest) to 5 (got 9)",
         f"refused: {path}:3: status: {live} (got 'pending')",
@@ -94,9 +94,9 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hello", "refused: standard input:1: line: is no JSON; it must be an object\n"),
+        ("hello", "refused: standard input:1: line: is not JSON; it must be an object\n"),
         ("[1]", "refused: standard input:1: line: must be an object\n"),
-        ('{"Records": []}', "line: is of AWS CloudTrail, it seems; --format cloudtrail reads that"),
+        ('{"Records": []}', "line: seems to be of AWS CloudTrail; use --format cloudtrail"),
         ('{"eventVersion": "1.08", "eventName": "x"}', "--format cloudtrail reads that"),
     ],
 )
@@ -122,7 +122,7 @@ def test_secrets_are_masked_on_request_alone(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl does not exist. Give files, directories, or - for standard input."),
-        (["-", "--database", "mars"], "'mars' is no database of this project"),
+        (["-", "--database", "mars"], "'mars' is not a database of this project"),
         (["-", "--format", "xml"], "invalid choice"),
         ([], "required"),
     ],

@@ -4,6 +4,8 @@ import contextlib
 import csv
 import io
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -282,6 +284,46 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
     assert (first["revision"], first["executing_ms"]) == ("4", str(task.executing_ms))
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("first", ["\t", "\r", "\n", "\x0b", "\x1f", "\x7f", "\x85"])
+@pytest.mark.parametrize("rest", ["=1+1", "@x", "words"])
+def test_csv_disarms_a_cell_that_begins_with_a_control_character(first: str, rest: str) -> None:
+    """A spreadsheet may skip it and take the rest for a formula, or split the cell."""
+    finished(summary=first + rest)
+    text = "".join(csv_lines(Task.objects.all()))
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["summary"] == f"'{first}{rest}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("inside", ["\r", "\n", "\r\n", ",", '"'])
+def test_csv_keeps_a_row_one_row(inside: str) -> None:
+    """What stands behind an unquoted CR would be the first cell of a row, where nothing disarms it."""
+    finished(summary=f"words{inside}=1+1", actor=f"a{inside}=b")
+    text = "".join(csv_lines(Task.objects.all()))
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["summary"], row["requested_by"]) == (f"words{inside}=1+1", f"a{inside}=b")
+    assert text.endswith("\n")
+    assert not text.endswith("\r\n")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_an_export_is_never_readable_by_more_than_the_file_that_it_replaces(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("before")
+    path.chmod(mode)
+    umask = os.umask(0)
+    try:
+        with whole_file(path) as file:
+            [temporary] = tmp_path.glob(".tasks.jsonl.*.tmp")
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+            file.write("after")
+    finally:
+        os.umask(umask)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # Bad input
 
 
@@ -294,7 +336,7 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"id": None}, "id", "must be a UUID"),
         ({"parent": "x"}, "parent", "is not a UUID (got 'x')"),
         ({"action": ""}, "action", "must not be empty"),
-        ({"action": "x" * 101}, "action", "has 101 characters; at most 100 fit"),
+        ({"action": "x" * 101}, "action", "has 101 characters; at most 100 are allowed"),
         ({"action": 5}, "action", "must be a string (got 5)"),
         ({"summary": None}, "summary", "must be a string (got None)"),
         ({"summary": "a\0b"}, "summary", "NUL character"),
@@ -315,12 +357,12 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
             "created_at",
             "names no time zone; write 2026-01-02T03:04:05Z if it is UTC",
         ),
-        ({"created_at": "2026-13-02T03:04:05Z"}, "created_at", "is no moment: month must be in 1..12"),
-        ({"created_at": "yesterday"}, "created_at", "is no moment such as"),
+        ({"created_at": "2026-13-02T03:04:05Z"}, "created_at", "is not a moment: month must be in 1..12"),
+        ({"created_at": "yesterday"}, "created_at", "is not a moment such as"),
         ({"created_at": 1767323045}, "created_at", "must be a string such as 2026"),
-        ({"created_at": "2026-01-02T03:04:05.1234567Z"}, "created_at", "is no moment such as"),
-        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at", "must lie between"),
-        ({"finished_at": "infinity"}, "finished_at", "is no moment"),
+        ({"created_at": "2026-01-02T03:04:05.1234567Z"}, "created_at", "is not a moment such as"),
+        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at", "must be between"),
+        ({"finished_at": "infinity"}, "finished_at", "is not a moment"),
         ({"attempt": -1}, "attempt", "greater than or equal to 0 (got -1)"),
         ({"attempt": 2**31}, "attempt", "less than or equal to 2147483647"),
         ({"attempt": "1"}, "attempt", "valid integer (got '1')"),
@@ -328,9 +370,9 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
         ({"suggestions": {"a": 1}}, "suggestions", "must be a list"),
         ({"plan": {"a": "x\0"}}, "plan", "NUL"),
         ({"outcome": {"\udc00": 1}}, "outcome", "lone surrogate"),
-        ({"outcome": {"n": float("nan")}}, "outcome", "is a number JSON does not have"),
-        ({"colour": "red"}, "colour", "is no field that is known here"),
-        ({"pause_entry": {}}, "pause_entry", "is given, and the task is completed"),
+        ({"outcome": {"n": float("nan")}}, "outcome", "is NaN or infinite, which JSON cannot express"),
+        ({"colour": "red"}, "colour", "is not a known field"),
+        ({"pause_entry": {}}, "pause_entry", "is given, but the task is completed"),
         ({"pause_entry": 3}, "pause_entry", "must be an object"),
         ({"status": "paused", "pause_entry": {"held": "yes"}}, "pause_entry.held", "valid boolean"),
         ({"status": "paused", "pause_entry": {"reason": "lazy"}}, "pause_entry.reason", "must be one of insuff"),
@@ -341,14 +383,14 @@ def test_csv_has_flat_cells_and_no_formulas() -> None:
             "must be held",
         ),
         ({"status": "paused", "pause_entry": {"event": "build-42"}}, "pause_entry", "waits for an event"),
-        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "and the task is executing"),
+        ({"status": "executing", "finished_at": "2026-01-02T03:04:05Z"}, "finished_at", "but the task is executing"),
         ({"origin": [1]}, "origin", "must be an object"),
-        ({"origin": {"x": float("nan")}}, "origin", "is a number JSON does not have"),
+        ({"origin": {"x": float("nan")}}, "origin", "is NaN or infinite, which JSON cannot express"),
         ({"origin": {"revision": "x"}}, "origin.revision", "valid integer"),
-        ({"origin": {"status_since": "xyz"}}, "origin.status_since", "is no moment"),
+        ({"origin": {"status_since": "xyz"}}, "origin.status_since", "is not a moment"),
         ({"executing_ms": -1}, "executing_ms", "greater than or equal to 0"),
         ({"paused_ms": 2**63}, "paused_ms", "less than or equal to 9223372036854775807"),
-        ({"origin": {"log": [{"at": "now", "kind": "note"}]}}, "origin.log.0.at", "is no moment"),
+        ({"origin": {"log": [{"at": "now", "kind": "note"}]}}, "origin.log.0.at", "is not a moment"),
         ({"origin": {"log": [{"kind": "note"}]}}, "origin.log.0.at", "is required"),
         ({"origin": {"log": [{"at": "2026-01-02T03:04:05Z", "kind": "x"}]}}, "origin.log.0.kind", "must be one of"),
         ({"origin": {"log": [7]}}, "origin.log.0", "(got 7)"),
@@ -403,8 +445,8 @@ def test_what_only_the_database_can_refuse_is_found_and_named() -> None:
     run = Run(lines)
     assert run.counts == (18, 0, 2)
     refusals = run.messages.splitlines()
-    assert refusals[0].startswith("f:5: outcome: is not taken by PostgreSQL: value overflows numeric format")
-    assert refusals[1].startswith("f:13: plan: is not taken by PostgreSQL: stack depth limit exceeded")
+    assert refusals[0].startswith("f:5: outcome: was refused by PostgreSQL: value overflows numeric format")
+    assert refusals[1].startswith("f:13: plan: was refused by PostgreSQL: stack depth limit exceeded")
     assert len(run.messages) < 2000
     assert Task.objects.count() == 18
 
@@ -424,13 +466,13 @@ def test_large_documents_are_stored_whole_or_refused_whole(settings: Any) -> Non
 def test_documents_may_be_given_as_values() -> None:
     record = TaskRecord(id=str(ids.uuid7()), action="a", status="completed", plan={"a": [1.5]}, suggestions=[])
     assert (record.plan, record.suggestions) == ('{"a": [1.5]}', "[]")
-    with pytest.raises(ValidationError, match="plan: is a number JSON does not have"):
+    with pytest.raises(ValidationError, match="plan: is NaN or infinite, which JSON cannot express"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", plan=float("inf"))
     with pytest.raises(ValidationError, match="must be a list"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", suggestions="[]")
     with pytest.raises(ValidationError, match="origin"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", origin={"revision": -1})
-    with pytest.raises(ValidationError, match="is naive"):
+    with pytest.raises(ValidationError, match="has no time zone"):
         TaskRecord(id=ids.uuid7(), action="a", status="completed", created_at=datetime(2026, 1, 1))  # noqa: DTZ001
     made = TaskRecord(id=ids.uuid7(), action="a", status="completed", created_at=AT, origin={"log": []})
     assert (made.created_at, made.origin) == (AT, '{"log": []}')
@@ -444,7 +486,7 @@ def test_live_tasks_stay_out_unless_asked_for() -> None:
     lines = [line(status=status) for status in ("pending", "approved", "executing", "paused", "rejected")]
     run = Run(lines)
     assert run.counts == (1, 0, 4)
-    assert run.messages.startswith("f:1: status: is the status of a task that can still be claimed and changed; --live")
+    assert run.messages.startswith("f:1: status: is the status of a task that is not finished; --live")
     assert Run(lines, live=True).counts == (4, 1, 0)
     executing = Task.objects.get(status="executing")
     assert executing.claim_token
@@ -524,7 +566,7 @@ def test_other_content_under_a_known_id_is_refused(change: dict[str, Any], name:
     run = Run([json.dumps(first | change).replace('"X"', "12.50")])
     assert run.counts == (0, 0, 1)
     assert str(run.refusals[0]) == (
-        f"f:1: id: is the id of a task that is here with other content in: {name} (got '{first['id']}')"
+        f"f:1: id: is the id of a task that is already here, with other content in: {name} (got '{first['id']}')"
     )
 
 
@@ -667,7 +709,7 @@ def test_directories_are_searched_and_missing_paths_named(tmp_path: Path) -> Non
     assert find_sources(["-"], [])[0] == Source(name="standard input", path=None)
     with pytest.raises(AuditError, match=r"nowhere\.jsonl does not exist"):
         find_sources([str(tmp_path / "nowhere.jsonl")], [])
-    with pytest.raises(AuditError, match=r"holds no file whose name ends in \.xml"):
+    with pytest.raises(AuditError, match=r"contains no file whose name ends in \.xml"):
         find_sources([str(tmp_path)], [".xml"])
 
 

@@ -1,4 +1,4 @@
-"""What files may cost and show: bounded memory, bounded messages, no links, no text that is no task."""
+"""What files may cost and show: bounded memory, bounded messages, no links, no text that is not a task."""
 
 import gzip
 import json
@@ -151,9 +151,9 @@ def test_many_unknown_members_are_named_by_the_first(tmp_path: Path) -> None:
     path.write_text(line(**names) + line(pause_entry=names) + line(**dict(list(names.items())[:100])))
     first, second, third = messages(read(path))
     shown = ", ".join(["k" * 50] * 3)
-    assert first == f"{path}:1: line: has more than 100 members that are not known here: {shown} …"
-    assert second == f"{path}:2: pause_entry: has more than 100 members that are not known here: {shown} …"
-    assert third.count("is no field that is known here") == 20
+    assert first == f"{path}:1: line: has more than 100 unknown members: {shown} …"
+    assert second == f"{path}:2: pause_entry: has more than 100 unknown members: {shown} …"
+    assert third.count("is not a known field") == 20
     assert third.endswith("; line: has 80 more problems")
     assert "hush" not in third
 
@@ -197,7 +197,8 @@ def test_a_file_of_something_else_is_left_after_many_refusals(tmp_path: Path, mo
     *_, last = found = read(path)
     assert [bool(each.record) for each in found] == [False] * 4 + [True] + [False] * 6
     assert (
-        str(last.problems[0]) == "file: holds something else: 5 records in a row are refused, and the rest is not read"
+        str(last.problems[0])
+        == "file: does not seem to hold tasks: 5 records in a row were refused, and the rest is not read"
     )
 
 
@@ -224,8 +225,8 @@ def test_a_command_names_so_much_that_is_passed_over(tmp_path: Path, monkeypatch
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [
         "1 stored, 0 already present, 0 refused.",
-        f"Passed over: {tmp_path / '0.jsonl'} (a link, which is not followed)",
-        f"Passed over: {tmp_path / '1.jsonl'} (a link, which is not followed)",
+        f"Passed over: {tmp_path / '0.jsonl'} (a symbolic link, which is not followed)",
+        f"Passed over: {tmp_path / '1.jsonl'} (a symbolic link, which is not followed)",
         "Passed over: 3 more.",
     ]
 
@@ -249,14 +250,14 @@ def test_links_pipes_and_links_to_directories_are_not_followed(tmp_path: Path) -
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [
         "1 stored, 0 already present, 0 refused.",
-        f"Passed over: {inside / 'dangling.jsonl'} (a link, which is not followed)",
-        f"Passed over: {inside / 'folder'} (a link, which is not followed)",
-        f"Passed over: {inside / 'link.jsonl'} (a link, which is not followed)",
+        f"Passed over: {inside / 'dangling.jsonl'} (a symbolic link, which is not followed)",
+        f"Passed over: {inside / 'folder'} (a symbolic link, which is not followed)",
+        f"Passed over: {inside / 'link.jsonl'} (a symbolic link, which is not followed)",
         f"Passed over: {inside / 'pipe.jsonl'} (no regular file)",
     ]
     # Who names a link means what it leads to.
-    assert "is no JSON" in run(inside / "link.jsonl").err
-    assert "secret.jsonl:1: line: is no JSON" in run(inside / "folder").err
+    assert "is not JSON" in run(inside / "link.jsonl").err
+    assert "secret.jsonl:1: line: is not JSON" in run(inside / "folder").err
     assert Task.objects.count() == 1
 
 
@@ -270,7 +271,7 @@ def test_a_file_that_became_a_link_or_a_pipe_is_not_opened(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "b.jsonl")
     first, second, third = ([*read_json_lines(source)] for source in found)
     assert "Too many levels of symbolic links" in messages(first)[0]
-    assert "it is no regular file" in messages(second)[0]
+    assert "it is not a regular file" in messages(second)[0]
     assert third[0].record
 
 

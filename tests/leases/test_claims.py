@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.exceptions import LeaseLost, TaskFrozen
 from audit.leases.claim import ENTRIES, LARGEST_COUNT, TASKS, claim_sql
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.recovery import recover
 from tests.support.factories import sql
 
 LEASE = timedelta(seconds=60)
@@ -161,6 +163,20 @@ def test_what_refers_to_a_task_hides_it_from_no_claim() -> None:
         cursor.execute("SELECT FROM audit_task WHERE id = %s FOR KEY SHARE", [task.pk])
         assert Task.objects.claim(worker="w") == [task]
         cursor.execute("ROLLBACK")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_refers_to_a_task_hides_it_from_no_recovery() -> None:
+    approved(3)
+    expired, own = Task.objects.claim(worker="w", limit=2)
+    Task.objects.filter(pk=expired.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
+    overdue = Task.objects.request("work", approve_before=timedelta(microseconds=1))
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM audit_task FOR KEY SHARE")
+        report = recover(worker="w")
+        cursor.execute("ROLLBACK")
+    assert (report.leases, report.restarted, report.approvals) == ((expired.pk,), (own.pk,), (overdue.pk,))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -206,7 +206,7 @@ def test_a_value_is_written_as_the_document_says(kind: Kind, value: Any, line: s
     ("column", "value", "problem"),
     [
         ("summary", 5, "summary: is not text"),
-        ("summary", "\ud800", "summary: holds a lone surrogate at index 0"),
+        ("summary", "\ud800", "summary: contains a lone surrogate at index 0"),
         ("priority", True, "priority: is not a whole number"),
         ("priority", "3", "priority: is not a whole number"),
         ("priority", 3.0, "priority: is not a whole number"),
@@ -218,7 +218,7 @@ def test_a_value_is_written_as_the_document_says(kind: Kind, value: Any, line: s
         ("created_at", "2024-01-01", "created_at: is not a whole number"),
         ("services_touched", "kuma", "services_touched: is not a list of texts"),
         ("services_touched", ["kuma", None], "services_touched: is not a list of texts"),
-        ("services_touched", ["\udfff"], "services_touched: holds a lone surrogate"),
+        ("services_touched", ["\udfff"], "services_touched: contains a lone surrogate"),
         ("plan", {"budget": 12.5}, "plan: is parsed JSON"),
         ("salt", "00ff", "salt: is not bytes"),
     ],

@@ -239,7 +239,7 @@ def test_a_seed_has_32_bytes() -> None:
     ids=lambda data: ascii(data)[-60:],
 )
 def test_what_is_no_note(data: str | bytes) -> None:
-    with pytest.raises(Malformed, match=r"^This is no valid signed note: .*\.$"):
+    with pytest.raises(Malformed, match=r"^This is not a valid signed note: .*\.$"):
         Note.parse(data)
 
 
@@ -436,7 +436,7 @@ ROOT = to_base64(HEAD.root)
     ids=lambda text: ascii(text)[-50:],
 )
 def test_what_is_no_checkpoint(text: str) -> None:
-    with pytest.raises(Malformed, match=r"^This is no valid checkpoint: .*\.$"):
+    with pytest.raises(Malformed, match=r"^This is not a valid checkpoint: .*\.$"):
         Checkpoint.parse(text)
 
 

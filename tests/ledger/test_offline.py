@@ -182,9 +182,9 @@ def test_witnesses_that_are_named_must_have_cosigned(run) -> None:
     [
         (("check", "missing", "--key", KEY), "missing: No such file"),
         (("check", ".", "--key", KEY), ".: Is a directory"),
-        (("check", "latin", "--key", KEY), "latin is no proof: byte 3 is not UTF-8"),
-        (("check", "old", "--key", KEY), "This is no valid proof"),
-        (("check", "task", "--key", "nonsense"), "argument --key: This is no verifier key"),
+        (("check", "latin", "--key", KEY), "latin is not a proof: byte 3 is not UTF-8"),
+        (("check", "old", "--key", KEY), "This is not a valid proof"),
+        (("check", "task", "--key", "nonsense"), "argument --key: This is not a verifier key"),
         (("check", "task", "--key", WITNESS_KEY), "is a witness's key"),
         (("check", "task", "--key", LOG.secret()), "This is a signing key where a verifier key belongs"),
         (("check", "task", "--key", KEY, "--witness", KEY), "is a log's key"),

@@ -169,7 +169,7 @@ def test_one_task_is_proven_once() -> None:
 
 
 def test_a_leaf_that_is_no_row() -> None:
-    unproven(proofs(5), "Leaf 5 is in the log, but it is no row of an audit table: header: names no form")
+    unproven(proofs(5), "Leaf 5 is in the log, but it is not a row of an audit table: header: names no form")
     nameless = Log(
         canonical(TASK_V1, parse(TASK)[1] | {"id": None}), canonical(LOG_V1, parse(LOG_ROW)[1] | {"task_id": None})
     )
@@ -271,7 +271,7 @@ def test_the_examples_of_transparency_dev() -> None:
 )
 def test_what_is_no_proof(text: str) -> None:
     for read in (Proof.parse, parse_all, lambda each: check(each, KEYS)):
-        with pytest.raises(Malformed, match=r"^This is no valid proof: .*\.$"):
+        with pytest.raises(Malformed, match=r"^This is not a valid proof: .*\.$"):
             read(text)
 
 
@@ -420,7 +420,7 @@ def test_growth_of_another_log_or_by_another_key() -> None:
     ids=lambda text: ascii(text)[-40:],
 )
 def test_what_is_no_growth_proof(text: str) -> None:
-    with pytest.raises(Malformed, match=r"^This is no valid consistency proof: "):
+    with pytest.raises(Malformed, match=r"^This is not a valid consistency proof: "):
         Growth.parse(text)
 
 

@@ -289,7 +289,7 @@ SPOILT = {
     "another tile": "UPDATE audit_ledger_tile SET data = set_byte(data, 3, get_byte(data, 3) # 1)",
     "no tile": "DELETE FROM audit_ledger_tile",
     "a checkpoint nobody signed": "UPDATE audit_ledger_checkpoint SET note = replace(note, 'example', 'elpmaxe')",
-    "a checkpoint that is no text": "UPDATE audit_ledger_checkpoint SET note = 'x'",
+    "a checkpoint that is not text": "UPDATE audit_ledger_checkpoint SET note = 'x'",
 }
 
 

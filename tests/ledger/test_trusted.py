@@ -172,9 +172,9 @@ def os_entry(**values: Any) -> Any:
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "round").symlink_to("round")
-    with pytest.raises(InvalidKey, match="is no regular file"):
+    with pytest.raises(InvalidKey, match="is not a regular file"):
         keys.read(tmp_path / "pipe")
-    with pytest.raises(InvalidKey, match="is no regular file"):
+    with pytest.raises(InvalidKey, match="is not a regular file"):
         keys.read(tmp_path)
     with pytest.raises(OSError, match="Too many levels"):
         keys.read(tmp_path / "round")

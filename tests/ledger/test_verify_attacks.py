@@ -452,7 +452,7 @@ SCHEMA = {
         "UPDATE audit_ledger_checkpoint SET root = NULL",
         found="schema_changed",
     ),
-    "a leaf's task that is no UUID": does(
+    "a leaf's task that is not a UUID": does(
         "ALTER TABLE audit_ledger_leaf DROP CONSTRAINT audit_ledger_leaf_one_row",
         "ALTER TABLE audit_ledger_leaf ALTER task_id TYPE text",
         found="schema_changed guard_off",

@@ -58,6 +58,21 @@ def test_damage_is_no_tampering_and_names_file_and_cause(kept: Path, name: str) 
     assert "forged_checkpoint" not in out
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_first_damaged_one_is_named_and_the_others_are_counted(kept: Path, count: int) -> None:
+    for _ in range(count - 1):
+        finish(1)
+        run("audit_seal", "--checkpoints", kept)
+    files = sorted(kept.iterdir())
+    assert len(files) == count
+    for file in files:
+        file.write_bytes(b"")
+    code, out, err = verify(kept)
+    assert (code, out) == (2, "")
+    assert [file for file in files if f"{file}: " in err] == files[:1]
+    assert re.findall(r"(\d+) more could not be checked", err) == ([str(count - 1)] if count > 1 else [])
+
+
 def test_what_macos_leaves_beside_is_named_or_passed_over(kept: Path) -> None:
     [file] = kept.iterdir()
     (kept / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(20))

@@ -9,8 +9,8 @@ from django.db import OperationalError, connection
 from audit.agents.registry import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import CapacityVerdict, PauseManager
-from audit.pausing.manager import backoff, longest
+from audit.pausing import CapacityVerdict, PauseManager, sets
+from audit.pausing.backoff import backoff, longest
 from audit.status import PauseReason, Status
 from tests.support.agents import GIB, agent, approved, due_now, read_as, short_entry, silent
 from tests.support.factories import claimed
@@ -24,7 +24,7 @@ def resumed(**options: Any) -> set[Any]:
 
 
 def test_between_the_thresholds_nothing_moves() -> None:
-    presence = agent(cpu=0.75)  # 25 % free: it is no reason to pause, and none to resume
+    presence = agent(cpu=0.75)  # 25 % free: it is not a reason to pause, and none to resume
     task = approved()
     assert PauseManager().pause_for_capacity(task) is None
     entry = short_entry()
@@ -230,16 +230,13 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
     for _ in range(3):
         short_entry()
     before = list(PauseQueueEntry.objects.order_by("id").values())
-    calls = []
-    real = PauseQueueEntry.resume
+    real = sets.resume_claimed
 
-    def fails(self: PauseQueueEntry, **options: Any) -> Task:
-        calls.append(self)
-        if len(calls) == 2:
-            raise OperationalError("the connection is gone")
-        return real(self, **options)
+    def fails(*args: Any, **options: Any) -> list[Task]:
+        assert len(real(*args, **options)) == 3
+        raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(PauseQueueEntry, "resume", fails)
+    monkeypatch.setattr(sets, "resume_claimed", fails)
     with pytest.raises(OperationalError, match="gone"):
         PauseManager().resume_due()
     assert list(PauseQueueEntry.objects.order_by("id").values()) == before

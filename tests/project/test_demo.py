@@ -2,13 +2,11 @@
 
 import json
 import os
-import random
 import re
 import signal
 import stat
 import subprocess
 import sys
-import threading
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -17,8 +15,6 @@ import pytest
 
 from audit.ledger.tlog import proof
 from audit.ledger.tlog.note import Verifier
-from audit.models import Task
-from auditproj.demo import orchestrator
 from tests.support.users import CHECKOUT, until, workplace
 
 pytestmark = pytest.mark.slow
@@ -42,6 +38,28 @@ def _children(pid: int) -> list[tuple[int, str, str]]:
         except OSError:
             continue
     return found
+
+
+def _handling(pid: int) -> list[int]:
+    """The processes of the demo's workers that run handlers."""
+    workers = [child for child, command, _ in _children(pid) if "audit_worker" in command]
+    return [each for worker in workers for each, *_ in _children(worker)]
+
+
+def _below(pid: int) -> list[int]:
+    found = [child for child, *_ in _children(pid)]
+    return [*found, *(each for child in found for each in _below(child))]
+
+
+def _all_end(pids: list[int]) -> None:
+    assert pids
+    left = pids.copy()
+
+    def gone() -> bool:
+        left[:] = [pid for pid in left if Path(f"/proc/{pid}").exists()]
+        return not left
+
+    assert until(gone, seconds=60), [Path(f"/proc/{pid}/cmdline").read_text() for pid in left]
 
 
 def _output(argv: list[str], home: Path) -> bytes:
@@ -104,12 +122,11 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             assert stat.S_IMODE(secret.stat().st_mode) == 0o600
             assert secret.read_text().strip() not in shown
 
-            # Only the sealer knows where the key is.
-            assert until(lambda: len(_children(demo.pid)) >= 4)
+            # Two workers, those who ask for work, a sealer, a verifier. Only the sealer knows where the key is.
+            assert until(lambda: len(_children(demo.pid)) == 5)
             knowing = [name for _, name, variables in _children(demo.pid) if "AUDIT_LEDGER_KEY" in variables]
             assert len(knowing) == 1
             assert knowing[0].strip().endswith("auditproj.demo.ledger seal")
-            children = [pid for pid, *_ in _children(demo.pid)]
 
             # What it says about a proof is true.
             [task] = re.findall(r"audit_prove (\S+)", shown)
@@ -126,11 +143,14 @@ def test_it_seals_verifies_serves_and_ends() -> None:
             history = 40 - _count(home, "--status", "failed", "--status", "rejected")
             assert until(lambda: _count(home, "--status", "completed") > history, seconds=60)
             # What has just finished is sealed while the demo serves.
-            newest = json.loads(_manage(home, "audit_list", "--status", "completed", "--limit", "1", *_JSON).stdout)
+            [newest] = json.loads(_manage(home, "audit_list", "--status", "completed", "--limit", "1", *_JSON).stdout)
             assert until(lambda: _manage(home, "audit_prove", newest["id"]).returncode == 0, seconds=60)
+            assert until(lambda: _handling(demo.pid))
+            below = _below(demo.pid)
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(timeout=60)
+        _all_end(below)
         assert out.read_text().rstrip().endswith("go on with what is there.")
         before = _count(home)
         assert before > 40
@@ -139,23 +159,28 @@ def test_it_seals_verifies_serves_and_ends() -> None:
         )
         assert again.returncode == 0, again.stderr
         assert before <= _count(home) < before + 40  # nothing was filled in again
-        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        # The workers wrote into files, and what they do is nowhere in the demo's output.
+        assert "started" not in out.read_text()
+        for name in ("orch-1", "orch-2"):
+            assert f"Worker {name} runs" in (home / f"{name}.log").read_text()
 
 
-@pytest.mark.django_db
-def test_what_nobody_decides_stays_few_also_where_a_pile_was_left() -> None:
-    ended = threading.Event()
-    ended.set()  # what is claimed is given back, and nothing is run
-    pile = [Task.objects.request("check-disk", actor="agent-01") for _ in range(orchestrator.UNDECIDED + 5)]
-    other = Task.objects.request("deploy", actor="alice")
-    chance = random.Random(3)
-    for _ in range(5):
-        orchestrator._round("orch-1", chance, ended)
-    decided = Task.objects.filter(decided_by="policy:demo").values_list("pk", flat=True)
-    assert sorted(decided) == [task.pk for task in pile[:5]]
-    for _ in range(60):
-        orchestrator._round("orch-1", chance, ended)
-        assert Task.objects.filter(status="pending").count() <= orchestrator.UNDECIDED + 2
-    assert Task.objects.filter(status="pending", pk__in=[task.pk for task in pile]).count() < orchestrator.UNDECIDED
-    other.refresh_from_db()
-    assert other.status == "pending"
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_nothing_outlives_it(number: int) -> None:
+    with workplace() as place:
+        out = place / "out"
+        with out.open("w") as file:
+            command = [sys.executable, "manage.py", "demo", "--tasks", "10", "--port", "8930"]
+            demo = subprocess.Popen(command, cwd=CHECKOUT, env=_environment(place / "home"), stdout=file, stderr=file)
+        try:
+            assert until(lambda: len(_handling(demo.pid)) >= 2 or demo.poll() is not None, seconds=180)
+            assert demo.poll() is None, out.read_text()
+            below = _below(demo.pid)
+        finally:
+            demo.send_signal(number)
+            demo.wait(timeout=60)
+        _all_end(below)
+        # In good order: the workers were asked to, and gave back what they could not finish.
+        for name in ("orch-1", "orch-2"):
+            assert "Stopped: " in (place / "home" / f"{name}.log").read_text()

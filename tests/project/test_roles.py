@@ -14,11 +14,15 @@ import pytest
 from django.db import ProgrammingError, connections, transaction
 from django.db.utils import ConnectionHandler
 
-from audit import record
+from audit import emit_event, record
+from audit.agents.presence import Presence
+from audit.agents.pruning import prune
+from audit.agents.readings import Reading
 from audit.ids import uuid7
 from audit.inspection.rights import NEEDED, missing_right
 from audit.ledger.tlog import keys
 from audit.models import LedgerVerification, PauseQueueEntry, Task
+from audit.recovery import recover
 from tests.support import servers
 from tests.support.commands import outcome
 from tests.support.deciding import form_of, token
@@ -31,6 +35,7 @@ SCRIPTS = {
     re.search(r"CREATE ROLE audit_(\w+)", each)[1]: each
     for each in re.findall(r"```sql\n(CREATE ROLE.*?)```", DOCS.read_text(), re.DOTALL)
 }
+[MORE] = re.findall(r"```sql\n(GRANT .*?)```", DOCS.read_text(), re.DOTALL)
 READING = {
     "list": ["audit_list"],
     "show": ["audit_show", "TASK"],
@@ -55,7 +60,7 @@ def server(django_db_blocker: Any) -> Iterator[Any]:
     with servers.throwaway() as made, django_db_blocker.unblock():
         migrate(made)
         with connect(made) as owner:
-            for script in SCRIPTS.values():
+            for script in (*SCRIPTS.values(), MORE):
                 owner.execute(script)
         yield made
 
@@ -158,6 +163,38 @@ def test_the_application_does_its_work(server: Any, role: Any, settled: Task, tm
         "INSERT INTO audit_ledger_verification (started_at) VALUES (now())",
     ):
         _refused(server, "app", statement)
+
+
+def test_the_application_works_with_events_and_agents(server: Any, role: Any, settled: Task) -> None:
+    using = role("app")
+    tasks = Task.objects.using(using)
+    presence = Presence("w1", using=using)
+    presence.register()
+    presence.beat(Reading(source="host", cpu=0.5, memory=0.5))
+    for command in ("drain", "undrain"):
+        reason = ["--reason", "new disks"] if command == "drain" else []
+        assert outcome("audit_agents", command, "w1", *reason, "--database", using)[0] == 0
+    work = tasks.request("release")
+    work.approve()
+    [claimed] = tasks.filter(pk=work.pk).claim("w1")
+    claimed.pause(event="built")
+    emit_event("built", {"sha": "abc"}, using=using)
+    [claimed] = tasks.filter(pk=work.pk).claim("w1")
+    assert claimed.awaited_event().payload == {"sha": "abc"}
+    assert recover(using=using).total == 0
+    prune(using)
+    presence.withdraw()
+    for name in ("app", "viewer"):
+        code, out, err = outcome("audit_agents", "list", "--database", role(name))
+        assert (code, "w1" in out) == (0, True), err
+    assert outcome("audit_resume", "--database", using)[0] == 0
+    for statement in ("UPDATE audit_event SET payload = NULL", "DELETE FROM audit_event"):
+        _refused(server, "app", statement)
+    with connect(server) as session:
+        session.execute("SET SESSION AUTHORIZATION audit_app")
+        with pytest.raises(psycopg.IntegrityError):
+            session.execute("DELETE FROM audit_pause_queue")
+    _refused(server, "viewer", "DELETE FROM audit_agent")
 
 
 def test_the_sealer_seals_and_writes_nothing_else(server: Any, role: Any, settled: Task, tmp_path: Path) -> None:

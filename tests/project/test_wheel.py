@@ -64,7 +64,8 @@ def test_metadata(wheel):
     assert dict(plugins["pytest11"]) == {"audit": "audit.testing.plugin"}
     metadata = HeaderParser().parsestr(_read(wheel, "METADATA"))
     needed = [each for each in metadata.get_all("Requires-Dist") if "extra ==" not in each]
-    assert {each.split(">")[0] for each in needed} == {"cryptography", "django", "psycopg", "psutil", "pydantic"}
+    known = {"cryptography", "django", "psycopg", "psutil", "pydantic", "rich"}
+    assert {each.split(">")[0] for each in needed} == known
     assert metadata["License-Expression"] == "MIT"
     assert "MIT License" in _read(wheel, "licenses/LICENSE")
 

@@ -12,8 +12,9 @@ from audit.models import ExecutionLog, Task
 from audit.reading import following
 from audit.reading.following import Follower
 from tests.support.databases import ended
-from tests.support.factories import claimed, requested, task_in
+from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.pages import asking
+from tests.support.refusals import line
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,7 +51,7 @@ def test_what_was_there_is_no_news_and_what_comes_is_reported_once_and_in_order(
     assert _reported(follower) == []
     task = claimed(task_in("approved", summary="new"))
     assert _reported(follower) == [("new", "pending"), ("new", "approved"), ("new", "executing")]
-    task.log("a step is no change of status")
+    task.log("a step is not a change of status")
     assert _reported(follower) == []
     task.complete()
     assert _reported(follower) == [("new", "completed")]
@@ -143,6 +144,39 @@ def test_a_look_that_fails_half_way_goes_on_where_it_was(monkeypatch: pytest.Mon
     monkeypatch.setattr(follower, "_changes", changes)
     assert seen == ["task 0", "task 1"]
     assert [change.task.summary for change in follower.look()] == ["task 2", "task 3"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_nothing_is_lost_between_the_pages_of_a_look(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(following, "_PAIRS", size)
+    monkeypatch.setattr(following, "_DETAILS", size)
+    requested(summary="old")
+    follower = _follower()
+    for number in range(3):
+        requested(summary=f"single {number}")
+    # Rows of one statement, which may have one moment.
+    Task.objects.bulk_request({"action": "x", "summary": f"bulk {number}"} for number in range(4))
+    found = [summary for summary, _status in _reported(follower)]
+    assert sorted(found) == [*(f"bulk {number}" for number in range(4)), *(f"single {number}" for number in range(3))]
+    assert _reported(follower) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_rows_of_one_moment_and_rows_out_of_order_are_not_lost_between_pages(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(following, "_PAIRS", size)
+    tasks = [requested(summary=str(number)) for number in range(5)]
+    follower = _follower()
+    sql("SET session_replication_role = replica")  # where the moment is that of the source
+    try:
+        for task, earlier in zip(tasks, (0, 0, 0, 2, 1), strict=True):
+            values = {"kind": "'transition'", "from_status": "'pending'", "to_status": "'approved'", "revision": "2"}
+            values["at"] = f"date_trunc('second', now()) - interval '{earlier} seconds'"
+            sql(line(**values).replace("{id}", f"'{task.pk}'"))
+    finally:
+        sql("RESET session_replication_role")
+    assert _reported(follower) == [(str(number), "approved") for number in range(5)]
 
 
 def test_filters_and_statuses_narrow_what_is_reported() -> None:

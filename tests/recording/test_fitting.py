@@ -223,9 +223,9 @@ def test_a_worker_is_told_where_in_its_document_the_trouble_is() -> None:
     (task,) = Task.objects.claim(worker="w")
     for value, path in [
         ({"hosts": [{"at": MOMENT}]}, "outcome.hosts[0].at: is a datetime"),
-        ({"hosts": [1, {"n": float("nan")}]}, "outcome.hosts[1].n: is a number"),
+        ({"hosts": [1, {"n": float("nan")}]}, "outcome.hosts[1].n: is NaN or infinite"),
         ({"hosts": {"a": {2: 1}}}, "outcome.hosts.a: is a key"),
-        ({"hosts": ["", "\0"]}, "outcome.hosts[1]: holds a NUL"),
+        ({"hosts": ["", "\0"]}, "outcome.hosts[1]: contains a NUL"),
     ]:
         with pytest.raises(InvalidValue) as caught:
             task.complete(value)
@@ -280,6 +280,12 @@ def test_objects_whose_own_code_fails_are_named() -> None:
     assert len(changes) == 2
     document, changes = fitted("outcome", {Broken(): 1})
     assert "could not be written" in document
+
+
+def test_the_note_says_of_each_key_what_became_of_it() -> None:
+    document, changes = fitted("outcome", {1: "a", "b\0": "b", "c": "c"})
+    assert document == {"1": "a", "b\\0": "b", "c": "c"}
+    assert changes == ["outcome.1: int, as a key, stored as text", "outcome.b\\0: str, as a key, changed"]
 
 
 def test_the_note_is_bounded() -> None:

@@ -2,17 +2,19 @@
 
 A page is run from its top to its end: Python in one namespace, SQL in the test database, `sh` by bash in one folder.
 There `python manage.py` works on the test database and takes the verifier keys from the file `audit.vkey`. Three
-comments in a page say more about the next block:
+comments in a page say more about the next block, and one about the whole page:
 
     <!-- not run: why it cannot -->
     <!-- run by: tests/project/test_demo.py -->
     <!-- run first: Python that readers need not see -->
+    <!-- all run by: tests/project/test_roles.py -->
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -41,6 +43,7 @@ _PART = re.compile(
     r"^<!-- run first:\n(?P<first>.*?)^-->$"
     r"|^<!-- not run: (?P<excuse>.+?) -->$"
     r"|^<!-- run by: (?P<runner>.+?) -->$"
+    r"|^<!-- all run by: (?P<everything>.+?) -->$"
     r"|^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -61,24 +64,32 @@ class Block:
 
 def blocks(text: str) -> Iterator[Block]:
     """Find the blocks of a page, in order."""
-    excuse = runner = ""
+    excuse = runner = everything = ""
     for part in _PART.finditer(text):
         line = text.count("\n", 0, part.start()) + 1
         if part["first"] is not None:
             yield Block(line=line, language="python", code=part["first"])
+        elif part["everything"]:
+            everything = part["everything"]
         elif part["language"] is None:
             excuse, runner = part["excuse"] or "", part["runner"] or ""
         else:
             indent = len(part["indent"])
             code = "".join(each[indent:] for each in part["code"].splitlines(keepends=True))
-            yield Block(line=line, language=part["language"], code=code, excuse=excuse, runner=runner)
+            yield Block(line=line, language=part["language"], code=code, excuse=excuse, runner=runner or everything)
             excuse = runner = ""
 
 
 class Place:
-    """Where the blocks of one page run."""
+    """Where the blocks of one page run.
 
-    def __init__(self, page: str, folder: Path) -> None:
+    Args:
+        page: the page's name.
+        folder: an empty folder.
+        manage: the words that run `manage.py` of this folder faster than Python (`tests.support.preloaded`).
+    """
+
+    def __init__(self, page: str, folder: Path, manage: list[str] | None = None) -> None:
         self.page = page
         self.folder = folder
         self.namespace: dict[str, Any] = {"__name__": "a_page", "shell": self.shell, "folder": folder}
@@ -96,7 +107,13 @@ class Place:
         programs = folder / "bin"
         programs.mkdir()
         python = programs / "python"
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        faster = (
+            f'if [ "$1" = manage.py ] && [ "$PWD" = {shlex.quote(str(folder))} ] '
+            f'&& [ "$DJANGO_SETTINGS_MODULE" = settings_of_page ]; then exec {shlex.join(manage)} "$@"; fi\n'
+            if manage
+            else ""
+        )
+        python.write_text(f'#!/bin/sh\n{faster}exec "{sys.executable}" "$@"\n')
         python.chmod(python.stat().st_mode | stat.S_IXUSR)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AUDIT_LEDGER_")},

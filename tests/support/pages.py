@@ -17,9 +17,13 @@ from django.utils import timezone
 from audit.models import Task
 
 __all__ = [
+    "AGENTS",
+    "EVENTS",
     "HOSTILE",
     "LOG",
+    "OVERVIEW",
     "QUEUE",
+    "STATISTICS",
     "TASKS",
     "Asked",
     "asking",
@@ -34,6 +38,10 @@ __all__ = [
 TASKS = "/admin/audit/task/"
 LOG = "/admin/audit/executionlog/"
 QUEUE = "/admin/audit/pausequeueentry/"
+AGENTS = "/admin/audit/agent/"
+EVENTS = "/admin/audit/event/"
+STATISTICS = f"{TASKS}statistics/"
+OVERVIEW = "/admin/audit/"
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",

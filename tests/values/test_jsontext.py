@@ -45,8 +45,8 @@ def test_what_python_cannot_read_passes() -> None:
         ('{"a":1} x', "something follows the end"),
         ('{"a":1', "',' or '}' is missing"),
         ('{"a":1,"a":2}', "a: is a key that occurs twice"),
-        ('{"a":{"b":NaN}}', "a: is a number JSON does not have (got 'NaN')"),
-        ('{"a":-Infinity}', "a: is a number JSON does not have (got '-Infinity')"),
+        ('{"a":{"b":NaN}}', "a: is NaN or infinite, which JSON cannot express (got 'NaN')"),
+        ('{"a":-Infinity}', "a: is NaN or infinite, which JSON cannot express (got '-Infinity')"),
         ('{"a":' + "[" * 20_000, "a bracket is never closed"),
     ],
 )
@@ -67,7 +67,7 @@ def test_what_is_not_json_is_reported_with_its_place(text: str, message: str) ->
     ],
 )
 def test_what_postgresql_refuses_in_json_is_found(text: str, message: str) -> None:
-    with pytest.raises(InvalidValue, match="plan: holds a ") as caught:
+    with pytest.raises(InvalidValue, match="plan: contains a ") as caught:
         check_escapes("plan", text)
     assert message in str(caught.value)
 

@@ -180,6 +180,17 @@ def test_a_broken_pattern_is_named(settings: Any) -> None:
         check()
 
 
+def test_a_list_of_pairs_is_masked_by_the_names_in_it() -> None:
+    headers = [["Authorization", "Bearer abcdefabcdef"], ["Accept", "text/html"]]
+    assert redact(headers) == [["Authorization", MASK], ["Accept", "text/html"]]
+    assert redact({"h": [("password", "x7"), ("user", "bob"), ("password", None)]}) == {
+        "h": [["password", MASK], ["user", "bob"], ["password", None]]
+    }
+    # What is no list of pairs has no names.
+    for other in ([["password", "x7", "z"], ["user", "bob"]], [["password", "x7"], [7, "bob"]]):
+        assert redact(other) == other
+
+
 def test_depth_is_bounded() -> None:
     deep: Any = "x"
     for _ in range(1000):

@@ -37,12 +37,17 @@ def _many(count: int) -> list[str]:
 
 
 _GIVEN: dict[str, tuple[str, Any, Any, str]] = {
-    "action": ("action", "x" * 100, "x" * 101, "has 101 characters; at most 100 fit"),
-    "summary": ("summary", "é" * TEXT, "é" * (TEXT + 1), f"has {TEXT + 1} characters; at most {TEXT} fit"),
-    "correlation": ("correlation_id", "x" * NAME, "x" * (NAME + 1), f"has {NAME + 1} characters; at most {NAME} fit"),
-    "actor": ("actor", "x" * NAME, "x" * (NAME + 1), f"has {NAME + 1} characters; at most {NAME} fit"),
+    "action": ("action", "x" * 100, "x" * 101, "has 101 characters; at most 100 are allowed"),
+    "summary": ("summary", "é" * TEXT, "é" * (TEXT + 1), f"has {TEXT + 1} characters; at most {TEXT} are allowed"),
+    "correlation": (
+        "correlation_id",
+        "x" * NAME,
+        "x" * (NAME + 1),
+        f"has {NAME + 1} characters; at most {NAME} are allowed",
+    ),
+    "actor": ("actor", "x" * NAME, "x" * (NAME + 1), f"has {NAME + 1} characters; at most {NAME} are allowed"),
     "service": ("services[0]", ["é" * SERVICE], ["é" * (SERVICE + 1)], f"has {SERVICE + 1} characters; at most"),
-    "services": ("services", _many(SERVICES), _many(SERVICES + 1), f"holds {SERVICES + 1} names; at most {SERVICES}"),
+    "services": ("services", _many(SERVICES), _many(SERVICES + 1), f"has {SERVICES + 1} names; at most {SERVICES}"),
 }
 
 
@@ -76,16 +81,18 @@ _VERBS = {
 def test_a_verb_takes_what_fits_and_names_what_does_not(verb: str) -> None:
     status, call, field = _VERBS[verb]
     task = task_in(status)
-    with pytest.raises(InvalidValue, match=f"^{field}: has {TEXT + 1} characters; at most {TEXT} fit"):
+    with pytest.raises(InvalidValue, match=f"^{field}: has {TEXT + 1} characters; at most {TEXT} are allowed"):
         call(task, _LONG)
     call(task, _LONG[1:])
 
 
 def test_the_name_of_a_step_and_of_a_service_have_bounds() -> None:
     task = task_in("executing")
-    with pytest.raises(InvalidValue, match=rf"^action: has {NAME + 1} characters; at most {NAME} fit"):
+    with pytest.raises(InvalidValue, match=rf"^action: has {NAME + 1} characters; at most {NAME} are allowed"):
         task.log("x" * (NAME + 1))
-    with pytest.raises(InvalidValue, match=rf"^services\[1\]: has {SERVICE + 1} characters; at most {SERVICE} fit"):
+    with pytest.raises(
+        InvalidValue, match=rf"^services\[1\]: has {SERVICE + 1} characters; at most {SERVICE} are allowed"
+    ):
         task.touch("a", "x" * (SERVICE + 1))
     task.log("x" * NAME)
     task.touch("x" * SERVICE)
@@ -154,7 +161,7 @@ def _refused(line: str) -> str:
 )
 def test_an_import_refuses_a_text_that_is_too_long(field: str, longest: int) -> None:
     assert _refused(_line(**{field: "x" * (longest + 1)})).startswith(
-        f"{field}: has {longest + 1} characters; at most {longest} fit"
+        f"{field}: has {longest + 1} characters; at most {longest} are allowed"
     )
     Importer().run([Read(place="1", record=TaskRecord.of_line(_line(**{field: "x" * longest})))])
     assert Task.objects.filter(**{field: "x" * longest}).count() == 1
@@ -162,7 +169,9 @@ def test_an_import_refuses_a_text_that_is_too_long(field: str, longest: int) -> 
 
 def test_an_import_refuses_services_that_are_too_long_or_too_many() -> None:
     assert _refused(_line(services_touched=["a", "x" * 201])).startswith("services_touched[1]: has 201 characters")
-    assert _refused(_line(services_touched=_many(501))).startswith("services_touched: holds 501 names; at most 500 fit")
+    assert _refused(_line(services_touched=_many(501))).startswith(
+        "services_touched: has 501 names; at most 500 are allowed"
+    )
     assert TaskRecord.of_line(_line(services_touched=[*_many(499), "x" * 200]))
 
 

@@ -90,6 +90,8 @@ def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
     assert error.value.actor == "dora"
     assert error.value.status == Task.objects.get(pk=task.pk).status
     assert error.value.revision < error.value.current_revision
+    named = f"The pause entry of task {task.pk}" if Decision(decision).on_entry else f"Task {task.pk}"
+    assert str(error.value).startswith(f"{named} is at revision {error.value.current_revision}, ")
 
 
 def test_an_entry_that_left_or_is_anothers_is_stale() -> None:
@@ -98,7 +100,7 @@ def test_an_entry_that_left_or_is_anothers_is_stale() -> None:
     foreign = Seen(
         task=task.pk, revision=before.revision, entry=entry_of(other).pk, entry_revision=entry_of(other).revision
     )
-    with unchanged(task, other), pytest.raises(StaleTask):
+    with unchanged(task, other), pytest.raises(StaleTask, match=f"^The pause entry of task {task.pk} is gone, "):
         decide("resume", foreign, reason="x", actor="bob")
     entry_of(task).resume(actor="dora")
     with unchanged(task), pytest.raises(StaleTask) as error:
@@ -237,8 +239,11 @@ def test_no_document_is_read_to_lock_a_row() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever() -> None:
+@pytest.mark.parametrize("patience", [30, 0])
+def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever(patience: int) -> None:
     task = requested()
+    # For PostgreSQL a limit of 0 is none: then this one ends the wait, with another SQLSTATE.
+    sql("SET statement_timeout = '20s'")
     what = seen(task)
     other = connection.copy()
     try:
@@ -246,9 +251,10 @@ def test_whoever_is_busy_with_a_task_is_waited_for_and_not_for_ever() -> None:
         with other.cursor() as cursor:
             cursor.execute("SELECT 1 FROM audit_task WHERE id = %s FOR UPDATE", [task.pk])
         with unchanged(task), pytest.raises(OperationalError) as error:
-            decide("approve", what, reason="x", actor="bob", patience=timedelta(milliseconds=30))
+            decide("approve", what, reason="x", actor="bob", patience=timedelta(milliseconds=patience))
         assert error.value.__cause__.sqlstate == "55P03"
     finally:
+        sql("RESET statement_timeout")
         other.rollback()
         other.close()
     decide("approve", what, reason="x", actor="bob")

@@ -1,6 +1,8 @@
 """Pausing, and every verb of a pause entry."""
 
+import time
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -19,6 +21,42 @@ pytestmark = pytest.mark.django_db
 def _paused(**options):
     task = task_in(Status.EXECUTING)
     return task, task.pause(**options)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("verb", ["resume", "cancel"])
+def test_the_end_of_a_pause_locks_the_task_before_the_entry(verb):
+    """Every other step takes the two in this order. In another one, two of them would meet in a deadlock."""
+    task, entry = _paused(reason="insufficient_capacity")
+    other, beside = connection.copy(), connection.copy()
+    try:
+        with other.cursor() as holding, beside.cursor() as looking:
+            [[waiting]] = sql("SELECT pg_backend_pid()")
+            holding.execute("BEGIN")
+            holding.execute("SELECT FROM audit_task WHERE id = %s FOR NO KEY UPDATE", [task.pk])
+
+            def look() -> None:
+                try:
+                    for _ in range(6000):
+                        looking.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", [waiting])
+                        if looking.fetchone() == (True,):
+                            break
+                        time.sleep(0.01)
+                    # The one that waits for the task holds no lock of the entry yet.
+                    looking.execute("SELECT FROM audit_pause_queue WHERE id = %s FOR UPDATE SKIP LOCKED", [entry.pk])
+                    free.extend(looking.fetchall())
+                finally:
+                    holding.execute("ROLLBACK")
+
+            free = []
+            beside_it = Thread(target=look)
+            beside_it.start()
+            getattr(entry, verb)(actor="bob")
+            beside_it.join()
+    finally:
+        other.close()
+        beside.close()
+    assert free == [()]
 
 
 def _due(**options):
@@ -218,7 +256,10 @@ def test_a_verb_of_an_entry_that_is_gone_says_why(verb):
     task.refresh_from_db()
     task.pause(actor="bob")
     # Another entry, at the same revision as the one that is gone.
-    with unchanged(task), pytest.raises(StaleTask, match=r"The pause entry of task .* is gone, .* at 1\.") as stale:
+    with (
+        unchanged(task),
+        pytest.raises(StaleTask, match=r"The pause entry of task .* is gone, .* at revision 1\.") as stale,
+    ):
         getattr(entry, verb)(*arguments)
     assert (stale.value.task_id, stale.value.revision, stale.value.current_revision) == (task.pk, 1, None)
     entry_of(task).cancel(actor="bob")
@@ -233,7 +274,7 @@ def test_a_verb_of_an_entry_that_is_gone_says_why(verb):
         (timedelta(0), "zero"),
         (-timedelta(1), "zero"),
         (timedelta.max, "thousand years"),
-        (datetime(2030, 1, 1), "naive"),  # noqa: DTZ001 - naive on purpose
+        (datetime(2030, 1, 1), "has no time zone"),  # noqa: DTZ001 - naive on purpose
         ("tomorrow", "datetime"),
         (None, "datetime"),
         (datetime(1, 1, 1, tzinfo=UTC), "between"),

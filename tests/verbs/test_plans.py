@@ -79,7 +79,7 @@ def test_a_changed_plan_awaits_approval(options):
         entry = task.pause(work_plan=["rm -rf /"], note="more to do", **options)
     assert_same(entry)
     assert (entry.reason, entry.held, entry.event, entry.resume_after) == ("awaiting_approval", True, "", None)
-    assert entry.note == "The work plan is no remainder of the approved plan. more to do"
+    assert entry.note == "The work plan is not a remainder of the approved plan. more to do"
     # What a person approved is approved: what remains of that needs nobody again.
     resumed = claimed(entry_of(task).resume(actor="bob"))
     with REAPPROVE:

@@ -57,6 +57,15 @@ def test_moments_and_spans_of_creation_and_of_the_end():
     assert set(Task.objects.finished_since(AGO).values_list("pk", flat=True)) == {old, new.pk}
     assert set(Task.objects.finished_until(AGO).values_list("pk", flat=True)) == {older}
     assert set(Task.objects.finished_until(timedelta(minutes=5)).values_list("pk", flat=True)) == {old, older}
+    # A span of time begins with its first moment and ends before its last.
+    end = AGO + timedelta(hours=1)
+    tick = timedelta(microseconds=1)
+    assert set(Task.objects.finished_until(end).values_list("pk", flat=True)) == {older}
+    assert set(Task.objects.finished_until(end + tick).values_list("pk", flat=True)) == {old, older}
+    assert set(Task.objects.finished_since(end).values_list("pk", flat=True)) == {old, new.pk}
+    assert set(Task.objects.finished_since(end + tick)) == {new}
+    assert set(Task.objects.until(AGO + tick).values_list("pk", flat=True)) == {old, older}
+    assert set(Task.objects.since(AGO + tick)) == {new}
     live = requested()
     assert live not in Task.objects.finished_since(AGO)
     for name in ("since", "until", "finished_since", "finished_until"):

@@ -58,7 +58,7 @@ class DeferForm(ReasonForm):
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
         error_messages={
             "required": gettext_lazy("Give the time it becomes due."),
-            "invalid": gettext_lazy("That is no date and time."),
+            "invalid": gettext_lazy("That is not a date and time."),
         },
     )
 

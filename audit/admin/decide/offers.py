@@ -26,7 +26,7 @@ ON_ENTRIES = (Decision.RESUME, Decision.HOLD, Decision.DEFER, Decision.CANCEL)
 _LONGEST_WAY = 4000
 _PAGES = {
     f"audit_{model}_{page}"
-    for model in ("task", "executionlog", "pausequeueentry")
+    for model in ("task", "executionlog", "pausequeueentry", "agent", "event")
     for page in ("changelist", "change")
 }
 
@@ -86,12 +86,12 @@ def about_one(
     return offer(page, request, decisions, checkbox(key, revision, status))
 
 
-def way_back(page: ReadOnlyAdmin, request: HttpRequest, wanted: str) -> str:
+def way_back(page: ReadOnlyAdmin, request: HttpRequest, wanted: str, home: str = "task") -> str:
     """Where to go after a decision: the page of this browser, on this very admin site, that the person came from.
 
-    Anything else, another host or another part of the site, is answered with the list of tasks.
+    Anything else, another host or another part of the site, is answered with the list of `home`, a model's name.
     """
-    home = page.url("changelist", model="task")
+    home = page.url("changelist", model=home)
     if len(wanted) > _LONGEST_WAY or not wanted.startswith("/") or not wanted.isprintable():
         return home
     if not url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):

@@ -19,7 +19,7 @@ MOST_ITEMS = 200
 
 
 class BadSelection(Exception):
-    """What was sent is no selection; the message says why."""
+    """What was sent is not a selection; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def growth(last: StoredVerification, size: int | None) -> str:
 
 
 def alarms(last: StoredVerification, size: int | None, now: datetime) -> list[str]:
-    """Why the newest verification is no comfort; arguments as those of `growth`."""
+    """Why the newest verification is not a comfort; arguments as those of `growth`."""
     texts = []
     if now - last.finished_at > OLD:
         texts.append(_("The last verification is %(age)s old.") % {"age": span(now - last.finished_at)})

@@ -131,4 +131,4 @@ def _task(request: HttpRequest) -> tuple[UUID | None, list[str]]:
     try:
         return read_id(text, UUID), []
     except BadId:
-        return None, [_("The task id %(id)s is no UUID; it is left out.") % {"id": shown(text, 80)}]
+        return None, [_("The task id %(id)s is not a UUID; it is left out.") % {"id": shown(text, 80)}]

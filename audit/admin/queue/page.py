@@ -17,13 +17,15 @@ from audit.admin.queue.rows import QueueRow, list_columns, queue_row
 from audit.admin.queue.states import STATES, WHOLE, in_state
 from audit.admin.shared.base import NotThere
 from audit.admin.shared.export import Export, ExportingAdmin
+from audit.admin.shared.health import health_facts
 from audit.admin.shared.links import Link
 from audit.admin.shared.paging import Order, Page, read_cursor, read_page
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import shown
-from audit.models import PauseQueueEntry, Task
+from audit.models import Agent, Event, PauseQueueEntry, Task
+from audit.reading.health import health
 from audit.values import moments
 
 __all__ = ["PauseQueueEntryAdmin"]
@@ -68,10 +70,13 @@ class PauseQueueEntryAdmin(ExportingAdmin):
         titles = task_titles(self.using, keys) if tasks else {}
         task_url = self.urls_of("change", model="task") if tasks else None
         only = pages[state] if state else None
+        events = self.url("changelist", model="event") if self.sees(request, Event) else ""
+        agents = self.url("changelist", model="agent") if self.sees(request, Agent) else ""
+        queue = panel(self.using, partial(health, self.using))
 
         def row(values: dict[str, Any]) -> QueueRow:
             task = values["task_id"]
-            return queue_row(values, titles.get(task, ""), task_url(task) if task_url else "", now)
+            return queue_row(values, titles.get(task, ""), task_url(task) if task_url else "", now, events, agents)
 
         return {
             "title": _("Pause queue"),
@@ -85,6 +90,8 @@ class PauseQueueEntryAdmin(ExportingAdmin):
                     for name, (title, _text) in STATES.items()
                 ),
             ],
+            "health": health_facts(queue.value) if queue.value else [],
+            "health_degraded": queue.degraded,
             "sections": [_section(name, page, row) for name, page in pages.items()],
             "empty": all(page is not None and not page.rows for page in pages.values()),
             "newer": _link(state, before=only.before) if only and only.before else "",

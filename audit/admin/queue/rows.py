@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, TypedDict
+from urllib.parse import urlencode
 
 from django.db.models import OuterRef, Subquery
 from django.db.models.functions import Left
@@ -31,6 +32,7 @@ def list_columns(rows: Any) -> Any:
         "priority",
         "lease_expires_at",
         "revision",
+        "event",
         # Of the rows shown, by primary key; a join could be planned the other way round.
         task_revision=Subquery(Task.objects.filter(pk=OuterRef("task_id")).values("revision")),
         words=Left("note", 300),
@@ -60,13 +62,21 @@ class QueueRow(TypedDict):
     due_iso: str
     held: bool
     priority: int
+    event: str
+    """What it waits for."""
+    event_url: str
     lease: str
+    lease_over: bool
+    """Whether a worker claimed it, and the lease has run out."""
     worker: str
+    worker_url: str
     checkbox: str
     """What its check box stands for."""
 
 
-def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) -> QueueRow:
+def queue_row(
+    values: dict[str, Any], title: str, task_url: str, now: datetime, events_url: str = "", agents_url: str = ""
+) -> QueueRow:
     """Write a row of `list_columns` as text.
 
     Args:
@@ -74,6 +84,8 @@ def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) 
         title: what its task is called.
         task_url: of its task's page; empty for who may not see it.
         now: when the page is read.
+        events_url: of the page of events; empty for who may not see it.
+        agents_url: of the page of agents, as well.
     """
     task = values["task_id"]
     lease = values["lease_expires_at"]
@@ -97,7 +109,13 @@ def queue_row(values: dict[str, Any], title: str, task_url: str, now: datetime) 
         due_iso=due.isoformat(),
         held=values["held"],
         priority=values["priority"],
-        lease=_("lease ends %(when)s") % {"when": ago(lease, now)} if lease and lease > now else "",
+        event=shown(values["event"], 200),
+        event_url=f"{events_url}?{urlencode({'name': values['event']})}" if events_url and values["event"] else "",
+        lease=(_("lease ends %(when)s") if lease > now else _("lease ended %(when)s")) % {"when": ago(lease, now)}
+        if lease
+        else "",
+        lease_over=lease is not None and lease <= now,
         worker=shown(values["worker"], 60, name=True),
+        worker_url=f"{agents_url}?{urlencode({'agent': values['worker']})}" if agents_url and values["worker"] else "",
         checkbox=checkbox(task, values["task_revision"], Status.PAUSED, values["id"], values["revision"]),
     )

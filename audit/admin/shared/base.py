@@ -12,7 +12,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, router
 from django.db.models import Model
 from django.forms import Media
-from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -22,6 +21,7 @@ from django.views.generic import RedirectView
 
 from audit import conf
 from audit.admin.shared.ids import BadId, read_id
+from audit.admin.shared.media import DECIDING, page_media
 from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, noting_denied, reading, sqlstate
 from audit.inspection.rights import missing_right
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = admin.ModelAdmin
-
-# For the pages of people who may decide.
-DECIDING = Media(css={"all": ["audit/decide.css"]}, js=[Script("audit/decide.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
 
 Built = dict[str, Any] | HttpResponseBase
 """What a template needs, or an answer without one."""
@@ -163,7 +160,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         template: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> HttpResponse:
-        """Answer as `page` does about one row, by its id in the URL; what is no id is the id of no row."""
+        """Answer as `page` does about one row, by its id in the URL; what is not an id is the id of no row."""
 
         def built() -> Built:
             try:
@@ -283,5 +280,4 @@ class ReadOnlyAdmin(_ModelAdmin):
     @property
     def media(self) -> Media:
         """Our own stylesheets and script; none of Django's, which belong to its forms."""
-        styles = ["audit/colours.css", "audit/admin.css", "audit/integrity.css"]
-        return Media(css={"all": styles}, js=[Script("audit/admin.js", defer=True)])  # type: ignore[list-item]  # django-stubs know only str
+        return page_media()

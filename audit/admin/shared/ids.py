@@ -12,7 +12,7 @@ _NUMBER = re.compile("[0-9]{1,18}")
 
 
 class BadId(ValueError):
-    """A text that is no id of the wanted kind."""
+    """A text that is not an id of the wanted kind."""
 
 
 @overload

@@ -35,9 +35,9 @@ def unknown_keys(query: Iterable[str], known: Sequence[str]) -> list[str]:
         known: those that are filters of the page, beside its place and paths into documents.
     """
     return [
-        _("“%(key)s” is no filter; did you mean “%(close)s”?") % {"key": shown(key, 80), "close": close[0]}
+        _("“%(key)s” is not a filter; did you mean “%(close)s”?") % {"key": shown(key, 80), "close": close[0]}
         if (close := get_close_matches(key, known, n=1, cutoff=0.75))
-        else _("“%(key)s” is no filter.") % {"key": shown(key, 80)}
+        else _("“%(key)s” is not a filter.") % {"key": shown(key, 80)}
         for key in query
         if not (key in known or key in _BESIDE or key.startswith("_") or ("." in key and key.split(".")[0] in ROOTS))
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from audit.admin.shared.jsontree import LIMIT
 from audit.admin.shared.links import Link, filter_url
 from audit.admin.shared.seal_badge import integrity_url, seal_of_task
 from audit.admin.shared.titles import task_title
-from audit.admin.shared.wording import shown
+from audit.admin.shared.wording import ago, shown
 from audit.admin.task.banner import banner
 from audit.admin.task.columns import SERVICES_SHOWN, column_facts, read_task
 from audit.admin.task.documents import documents
@@ -29,7 +30,8 @@ from audit.admin.task.log_rows import LOG_ROWS, read_log
 from audit.admin.task.pause_entry import describe, read_entry
 from audit.admin.task.proof import outside_transactions, proof_offer, send_proof
 from audit.admin.task.timeline import Moment, Segment, segments, spent, timeline
-from audit.models import ExecutionLog, Task
+from audit.admin.task.waiting import waits
+from audit.models import Agent, ExecutionLog, Task
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import short_id
 from audit.status import FINISHED, Status
@@ -96,7 +98,9 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "seal": seal,
             "integrity_url": integrity_url(self, request) if seal else "",
             "proof": proof_offer(self, key) if seal and seal.is_sealed else None,
-            "facts": list(facts(task, now, list_url)),
+            "facts": list(
+                facts(task, now, list_url, self.url("changelist", model="agent") if self.sees(request, Agent) else "")
+            ),
             "fields": list(column_facts(task, now, parent_url)),
             "banner": failure,
             "timeline": steps,
@@ -109,6 +113,8 @@ class TaskPageAdmin(ReadOnlyAdmin):
             else "",
             "documents": list(documents(task, log[:LOG_ROWS], now)),
             "entry": describe(entry, now) if entry else None,
+            "waits": waits(self, request, task, entry, now),
+            "lease_is_over": _lease_is_over(task, now),
             "decide": about_one(self, request, task, entry),
             "parent_url": parent_url,
             "related": [
@@ -124,6 +130,14 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "permalink": self.url("change", key),
             "raw_url": self.url("raw", key),
         }
+
+
+def _lease_is_over(task: dict[str, Any], now: datetime) -> str:
+    """Say how long ago the lease of executing work ended; nothing while it lasts."""
+    lease = task["lease_expires_at"]
+    if task["status"] != Status.EXECUTING or lease is None or lease > now:
+        return ""
+    return ago(lease, now)
 
 
 def _raw(using: str, key: UUID) -> HttpResponse:

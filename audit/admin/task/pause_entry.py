@@ -35,7 +35,18 @@ class Paused:
 def read_entry(using: str, key: UUID) -> dict[str, Any] | None:
     """Read the pause entry of a task, of its texts and its work plan no more than a page shows."""
     rows = PauseQueueEntry.objects.using(using).filter(task_id=key)
-    columns = ("id", "revision", "reason", "paused_at", "due_at", "held", "priority", "lease_expires_at")
+    columns = (
+        "id",
+        "revision",
+        "reason",
+        "paused_at",
+        "due_at",
+        "held",
+        "priority",
+        "lease_expires_at",
+        "resume_after",
+        "event",
+    )
     document = Cast(F("work_plan"), TextField())
     for row in rows.values(
         *columns,
@@ -61,6 +72,8 @@ def describe(row: dict[str, Any], now: datetime) -> Paused:
 
 def _facts(row: dict[str, Any], now: datetime) -> Iterator[Fact]:
     yield Fact(label=_("Reason"), value=str(PauseReason(row["reason"]).label))
+    if row["event"]:
+        yield Fact(label=_("Event"), value=shown(row["event"], 200))
     yield Fact(label=_("State"), value=_state(row, now))
     if row["words"]:
         yield Fact(label=_("Note"), value=shown(row["words"], _LONGEST_NOTE))

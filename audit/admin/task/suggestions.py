@@ -49,7 +49,7 @@ def column_suggestions(text: str, length: int, now: datetime) -> list[Suggestion
         now: when the page is read.
 
     Returns:
-        All of them; None where the document is no list of `{"suggestion", "reason", "created_at"}`, the last two of
+        All of them; None where the document is not a list of `{"suggestion", "reason", "created_at"}`, the last two of
         which may be missing, or too long to be read.
     """
     if length > len(text):

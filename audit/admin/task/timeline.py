@@ -110,7 +110,7 @@ def timeline(log: Sequence[Row], task: Row, now: datetime, failure: str = "") ->
         if isinstance(row, str):
             steps.append(_stamp(row, when, task))
         elif afterwards:
-            # When something was recorded or noted afterwards is no part of the story.
+            # When something was recorded or noted afterwards is not a part of the story.
             when["since_start"] = ""
             step = _moment(row, when)
             if row is log[0]:

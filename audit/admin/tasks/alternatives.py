@@ -11,8 +11,8 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Left
 
 from audit.admin.shared.query import ListQuery
+from audit.admin.shared.samples import newest, rows_of, sized
 from audit.admin.tasks.counting import LONGEST, MOST, SERVICES_A_TASK
-from audit.admin.tasks.samples import newest, rows_of, sized
 from audit.status import FailureClass, Status
 from audit.values.failures import failure_class, resource_errors
 

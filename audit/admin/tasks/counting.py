@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from audit.admin.shared.binning import Cut
 from audit.admin.shared.query import ListQuery
-from audit.admin.tasks.binning import Cut
+from audit.admin.shared.samples import newest, rows_of, sized
 from audit.admin.tasks.histogram import Chart, chart
-from audit.admin.tasks.samples import newest, rows_of, sized
 
 __all__ = [
     "BOUNDED",

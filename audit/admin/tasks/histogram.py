@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from audit.admin.shared.binning import Cut
 from audit.admin.shared.links import Link
 from audit.admin.shared.query import ListQuery
-from audit.admin.shared.wording import grouped, isolated, moment, offset
-from audit.admin.tasks.binning import Cut, Step, Unit, edges, step_for
+from audit.admin.shared.ticks import Tick, ticks
+from audit.admin.shared.wording import grouped, isolated, moment
 from audit.status import Status
 from audit.values import validation
 
-__all__ = ["BARS", "Bar", "Chart", "Part", "Tick", "chart"]
+__all__ = ["BARS", "Bar", "Chart", "Part", "chart"]
 
 BARS = 72
 """How many bars a chart has at the most."""
@@ -39,7 +37,6 @@ _STACK = (
     Status.REJECTED,
     Status.FAILED,
 )
-_TICKS = 6
 
 _BAR = (
     '<a href="{url}" class="audit-bar" aria-label="{label}" tabindex="{tabindex}"><title>{label}</title>'
@@ -88,14 +85,6 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
-    """A round time under the chart, at a percentage of its width."""
-
-    x: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """What was counted, and how it is drawn."""
 
@@ -133,7 +122,7 @@ def chart(query: ListQuery, cut: Cut, bins: dict[int, dict[str, int]], oldest: S
             del bins[number]
     begin = 0 if query.range.start is not None else min(bins, default=0)
     end = query.range.end or query.range.now
-    # A bar that begins where the range ends is no part of it.
+    # A bar that begins where the range ends is not a part of it.
     beyond = sum(1 for at in cut.edges[:-1] if at < end)
     if bins and query.range.end is None:
         beyond = max(beyond, max(bins) + 1)
@@ -180,7 +169,7 @@ def _drawn(
         uncounted=f"{gap:.2f}" if gap else "",
         by_status=by_status,
         heights=[grouped(part) for part in (top, top // 2, 0)],
-        ticks=list(_ticks(cut.edges[numbers[0] : numbers[-1] + 2])),
+        ticks=list(ticks(cut.edges[numbers[0] : numbers[-1] + 2])),
         legend=_legend(query, by_status),
     )
 
@@ -249,24 +238,3 @@ def _round_up(count: int) -> int:
             if count <= factor * unit:
                 return factor * unit
         unit *= 10
-
-
-def _ticks(cuts: Sequence[datetime]) -> Iterator[Tick]:
-    """Choose a few round times that do not stick out at the ends; bars are equally wide, however long they last."""
-    zone = timezone.get_current_timezone()
-    step = step_for(cuts[-1] - cuts[0], _TICKS)
-    for at in edges(step, zone, cuts[0], cuts[-1]):
-        if cuts[0] <= at < cuts[-1]:
-            bar = bisect_right(cuts, at) - 1
-            place = (bar + (at - cuts[bar]) / (cuts[bar + 1] - cuts[bar])) / (len(cuts) - 1) * 100
-            if 2 <= place <= 97:
-                yield Tick(x=f"{place:.2f}%", label=_time(at, step))
-
-
-def _time(at: datetime, step: Step) -> str:
-    local = timezone.localtime(at)
-    if step.unit is Unit.YEAR:
-        return date_format(local, "M Y")
-    if step.length >= Unit.DAY.value or (step.length >= Unit.HOUR.value and local.hour == local.minute == 0):
-        return date_format(local, "j M")
-    return date_format(local, "H:i" if step.length >= Unit.MINUTE.value else "H:i:s") + offset(local)

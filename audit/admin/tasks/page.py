@@ -13,20 +13,21 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from audit.admin.decide.offers import ON_TASKS, offer
+from audit.admin.shared.chips import chips
 from audit.admin.shared.export import Export, range_name
 from audit.admin.shared.links import Link, filter_url
 from audit.admin.shared.paging import Order, read_page
 from audit.admin.shared.panels import Panel, panel
 from audit.admin.shared.query import ListQuery
+from audit.admin.shared.samples import sized
 from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.wording import ago, grouped, moment, shown
 from audit.admin.tasks.alternatives import FAILURES, failures, others
 from audit.admin.tasks.counting import CHOICES, Others, Overview, by_status, overview
-from audit.admin.tasks.facets import chips, facets, seals, statuses
+from audit.admin.tasks.facets import facets, seals, statuses
 from audit.admin.tasks.rows import list_columns, task_row
-from audit.admin.tasks.samples import sized
 from audit.admin.tasks.word_search import searched
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters import TaskFilter
@@ -87,6 +88,7 @@ class TaskListAdmin(TailingAdmin):
             "newest": "" if page.first else query.links.page(),
             "widened": query.links.widened(DEFAULT_SPAN * 7),
             "all_time": query.links.all_time(),
+            "statistics_url": self.url("statistics") + filter_url(query.filter),
             "exports": self.export_links(hidden),
             "live": self.live(hidden, page, query.now) if page.first and not query.range.end else None,
         }

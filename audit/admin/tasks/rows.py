@@ -43,6 +43,7 @@ LIST_COLUMNS = (
     "priority",
     "attempt",
     "revision",
+    "lease_expires_at",
     *SPAN_COLUMNS,
 )
 
@@ -93,6 +94,8 @@ class TaskRow(TypedDict):
     waited: str
     paused: str
     """Empty where it never was."""
+    lease_over: str
+    """How long ago the lease of executing work ended; empty while it lasts."""
     seal: Seal
     checkbox: str
     """What its check box stands for; empty where nothing can be decided."""
@@ -141,6 +144,7 @@ def task_row(values: dict[str, Any], query: ListQuery, seal: Seal, url: str, act
         took=_took(values, life),
         waited=_waited(values, life),
         paused=_paused(life),
+        lease_over=_lease_over(values, query),
         seal=seal,
         checkbox=checkbox(values["id"], values["revision"], values["status"]),
     )
@@ -158,6 +162,13 @@ def _took(values: dict[str, Any], life: Spans) -> str:
     if values["status"] == Status.EXECUTING:
         return _("running %(span)s") % {"span": span(life.ran)}
     return span(life.ran)
+
+
+def _lease_over(values: dict[str, Any], query: ListQuery) -> str:
+    lease = values["lease_expires_at"]
+    if values["status"] != Status.EXECUTING or lease is None or lease > query.now:
+        return ""
+    return _("lease ended %(when)s") % {"when": ago(lease, query.now)}
 
 
 def _waited(values: dict[str, Any], life: Spans) -> str:

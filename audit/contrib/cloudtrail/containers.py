@@ -157,7 +157,7 @@ class _File:
             elif text.lstrip().startswith(("{", "[")):
                 yield from self._events(text.strip(), place, depth + 1)
             else:
-                yield Read.bad(place, Withheld(key, None, "is no JSON; it must be an event as a string"))
+                yield Read.bad(place, Withheld(key, None, "is not JSON; it must be an event as a string"))
             return
         for key in _LISTS:
             if members.get(key, (None, ""))[1].startswith("["):
@@ -172,7 +172,7 @@ class _File:
         elif not _DIGEST.isdisjoint(members):
             yield Read.other(self._source.name, "a digest: hashes of log files")
         elif not self._source.found or self._has_events:
-            yield Read.bad(place, Withheld("event", None, "is missing; what stands here is no CloudTrail event"))
+            yield Read.bad(place, Withheld("event", None, "is missing; what stands here is not a CloudTrail event"))
         elif not self._passed_over:
             self._passed_over = True
             yield Read.other(self._source.name, "a file without CloudTrail events")

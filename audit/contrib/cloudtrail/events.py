@@ -30,7 +30,7 @@ _STRINGS = tuple(each.lower() for each in ("requestParameters", *_ENDS))
 _IN_SUMMARY = 200
 
 MOST_MEMBERS = 1000
-"""An object with more is no event; it could fill the memory."""
+"""An object with more is not an event; it could fill the memory."""
 
 # Who called, the most telling first.
 _CALLERS = (
@@ -77,7 +77,7 @@ def task_of_event(text: str) -> TaskRecord:
     plan, and `responseElements`, which stand in the outcome beside it.
 
     Raises:
-        InvalidValue: the event is no JSON object, or lacks what identifies it.
+        InvalidValue: the event is not JSON object, or lacks what identifies it.
         pydantic.ValidationError: a value that no task can hold.
     """
     return task_of_members(members_of(text))
@@ -193,7 +193,7 @@ def _ended_badly(event: Any, name: str, service: str) -> str:
     for section in _ENDS:
         members = _at(event, section)
         for key, value in members.items() if isinstance(members, dict) else ():
-            # The answer of an API call may hold the state of what was asked for, which is no failure of the call.
+            # The answer of an API call may hold the state of what was asked for, which is not a failure of the call.
             speaks = signs_in or section == "serviceEventDetails"
             inner = value.items() if speaks and isinstance(value, dict) else ()
             for at, word in ((key, value), *inner):

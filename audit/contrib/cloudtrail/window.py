@@ -33,7 +33,7 @@ _scan = json.JSONDecoder(parse_int=_nothing, parse_float=_nothing, parse_constan
 def decoded(pieces: Iterable[bytes]) -> Iterator[str]:
     """Decode UTF-8, or UTF-16 that begins with its mark, as PowerShell writes it.
 
-    A byte that is no text becomes a lone surrogate, so only the event that holds it is refused.
+    A byte that is not text becomes a lone surrogate, so only the event that holds it is refused.
     """
     remaining = iter(pieces)
     begin = b""

@@ -7,7 +7,7 @@
     decided_at -
 
 One line a column: its name, then `-` for NULL, else the number of bytes, a colon and the value, which may hold
-anything, line breaks included. `docs/ledger-format.md` has every rule and an example. The salt is no column of the
+anything, line breaks included. `docs/ledger-format.md` has every rule and an example. The salt is not a column of the
 table: the sealer draws it, and it stands in the row's leaf. Only the standard library is needed, so that a verifier
 needs no more. The form of a version never changes; a new column makes a new version.
 """
@@ -310,7 +310,7 @@ def _text(value: object) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"holds a lone surrogate at index {error.start}") from None
+        raise ValueError(f"contains a lone surrogate at index {error.start}, which is not valid Unicode") from None
 
 
 def _integer(value: object) -> bytes:

@@ -52,7 +52,7 @@ class Checkpoint:
             if not line or _LINE_BREAKING.search(line):
                 raise Malformed("checkpoint", f"a line is empty or holds control characters: {shown(line)}")
         if not 0 <= self.size <= MAX_LEAVES:
-            raise Malformed("checkpoint", f"{self.size} is no size of a tree")
+            raise Malformed("checkpoint", f"{self.size} is not a size of a tree")
         if len(self.root) != HASH_SIZE:
             raise Malformed("checkpoint", f"its root has {len(self.root)} bytes, not {HASH_SIZE}")
         if self.size == 0 and self.root != EMPTY_ROOT:
@@ -160,7 +160,7 @@ def read_number(text: str, what: str) -> int:
         Malformed: anything else; names `what` it stands in.
     """
     if not _NUMBER.fullmatch(text) or int(text) > MAX_LEAVES:
-        raise Malformed(what, f"{shown(text)} is no number of leaves")
+        raise Malformed(what, f"{shown(text)} is not a number of leaves")
     return int(text)
 
 

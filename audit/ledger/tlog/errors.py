@@ -30,7 +30,7 @@ class Malformed(LedgerError):
     def __init__(self, what: str, problem: str) -> None:
         self.what = what
         self.problem = problem
-        super().__init__(f"This is no valid {what}: {problem}.")
+        super().__init__(f"This is not a valid {what}: {problem}.")
 
 
 class InvalidKey(LedgerError):

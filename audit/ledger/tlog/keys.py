@@ -35,7 +35,7 @@ def load(environment: Mapping[str, str] = os.environ) -> tuple[Signer, ...]:
     """Load the signing keys that the environment names: several while one follows the other.
 
     Raises:
-        InvalidKey: none or both of the variables are set, or what they hold is no key; says what to do.
+        InvalidKey: none or both of the variables are set, or what they hold is not a key; says what to do.
         OSError: the file cannot be read.
     """
     text, path = environment.get(KEY_VARIABLE, ""), environment.get(FILE_VARIABLE, "")
@@ -61,7 +61,7 @@ def read(path: Path, owners: Collection[int] = ()) -> tuple[Signer, ...]:
     try:
         descriptor = open_trusted(path, owners)
     except Untrusted as error:
-        raise InvalidKey(f"{error.problem}. See who did that, and make a new key.") from None
+        raise InvalidKey(f"{error.problem}. Find out who did that, and make a new key.") from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         # A file of root's can be read through its group alone: so Kubernetes mounts secrets for other accounts.
@@ -99,9 +99,9 @@ def advice(signer: Signer, path: Path | None) -> Iterator[str]:
         path: where it was written; None if it was printed.
     """
     where = f"in {path}, which only you can read" if path else "the line on standard output; keep it secret"
-    yield f"The signing key is {where}. Whoever has it can sign as {signer.name}; a lost one is replaced by a new one."
+    yield f"The signing key is {where}. Whoever has it can sign as {signer.name}; if you lose it, make a new one."
     yield ""
-    yield "The verifier key is public. Hand it to whoever checks proofs, by a way they trust:"
+    yield "The verifier key is public. Give it to whoever checks proofs, in a way that they trust:"
     yield f"  {signer.verifier}"
     yield ""
     if signer.kind is KeyKind.COSIGNATURE:
@@ -110,7 +110,7 @@ def advice(signer: Signer, path: Path | None) -> Iterator[str]:
         return
     yield "In the settings of every process, so that checkpoints are verified:"
     yield f'  AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
-    yield "In the environment of the sealer and of no other process, the web server's least:"
+    yield "In the environment of the sealer, and of no other process:"
     yield f"  {FILE_VARIABLE}={path.absolute()}" if path else f"  {KEY_VARIABLE}=<the signing key>"
 
 

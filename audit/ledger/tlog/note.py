@@ -393,7 +393,7 @@ def _parts(key: str, what: str) -> tuple[str, str, bytes]:
     name, _, rest = key.partition("+")
     key_id, plus, encoded = rest.partition("+")
     if not plus:
-        raise InvalidKey(f"This is no {what}: it has the form <name>+<id>+<base64>.")
+        raise InvalidKey(f"This is not a {what}: it has the form <name>+<id>+<base64>.")
     try:
         material = from_base64(encoded)
     except ValueError:

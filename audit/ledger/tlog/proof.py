@@ -285,14 +285,16 @@ def _proven(proof: Proof, head: SignedCheckpoint) -> ProvenRow:
     try:
         form, row = parse(proof.extra)
     except Uncanonical as error:
-        raise InvalidProof(f"Leaf {proof.index} is in the log, but it is no row of an audit table: {error}.") from None
+        raise InvalidProof(
+            f"Leaf {proof.index} is in the log, but it is not a row of an audit table: {error}."
+        ) from None
     if form.table not in (TASK_V1.table, LOG_V1.table):
         raise InvalidProof(
             f"Leaf {proof.index} is in the log, but it is a row of {form.name}, not of a task or its log."
         )
     proven = ProvenRow(form=form, row=row, row_hash=row_hash, index=proof.index, head=head)
     if row.get("id") is None or proven.task_id is None:
-        raise InvalidProof(f"Leaf {proof.index} is in the log, but it is no row of an audit table: it has no id.")
+        raise InvalidProof(f"Leaf {proof.index} is in the log, but it is not a row of an audit table: it has no id.")
     return proven
 
 

@@ -38,7 +38,7 @@ def open_trusted(path: Path, owners: Collection[int] = ()) -> int:
 
     Raises:
         Untrusted: the file, a link to it, or the directory that holds one of them belongs to another user or can be
-            written by one; or it is no regular file.
+            written by one; or it is not a regular file.
         OSError: it cannot be opened.
     """
     trusted = {0, os.geteuid(), *owners}
@@ -46,7 +46,7 @@ def open_trusted(path: Path, owners: Collection[int] = ()) -> int:
     try:
         opened = os.fstat(descriptor)
         if not stat.S_ISREG(opened.st_mode):
-            raise Untrusted(f"{path} is no regular file")
+            raise Untrusted(f"{path} is not a regular file")
         last = _followed(path, trusted)
         if (last.st_dev, last.st_ino) != (opened.st_dev, opened.st_ino):
             raise Untrusted(f"{path} was exchanged while it was read")

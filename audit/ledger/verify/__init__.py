@@ -184,7 +184,7 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
 
 
 def _readable(value: Any) -> Any:
-    """Make a report that can be stored as JSON: it may name a file whose name is no text."""
+    """Make a report that can be stored as JSON: it may name a file whose name is not text."""
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, dict):

@@ -148,7 +148,7 @@ def _compare(
         reader.findings.add(
             Code.ROLLBACK,
             f"{_sentence(source)} covers {checkpoint.size} leaves in epoch {epoch}, and the database is in epoch "
-            f"{found.epoch} with {found.size}: it was set back to an older state, and no epoch tells of that.",
+            f"{found.epoch} with {found.size}: it was set back to an older state, and no epoch explains that.",
         )
         return
     if (epoch, checkpoint.size) not in kept and checkpoint.size <= found.size:
@@ -261,7 +261,7 @@ class _Reader:
             return ""
         self.rotated.update(labels)
         return (
-            f" If the log's key was changed (key {', '.join(map(shown, labels))}), this is no tampering: add the "
+            f" If the log's key was changed (key {', '.join(map(shown, labels))}), this is not tampering: add the "
             "verifier key that audit_keygen printed then to AUDIT['LEDGER_VERIFIERS'], or give it with --key."
         )
 

@@ -66,7 +66,7 @@ class Tree:
                 self._fill(index)
                 next_one = self.size
             if index < next_one:
-                self._findings.add(Code.LEAF_CHANGED, f"{index} is no number of a leaf, or two have it.", leaf=index)
+                self._findings.add(Code.LEAF_CHANGED, f"{index} is not a number of a leaf, or two have it.", leaf=index)
             elif index > next_one:
                 self._adrift += 1
             elif len(leaf) != HASH_SIZE:

@@ -7,24 +7,22 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import router
-from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, Subquery
-from django.db.models.fields.json import JSONField
-from django.db.models.functions import JSONObject, Now
 
+from audit.agents.listing import listed
+from audit.agents.needs import RESOURCES
 from audit.agents.registry import drain, undrain
 from audit.management.base import FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import duration, safe
 from audit.management.tables import Column
-from audit.models import Agent, ResourceMetric
+from audit.models import Agent
 from audit.reading.filters import add_database
 from audit.status import AgentState
 
 _HELP = {
-    "list": "every agent of the registry: its state, what runs there, its last reading",
-    "drain": "ask an agent to take no new work, until undrain; what runs there goes on",
+    "list": "list every agent of the registry: its state, its running tasks, its last reading",
+    "drain": "ask an agent to take no new work until undrain; running tasks go on",
     "undrain": "let an agent take work again",
 }
-_RATIOS = ("cpu", "memory", "gpu", "gpu_memory")
 
 
 class Command(AuditCommand):
@@ -32,7 +30,13 @@ class Command(AuditCommand):
 
     outcome = UNABLE
     model = Agent
-    help = "List the agents that take work, and drain or undrain one. `VERB --help` tells the options of each."
+    help = "List the agents that take work, and drain or undrain one. `VERB --help` lists the options of each verb."
+    examples = (
+        "audit_agents list",
+        "audit_agents list --state stale --state offline",
+        "audit_agents drain worker-1 --reason 'new disks'",
+        "audit_agents undrain worker-1",
+    )
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -46,12 +50,12 @@ class Command(AuditCommand):
                     "--state",
                     action="append",
                     choices=AgentState.values,
-                    help="only these states; several times for several",
+                    help="only agents in this state; repeat it for several",
                 )
             else:
                 each.add_argument("name", metavar="NAME", help="the agent's name")
             if verb == "drain":
-                each.add_argument("--reason", required=True, help="why")
+                each.add_argument("--reason", required=True, help="why it takes no new work")
                 each.add_argument("--actor", help=f"who asks (default {os_user()})")
             add_database(each)
             self.add_format(each)
@@ -71,7 +75,7 @@ class Command(AuditCommand):
         else:
             undrain(name, using=using)
         self.acted = True
-        agent = _agents(using).get(name=name)
+        agent = listed(using).get(name=name)
         if self.for_programs:
             self.json(_values(agent))
         else:
@@ -80,7 +84,7 @@ class Command(AuditCommand):
 
     def _list(self, using: str, options: dict[str, Any]) -> int:
         self.outcome = FINE
-        agents = _agents(using)
+        agents = listed(using)
         if options["state"]:
             agents = agents.filter(state__in=options["state"])
         if self.for_programs:
@@ -110,7 +114,7 @@ class Command(AuditCommand):
                     agent.state,
                     f"{agent.running}/{agent.slots}",
                     duration(agent.silent),
-                    *(_percent((agent.reading or {}).get(each)) for each in _RATIOS),
+                    *(_percent((agent.reading or {}).get(each)) for each in RESOURCES),
                     ", ".join(agent.actions) or "any",
                     ", ".join(agent.labels) or None,
                     f"{agent.drain_reason} ({agent.drain_requested_by})" if agent.drain_requested_at else None,
@@ -118,17 +122,6 @@ class Command(AuditCommand):
                 for agent in agents
             ),
         )
-
-
-def _agents(using: str) -> Any:
-    last = (
-        ResourceMetric.objects.filter(agent=OuterRef("pk"))
-        .order_by("-at", "-id")
-        .values(reading=JSONObject(**{each: F(each) for each in ("at", "source", *_RATIOS)}))
-    )
-    silent = ExpressionWrapper(Now() - F("heartbeat_at"), DurationField())
-    agents = Agent.objects.using(using).with_state().order_by("name")
-    return agents.annotate(reading=Subquery(last[:1], output_field=JSONField()), silent=silent)
 
 
 def _percent(ratio: float | None) -> str | None:

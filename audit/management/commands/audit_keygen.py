@@ -13,8 +13,8 @@ class Command(AuditCommand):
     """Makes a signing key."""
 
     help = (
-        "Make a key that signs the log, and say what to do with it. Prints the signing key, or with --out the "
-        "verifier key. A witness makes its own, without Django: python -m audit.ledger keygen --witness NAME"
+        "Make a key that signs the log, and explain what to do with it. Standard output gets the signing key, or with "
+        "--out the verifier key. A witness makes its own without Django: python -m audit.ledger keygen --witness NAME"
     )
 
     examples = ("audit_keygen example.com/audit --out /etc/audit/ledger.key",)
@@ -22,7 +22,9 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the log's name and a file."""
         parser.add_argument("name", metavar="NAME", help="the log's name, such as example.com/audit")
-        parser.add_argument("--out", type=path, metavar="FILE", help="a new file to write it to, for your eyes only")
+        parser.add_argument(
+            "--out", type=path, metavar="FILE", help="write the signing key to this new file, which only you can read"
+        )
 
     def run(self, **options: Any) -> int:
         """Make it and print one key; the rest goes to stderr."""

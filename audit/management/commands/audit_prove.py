@@ -21,7 +21,7 @@ class Command(AuditCommand):
     model = LedgerHead
     outcome = UNABLE
     help = (
-        "Write the proof of a sealed task to standard output. Anyone can check it, without this database and without "
+        "Write a proof of a sealed task to standard output. Anyone can check it without this database and without "
         "Django: python -m audit.ledger check FILE --key VKEY."
     )
     examples = (
@@ -32,20 +32,20 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take which task, or since when."""
-        parser.add_argument("task", nargs="?", metavar="TASK", help="id of the task, or its beginning")
-        parser.add_argument("--with-log", action="store_true", help="prove the rows of its execution log as well")
+        parser.add_argument("task", nargs="?", metavar="TASK", help="the id of the task, or the beginning of the id")
+        parser.add_argument("--with-log", action="store_true", help="also prove the rows of its execution log")
         parser.add_argument(
             "--since",
             type=path,
             metavar="FILE",
-            help="prove instead that the log only grew since the checkpoint in FILE (python -m audit.ledger "
-            "consistency FILE PROOF); a number of leaves makes the same for a witness",
+            help="prove instead that the log only grew since the checkpoint in FILE (check it with python -m "
+            "audit.ledger consistency FILE PROOF); for a witness, give a number of leaves instead of FILE",
         )
         parser.add_argument(
             "--checkpoint",
             type=path,
             metavar="FILE",
-            help="prove the task under this checkpoint, such as one that is cosigned",
+            help="prove the task with the checkpoint in FILE, such as one that a witness has cosigned",
         )
         add_keys(parser)
         add_database(parser)

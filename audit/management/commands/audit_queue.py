@@ -77,7 +77,7 @@ class Command(AuditCommand):
         listing = verbs.add_parser("list", help=listed, description=f"List {listed}.", epilog=epilog)
         add_arguments(listing, limit=50)
         listing.add_argument(
-            "--state", action="append", choices=_STATES, help="only these states; several times for several"
+            "--state", action="append", choices=_STATES, help="only entries in this state; repeat it for several"
         )
         self.add_format(listing)
         self.add_shared(listing)
@@ -149,7 +149,7 @@ class Command(AuditCommand):
                     age(entry.paused_at, now),
                     _due(entry, state, now),
                     entry.priority,
-                    f"{_REASONS[entry.reason]} {entry.event}".rstrip() + (f": {entry.note}" if entry.note else ""),
+                    _reason(entry),
                     str(entry.task_id)[:18],
                     f"{entry.task.action}: {entry.task.summary}" if entry.task.summary else entry.task.action,
                     entry.claimed_by if state == "leased" else entry.paused_by,
@@ -255,9 +255,20 @@ _UNSHOWN = tuple(
 )
 
 
+def _reason(entry: PauseQueueEntry) -> str:
+    event = f" {entry.event}" if entry.event else ""
+    return _REASONS[entry.reason] + event + (f": {entry.note}" if entry.note else "")
+
+
 def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
+    if entry.reason == PauseReason.AWAITING_APPROVAL and entry.resume_after is not None:
+        # A deadline: nothing goes on by itself at its end.
+        left = entry.resume_after - now
+        return f"approve within {duration(left)}" if left > timedelta(0) else f"expired {duration(-left)} ago"
     if entry.held:
-        return "when released"
+        return "when emitted" if entry.event else "when released"
+    if entry.event and entry.due_at > now:
+        return f"times out in {duration(entry.due_at - now)}"
     if entry.due_at > now:
         return f"in {duration(entry.due_at - now)}"
     late = duration(now - entry.due_at)

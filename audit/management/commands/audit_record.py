@@ -32,11 +32,10 @@ class Command(AuditCommand):
     """Runs a command and records it; prints nothing of its own unless something is wrong."""
 
     help = (
-        "Run a command as a recorded task: exit status, duration, resources and the end of its output are stored. "
-        "A stored task cannot be changed, so leave out output that holds personal data (--no-stdout, --no-stderr). "
-        "Its output and input pass through, signals are passed on, and its exit status becomes this command's own "
-        "(124 when it ran out of time, 126 and 127 when it could not be run, 128 + n when signal n ended it; "
-        "2 when it was not run because it could not be recorded)."
+        "Run a command as a recorded task. Its exit status, duration, resources and the end of its output are stored "
+        "for ever, so leave out output that contains personal data (--no-stdout, --no-stderr). Input, output, signals "
+        "and the exit status pass through. The exit status is 124 if the time ran out, 126 or 127 if the command could "
+        "not be run, 128 + n if signal n ended it, and 2 if it was not run because it could not be recorded."
     )
     examples = (
         "audit_record --service db --action backup -- /usr/local/bin/backup.sh",
@@ -46,16 +45,22 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the options; everything from the first word on, or after `--`, is the command."""
-        parser.add_argument("--action", metavar="NAME", help="the kind of work; by default the name of the program")
-        parser.add_argument("--summary", metavar="TEXT", help="what is done; by default the command, secrets masked")
+        parser.add_argument("--action", metavar="NAME", help="the kind of work (default: the name of the program)")
         parser.add_argument(
-            "--service", action="append", default=[], metavar="NAME", help="a service it touches; may be repeated"
+            "--summary", metavar="TEXT", help="what is done (default: the command, with secrets masked)"
         )
-        parser.add_argument("--actor", metavar="NAME", help="who does it; by default cli:USER")
+        parser.add_argument(
+            "--service",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="a service that it touches; repeat it for several",
+        )
+        parser.add_argument("--actor", metavar="NAME", help="who does it (default: cli:USER)")
         parser.add_argument(
             "--parent",
             metavar="ID",
-            help="the task it belongs to, its id or the beginning of it; by default that of an audit_record around it",
+            help="the task that it belongs to: its id, or the beginning of it (default: the audit_record around it)",
         )
         parser.add_argument("--correlation-id", default="", metavar="TEXT", help="a request, trace or batch id")
         for name in OUTPUTS:
@@ -63,13 +68,13 @@ class Command(AuditCommand):
                 f"--no-{name}",
                 action="store_true",
                 help=f"do not store the end of its {'standard output' if name == 'stdout' else 'standard error'}, "
-                "only how many bytes there were",
+                "only the number of bytes",
             )
         parser.add_argument(
             "--timeout",
             type=_seconds,
             metavar="SECONDS",
-            help="end it after so long: SIGTERM, ten seconds later SIGKILL; exit status 124",
+            help="end the command after SECONDS: SIGTERM, and SIGKILL ten seconds later; exit status 124",
         )
         parser.add_argument(
             "--database",
@@ -81,7 +86,7 @@ class Command(AuditCommand):
         parser.add_argument(
             "--best-effort",
             action="store_true",
-            help="run the command, with a warning, even when it cannot be recorded",
+            help="run the command even if it cannot be recorded, with a warning",
         )
         parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command")
 

@@ -13,7 +13,7 @@ from audit.management.output import count, safe
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
-from audit.recovery import RecoveryReport, recover
+from audit.recovery import RecoveryReport, Sweep, recover
 
 _KINDS = {
     "leases": "whose lease had run out",
@@ -33,9 +33,15 @@ class Command(AuditCommand):
     writes = True
     outcome = UNABLE
     help = (
-        "Put right what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
-        "whose time has passed, and paused tasks and entries that miss each other. Run it from cron, or with --loop as "
-        "a service, where no worker runs; every worker does the same. Several at once share the work."
+        "Repair what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
+        "whose deadline passed, paused tasks without an entry, and entries without a paused task. Workers do this by "
+        "themselves. Where no worker runs, run it from cron, or as a service with --loop. Several at once share the "
+        "work."
+    )
+    examples = (
+        "audit_recover --dry-run",
+        "audit_recover --loop --interval 30",
+        "audit_recover --worker orch-1",
     )
     exits = "0 done, 2 could not do it"
 
@@ -44,15 +50,23 @@ class Command(AuditCommand):
         parser.add_argument(
             "--worker",
             metavar="NAME",
-            help="also release what is executing under this very name, before the worker of that name starts",
+            help="also release what is executing under this name; use it before the worker of that name starts",
         )
         parser.add_argument(
-            "--limit", type=positive, default=100, metavar="N", help="of each kind in one pass (default 100)"
+            "--limit",
+            type=positive,
+            default=100,
+            metavar="N",
+            help="at most N tasks of each kind in one pass (default 100)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="one pass that only says what it would do")
-        parser.add_argument("--loop", action="store_true", help="go on until stopped")
+        parser.add_argument("--dry-run", action="store_true", help="make one pass that only reports what it would do")
+        parser.add_argument("--loop", action="store_true", help="repeat until stopped")
         parser.add_argument(
-            "--interval", type=positive, default=30, metavar="S", help="with --loop, seconds between (default 30)"
+            "--interval",
+            type=positive,
+            default=30,
+            metavar="S",
+            help="with --loop, seconds between two passes (default 30)",
         )
         add_database(parser)
         self.add_format(parser)
@@ -62,23 +76,24 @@ class Command(AuditCommand):
         if options["loop"] and options["dry_run"]:
             raise CommandError("--loop and --dry-run exclude each other.", returncode=UNABLE)
         self.refuse_endless("--loop", options)
+        sweep = Sweep() if options["loop"] else None
         with StopRequest() as stop:
-            self._passes(options, stop, options["worker"])
+            self._passes(options, stop, sweep, options["worker"])
             while options["loop"] and not stop.requested:
                 # Those that were started together must not come together for ever.
                 stop.wait(options["interval"] * random.uniform(0.8, 1.2))  # noqa: S311 - a wait, no secret
                 if not stop.requested:
                     # The worker has started since: what is under its name now is its own.
-                    self._passes(options, stop, None)
+                    self._passes(options, stop, sweep, None)
         return FINE
 
-    def _passes(self, options: dict[str, Any], stop: StopRequest, worker: str | None) -> None:
+    def _passes(self, options: dict[str, Any], stop: StopRequest, sweep: Sweep | None, worker: str | None) -> None:
         """Make passes until one is not full; with --loop, a database that is away is waited for."""
         using, limit = options["database"], options["limit"]
         reports: list[RecoveryReport] = []
         try:
             while True:
-                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], using=using)
+                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], sweep=sweep, using=using)
                 self.acted = self.acted or (report.total > 0 and not report.dry_run)
                 reports.append(report)
                 if report.dry_run or stop.requested or not report.is_full(limit):
@@ -87,7 +102,7 @@ class Command(AuditCommand):
             if not options["loop"]:
                 raise
             problem = str(error).partition("\n")[0]
-            self.note(safe(f"The database is not there, or refused: {problem}. Trying again."))
+            self.note(safe(f"The database cannot be used: {problem}. Trying again."))
             connections[using].close()
         found = {kind: [key for each in reports for key in getattr(each, kind)] for kind in _KINDS}
         total = {kind: len(keys) for kind, keys in found.items()}

@@ -23,19 +23,28 @@ class Command(AuditCommand):
     writes = True
     outcome = UNABLE
     help = (
-        "Resume paused work that is due: what was paused by hand for a time, and what waited for capacity, as much as "
-        "slots are free. Workers do so by themselves; this is for those who run none."
+        "Resume paused work that is due: work that a person paused until a time, and work that waited for capacity, as "
+        "far as there are free slots. Workers do this by themselves. Run it where no worker runs."
     )
+    examples = ("audit_resume", "audit_resume --loop --interval 5 --format jsonl")
     exits = "0 done, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take how much and how often."""
         parser.add_argument(
-            "--limit", type=positive, default=100, metavar="N", help="how many entries at most in a pass (default 100)"
+            "--limit",
+            type=positive,
+            default=100,
+            metavar="N",
+            help="resume at most N entries in one pass (default 100)",
         )
-        parser.add_argument("--loop", action="store_true", help="go on until stopped")
+        parser.add_argument("--loop", action="store_true", help="repeat until stopped")
         parser.add_argument(
-            "--interval", type=positive, default=5, metavar="SECONDS", help="between two passes of --loop (default 5)"
+            "--interval",
+            type=positive,
+            default=5,
+            metavar="SECONDS",
+            help="with --loop, seconds between two passes (default 5)",
         )
         add_database(parser)
         self.add_format(parser)
@@ -56,7 +65,7 @@ class Command(AuditCommand):
                     self._print(self._pass(options), options)
                 except Error as error:
                     problem = str(error).partition("\n")[0]
-                    self.note(f"The database is not there, or refused: {problem}. Trying again.")
+                    self.note(f"The database cannot be used: {problem}. Trying again.")
                     connections[options["database"]].close()
                 # Those that began together must not look together.
                 stop.wait(options["interval"] * random.uniform(0.5, 1.0))  # noqa: S311 - a wait, no secret

@@ -32,9 +32,9 @@ class Command(AuditCommand):
     _printed = False
     """Whether this run has printed a checkpoint."""
     help = (
-        "Seal what has finished: append it to the Merkle tree and sign the tree. The signing key comes from "
-        f"{keys.KEY_VARIABLE} or a file named by {keys.FILE_VARIABLE}; make one with audit_keygen. Run it on a timer, "
-        "or with --loop as a service, where neither the web server nor workers can read the key."
+        "Add everything that has finished to the Merkle tree, and sign the tree. The signing key comes from "
+        f"{keys.KEY_VARIABLE}, or from the file that {keys.FILE_VARIABLE} names. Make one with audit_keygen. Run this "
+        "from a timer, or as a service with --loop, where the web server and the workers cannot read the key."
     )
     examples = (
         "audit_seal --loop 5 --checkpoints /var/lib/audit/checkpoints --git",
@@ -47,28 +47,36 @@ class Command(AuditCommand):
         """Take how often, how much, and where signatures go."""
         parser.add_argument("--loop", type=positive, metavar="SECONDS", help="seal every SECONDS seconds until stopped")
         parser.add_argument(
-            "--batch", type=positive, default=BATCH, metavar="N", help=f"rows of one transaction (default {BATCH})"
+            "--batch",
+            type=positive,
+            default=BATCH,
+            metavar="N",
+            help=f"seal at most N rows in one transaction (default {BATCH})",
         )
         add_checkpoints(parser, "to which each new one is written")
-        parser.add_argument("--git", action="store_true", help="commit each new checkpoint in that directory's git")
+        parser.add_argument(
+            "--git", action="store_true", help="commit each new checkpoint to the git repository in that directory"
+        )
         parser.add_argument(
             "--first-export",
             action="store_true",
-            help="the directory may be empty although the log has signed checkpoints: they are kept there from now on",
+            help="accept a directory without checkpoints although some were signed, and keep them there from now on",
         )
         parser.add_argument(
             "--print",
             action="store_true",
-            help="write the newest checkpoint, and each new one, to standard output, for a journal",
+            help="print the newest checkpoint and each new one, for a journal",
         )
         parser.add_argument(
             "--new-epoch",
             type=path,
             metavar="FILE",
-            help="go on from a restored backup: FILE is the newest checkpoint that was signed before, a path or a name "
-            "in the directory of checkpoints",
+            help="continue after a restored backup. FILE is the newest checkpoint that was signed before: a path, or a "
+            "name in the directory of checkpoints",
         )
-        parser.add_argument("--reason", default="", metavar="TEXT", help="why, for --new-epoch")
+        parser.add_argument(
+            "--reason", default="", metavar="TEXT", help="why the epoch begins; required with --new-epoch"
+        )
         add_database(parser)
 
     def run(self, **options: Any) -> int:
@@ -216,9 +224,7 @@ class Command(AuditCommand):
                     self.note(f"{safe(error)} Trying again in {options['loop']} s.")
                 except Error as error:
                     problem = said(error, options["database"]).rstrip(".")
-                    self.note(
-                        f"The database is not there, or refused: {safe(problem)}. Trying again in {options['loop']} s."
-                    )
+                    self.note(f"The database cannot be used: {safe(problem)}. Trying again in {options['loop']} s.")
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         return FINE

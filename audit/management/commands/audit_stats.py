@@ -43,27 +43,27 @@ class Command(AuditCommand):
             "--by",
             action="append",
             choices=GROUPS,
-            help="what to group by, several times for several: an actor is who requested the work, an hour is one of "
+            help="what to group by; repeat it for several. An actor is who requested the work, an hour is an hour of "
             "the clock (default: action and service)",
         )
         parser.add_argument(
             "--order",
             choices=[*ORDERS],
-            help="which groups come first: with the most tasks or failures, the highest failure rate, the longest run "
-            "(the median, or the longest); default: the most tasks, and hours in the order of time",
+            help="which groups come first: those with the most tasks, the most failures, the highest failure rate, the "
+            "longest median run or the longest run (default: the most tasks; hours are in the order of time)",
         )
         parser.add_argument(
             "--top",
             type=positive,
             metavar="N",
-            help="how many of each to name (default 10; of hours in the order of time the newest 168)",
+            help="show at most N groups of each kind (default 10; of hours, the newest 168)",
         )
         parser.add_argument(
             "--limit",
             type=positive,
             default=MOST_ROWS,
             metavar="N",
-            help=f"look at so many tasks at most, the newest (default {MOST_ROWS})",
+            help=f"look at the newest N tasks at most (default {MOST_ROWS})",
         )
         self.add_format(parser)
 

@@ -20,16 +20,18 @@ class Command(AuditCommand):
     model = LedgerHead
     outcome = UNABLE
     help = (
-        "Write the newest checkpoint and the tiles of its tree to a folder that a web server can serve as it is "
-        "(C2SP tlog-tiles). They hold hashes of salted rows, no content. Run it again after each sealing: it writes "
-        "what grew. Each epoch is a log of its own and needs a folder of its own."
+        "Write the newest checkpoint and the tiles of its tree to a directory that a web server can serve "
+        "(C2SP tlog-tiles). They contain hashes of salted rows, and no content. Run it again after each sealing: it "
+        "adds what is new. Each epoch is a log of its own and needs a directory of its own."
     )
 
     examples = ("audit_tiles /var/www/audit-log",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take where to."""
-        parser.add_argument("directory", type=path, metavar="DIR", help="made if it is not there")
+        parser.add_argument(
+            "directory", type=path, metavar="DIR", help="the directory to write to; it is made if it does not exist"
+        )
         add_keys(parser)
         add_database(parser)
 

@@ -32,8 +32,8 @@ class Command(AuditCommand):
     model = LedgerHead
     outcome = UNABLE
     help = (
-        "Verify every sealed task and log row against the signed Merkle tree; all hashing is done here, not in the "
-        "database."
+        "Verify every sealed task and log row against the signed Merkle tree. This process computes all hashes, not "
+        "the database."
     )
     examples = (
         "audit_verify",
@@ -52,8 +52,8 @@ class Command(AuditCommand):
             type=positive,
             default=[],
             metavar="N",
-            help="you know of the restore with which epoch N began: it may leave external checkpoints behind; may be "
-            "repeated; AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that are accepted in each run",
+            help="accept the restore with which epoch N began, so that it may leave external checkpoints behind; "
+            "repeat it for several; AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that each run accepts",
         )
         parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
         add_database(parser)

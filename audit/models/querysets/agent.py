@@ -14,6 +14,7 @@ from audit import conf
 from audit.exceptions import InvalidValue
 from audit.status import AgentState, Status
 from audit.values import validation
+from audit.values.patterns import covering
 
 if TYPE_CHECKING:
     from audit.models import Agent, ResourceMetric  # noqa: F401
@@ -61,7 +62,7 @@ class AgentQuerySet(models.QuerySet["Agent"]):
             InvalidValue: a name that is empty or cannot be stored, labels given as one string.
         """
         kind = validation.label("action", action)
-        return self.filter(Q(actions=[]) | Q(actions__contains=[kind]), labels__contains=names("labels", labels))
+        return self.filter(Q(actions=[]) | Q(actions__overlap=covering(kind)), labels__contains=names("labels", labels))
 
 
 def names(field: str, value: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
 from audit.values import moments, validation
+from audit.values.patterns import like, split
 from audit.verbs import inserts
 from audit.verbs.existing import asks_otherwise, differing
 
@@ -236,7 +237,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
             worker: the name of the worker; also the actor, unless an `actor` block names one.
             limit: how many tasks at most.
             lease: how long the claim lasts without a heartbeat; `AUDIT["LEASE_SECONDS"]` when left out.
-            actions: the kinds of work the worker can do; all when left out.
+            actions: the kinds of work the worker can do; all when left out. `deploy:*` means every action that begins
+                with `deploy:`.
 
         Returns:
             The claimed tasks, most urgent first; an empty list when there is nothing to do.
@@ -256,7 +258,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
         except EmptyResultSet:
             return []
         if kinds is not None:
-            where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
+            exact, patterns = split(kinds)
+            if patterns:
+                where += " AND (audit_task.action = ANY (%s::text[]) OR audit_task.action LIKE ANY (%s::text[]))"
+                params = [*params, exact, [like(each) for each in patterns]]
+            else:
+                where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
         return claim(
             self.model,
             TASKS,

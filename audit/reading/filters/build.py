@@ -35,7 +35,7 @@ def _unknown(key: str, value: str) -> str:
     if not close and not looks_like_condition(key, value):
         return ""
     meant = f"did you mean `{close}:{quoted(value[:_SHOWN])}`?" if close else f"there are {', '.join(CONDITIONS)}."
-    return f'`{key}` is no condition; {meant} To search for these characters put "…" around them'
+    return f'`{key}` is not a condition; {meant} To search for these characters put "…" around them'
 
 
 class Build:

@@ -25,7 +25,7 @@ CONDITIONS = {
     "correlation_id": _("any of these request, trace or batch ids"),
     "id": _("a task's id, or its first hexadecimal digits"),
     "parent": _("belongs to or retries this task"),
-    "failure": _("failed for want of a `resource`, or by an `application` error"),
+    "failure": _("failed because a `resource` was short, or by an `application` error"),
     "seal": _("`failed`: the newest stored verification of the ledger found something about the task or its log"),
     "error_type": _("failed with any of these errors"),
 }

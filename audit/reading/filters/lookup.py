@@ -53,7 +53,9 @@ def find_entry(text: str, using: str) -> PauseQueueEntry:
     if is_entry_number(text):
         entry = entries.filter(pk=int(text)).first()
         if entry is None:
-            raise InvalidFilter("id", text, f"is no entry of the pause queue of database {using!r}; it may have left")
+            raise InvalidFilter(
+                "id", text, f"is not an entry of the pause queue of database {using!r}; it may have left"
+            )
         return entry
     task = find_task(text, Task.objects.using(using).only("id", "status"))
     entry = entries.filter(task_id=task.pk).first()

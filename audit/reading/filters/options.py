@@ -63,7 +63,7 @@ def database_alias(value: str) -> str:
     """Return `value` if the settings name a database so; for argparse `type=`."""
     if value not in settings.DATABASES:
         raise ArgumentTypeError(
-            f"{value!r} is no database of this project; DATABASES has {', '.join(settings.DATABASES)}"
+            f"{value!r} is not a database of this project; DATABASES has {', '.join(settings.DATABASES)}"
         )
     return value
 

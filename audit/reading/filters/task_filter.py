@@ -301,7 +301,7 @@ def _failed_by(classes: tuple[str, ...]) -> Q:
     lacking = resource_errors()
     if FailureClass.RESOURCE in classes:
         return failed & fails_with(lacking)
-    # What has no error type is no resource constraint either.
+    # What has no error type is not a resource constraint either.
     return failed & ~Q(In(Coalesce(ERROR_TYPE, Value("")), lacking))
 
 

@@ -82,7 +82,9 @@ def _parsed_when(field: str, value: str) -> When:
         return moment if moment.tzinfo else timezone.make_aware(moment)
     except (ValueError, OverflowError):
         raise InvalidFilter(
-            field, value, "is no time; write 2026-11-24, 2026-11-24T05:48:03+01:00, or a span back from now such as 24h"
+            field,
+            value,
+            "is not a time; write 2026-11-24, 2026-11-24T05:48:03+01:00, or a span back from now such as 24h",
         ) from None
 
 
@@ -120,7 +122,7 @@ def _status(field: str, value: object) -> tuple[str, ...]:
         return GROUPS[name]
     if name not in Status.values:
         known = ", ".join([*Status.values, *map(str, GROUPS)])
-        raise InvalidFilter(field, value, f"is no status; use one of {known}")
+        raise InvalidFilter(field, value, f"is not a status; use one of {known}")
     return (str(Status(name)),)
 
 
@@ -132,13 +134,13 @@ def _failure(field: str, value: object) -> tuple[str, ...]:
     name = value.lower() if isinstance(value, str) else value
     if name not in FailureClass.values:
         known = ", ".join(FailureClass.values)
-        raise InvalidFilter(field, value, f"is no class of failures; use one of {known}")
+        raise InvalidFilter(field, value, f"is not a class of failures; use one of {known}")
     return (str(FailureClass(name)),)
 
 
 def _seal(field: str, value: object) -> tuple[str, ...]:
     if value != "failed":
-        raise InvalidFilter(field, value, "is no state of a seal to look for; use failed")
+        raise InvalidFilter(field, value, "is not a state of a seal to look for; use failed")
     return ("failed",)
 
 
@@ -149,7 +151,7 @@ def _whens(field: str, value: object) -> tuple[When, ...]:
 def _id(field: str, value: object) -> tuple[str, ...]:
     digits = str(value).replace("-", "").lower()
     if not re.fullmatch("[0-9a-f]{1,32}", digits):
-        raise InvalidFilter(field, value, "is no id; write a UUID or its first hexadecimal digits")
+        raise InvalidFilter(field, value, "is not an id; write a UUID or its first hexadecimal digits")
     return (digits,)
 
 
@@ -173,7 +175,7 @@ def _uuid(field: str, value: object) -> tuple[UUID, ...]:
 def document(path: object, value: object) -> tuple[str, str]:
     if not isinstance(path, str) or not PATH.fullmatch(path):
         roots = ", ".join(ROOTS)
-        raise InvalidFilter("path", path, f"is no path; write one of {roots}, and keys of letters, digits, _ and -")
+        raise InvalidFilter("path", path, f"is not a path; write one of {roots}, and keys of letters, digits, _ and -")
     return path, label(path, value)
 
 
@@ -203,8 +205,8 @@ def _named(name: str, field: str, longest: int = validation.MAX_LABEL) -> Key:
 
 KEYS = (
     Key(name="status", field="statuses", read=_status),
-    _named("service", "services"),
-    _named("any_service", "any_services"),
+    _named("service", "services", validation.MAX_SERVICE),
+    _named("any_service", "any_services", validation.MAX_SERVICE),
     _named("action", "actions", _LONGEST_ACTION),
     _named("actor", "actors"),
     *(

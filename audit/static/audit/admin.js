@@ -14,28 +14,28 @@
         return next;
     };
     const titles = () => [...page.querySelectorAll(".audit-rows .audit-title")];
-    const bars = [...page.querySelectorAll(".audit-bar")];
     const help = page.querySelector(".audit-keys");
 
-    // One tab stop for the chart: the bar that was last looked at.
-    const stopAt = (to) => {
-        if (to) {
-            bars.forEach((bar) => bar.setAttribute("tabindex", bar === to ? "0" : "-1"));
-            to.focus();
-        }
-    };
-    bars.forEach((bar, at) => {
-        bar.addEventListener("keydown", (event) => {
-            const to = {
-                ArrowRight: bars[at + 1],
-                ArrowLeft: bars[at - 1],
-                Home: bars[0],
-                End: bars[bars.length - 1],
-            };
-            if (event.key in to) {
-                event.preventDefault();
-                stopAt(to[event.key]);
-            }
+    // One tab stop for a chart: the bar that was last looked at.
+    page.querySelectorAll(".audit-chart").forEach((chart) => {
+        const bars = [...chart.querySelectorAll(".audit-bar")];
+        bars.forEach((bar, at) => {
+            bar.addEventListener("keydown", (event) => {
+                const to = {
+                    ArrowRight: bars[at + 1],
+                    ArrowLeft: bars[at - 1],
+                    Home: bars[0],
+                    End: bars[bars.length - 1],
+                };
+                if (event.key in to) {
+                    event.preventDefault();
+                    const next = to[event.key];
+                    if (next) {
+                        bars.forEach((each) => each.setAttribute("tabindex", each === next ? "0" : "-1"));
+                        next.focus();
+                    }
+                }
+            });
         });
     });
 

@@ -34,7 +34,7 @@ def redact(value: Any) -> Any:
         value: any JSON: dict, list or tuple, str, number, bool or None. Anything else is returned as it is.
 
     Raises:
-        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
         InvalidValue: nested deeper than any task may store.
     """
     rules = _rules()
@@ -51,7 +51,7 @@ def redact_document(field: str, value: Any) -> Any:
         value: any JSON, or a `JSONText`.
 
     Raises:
-        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
         InvalidValue: see `validation.document`.
     """
     validation.document(field, value)
@@ -62,7 +62,7 @@ def redact_text(text: str) -> str:
     """Return a text with its secrets masked.
 
     Raises:
-        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
     """
     return _redact_text(text, _rules())
 
@@ -75,7 +75,7 @@ def redact_command(argv: Sequence[str]) -> str:
     the options of known programs hold (`mysql -p…`, `curl -u user:…`); in a shell's script (`-c`) as in any text.
 
     Raises:
-        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression.
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
     """
     rules = _rules()
     return _redact_custom(
@@ -93,7 +93,7 @@ def check() -> None:
     """Compile what `AUDIT` adds, so that a mistake in it shows before there is anything to mask.
 
     Raises:
-        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is no regular expression; the message names it.
+        AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression; the message names it.
     """
     _rules()
 

@@ -24,7 +24,7 @@ class Kind(Enum):
     ALL = "everything but null, true and false"
     TEXT = "text, whatever it says"
     OPAQUE = "text that no person would have written as words"
-    ADDRESS = "text that is no URL; in a URL its password"
+    ADDRESS = "text that is not a URL; in a URL its password"
 
 
 ENDING = frozenset(

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import shlex
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -28,12 +27,20 @@ from audit.inspection import recorded_migrations
 from audit.management.output import count as counted
 from audit.models import LedgerLeaf, Task
 from audit.process.signals import terminable
-from auditproj.demo import ledger
+from auditproj.demo import ledger, tied
 from auditproj.demo.history import fill
 from auditproj.demo.tampering import attempts
+from auditproj.demo.workers import Workers
+
+_GOES_ON = """
+Two workers claim and run tasks; a sealer signs what has finished, and a verifier looks at it every minute.
+Roll-outs wait for a person in their middle: the pause queue has them, and the decider may approve.
+Some work waits for events, is tried again, or is paused while orch-2 is short of memory.
+Now and then orch-1 is killed with SIGKILL, and orch-2 recovers what it ran. Ctrl-C ends everything."""
 
 _VIEWER = "viewer"
 _DECIDER = "decider"
+_DECIDES = ["decide_task", "drain_agent", "add_event"]
 
 
 class Command(BaseCommand):
@@ -77,17 +84,22 @@ class Command(BaseCommand):
             return
         password = self._account(_VIEWER)
         deciding = self._account(_DECIDER, decide=True)
-        with self._served(port) as address, self._workers(), self._ledger(key):
+        workers = Workers(settings.AUDIT_HOME)
+        with (
+            self._served(port) as address,
+            workers.at_work(),
+            tied.ending([tied.started("auditproj.demo.ticker")]),
+            self._ledger(key),
+        ):
             self._heading("Audit browser")
             self.stdout.write(f"  address   {address}{reverse('admin:audit_task_changelist')}")
             self.stdout.write(f"  user      {_VIEWER}")
             self.stdout.write(f"  password  {password}")
-            self.stdout.write(f"  or        {_DECIDER} with {deciding}: may approve, reject and resume, too")
+            self.stdout.write(f"  or        {_DECIDER} with {deciding}: may also approve, reject and resume")
             self.stdout.write(f"  integrity {address}{reverse('admin:audit_ledgerverification_changelist')}")
-            self.stdout.write(
-                "\nTwo orchestrators are claiming and running tasks, a sealer signs what has finished, and a verifier "
-                "looks at it every minute; Ctrl-C ends everything."
-            )
+            self.stdout.write(f"  agents    {address}{reverse('admin:audit_agent_changelist')}")
+            self.stdout.write(f"  logs      {workers.logs}")
+            self.stdout.write(_GOES_ON)
             self.stdout.flush()
             threading.Event().wait()
 
@@ -163,7 +175,7 @@ class Command(BaseCommand):
         user, _ = get_user_model().objects.get_or_create(username=name, defaults={"is_staff": True})
         user.set_password(password)
         user.save()
-        wanted = Q(codename__startswith="view_") | Q(codename__in=["decide_task"] if decide else [])
+        wanted = Q(codename__startswith="view_") | Q(codename__in=_DECIDES if decide else [])
         user.user_permissions.set(Permission.objects.filter(wanted, content_type__app_label="audit"))
         return password
 
@@ -186,41 +198,13 @@ class Command(BaseCommand):
         if key is None:
             yield
             return
-        with _ending([ledger.started("seal", key.environment()), ledger.started("verify")]):
-            yield
-
-    @contextlib.contextmanager
-    def _workers(self) -> Iterator[None]:
-        """Run two orchestrators, each in a process that ends when its standard input does."""
-        command = [sys.executable, "-m", "auditproj.demo.orchestrator"]
-        # A session of their own: Ctrl-C reaches the demo alone, which lets them finish what they run.
-        processes = [
-            subprocess.Popen([*command, name], stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
-            for name in ("orch-1", "orch-2")
-        ]
-        with _ending(processes):
+        with tied.ending([ledger.started("seal", key.environment()), ledger.started("verify")]):
             yield
 
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Keep the terminal for what matters."""
-
-
-@contextlib.contextmanager
-def _ending(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """End processes with the block, by closing their standard input."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            if process.stdin:
-                process.stdin.close()
-        for process in processes:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _last_line(text: str) -> str:

@@ -8,7 +8,7 @@ from audit.models import Task
 
 
 class Order(models.Model):
-    """An order; the task that ships it may live in another database, so it is no foreign key."""
+    """An order; the task that ships it may live in another database, so it is not a foreign key."""
 
     name = models.TextField()
     task_id = models.UUIDField(null=True)

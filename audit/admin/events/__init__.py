@@ -1,0 +1,1 @@
+"""The page of the events that paused work waits for."""

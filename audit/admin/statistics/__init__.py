@@ -1,0 +1,1 @@
+"""The page of the figures: failure rates and durations over time, and by what."""

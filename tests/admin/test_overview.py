@@ -1,0 +1,218 @@
+"""The overview, where the app's pages begin: what it counts, for whom, and that each line leads to what it counts."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import override_settings
+from django.urls import path
+from django.utils import timezone
+
+from audit.admin import register
+from audit.ledger.verify import keep
+from audit.models import LedgerVerification, Task
+from audit.reading import now as trail
+from tests.support.agents import agent, approved, silent
+from tests.support.factories import claimed, requested, sql, task_in
+from tests.support.ledger import verified
+from tests.support.pages import OVERVIEW, asking, client_of, inline_code, past, text_of
+
+pytestmark = pytest.mark.django_db
+
+ops = admin.AdminSite(name="ops")
+register(ops)
+urlpatterns = [path("admin/", admin.site.urls), path("ops/", ops.urls)]
+
+
+def _lines(response) -> dict[str, tuple[str, str]]:
+    """Of each line what it counts, the number, and where it leads."""
+    html = response.content.decode()
+    found = re.findall(r"<li[^>]*>(?:<a href=\"([^\"]*)\">|<span>)(.*?)</li>", html, re.S)
+    lines = {}
+    for url, inner in found:
+        if "<strong>" in inner:
+            label = unescape(re.sub(r"<[^>]*>", "", inner.partition("<strong>")[0])).strip()
+            lines[label] = (re.search(r"<strong>(.*?)</strong>", inner)[1], unescape(url))
+    return lines
+
+
+def _rows(client, url: str) -> int:
+    return len(re.findall(r'<a class="audit-title"', client.get(url).content.decode()))
+
+
+def test_every_line_counts_what_its_link_shows(viewer) -> None:
+    for _ in range(3):
+        requested()
+    claimed(task_in("approved"))
+    approved()
+    approved(available_at=timezone.now() + timedelta(hours=1))
+    task_in("paused")
+    claimed(task_in("approved")).pause(reason="awaiting_approval")
+    claimed(task_in("approved")).pause(resume_after=timedelta(hours=1))
+    past(2, status="failed", every=timedelta(seconds=20))
+    past(4, every=timedelta(seconds=20))
+    agent("w1")
+    agent("w2")
+    silent("w2", 45)
+    response = viewer.get(OVERVIEW)
+    lines = _lines(response)
+    now = timezone.localtime()
+    midnight = now.hour == 0 and now.minute < 5
+    expected = {
+        "Awaiting approval": "3",
+        "Executing": "1",
+        "Approved, not claimed yet": "2",
+        "Paused until somebody approves": "1",
+        "Not due yet": "1",
+        "Available": "1",
+        "Stale": "1",
+        **({} if midnight else {"Failed today": "2", "Completed today": "4"}),
+    }
+    assert {label: lines[label][0] for label in expected} == expected
+    for label in ("Awaiting approval", "Executing", "Approved, not claimed yet", "Not due yet", "Available", "Stale"):
+        assert _rows(viewer, lines[label][1]) == int(expected[label]), label
+    if not midnight:
+        assert _rows(viewer, lines["Failed today"][1]) == 2
+        assert _rows(viewer, lines["Completed today"][1]) == 4
+        assert _rows(viewer, lines["deploy"][1]) == 2
+    assert inline_code(response) == []
+
+
+def test_an_empty_trail_says_that_nothing_waits(viewer) -> None:
+    text = text_of(viewer.get(OVERVIEW))
+    assert "Nothing waits for a person." in text
+    assert "No agent is registered." in text
+    assert "Nothing was ever verified" in text
+
+
+def test_what_somebody_should_do_stands_out(viewer) -> None:
+    task = claimed(task_in("approved"))
+    requested(approve_before=timezone.now() + timedelta(minutes=20))
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE audit_task DISABLE TRIGGER USER")
+        cursor.execute("UPDATE audit_task SET lease_expires_at = now() - interval '1 h' WHERE id = %s", [task.pk])
+    response = viewer.get(OVERVIEW)
+    stand_out = re.findall(r'<li class="audit-stands-out">.*?<bdi>(.*?)</bdi>', response.content.decode())
+    assert stand_out == ["Next deadline of an approval", "Leases that ran out", "Lease ran out"]
+    assert "run audit_recover or a worker" in text_of(response)
+
+
+def test_today_is_counted_beside_yesterday_up_to_the_same_time() -> None:
+    day = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=3)
+    today, yesterday = day - timedelta(hours=12), day - timedelta(hours=36)
+    ends = {"now": (today + timedelta(hours=1), 3), "by now": (yesterday + timedelta(hours=2), 2)}
+    ends["later"] = (yesterday + timedelta(hours=20), 4)
+    ends["before"] = (yesterday - timedelta(hours=1), 5)
+    ends["after"] = (day + timedelta(minutes=1), 6)
+    for at, count in ends.values():
+        times = {"created_at": at - timedelta(hours=1), "started_at": at - timedelta(minutes=5), "finished_at": at}
+        past(count, status="failed", action="scale", **times)
+        past(1, **times)
+    total, actions, complete = trail.ended(
+        "default", yesterday=yesterday, by_now=day - timedelta(hours=24), today=today, now=day
+    )
+    assert complete
+    assert (total.today.failed, total.by_now.failed, total.yesterday.failed) == (3, 2, 6)
+    assert (total.today.completed, total.by_now.completed, total.yesterday.completed) == (1, 1, 2)
+    assert [(each.action, each.today.failed, each.by_now.failed) for each in actions] == [("scale", 3, 2)]
+
+
+def test_more_than_is_counted_is_said_to_be_more(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(trail, "MOST", 2)
+    monkeypatch.setattr("audit.admin.overview.cards.MOST", 2)
+    for _ in range(4):
+        requested()
+    assert _lines(viewer.get(OVERVIEW))["Awaiting approval"][0] == "2+"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_newest_verification_is_named_with_its_age(viewer) -> None:
+    keep(verified(), "default", "cli:ops")
+    assert "Newest verification" in _lines(viewer.get(OVERVIEW))
+    LedgerVerification.objects.create(
+        started_at=timezone.now(), verdict="tampering", size=3, unsealed=0, report={"findings": []}
+    )
+    lines = _lines(viewer.get(OVERVIEW))
+    assert lines["Newest verification"][0] == "tampering"
+    assert lines["Tasks it names"][1] == "/admin/audit/task/?seal=failed"
+
+
+@pytest.mark.parametrize(
+    ("model", "cards"),
+    [
+        ("task", ["Needs a person", "Runs now", "Today against yesterday", "Queue"]),
+        ("pausequeueentry", ["Needs a person", "Queue"]),
+        ("agent", ["Agents"]),
+        ("ledgerverification", ["Integrity"]),
+        ("executionlog", []),
+        ("event", []),
+    ],
+)
+def test_readers_of_one_kind_see_its_card_alone(model: str, cards: list[str]) -> None:
+    requested(summary="secret")
+    task_in("paused")
+    past(1, action="secret-action", status="failed")
+    agent("w1")
+    client = client_of("staff")
+    assert client.get(OVERVIEW).status_code == 404
+    permissions = Permission.objects.filter(content_type__app_label="audit", codename=f"view_{model}")
+    User.objects.get(username="staff").user_permissions.set(permissions)
+    response = client.get(OVERVIEW)
+    html = response.content.decode()
+    titles = re.findall(r'<h2 id="audit-card-\w+">(?:<a [^>]*>)?(.*?)<', html)
+    assert titles == cards
+    content = html.partition('id="audit"')[2]
+    assert set(re.findall(r'href="/admin/audit/(\w+)/', content)) <= {model}
+    assert ("secret-action" in html) == (model == "task" and "Failed today" in html and "secret" in html)
+
+
+def test_other_apps_keep_their_index(viewer) -> None:
+    client = client_of("superuser")
+    response = client.get("/admin/auth/")
+    assert "audit-page" not in response.content.decode()
+    assert "Groups" in text_of(response)
+    assert "audit-page" not in client.get("/admin/").content.decode()
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_on_a_site_of_ones_own_every_link_stays_there(viewer) -> None:
+    requested()
+    past(1, status="failed")
+    html = viewer.get("/ops/audit/").content.decode()
+    assert "Awaiting approval" in html
+    assert "/ops/audit/task/?" in html
+    assert '"/admin/' not in html
+
+
+def test_it_asks_the_same_few_questions_whatever_there_is_and_writes_nothing(viewer) -> None:
+    counts = set()
+    for _ in range(2):
+        with asking() as asked:
+            assert viewer.get(OVERVIEW).status_code == 200
+        counts.add(len(asked.data))
+        first = next(i for i, text in enumerate(asked.statements) if "transaction_read_only" in text)
+        assert all(asked.statements.index(text) > first for text in asked.data)
+        past(30)
+        for _ in range(5):
+            requested()
+            task_in("paused")
+    assert counts.pop() <= 6
+    assert not counts
+
+
+def test_a_part_that_takes_too_long_is_left_out_and_the_others_stay(viewer, monkeypatch) -> None:
+    requested()
+
+    def slow(*args):
+        sql("SET LOCAL statement_timeout = 20")
+        sql("SELECT pg_sleep(5)")
+
+    monkeypatch.setattr(trail, "waiting", slow)
+    response = viewer.get(OVERVIEW)
+    assert "A part took too long to count and was left out" in text_of(response)
+    assert _lines(response)["Awaiting approval"][0] == "1"
+    assert Task.objects.count() == 1
