@@ -14,7 +14,7 @@ from argparse import (
     _AppendAction,
     _SubParsersAction,
 )
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from enum import Enum
@@ -36,7 +36,7 @@ from audit.process import streams
 from audit.process.signals import Terminated, terminable
 from audit.values import moments
 
-__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "os_user", "path"]
+__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "ListingCommand", "os_user", "path"]
 
 FINE = 0
 """It was done."""
@@ -273,3 +273,23 @@ def _refusal(error: Error) -> str:
         return output.safe(" ".join(str(error).split())[:2000])
     lines = [diag.message_primary, diag.message_detail, diag.message_hint and f"Hint: {diag.message_hint}"]
     return "\n".join(output.safe(" ".join(each.split())[:2000]) for each in lines if each)
+
+
+class ListingCommand(AuditCommand):
+    """Base of the commands with verbs; without one they list."""
+
+    verbs: Collection[str] = ()
+    """The other verbs."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Make the parser; without a verb it reads the options of `list`."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parse = parser.parse_args
+
+        def parse_args(args: Any = None, namespace: Any = None) -> Any:
+            words = list(args or ())
+            plain = not words or (words[0].startswith("-") and not {*self.verbs, "list", "-h", "--help"} & {*words})
+            return parse(["list", *words] if plain else words, namespace)
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser

@@ -185,7 +185,7 @@ def test_paths_there_and_back(level: int, index: int, width: int) -> None:
     ],
 )
 def test_what_is_no_path(text: str) -> None:
-    with pytest.raises(Malformed, match="no valid tile path"):
+    with pytest.raises(Malformed, match="is not a valid tile path"):
         parse_path(text)
 
 

@@ -76,8 +76,8 @@ def test_growth_is_cosigned_and_remembered(seen: Path) -> None:
         (request(8, 12, checkpoint=str(sign(LEDGER.head(12), generate(LOG.name)))), Unsigned, "None of the known"),
         (request(8, 12, checkpoint=str(sign(LEDGER.head(12, origin="x"), LOG))), WrongOrigin, "of the log 'x'"),
         (request(8, 12).replace("\n12\n", "\n13\n"), InvalidSignature, "does not fit"),
-        (str(LEDGER.proof(3)), Malformed, "no valid consistency proof"),
-        ("", Malformed, "no valid consistency proof"),
+        (str(LEDGER.proof(3)), Malformed, "not a valid consistency proof"),
+        ("", Malformed, "not a valid consistency proof"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
 )

@@ -11,7 +11,7 @@ from django.db import router
 from audit.agents.listing import listed
 from audit.agents.needs import RESOURCES
 from audit.agents.registry import drain, undrain
-from audit.management.base import FINE, UNABLE, AuditCommand, os_user
+from audit.management.base import FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import duration, safe
 from audit.management.tables import Column
 from audit.models import Agent
@@ -25,12 +25,16 @@ _HELP = {
 }
 
 
-class Command(AuditCommand):
+class Command(ListingCommand):
     """Lists agents, drains and undrains them."""
 
     outcome = UNABLE
+    verbs = _HELP
     model = Agent
-    help = "List the agents that take work, and drain or undrain one. `VERB --help` lists the options of each verb."
+    help = (
+        "List the agents that take work, and drain or undrain one. Without a verb it lists. "
+        "`VERB --help` lists the options of each verb."
+    )
     examples = (
         "audit_agents list",
         "audit_agents list --state stale --state offline",

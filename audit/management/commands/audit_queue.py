@@ -11,7 +11,7 @@ from django.db import router, transaction
 from audit.decisions import Decision, carry_out
 from audit.exceptions import AuditError, InvalidFilter, InvalidValue
 from audit.management import presentation
-from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
+from audit.management.base import FAILED, FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import age, duration, safe
 from audit.management.tables import Column
 from audit.models import PauseQueueEntry, Task
@@ -39,10 +39,11 @@ _HELP = {
 }
 
 
-class Command(AuditCommand):
+class Command(ListingCommand):
     """Lists paused work, and resumes, holds, defers or cancels it."""
 
     outcome = UNABLE
+    verbs = _HELP
     model = PauseQueueEntry
     help = (
         "List paused work, and resume, hold, defer or cancel it. Without a verb it lists. "
@@ -55,19 +56,6 @@ class Command(AuditCommand):
         "audit_queue defer 4711 --until 2h",
     )
     exits = "0 done, 1 some of it was refused, 2 could not do it"
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Make the parser; without a verb it reads the options of `list`."""
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parse = parser.parse_args
-
-        def parse_args(args: Any = None, namespace: Any = None) -> Any:
-            words = list(args or ())
-            plain = not words or (words[0].startswith("-") and not {*_HELP, "list", "-h", "--help"} & {*words})
-            return parse(["list", *words] if plain else words, namespace)
-
-        parser.parse_args = parse_args  # type: ignore[method-assign]
-        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
