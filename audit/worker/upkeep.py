@@ -96,7 +96,7 @@ class Upkeep:
                 taken += len(restarted)
             said = f"Took over {taken} that the last worker of this name left." if taken else ""
         self._presence.register()
-        self._beat()
+        said = " ".join(filter(None, [said, self._beat()]))
         self._beats.due = time.monotonic() + self._beats.every()
         return said
 
