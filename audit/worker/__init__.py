@@ -1,6 +1,7 @@
 """Runs approved work unattended: `@handler` says what an action does, a `Worker` claims and runs it.
 
-`worker` decides, `clerk` speaks with the database, `children` and `inside` run handlers, `run` is what a handler gets.
+`worker` takes the options, `shift` decides, `intake` claims, `floor` runs handlers in `children` and `inside`, `clerk`
+speaks with the database, `run` is what a handler gets.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from audit.worker.handlers import Handler, handler
     from audit.worker.run import Run
-    from audit.worker.worker import Summary, Worker
+    from audit.worker.summary import Summary
+    from audit.worker.worker import Worker
 
 __all__ = ["Handler", "Run", "Summary", "Worker", "handler"]
 
-_HOMES = {"Handler": "handlers", "handler": "handlers", "Run": "run", "Summary": "worker", "Worker": "worker"}
+_HOMES = {"Handler": "handlers", "handler": "handlers", "Run": "run", "Summary": "summary", "Worker": "worker"}
 
 
 def __getattr__(name: str) -> Any:

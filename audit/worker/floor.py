@@ -6,48 +6,27 @@ All of it happens in the worker's own thread, and nothing of it waits.
 from __future__ import annotations
 
 import copy
-import pickle
 import selectors
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from audit import conf
 from audit.exceptions import AuditError
 from audit.worker.books import Claimed
 from audit.worker.children import Child, Death
-from audit.worker.ending import End, failed
+from audit.worker.ending import End
 from audit.worker.handlers import Handler, Handlers
 from audit.worker.inside import EventLoop, InsideDesk, Threads
-from audit.worker.run import Flags, Run
+from audit.worker.job import Give, Job, died, judged, taken_apart
+from audit.worker.run import Run
 
-__all__ = ["Floor", "Job"]
+__all__ = ["Floor"]
 
 KILL_AFTER_SECONDS = 5.0
 """How long a handler that is ended has to end in good order."""
 _SAMPLE_SECONDS = 1.0
 _START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0)
-
-Give = Callable[["Job", str, dict[str, Any], Callable[[Any, Exception | None], None]], None]
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One attempt that runs."""
-
-    claimed: Claimed
-    handler: Handler
-    child: Child | None = None
-    flags: Flags = field(default_factory=Flags)
-    stop: Callable[[], None] = lambda: None
-    started: float = field(default_factory=time.monotonic)
-    deadline: float | None = None
-    kill_at: float | None = None
-    why: str = ""
-    """Why the worker ends it: `timeout`, `shutdown` or `lost`; empty while it does not."""
-    killed: bool = False
-    ended: bool = False
 
 
 class Floor:
@@ -203,7 +182,7 @@ class Floor:
 
         def then(result: Any, problem: Exception | None) -> None:
             if self._busy.get(child) is job:
-                child.tell("answer", result, _taken_apart(problem))
+                child.tell("answer", result, taken_apart(problem))
 
         self._give(job, verb, arguments, lambda result, problem: self._deliver(lambda: then(result, problem)))
 
@@ -302,18 +281,10 @@ class Floor:
             self.selector.unregister(child.connection)
         job = self._busy.get(child)
         if job is not None:
-            self._end(job, self._died(job, death))
+            self._end(job, died(job, death))
         elif not child.tasks and not child.ready and self._wanted:
             self._count_failed_start(child, death)
         child.close()
-
-    def _died(self, job: Job, death: Death) -> End:
-        if job.why:
-            return End(verb="stopped", resources=death.resources)
-        error_type, summary, more = death.describe()
-        end = failed(error_type, summary, **more)
-        end.resources = death.resources
-        return end
 
     def _count_failed_start(self, child: Child, death: Death) -> None:
         said, _ = child.output.take()
@@ -338,29 +309,4 @@ class Floor:
             self.jobs.remove(job)
         if job.child is not None:
             self._busy.pop(job.child, None)
-        self._ended(job, self._judged(job, end), job.child)
-
-    def _judged(self, job: Job, end: End) -> End:
-        """Say what becomes of work that the worker ended."""
-        if end.verb != "stopped":
-            return end
-        if job.why == "timeout":
-            how = "did not end then, and was killed" if job.killed else "was ended"
-            said = f"The handler's time of {job.handler.timeout:g} s was over; it {how}."
-            made = failed("Timeout", said)
-        else:
-            made = End(verb="release")
-        made.resources = end.resources
-        return made
-
-
-def _taken_apart(problem: Exception | None) -> tuple[type[BaseException], dict[str, Any], tuple[Any, ...]] | None:
-    """Take an exception apart so that the child can make it anew: their constructors take other arguments."""
-    if problem is None:
-        return None
-    parts = (type(problem), dict(problem.__dict__), problem.args)
-    try:
-        pickle.loads(pickle.dumps(parts))  # noqa: S301 - of this very process
-    except Exception:  # noqa: BLE001 - an exception that holds what cannot be sent
-        return (RuntimeError, {}, (f"{type(problem).__name__}: {problem}",))
-    return parts
+        self._ended(job, judged(job, end), job.child)

@@ -13,11 +13,13 @@ DATABASES["default"].update(json.loads(os.environ.get("AUDIT_WORKER_DB", "{}")))
 AUDIT = {"CAPACITY_GATE": None} | json.loads(os.environ.get("AUDIT_WORKER_AUDIT", "{}"))
 
 if "AUDIT_WORKER_CLOCK" in os.environ:
-    import time
+    import datetime
 
-    _ahead = float(os.environ["AUDIT_WORKER_CLOCK"])
-    _real = time.time
-    time.time = lambda: _real() + _ahead
+    import time_machine
+
+    # Every clock of the process that says what time it is; not those that only measure how long something takes.
+    _ahead = datetime.timedelta(seconds=float(os.environ["AUDIT_WORKER_CLOCK"]))
+    time_machine.travel(datetime.datetime.now(datetime.UTC) + _ahead).start()
 
 if "AUDIT_WORKER_BROKEN" in os.environ and sys.argv[0] == "-c":
     raise ImportError(os.environ["AUDIT_WORKER_BROKEN"])

@@ -49,7 +49,7 @@ def test_work_that_does_not_is_given_back_and_uses_up_no_attempt(tmp_path: Path)
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     tasks = [approved("wait", str(tmp_path / "end")) for _ in range(3)]
-    with worker("--concurrency", "1", "--batch", "3") as running:
+    with worker("--concurrency", "1", "--batch", "3", "--shutdown-timeout", "3600") as running:
         child = logged(tasks[0], "waits").detail["pid"]
         running.send(signal.SIGTERM)
         eventually(lambda: running.said("Stopping"))

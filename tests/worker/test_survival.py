@@ -195,11 +195,15 @@ def test_connections_that_are_cut_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_only_the_clock_of_the_database_counts(hours: int, tmp_path: Path) -> None:
-    task = approved("wait", str(tmp_path / "end"))
+    wrong, task = approved("clock"), approved("wait", str(tmp_path / "end"))
     with worker("--concurrency", "1", "--lease", "2", variables={"AUDIT_WORKER_CLOCK": str(hours * 3600)}) as running:
         logged(task, "waits")
         first_end = _now(task).lease_expires_at
-        assert sql("SELECT %s BETWEEN statement_timestamp() AND statement_timestamp() + interval '3 s'", [first_end])
+        for clock in ("time", "now", "django"):
+            off = "SELECT abs(extract(epoch FROM statement_timestamp()) + %s - %s) < 3600"
+            assert sql(off, [hours * 3600, _now(wrong).outcome[clock]]) == [(True,)], clock
+        near = "SELECT abs(extract(epoch FROM %s::timestamptz - statement_timestamp())) < 3600"
+        assert sql(near, [first_end]) == [(True,)]
         eventually(lambda: sql("SELECT statement_timestamp() > %s", [first_end]) == [(True,)])
         assert recover().total == 0
         (tmp_path / "end").touch()

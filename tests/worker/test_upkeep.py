@@ -140,6 +140,22 @@ def test_cancelled_work_is_not_retried() -> None:
     assert task.status == "failed"
 
 
+def test_only_failures_use_up_attempts() -> None:
+    task = approved("deploy")
+    books, handler = _books(), _handler("deploy", max_attempts=2)
+    failure = {"success": False, "error_type": "E", "output_summary": "x"}
+    became = []
+    for end in (End(verb="release"), End(verb="fail", outcome=failure), End(verb="release")):
+        [claimed] = books.claim(["deploy"], 1)
+        became.append(books.store(claimed, end, handler))
+        Task.objects.filter(pk=task.pk).update(available_at=task.created_at)
+    [claimed] = books.claim(["deploy"], 1)
+    became.append(books.store(claimed, End(verb="fail", outcome=failure), handler))
+    assert became == ["released", "retried", "released", "failed"]
+    task.refresh_from_db()
+    assert (task.status, task.attempt, task.failures) == ("failed", 4, 1)
+
+
 def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connection
 

@@ -61,6 +61,19 @@ def test_what_becomes_claimable_is_announced_after_the_commit() -> None:
             approved("rolled back")
             raise ZeroDivisionError
         assert heard() == []
+        pending = Task.objects.request("deploy", actor="alice")
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            pending.approve(actor="bob")
+            raise ZeroDivisionError
+        assert heard() == []
+        with transaction.atomic():
+            approved("kept")
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                approved("rolled back")
+                raise ZeroDivisionError
+        assert heard() == ["kept"]
+        assert Task.objects.get(pk=pending.pk).status == "pending"
+        assert not Task.objects.filter(action="rolled back").exists()
         [task] = Task.objects.claim("w", actions=["deploy"])
         task.retry("later", delay=timedelta(hours=1))
         assert heard() == []

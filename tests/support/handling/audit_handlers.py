@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from audit import handler
 
@@ -64,7 +65,7 @@ def die(run):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@handler("hang", timeout=0.5)
+@handler("hang", timeout=4)
 def hang(run):
     sleeper = subprocess.Popen(["sleep", "1000"])
     run.log("hangs", detail={"pid": os.getpid(), "sleeper": sleeper.pid})
@@ -198,8 +199,34 @@ def pause(run):
 def await_event(run):
     event = run.awaited_event()
     if event is None:
+        run.log("is about to wait")
         run.pause(event=run.plan)
     return {"name": event.name, "payload": event.payload, "timed_out": event.timed_out}
+
+
+@handler("await-briefly")
+def await_briefly(run):
+    event = run.awaited_event()
+    if event is None:
+        run.pause(event=run.plan, resume_after=timedelta(microseconds=1))
+    return {"name": event.name, "payload": event.payload, "timed_out": event.timed_out}
+
+
+@handler("clock")
+def clock(run):
+    return {"time": time.time(), "now": datetime.now(UTC).timestamp(), "django": timezone.now().timestamp()}
+
+
+@handler("effect", max_attempts=2, backoff=0.001, max_backoff=0.001)
+def effect(run):
+    """Leaves a line outside of the database, and goes on in every way there is."""
+    with Path(run.plan["file"]).open("a") as file:
+        file.write(run.idempotency_key + "\n")
+    run.log("effect")
+    if run.plan["way"] == "pause" and run.work_plan != "rest":
+        run.pause(work_plan="rest", resume_after=timedelta(microseconds=1))
+    if run.plan["way"] == "retry" and run.task.failures == 0:
+        raise ValueError("the first failure")
 
 
 @handler("misuse")

@@ -1,0 +1,166 @@
+"""What a worker takes in: when it claims, how much, and what waits for a place."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from audit.pausing import CapacityVerdict
+from audit.worker.books import GONE, Books, Claimed
+from audit.worker.clerk import Clerk, is_away
+from audit.worker.floor import Floor
+from audit.worker.handlers import Handlers
+from audit.worker.job import Job
+from audit.worker.summary import named
+from audit.worker.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from audit.worker.worker import Worker
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """The claims of a worker; all of it in the worker's own thread, unless it says otherwise.
+
+    Args:
+        worker: whose options count.
+        handlers: what it runs, by action.
+        books, upkeep, clerk, floor: those of the worker.
+        jobs: takes each job that is started, by its claim.
+        unfinished: returns how many attempts run or are being stored.
+        arrived: called whenever a claim has come back.
+        say: takes lines for the person.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        handlers: Handlers,
+        *,
+        books: Books,
+        upkeep: Upkeep,
+        clerk: Clerk,
+        floor: Floor,
+        jobs: dict[Claimed, Job],
+        unfinished: Callable[[], int],
+        arrived: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._worker = worker
+        self._handlers = handlers
+        self._books = books
+        self._upkeep = upkeep
+        self._clerk = clerk
+        self._floor = floor
+        self._by_claim = jobs
+        self._unfinished = unfinished
+        self._arrived = arrived
+        self._say = say
+        self.open = False
+        """Whether the worker has begun."""
+        self.waiting: deque[Claimed] = deque()
+        """What was claimed and has no place yet."""
+        self.under_way = self.claimed_once = self.found_nothing = self._more = False
+        self.hungry = True
+        """Whether to look for work before it is time."""
+        self.poll_at = 0.0
+        """When it is time, on the monotonic clock."""
+
+    def woken(self) -> None:
+        """Look for work at once."""
+        self.hungry = True
+
+    def may_claim(self) -> bool:
+        """Whether it could claim now, if it were time."""
+        if not self.open or self.under_way or self.waiting or (self._worker.once and self.claimed_once):
+            return False
+        return self._floor.free > 0
+
+    def claim(self) -> None:
+        """Claim, if there is a reason to and a place."""
+        if not self.may_claim():
+            return
+        if self._upkeep.draining:
+            self.found_nothing = self.claimed_once = True
+            self.poll_at = time.monotonic() + self._worker.poll_interval
+            return
+        if not (self.hungry or time.monotonic() >= self.poll_at):
+            return
+        limit = self._floor.free
+        if self._worker.batch is not None:
+            limit = self._worker.batch
+        if self._worker.max_tasks is not None:
+            limit = min(limit, self._worker.max_tasks - self._worker.summary.ended - self._unfinished())
+            if limit <= 0:
+                self.poll_at = time.monotonic() + self._worker.poll_interval
+                return
+        self.under_way, self.hungry = True, False
+        self._clerk.give(
+            self._pause_short if self._upkeep.short else lambda: self._claimed(limit),
+            self._on_claimed,
+        )
+
+    def _claimed(self, limit: int) -> list[Claimed]:
+        """Claim, and keep what there is room for; in the clerk's thread."""
+        found = self._books.claim(list(self._handlers), limit)
+        verdicts: dict[Claimed, CapacityVerdict] = {}
+        with contextlib.suppress(Exception):  # then each is asked about by itself, and its error is reported
+            verdicts = self._upkeep.verdicts(found)
+        fates = [self._fate(each, verdicts.get(each)) for each in found]
+        # What was given back would come again at once.
+        self._more = len(found) >= limit and "released" not in fates
+        self.found_nothing = all(fate == "released" for fate in fates)
+        return [each for each, fate in zip(found, fates, strict=True) if fate == "runs"]
+
+    def _fate(self, claimed: Claimed, verdict: CapacityVerdict | None) -> str:
+        fate = "runs"
+        try:
+            fate = self._upkeep.fate(claimed, verdict)
+        except GONE:
+            self._say(f"{named(claimed.task)}: its lease was lost before it started.")
+            fate = "lost"
+        except Exception as error:  # noqa: BLE001 - a gate of the project's own; the work does not wait for its mistakes
+            if not is_away(error):
+                self._say(f"{named(claimed.task)}: the capacity gate failed, and it runs: {error!r}")
+        if fate != "runs":
+            self._books.forget(claimed)
+        return fate
+
+    def _pause_short(self) -> list[Claimed]:
+        """Claim nothing, and pause what no agent has room for; in the clerk's thread."""
+        self._upkeep.pause_short()
+        self._more, self.found_nothing = False, True
+        return []
+
+    def _on_claimed(self, claimed: Sequence[Claimed] | None, problem: Exception | None) -> None:
+        self.under_way = False
+        self.poll_at = time.monotonic() + self._worker.poll_interval * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        if problem is not None:
+            self.hungry = self._clerk.away
+            if not self._clerk.away:
+                self._say(f"The claim was refused: {problem}")
+            return
+        found = claimed or []
+        self.claimed_once = True
+        # There may be more; otherwise the next look is in time.
+        self.hungry = self.hungry or self._more
+        self.waiting.extend(found)
+        self._arrived()
+
+    def start_waiting(self) -> None:
+        """Start what was claimed and has waited for a place."""
+        for claimed in list(self.waiting):
+            handler = self._handlers.of(claimed.task)
+            if claimed.lost:
+                self.waiting.remove(claimed)
+            elif self._floor.can_run(handler):
+                self.waiting.remove(claimed)
+                task = claimed.task
+                again = f", attempt {task.attempt}" if task.attempt > 1 else ""
+                self._say(f"{named(task)} started{again}.")
+                self._by_claim[claimed] = self._floor.start(claimed)

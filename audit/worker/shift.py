@@ -1,0 +1,348 @@
+"""One run of a worker, from its opening to its end: the loop that decides what happens next.
+
+Note [Threads of a worker]
+    The worker's own thread keeps time and never waits for the database: the clerk does (`clerk`). The keeper of leases
+    (`audit.leases.keeper`) prolongs them from a thread and a connection of its own, so that neither blocking work nor a
+    busy clerk loses one. The listener (`wakeup`) hears of new work.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from audit import conf
+from audit.worker.books import Books, Claimed
+from audit.worker.children import Child
+from audit.worker.clerk import Clerk, is_away
+from audit.worker.ending import End
+from audit.worker.floor import Floor
+from audit.worker.handlers import Handlers
+from audit.worker.inbox import Inbox
+from audit.worker.intake import Intake
+from audit.worker.job import Job
+from audit.worker.summary import listed, named
+from audit.worker.upkeep import OwnName, Upkeep
+from audit.worker.wakeup import Listener
+
+if TYPE_CHECKING:
+    from audit.worker.worker import Worker
+
+__all__ = ["Orders", "Shift"]
+
+_STORE_SECONDS = 10.0
+"""How long a worker that stops waits for the database to take what is left to store."""
+_AT_ONCE_SECONDS = 5.0
+_LONGEST_RECOVERY_SECONDS = 30.0
+_TRIES_TO_BEGIN = 5
+
+
+@dataclass(slots=True)
+class Orders:
+    """What a worker was asked from outside, meanwhile or before."""
+
+    stops: int = 0
+    """How often it was asked to stop."""
+    signal: int = 0
+    """The last signal that did."""
+
+
+class Shift:
+    """One run of a worker.
+
+    Args:
+        worker: whose options count, and whose summary it writes.
+        handlers: what it runs, by action.
+        inbox: what wakes it; it must be open.
+        orders: what it is asked from outside.
+        say: takes lines for the person.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        handlers: Handlers,
+        inbox: Inbox,
+        orders: Orders,
+        say: Callable[[str], None],
+    ) -> None:
+        self._worker = worker
+        self._handlers = handlers
+        self._inbox = inbox
+        self._orders = orders
+        self._say = say
+
+    def run(self) -> None:
+        """Open, work until told to stop or until what was asked for is done, and close."""
+        self._open()
+        try:
+            self._work()
+        finally:
+            self._close()
+
+    # Opening and closing
+
+    def _open(self) -> None:
+        self._by_claim: dict[Claimed, Job] = {}
+        self._storing = 0
+        self._stop_at: float | None = None
+        self._interrupted = False
+        self._books = Books(
+            self._worker.using, self._worker.name, self._worker.lease, on_lost=self._lost, on_cancel=self._cancelled
+        )
+        self._upkeep = Upkeep(
+            self._worker.using,
+            self._worker.name,
+            self._handlers,
+            self._worker.labels,
+            self._worker.concurrency,
+            min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+        )
+        self._upkeep_under_way = 0
+        self._clerk = Clerk(self._worker.using, self._inbox.put, self._say)
+        self._floor = Floor(
+            self._worker.name,
+            self._handlers,
+            self._worker.concurrency,
+            give=self._give,
+            deliver=self._inbox.put,
+            ended=self._ended,
+            say=self._say,
+        )
+        self._intake = Intake(
+            self._worker,
+            self._handlers,
+            books=self._books,
+            upkeep=self._upkeep,
+            clerk=self._clerk,
+            floor=self._floor,
+            jobs=self._by_claim,
+            unfinished=lambda: len(self._by_claim) + self._storing,
+            arrived=self._arrived,
+            say=self._say,
+        )
+        self._listener = None
+        if conf.settings().NOTIFY:
+            self._listener = Listener(self._worker.using, self._handlers, lambda: self._inbox.put(self._intake.woken))
+        own_name = OwnName(self._worker.using, self._worker.name)
+        self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
+        self._tries = 0
+        self._begin()
+        # A new session holds none of the locks of the one before.
+        self._clerk.connected.append(own_name.take)
+
+    def _on_begun(self, said: str | None, problem: Exception | None) -> None:
+        if problem is not None:
+            self._tries += 1
+            if self._tries >= _TRIES_TO_BEGIN or not is_away(problem):
+                raise problem
+            self._begin()
+            return
+        self._intake.open = True
+        places = f"{self._worker.concurrency} at once" if self._worker.concurrency > 1 else "one at a time"
+        self._say(f"Worker {self._worker.name} runs {listed(self._handlers)}, {places}.")
+        if said:
+            self._say(said)
+
+    def _close(self) -> None:
+        if self._listener is not None:
+            self._listener.end()
+        self._floor.kill()
+        for each in (*self._intake.waiting, *self._by_claim):
+            self._books.forget(each)
+        self._clerk.end(1.0)
+
+    # The loop
+
+    def _work(self) -> None:
+        while True:
+            self._inbox.run()
+            self._floor.look()
+            if self._orders.stops or self._is_done():
+                self._shut_down()
+            if self._stop_at is not None and (self._orders.stops > 1 or self._has_shut_down()):
+                break
+            if self._stop_at is None:
+                self._floor.keep_children()
+                self._intake.start_waiting()
+                self._intake.claim()
+                self._look_after()
+            self._wait()
+        self._finish()
+
+    def _wait(self) -> None:
+        # What cannot be done now must not wake it again and again: whatever makes it possible does.
+        moments = [self._floor.wakes_at(starting=self._stop_at is None)]
+        if self._stop_at is not None:
+            moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
+        else:
+            if self._intake.may_claim():
+                moments.append(self._intake.poll_at)
+            if self._may_look_after():
+                moments.append(self._upkeep.wakes_at())
+        pause = min(moments) - time.monotonic()
+        for child in self._inbox.wait(self._floor.selector, max(min(pause, 60.0), 0.0)):
+            self._floor.hear(child)
+
+    def _is_done(self) -> bool:
+        """Whether what was asked for is done."""
+        if self._stop_at is not None or not self._intake.open:
+            return False
+        idle = not self._by_claim and not self._intake.waiting and not self._intake.under_way and not self._storing
+        if self._worker.max_tasks is not None and idle and self._worker.summary.ended >= self._worker.max_tasks:
+            return True
+        if self._worker.once:
+            return idle and self._intake.claimed_once
+        return self._worker.drain and idle and self._intake.found_nothing
+
+    # From the keeper's thread
+
+    def _lost(self, claimed: Claimed) -> None:
+        def lost() -> None:
+            claimed.lost = True
+            job = self._by_claim.get(claimed)
+            if job is not None:
+                self._say(f"{named(claimed.task)}: its lease is lost; its handler is stopped.")
+                self._floor.stop_job(job, "lost")
+
+        self._inbox.put(lost)
+
+    def _cancelled(self, claimed: Claimed) -> None:
+        def cancelled() -> None:
+            job = self._by_claim.get(claimed)
+            if job is not None:
+                self._floor.flag(job, "cancelled")
+
+        self._inbox.put(cancelled)
+
+    # What handlers hand in, and how they end
+
+    def _give(
+        self, job: Job, verb: str, arguments: dict[str, Any], then: Callable[[Any, Exception | None], None]
+    ) -> None:
+        self._clerk.give(lambda: self._books.carry_out(job.claimed, verb, arguments), then, keep=True)
+
+    def _ended(self, job: Job, end: End, child: Child | None) -> None:
+        claimed = job.claimed
+        self._by_claim.pop(claimed, None)
+        if child is not None:
+            text, seen = child.output.take()
+            if seen and end.verb in ("complete", "fail"):
+                end.outcome = {**end.outcome, "output": text, "output_bytes": seen}
+        took = time.monotonic() - job.started
+        if claimed.lost:
+            self._books.forget(claimed)
+            self._on_stored(claimed, end, took, "lost", None)
+            return
+        self._storing += 1
+
+        def stored(became: str | None, problem: Exception | None) -> None:
+            self._storing -= 1
+            self._on_stored(claimed, end, took, became, problem)
+
+        self._clerk.give(lambda: self._books.store(claimed, end, job.handler), stored, keep=True)
+
+    def _on_stored(
+        self, claimed: Claimed, end: End, took: float, became: str | None, problem: Exception | None
+    ) -> None:
+        if problem is not None:
+            self._books.forget(claimed)
+            became = "lost"
+            self._say(f"{named(claimed.task)}: its end could not be stored: {problem}")
+        self._worker.summary.counts[became or "lost"] += 1
+        why = ""
+        if became in ("failed", "retried"):
+            why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))
+        elif became == "paused":
+            why = _cause(end.arguments)
+        word = {"retried": "failed", "released": "given back"}.get(became or "", became)
+        more = {"lost": "; nothing of it was stored", "retried": ", and is tried again"}.get(became or "", "")
+        self._say(f"{named(claimed.task)} {word} after {took:.1f} s{more}{why}")
+
+    # Beside the work
+
+    def _may_look_after(self) -> bool:
+        return self._intake.open and not self._upkeep_under_way and not self._clerk.away
+
+    def _look_after(self) -> None:
+        if not self._may_look_after():
+            return
+        for each in self._upkeep.due():
+            self._upkeep_under_way += 1
+            self._clerk.give(each, self._on_looked_after)
+
+    def _on_looked_after(self, said: str | None, problem: Exception | None) -> None:
+        self._upkeep_under_way -= 1
+        if problem is not None and not self._clerk.away:
+            self._say(f"Upkeep failed: {problem}")
+        if said:
+            self._intake.hungry = True
+            self._say(said)
+
+    # Stopping
+
+    def _shut_down(self) -> None:
+        now = time.monotonic()
+        if self._stop_at is None:
+            self._stop_at = now + self._worker.shutdown_timeout
+            running = len(self._by_claim)
+            if self._orders.stops:
+                waits = f"; {running} at work have {self._worker.shutdown_timeout:g} s to finish" if running else ""
+                self._say(f"Stopping{waits}.")
+            for job in self._by_claim.values():
+                self._floor.flag(job, "stopping")
+            self._release_waiting()
+        elif now >= self._stop_at and not self._interrupted:
+            self._interrupted = True
+            for job in list(self._by_claim.values()):
+                self._floor.stop_job(job, "shutdown")
+
+    def _arrived(self) -> None:
+        if self._stop_at is not None:
+            self._release_waiting()
+
+    def _release_waiting(self) -> None:
+        while self._intake.waiting:
+            claimed = self._intake.waiting.popleft()
+            self._storing += 1
+
+            def released(became: str | None, problem: Exception | None) -> None:
+                self._storing -= 1
+
+            give_back = partial(self._books.store, claimed, End(verb="release"), None)
+            self._clerk.give(give_back, released, keep=True)
+
+    def _has_shut_down(self) -> bool:
+        if self._by_claim:
+            return False
+        if not self._storing and not self._intake.under_way:
+            return True
+        # What the database does not take now, it takes from the lease that runs out.
+        over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
+        return over and (self._clerk.away or self._intake.under_way)
+
+    def _finish(self) -> None:
+        """Store what is left, as far as the database takes it."""
+        if self._orders.stops > 1:
+            self._worker.summary.interrupted = self._orders.signal or signal.SIGTERM
+            for job in list(self._by_claim.values()):
+                job.why = job.why or "shutdown"
+                self._floor.kill_job(job)
+            self._floor.kill()
+            for job in list(self._by_claim.values()):
+                self._ended(job, End(verb="release"), None)
+        self._floor.retire()
+        self._clerk.give(self._upkeep.end, lambda result, problem: None)
+        self._clerk.end(_AT_ONCE_SECONDS if self._orders.stops > 1 else _STORE_SECONDS)
+        self._inbox.run()
+
+
+def _cause(pause: Mapping[str, Any]) -> str:
+    """Say why work was paused: the event that it waits for, or the reason, and the handler's note."""
+    event = pause.get("event")
+    cause = f"it waits for the event {event!r}" if event else str(pause.get("reason", "")).replace("_", " ")
+    return "".join(f": {each}" for each in (cause, pause.get("note")) if each)

@@ -1,0 +1,109 @@
+"""A worker in this process: what keeps it from work that it could claim, and what it costs while it cannot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from audit.agents.presence import Presence
+from audit.models import Agent, ExecutionLog, Task
+from audit.pausing import CapacityVerdict
+from audit.worker import Worker
+from audit.worker.inbox import Inbox
+from audit.worker.shift import Shift
+from tests.support.handling import audit_handlers
+from tests.support.worker import approved, eventually, logged
+
+assert audit_handlers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _run(**options: Any) -> tuple[Worker, list[str]]:
+    said: list[str] = []
+    worker = Worker(name="here", concurrency=2, actions=["thread"], drain=True, say=said.append, **options)
+    worker.run()
+    return worker, said
+
+
+def _verdict(kind: str) -> CapacityVerdict:
+    return CapacityVerdict(kind=kind, evidence={"because": kind}, summary=f"It is {kind}.")
+
+
+@pytest.mark.parametrize(("kind", "status"), [("short", "paused"), ("no_agent", "approved"), ("free", "completed")])
+def test_the_gate_decides_before_a_handler_starts(kind: str, status: str, settings: LazySettings) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": lambda task: _verdict(kind)}
+    task = approved("thread")
+    _run()
+    task.refresh_from_db()
+    assert (task.status, task.failures) == (status, 0)
+    assert ExecutionLog.objects.filter(task=task, action="in a thread").exists() == (kind == "free")
+
+
+def test_a_gate_that_fails_holds_nothing_up(settings: LazySettings) -> None:
+    def broken(task: Task) -> CapacityVerdict:
+        raise ZeroDivisionError("no answer")
+
+    settings.AUDIT = {"CAPACITY_GATE": broken}
+    task = approved("thread")
+    _, said = _run()
+    task.refresh_from_db()
+    assert task.status == "completed"
+    assert any("the capacity gate failed, and it runs: ZeroDivisionError('no answer')" in line for line in said)
+
+
+def test_a_worker_that_drains_claims_nothing(settings: LazySettings) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": None}
+    Presence("here", actions=["thread"], labels=[], slots=1, using="default").register()
+    Agent.objects.update(drain_requested_at="2026-01-01T00:00:00Z", drain_requested_by="carol")
+    task = approved("thread")
+    worker, said = _run()
+    assert worker.summary.ended == 0
+    assert any("Draining: no new work is taken." in line for line in said)
+    task.refresh_from_db()
+    assert (task.status, task.attempt) == ("approved", 0)
+
+
+def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it cannot claim now must not wake it again and again."""
+    settings.AUDIT = {"CAPACITY_GATE": None}
+    first, second = approved("thread", "wait"), approved("thread")
+    worker = Worker(name="here", concurrency=1, actions=["thread"], poll_interval=0.01, say=lambda line: None)
+    real, open_ = Inbox.wait, Shift._open
+    waits: list[float] = []
+    shifts: list[Shift] = []
+
+    def wait(self: Inbox, selector: Any, seconds: float) -> Any:
+        intake = shifts[0]._intake
+        if not intake.may_claim() and time.monotonic() > intake.poll_at:
+            waits.append(seconds)
+        return real(self, selector, seconds)
+
+    def opened(self: Shift) -> None:
+        shifts.append(self)
+        open_(self)
+
+    monkeypatch.setattr(Inbox, "wait", wait)
+    monkeypatch.setattr(Shift, "_open", opened)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        logged(first, "in a thread")
+        seen = len(waits)
+
+        def waits_again() -> bool:
+            worker._inbox.wake()
+            return any(seconds > 0 for seconds in waits[seen:])
+
+        eventually(waits_again)
+        second.refresh_from_db()
+        assert second.status == "approved"
+    finally:
+        worker.stop()
+        thread.join()
+    first.refresh_from_db()
+    assert (first.status, first.failures) == ("approved", 0)
