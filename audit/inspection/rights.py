@@ -16,7 +16,7 @@ NEEDED = {
     "audit_pause_queue": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "audit_event": ("SELECT", "INSERT"),
     "audit_agent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "audit_resource_metric": ("SELECT", "INSERT", "DELETE"),
+    "audit_resource_metric": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "audit_ledger_head": ("SELECT", "INSERT", "UPDATE"),
     "audit_ledger_leaf": ("SELECT", "INSERT"),
     "audit_ledger_tile": ("SELECT", "INSERT", "UPDATE"),

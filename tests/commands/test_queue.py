@@ -242,7 +242,7 @@ class TestDecisions:
         (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; to let it go on now: audit_queue resume"),
         (("hold", "1", "--actor", " "), "must not be empty"),
         (("hold", "1", "--reason", "a\0b"), "NUL"),
-        (("hold", "1", "--database", "nowhere"), "no database of this project"),
+        (("hold", "1", "--database", "nowhere"), "is not a database of this project"),
         (("list", "--state", "lost"), "invalid choice"),
         (("list", "--status", "nope"), "use one of"),
     ],
