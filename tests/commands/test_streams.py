@@ -66,7 +66,7 @@ def test_notes_that_cannot_be_written_change_nothing() -> None:
 def test_closed_input_is_reported() -> None:
     status, _, err = run("<&-", "audit_import", "-")
     assert status == 2
-    assert err.endswith(b"CommandError: Standard input is closed; there is nothing to read.\n")
+    assert err.endswith(b"CommandError: Standard input is closed. There is nothing to read.\n")
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])

@@ -97,7 +97,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hello", "refused: standard input:1: line: is not JSON; it must be an object\n"),
         ("[1]", "refused: standard input:1: line: must be an object\n"),
         ('{"Records": []}', "line: seems to be of AWS CloudTrail; use --format cloudtrail"),
-        ('{"eventVersion": "1.08", "eventName": "x"}', "--format cloudtrail reads that"),
+        ('{"eventVersion": "1.08", "eventName": "x"}', "seems to be of AWS CloudTrail; use --format cloudtrail"),
     ],
 )
 def test_what_is_of_another_format_is_reported(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
