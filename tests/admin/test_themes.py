@@ -61,7 +61,7 @@ def theme(request, transactional_db):
 
 
 def _tasks() -> Task:
-    past(3, summary="broken", status="failed", services_touched=["auth", "dns"], outcome={"error_type": "NoSpaceLeft"})
+    past(3, summary="broken", status="failed", services=["auth", "dns"], outcome={"error_type": "NoSpaceLeft"})
     past(4)
     requested()
     task_in("paused")

@@ -219,4 +219,5 @@ def test_it_begins_in_the_index(what: Any) -> None:
     [scan] = [each for each in nodes(plan) if each.get("Index Name") == what.index]
     assert "ROW(" in scan["Index Cond"]
     assert scan.get("Rows Removed by Filter", 0) == 0
-    assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 40
+    # The first rows are dead to it: some 3000 index entries, each with its row, that it would read without the floor.
+    assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 300

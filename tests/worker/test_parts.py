@@ -13,7 +13,7 @@ import pytest
 
 from audit.worker import frames, gpu
 from audit.worker.children import Death
-from audit.worker.worker import _cause
+from audit.worker.shift import _cause
 from tests.support.worker import worker
 
 
