@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -69,7 +70,10 @@ def floor() -> Any:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """A clock of floors that stands still until a test moves it; every claim takes long, so they last a second."""
-    floors.sight(connections["default"]).floor = None
+    seen = floors.sight(connections["default"])
+    seen.floor = None
+    # Other statements of this session have read the index, too; claims alone are to be counted.
+    [(seen.counted,)] = sql("SELECT pg_stat_get_xact_tuples_returned('audit_task_claim'::regclass)")
     now, claiming = [1000.0], itertools.count(step=100)
     monkeypatch.setattr(floors, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(claiming)))
@@ -180,7 +184,14 @@ def test_without_a_held_snapshot_there_is_no_floor(clock: list[float]) -> None:
     Task.objects.bulk_request([{"action": "work", "actor": "a"}] * 1300)
     sql("UPDATE audit_task SET status = 'approved'")
     assert len(Task.objects.claim("w", limit=1250)) == 1250
-    sql("VACUUM ANALYZE audit_task")
+    for _ in range(40):
+        # Not every VACUUM removes all: an autovacuum may hold a snapshot, or a page.
+        sql("VACUUM ANALYZE audit_task")
+        floors.sight(connections["default"]).floor = None
+        assert len(Task.objects.claim("w")) == 1
+        if floor() is None:
+            break
+        time.sleep(0.1)
     for _ in range(5):
         assert len(Task.objects.claim("w")) == 1
         assert floor() is None
