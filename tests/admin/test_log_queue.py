@@ -207,3 +207,19 @@ def test_what_is_paused_for_long_is_paged_by_its_pause_the_longest_first(viewer)
 def test_an_empty_queue_says_so(viewer) -> None:
     assert "Nothing is paused" in text_of(viewer.get(QUEUE))
     assert "None." in text_of(viewer.get(f"{QUEUE}?state=held"))
+
+
+def test_a_deadline_and_a_time_out_say_what_they_end(viewer) -> None:
+    hour = timedelta(hours=1, minutes=1)
+    for action, pause in (
+        ("signed", {"reason": "awaiting_approval", "resume_after": hour}),
+        ("open", {"reason": "awaiting_approval"}),
+        ("built", {"event": "build-1", "resume_after": hour}),
+    ):
+        task_in("approved", action=action, summary=action).pause(**pause)
+    page = viewer.get(QUEUE).content.decode()
+    cells = re.findall(r'class="audit-title"[^>]*><bdi>(\w+)<.*?class="c-due">(.*?)</td>', page, re.DOTALL)
+    shown = {title: re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", cell)).strip() for title, cell in cells}
+    assert shown["signed"].startswith("approval ends in 1h")
+    assert shown["open"] == "when released"
+    assert shown["built"].startswith("wait ends in 1h")

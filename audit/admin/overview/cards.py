@@ -71,7 +71,7 @@ def needs_card(standing: Standing | None, waiting: Waiting | None, tasks: str, q
                 number=_number(standing.expired),
                 url=_tasks(tasks, statuses=(Status.EXECUTING,)),
                 tone="failed",
-                detail=_("no worker recovers them; run audit_recover or a worker"),
+                detail=_("the next recovery ends them: a worker, or audit_recover"),
                 stands_out=True,
             )
         )

@@ -61,6 +61,7 @@ class QueueRow(TypedDict):
     due_exact: str
     due_iso: str
     held: bool
+    deadline: bool
     priority: int
     event: str
     """What it waits for."""
@@ -90,6 +91,8 @@ def queue_row(
     task = values["task_id"]
     lease = values["lease_expires_at"]
     due = values["due_at"]
+    # An approval without a deadline is due when it was paused, as the database has it.
+    deadline = values["reason"] == PauseReason.AWAITING_APPROVAL and due != values["paused_at"]
     return QueueRow(
         id=values["id"],
         title=title,
@@ -104,10 +107,11 @@ def queue_row(
         paused_by=shown(values["who"], 60, name=True),
         paused_by_title=shown(values["who"], 400),
         overdue=now - values["paused_at"] > OVERDUE,
-        due="" if values["held"] else ago(due, now),
+        due="" if values["held"] and not deadline else ago(due, now),
         due_exact=moment(due, now),
         due_iso=due.isoformat(),
         held=values["held"],
+        deadline=deadline,
         priority=values["priority"],
         event=shown(values["event"], 200),
         event_url=f"{events_url}?{urlencode({'name': values['event']})}" if events_url and values["event"] else "",
