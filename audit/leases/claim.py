@@ -29,9 +29,9 @@ from uuid import UUID, uuid4
 from django.db import connections
 from django.db.models import Model
 
-from audit.leases.floor import sight
+from audit.leases.floor import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, index_reads, sight
 from audit.statements.retry import in_transaction, reconnecting
-from audit.statements.rows import columns, fetch, fetch_and
+from audit.statements.rows import columns, fetch
 
 __all__ = ["ENTRIES", "LARGEST_COUNT", "TASKS", "Claimable", "claim", "claim_sql"]
 
@@ -111,23 +111,36 @@ def claim(
     """
     connection = connections[using]
     seen = sight(connection)
-    alike = (what.table, where, repr(params))
-    floor = None if in_transaction(connection) else seen.floor_of(alike)
+    floor = None
+    if seen.floor is not None and not in_transaction(connection):
+        floor = seen.floor_of((what.table, where, repr(params)))
     token = uuid4()
 
     def attempt() -> list[ModelT]:
-        start = [floor.due, floor.ids] if floor else []
         sql = claim_sql(model, what, where, limit, from_floor=floor is not None)
+        start = [floor.due, floor.ids] if floor else []
+
+        def look() -> list[ModelT]:
+            return sorted(fetch(model, using, sql, [worker, token, lease, actor, *start, *params]), key=order)
+
+        if floor:
+            return look()
+        if not seen.counting or in_transaction(connection):
+            began = time.monotonic()
+            found = look()
+            seen.counting = time.monotonic() - began > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(found)
+            return found
+        before = index_reads(using, what.index)
         began = time.monotonic()
-        rows = fetch_and(model, using, sql, [worker, token, lease, actor, *start, *params])
-        found = [row for row, _ in rows]
-        found.sort(key=order)
-        if rows:
-            read = seen.saw(rows[0][1][0])
-            if floor is None:
-                at = found[0].lease_expires_at - lease  # type: ignore[attr-defined]
-                took = time.monotonic() - began
-                seen.learn(alike, [order(row) for row in found], at=at, lowest=what.lowest, read=read, took=took)
+        found = look()
+        seen.learn(
+            (what.table, where, repr(params)),
+            [order(row) for row in found],
+            at=found[0].lease_expires_at - lease if found else None,  # type: ignore[attr-defined]
+            lowest=what.lowest,
+            took=time.monotonic() - began,
+            read=index_reads(using, what.index) - before,
+        )
         return found
 
     def again() -> list[ModelT]:
@@ -161,8 +174,7 @@ def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, fr
 
     Returns:
         SQL with the parameters worker (text), token (uuid), lease (interval), actor (text), then the due times and the
-        ids of the floor (arrays), then those of `where`. Behind the columns of the model each row has how many rows the
-        index has given this session; NULL where there is no such index.
+        ids of the floor (arrays), then those of `where`.
     """
     name = what.table
     classes, floor = "generate_series(1, 5) AS class (priority)", ""
@@ -187,5 +199,5 @@ WHERE claimed.id = ANY (ARRAY(
     ) AS found
     LIMIT {limit:d}
 ))
-RETURNING {columns(model, "claimed")}, (SELECT pg_stat_get_xact_tuples_returned(to_regclass('{what.index}')))
+RETURNING {columns(model, "claimed")}
 """  # noqa: S608 - built of constants and of what Django compiled; every value is a parameter

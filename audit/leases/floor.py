@@ -2,9 +2,10 @@
 
 Note [Floor]
     While somebody holds an old snapshot, VACUUM removes nothing, and each claim reads again past every row that was
-    claimed before: 20 ms for 50 000, on a machine that claims in one. So a claim counts what its index gave it. After
-    one that was given many more rows than it took, claims of the same session and of the same rows begin where that one
-    found its own, for at most four times as long as that one took, and at most a second. Then one looks at all again.
+    claimed before: 20 ms for 50 000, on a machine that claims in one. So the claim after one that took long counts what
+    its index gives it. After one that was given many more rows than it took, claims of the same session and of the same
+    rows begin where that one found its own, for at most four times as long as that one took, and at most a second. Then
+    one looks at all again, and counts.
 
     A row that becomes claimable in front of the floor meanwhile (released, recovered, approved late) waits for so long,
     if there are others behind it. A claim that finds too few behind the floor looks at all at once. Inside of a
@@ -22,10 +23,16 @@ from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Floor", "Sight", "sight"]
+from audit.statements.rows import run
+
+__all__ = ["SLOW_SECONDS", "SLOW_SECONDS_PER_ROW", "Floor", "Sight", "index_reads", "sight"]
 
 _MANY = 1000
 """So many more rows than were taken are many."""
+SLOW_SECONDS = 0.005
+"""A claim that took so long is slow: the next one counts what it reads."""
+SLOW_SECONDS_PER_ROW = 0.0001
+"""How much longer it may take for each row that it took."""
 _TIMES_AS_LONG = 4
 _LONGEST_SECONDS = 1.0
 _PRIORITIES = range(1, 6)
@@ -40,11 +47,12 @@ class Floor:
     ids: list[Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Sight:
     """What the claims of a session have seen."""
 
-    counted: int = 0
+    counting: bool = False
+    """Whether the next claim that looks at all counts what it reads."""
     of: Any = None
     floor: Floor | None = None
     until: float = 0.0
@@ -55,28 +63,30 @@ class Sight:
             self.floor = None
         return self.floor
 
-    def saw(self, counted: int | None) -> int:
-        """Return how many rows the index gave since the last claim; the server starts counting anew now and then."""
-        if counted is None:
-            return 0
-        before = self.counted if counted >= self.counted else 0
-        self.counted = counted
-        return counted - before
-
     def learn(
-        self, of: Any, rows: Sequence[tuple[int, datetime, Any]], *, at: datetime, lowest: Any, read: int, took: float
+        self,
+        of: Any,
+        rows: Sequence[tuple[int, datetime, Any]],
+        *,
+        at: datetime | None,
+        lowest: Any,
+        took: float,
+        read: int,
     ) -> None:
-        """Take the floor from a claim that looked at all, if it read past many rows.
+        """Take the floor from a claim that looked at all and counted, if it read past many rows.
 
         Args:
             of: which rows it claimed.
-            rows: priority, due time and id of each, most urgent first; not empty.
-            at: the moment of the claim: by then what was due of the priorities before the last row's was taken.
+            rows: priority, due time and id of each, most urgent first.
+            at: the moment of the claim: by then what was due of the priorities before the last row's was taken. None
+                without rows.
             lowest: the lowest id.
-            read: how many rows the index gave it.
             took: how long it took, in seconds.
+            read: how many rows the index gave it.
         """
-        if read - len(rows) < _MANY:
+        many = read - len(rows) >= _MANY
+        self.counting = many or took > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(rows)
+        if not many or at is None:
             return
         priority, due, last = rows[-1]
         earliest = _EARLIEST.replace(tzinfo=due.tzinfo)
@@ -86,6 +96,17 @@ class Sight:
             ids=[last if each == priority else lowest for each in _PRIORITIES],
         )
         self.until = time.monotonic() + min(_TIMES_AS_LONG * took, _LONGEST_SECONDS)
+
+
+def index_reads(using: str, index: str) -> int:
+    """Return how many rows an index gave this session lately; the server starts counting anew now and then.
+
+    Args:
+        using: the alias of the database.
+        index: its name.
+    """
+    [(reads,)] = run(using, "SELECT pg_stat_get_xact_tuples_returned(to_regclass(%s))", [index])
+    return reads or 0
 
 
 _sights: WeakKeyDictionary[BaseDatabaseWrapper, Sight] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from audit.leases import claim as claims
 from audit.leases import floor as floors
@@ -52,13 +53,15 @@ def used_up() -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows the index gave each claim."""
     counts: list[int] = []
-    saw = floors.Sight.saw
+    fetch = claims.fetch
 
-    def seen(self: floors.Sight, counted: int | None) -> int:
-        counts.append(saw(self, counted))
-        return counts[-1]
+    def counted(model: Any, using: str, statement: str, params: Any) -> list[Any]:
+        before = floors.index_reads(using, "audit_task_claim")
+        found = fetch(model, using, statement, params)
+        counts.append(floors.index_reads(using, "audit_task_claim") - before)
+        return found
 
-    monkeypatch.setattr(floors.Sight, "saw", seen)
+    monkeypatch.setattr(claims, "fetch", counted)
     return counts
 
 
@@ -71,14 +74,12 @@ def floor() -> Any:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """A clock of floors that stands still until a test moves it; every claim takes long, so they last a second."""
     seen = floors.sight(connections["default"])
-    seen.floor = None
-    # Other statements of this session have read the index, too; claims alone are to be counted.
-    [(seen.counted,)] = sql("SELECT pg_stat_get_xact_tuples_returned('audit_task_claim'::regclass)")
+    seen.floor, seen.counting = None, False
     now, claiming = [1000.0], itertools.count(step=100)
     monkeypatch.setattr(floors, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(claiming)))
     yield now
-    floors.sight(connections["default"]).floor = None
+    seen.floor, seen.counting = None, False
 
 
 def in_order(tasks: list[Task]) -> list[Any]:
@@ -180,6 +181,19 @@ def test_inside_of_a_transaction_there_is_no_floor(clock: list[float]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_claim_that_may_be_rolled_back_leaves_no_floor(clock: list[float]) -> None:
+    fill()
+    with held():
+        used_up()
+        with transaction.atomic():
+            Task.objects.claim("w")
+            Task.objects.claim("w")
+        assert floor() is None
+        Task.objects.claim("w")
+        assert floor() is not None
+
+
+@pytest.mark.django_db(transaction=True)
 def test_without_a_held_snapshot_there_is_no_floor(clock: list[float]) -> None:
     Task.objects.bulk_request([{"action": "work", "actor": "a"}] * 1300)
     sql("UPDATE audit_task SET status = 'approved'")
@@ -194,6 +208,41 @@ def test_without_a_held_snapshot_there_is_no_floor(clock: list[float]) -> None:
         time.sleep(0.1)
     for _ in range(5):
         assert len(Task.objects.claim("w")) == 1
+        assert floor() is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    quick = itertools.count(step=0.004)
+    with held():
+        used_up()
+        slow = claims.time
+        monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(quick)))
+        # The claim before was slow, so this one counts, and finds a floor; then the floor is over.
+        Task.objects.claim("w")
+        assert floor() is not None
+        floors.sight(connections["default"]).counting = False
+        clock[0] += 1.0
+        with CaptureQueriesContext(connection) as ran:
+            Task.objects.claim("w")
+            Task.objects.claim("w")
+        assert len(ran) == 2
+        assert floor() is None
+        monkeypatch.setattr(claims, "time", slow)
+        with CaptureQueriesContext(connection) as ran:
+            Task.objects.claim("w")
+        assert len(ran) == 1
+        with CaptureQueriesContext(connection) as ran:
+            Task.objects.claim("w")
+        assert len(ran) == 3
+        assert floor() is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_claim_that_found_nothing_leaves_no_floor(clock: list[float]) -> None:
+    for _ in range(3):
+        assert Task.objects.claim("w") == []
         assert floor() is None
 
 
