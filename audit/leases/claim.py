@@ -29,7 +29,7 @@ from uuid import UUID, uuid4
 from django.db import connections
 from django.db.models import Model
 
-from audit.leases.floor import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, index_reads, sight
+from audit.leases.claim_start import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, index_reads, session_claims
 from audit.statements.retry import in_transaction, reconnecting
 from audit.statements.rows import columns, fetch
 
@@ -110,20 +110,20 @@ def claim(
         actor: who acts.
     """
     connection = connections[using]
-    seen = sight(connection)
-    floor = None
-    if seen.floor is not None and not in_transaction(connection):
-        floor = seen.floor_of((what.table, where, repr(params)))
+    seen = session_claims(connection)
+    start = None
+    if seen.start is not None and not in_transaction(connection):
+        start = seen.start_for((what.table, where, repr(params)))
     token = uuid4()
 
     def attempt() -> list[ModelT]:
-        sql = claim_sql(model, what, where, limit, from_floor=floor is not None)
-        start = [floor.due, floor.ids] if floor else []
+        sql = claim_sql(model, what, where, limit, from_start=start is not None)
+        given = [start.due, start.ids] if start else []
 
         def look() -> list[ModelT]:
-            return sorted(fetch(model, using, sql, [worker, token, lease, actor, *start, *params]), key=order)
+            return sorted(fetch(model, using, sql, [worker, token, lease, actor, *given, *params]), key=order)
 
-        if floor:
+        if start:
             return look()
         if not seen.counting or in_transaction(connection):
             began = time.monotonic()
@@ -152,8 +152,8 @@ def claim(
         return row.priority, getattr(row, what.due), row.pk
 
     claimed = reconnecting(connection, attempt, again)
-    if floor is not None and len(claimed) < limit:
-        seen.floor = None
+    if start is not None and len(claimed) < limit:
+        seen.start = None
         rest = limit - len(claimed)
         claimed += claim(
             model, what, using, where=where, params=params, limit=rest, worker=worker, lease=lease, actor=actor
@@ -162,7 +162,7 @@ def claim(
     return claimed
 
 
-def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_floor: bool = False) -> str:
+def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_start: bool = False) -> str:
     """Write the statement of a claim.
 
     Args:
@@ -170,17 +170,17 @@ def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, fr
         what: the table.
         where: further conditions on it, each led by AND; may be empty.
         limit: how many at most; must be a whole number, it is written into the statement.
-        from_floor: whether to begin at a floor: see Note [Floor] in `audit.leases.floor`.
+        from_start: whether to begin at a start: see Note [Start] in `audit.leases.claim_start`.
 
     Returns:
         SQL with the parameters worker (text), token (uuid), lease (interval), actor (text), then the due times and the
-        ids of the floor (arrays), then those of `where`.
+        ids of the start (arrays), then those of `where`.
     """
     name = what.table
-    classes, floor = "generate_series(1, 5) AS class (priority)", ""
-    if from_floor:
+    classes, start = "generate_series(1, 5) AS class (priority)", ""
+    if from_start:
         classes = f"unnest(%s::timestamptz[], %s::{what.key}[]) WITH ORDINALITY AS class (due, id, priority)"
-        floor = f"AND ({name}.{what.due}, {name}.id) >= (class.due, class.id)"
+        start = f"AND ({name}.{what.due}, {name}.id) >= (class.due, class.id)"
     return f"""
 UPDATE {name} AS claimed
 SET {what.sets}attempt = least(claimed.attempt, {LARGEST_COUNT - 1}) + 1, claimed_by = %s, claim_token = %s,
@@ -192,7 +192,7 @@ WHERE claimed.id = ANY (ARRAY(
         SELECT {name}.id
         FROM {name}
         WHERE {what.waiting} AND {name}.priority = class.priority
-          AND {name}.{what.due} <= statement_timestamp() {floor} {where}
+          AND {name}.{what.due} <= statement_timestamp() {start} {where}
         ORDER BY {name}.{what.due}, {name}.id
         LIMIT {limit:d}
         FOR NO KEY UPDATE OF {name} SKIP LOCKED

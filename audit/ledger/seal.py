@@ -34,8 +34,8 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 
 from audit.exceptions import AuditError
-from audit.ledger.rows import Raw, number, pin_encoding
-from audit.ledger.stored import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
+from audit.ledger.binary_rows import Raw, number, pin_encoding
+from audit.ledger.tables import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
 from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, SALT, SALT_BYTES, TASK_V1, Uncanonical, row_hash
 from audit.ledger.tlog.checkpoint import Checkpoint, SignedCheckpoint

@@ -18,7 +18,7 @@ from django.db import router
 from audit import conf
 from audit.agents.needs import UNESTIMATED, needs_of
 from audit.agents.readings import Reading, read
-from audit.agents.registry import Surveyed, absent, survey
+from audit.agents.survey import Surveyed, absent, survey
 from audit.models import Task
 from audit.values.names import cut
 

@@ -17,7 +17,7 @@ from audit.statements.retry import persistently
 from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, PauseReason, Status
 from audit.values import validation
-from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
 
 if TYPE_CHECKING:
     from audit.models.task import Task

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from audit.agents.registry import drain, undrain
+from audit.agents.draining import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import CapacityVerdict, PauseManager, sets
+from audit.pausing import CapacityVerdict, PauseManager, bulk
 from audit.pausing.backoff import backoff, longest
 from audit.status import PauseReason, Status
 from tests.support.agents import GIB, agent, approved, due_now, read_as, short_entry, silent
@@ -230,13 +230,13 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
     for _ in range(3):
         short_entry()
     before = list(PauseQueueEntry.objects.order_by("id").values())
-    real = sets.resume_claimed
+    real = bulk.resume_claimed
 
     def fails(*args: Any, **options: Any) -> list[Task]:
         assert len(real(*args, **options)) == 3
         raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(sets, "resume_claimed", fails)
+    monkeypatch.setattr(bulk, "resume_claimed", fails)
     with pytest.raises(OperationalError, match="gone"):
         PauseManager().resume_due()
     assert list(PauseQueueEntry.objects.order_by("id").values()) == before

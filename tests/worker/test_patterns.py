@@ -8,7 +8,7 @@ import pytest
 
 from audit import handler
 from audit.agents.presence import Presence
-from audit.agents.registry import survey
+from audit.agents.survey import survey
 from audit.exceptions import InvalidValue
 from audit.models import Agent, Task
 from audit.pausing import PauseManager

@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 
 from audit.admin.agents.drain import may_drain, receive
 from audit.admin.agents.rows import STATES, TONES, agent_row
-from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
+from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import shown
 from audit.agents.listing import Work, history, listed, states, work_of

@@ -13,9 +13,9 @@ from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
 from django.utils.translation import gettext_lazy as _
 
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.facts import Fact
 from audit.admin.shared.jsontree import LIMIT
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import moment, shown, span
 from audit.models import Task
 from audit.status import OnExpiry

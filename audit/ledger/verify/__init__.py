@@ -15,8 +15,8 @@ from django.db import Error
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
+from audit.ledger.binary_rows import pin_search_path, snapshot
 from audit.ledger.exported import Exported
-from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.history import look_at_history

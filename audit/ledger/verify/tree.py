@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from audit.ledger.stored import head_frontier, read_tiles
+from audit.ledger.tables import head_frontier, read_tiles
 from audit.ledger.tlog.errors import Malformed
 from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
 from audit.ledger.tlog.tiles import WIDTH, grow

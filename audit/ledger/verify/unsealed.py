@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from audit.ledger.rows import Raw, number
+from audit.ledger.binary_rows import Raw, number
 from audit.ledger.verify.findings import Code, Findings
 from audit.models import LedgerHead
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import router
 
+from audit.agents.draining import drain, undrain
 from audit.agents.listing import listed
 from audit.agents.needs import RESOURCES
-from audit.agents.registry import drain, undrain
 from audit.management.base import FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import duration, safe
 from audit.management.tables import Column

@@ -19,14 +19,14 @@ from audit.exceptions import ConflictingTask, InvalidValue
 from audit.leases.arguments import claim_arguments
 from audit.leases.claim import TASKS, claim
 from audit.leases.queryset_where import queryset_where
-from audit.leases.recover import recover_tasks_sql
+from audit.leases.recover_sql import recover_tasks_sql
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
 from audit.values import moments, validation
 from audit.values.patterns import like, split
 from audit.verbs import inserts
-from audit.verbs.existing import asks_otherwise, differing
+from audit.verbs.differences import asks_otherwise, differing
 
 if TYPE_CHECKING:
     from audit.models import Task

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Inbox"]
+__all__ = ["Calls"]
 
 
-class Inbox:
+class Calls:
     """A queue of calls, and a pipe that wakes whoever waits; open as long as its block lasts."""
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
         self._wake: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Inbox:
 
     def put(self, call: Callable[[], None]) -> None:
         """Have something called in the worker's thread; from any thread."""
-        self._calls.append(call)
+        self._queue.append(call)
         self.wake()
 
     def wake(self) -> None:
@@ -46,8 +46,8 @@ class Inbox:
 
     def run(self) -> None:
         """Call what was put here."""
-        while self._calls:
-            self._calls.popleft()()
+        while self._queue:
+            self._queue.popleft()()
 
     def wait(self, selector: selectors.BaseSelector, seconds: float) -> list[Any]:
         """Wait so long, or until something happens; returns what the selector has for the descriptors that are ready.
@@ -58,7 +58,7 @@ class Inbox:
         """
         selector_key = selector.register(self._woken, selectors.EVENT_READ)
         try:
-            if self._calls:
+            if self._queue:
                 seconds = 0.0
             ready = [key.data for key, _ in selector.select(seconds) if key.fd != selector_key.fd]
         finally:

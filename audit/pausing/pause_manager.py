@@ -25,14 +25,14 @@ from django.db.models.functions import Now
 
 from audit import conf
 from audit.agents.needs import needs_of
-from audit.agents.registry import Registered, Surveyed, elsewhere, survey
+from audit.agents.survey import Registered, Surveyed, elsewhere, survey
 from audit.context import get_actor
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import sets
+from audit.pausing import bulk
 from audit.pausing.backoff import MOST_DOUBLINGS, backoff, longest
+from audit.pausing.bulk import EVIDENCE
 from audit.pausing.capacity import CapacityVerdict, check_capacities, check_capacity, judged
 from audit.pausing.gate import gate
-from audit.pausing.sets import EVIDENCE
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.status import LogKind, PauseReason, Status
@@ -160,7 +160,7 @@ class PauseManager:
         else:
             short = {task.pk: said for task in found if (said := self.check_capacity(task)).kind == "short"}
         who = get_actor() or ACTOR
-        return persistently(connections[self._using], lambda: sets.pause(self._using, short, actor=who))
+        return persistently(connections[self._using], lambda: bulk.pause(self._using, short, actor=who))
 
     def _short(self, tasks: list[Task]) -> dict[UUID, CapacityVerdict]:
         """Judge by the registry, work of one kind and one estimate once, and keep what all are short for."""
@@ -194,7 +194,7 @@ class PauseManager:
             InvalidValue: a limit that is not positive.
         """
         validation.whole("limit", limit)
-        timed = sets.resume_timed(self._using, limit=limit, actor=get_actor() or ACTOR)
+        timed = bulk.resume_timed(self._using, limit=limit, actor=get_actor() or ACTOR)
         return timed + persistently(connections[self._using], lambda: self._resume_fitting(limit))
 
     def _pause(self, task: Task, verdict: CapacityVerdict) -> PauseQueueEntry:
@@ -240,8 +240,8 @@ class PauseManager:
                 else:
                     deferred.append((entry, backoff(entry.attempt + 1)))
             who = get_actor() or ACTOR
-            sets.defer(self._using, deferred, actor=who)
-            return sets.resume_claimed(self._using, fitting, actor=who)
+            bulk.defer(self._using, deferred, actor=who)
+            return bulk.resume_claimed(self._using, fitting, actor=who)
 
     def _claimed(self, limit: int) -> tuple[list[PauseQueueEntry], dict[UUID, Task]]:
         """Claim the most urgent entries and lock their tasks: tasks first, as everybody does."""

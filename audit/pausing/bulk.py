@@ -18,7 +18,7 @@ from audit.pausing.backoff import backoff
 from audit.pausing.capacity import CapacityVerdict
 from audit.statements.rows import columns, fetch, run
 from audit.values import validation
-from audit.verbs.waiting import Waits, resume_waits
+from audit.verbs.end_waits import PausedWork, resume_waits
 
 __all__ = ["EVIDENCE", "defer", "pause", "resume_claimed", "resume_timed"]
 
@@ -26,14 +26,14 @@ EVIDENCE = "capacity"
 """The `action` of the log row that keeps the evidence of a pause."""
 
 # In the words of the index audit_pause_queue_timed.
-_TIMED = Waits(
+_TIMED = PausedWork(
     where="NOT entry.held AND entry.reason IN ('manual_pause', 'awaiting_event') AND entry.event = ''"
     " AND entry.due_at <= statement_timestamp()"
     " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())",
     order="entry.due_at, entry.id",
     by_priority=True,
 )
-_CLAIMED = Waits(where="entry.id = ANY (%s) AND entry.claim_token = %s")
+_CLAIMED = PausedWork(where="entry.id = ANY (%s) AND entry.claim_token = %s")
 
 _EARLIER = f"""
 SELECT task_id, count(*) FROM audit_executionlog
