@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audit.admin.shared.wording import moment
-from audit.admin.task.columns import COLUMNS, DOCUMENTS
+from audit.admin.task.columns import COLUMNS, DOCUMENTS, completed
 from audit.models import PauseQueueEntry, Task
 from tests.support.factories import claimed, finished, requested, sql, task_in
 from tests.support.pages import HOSTILE, asking, past, text_of
@@ -255,6 +255,17 @@ def test_the_page_knows_of_every_column_of_a_task() -> None:
     above = {"action", "summary", "status", "services_touched"}
     known = [*(column.name for column in COLUMNS), *DOCUMENTS, *above]
     assert sorted(known) == sorted(field.name for field in Task._meta.concrete_fields)
+
+
+def test_a_column_without_a_label_of_its_own_has_that_of_the_model() -> None:
+    left_out = {"correlation_id": "Correlation id", "created_at": "Created at", "attempt": "Attempt"}
+    plain = [column for column in COLUMNS if column.name not in left_out]
+    columns, documents = completed(plain, {name: label for name, label in DOCUMENTS.items() if name != "origin"})
+    assert {column.name: str(column.label) for column in columns[len(plain) :]} == left_out
+    written = {column.name: column.write for column in columns}
+    assert all(written[column.name] == column.write for column in COLUMNS)
+    assert list(documents) == list(DOCUMENTS)
+    assert documents["origin"] == "Origin"
 
 
 @pytest.mark.django_db
