@@ -143,7 +143,7 @@ class Exports:
     def _names(self) -> Iterator[str]:
         try:
             with os.scandir(self.directory) as entries:
-                yield from (each.name for each in entries if each.name.endswith(_SUFFIX))
+                yield from (entry.name for entry in entries if entry.name.endswith(_SUFFIX))
         except OSError as error:
             raise CannotExport(self.directory, f"cannot be read: {error.strerror}") from None
 

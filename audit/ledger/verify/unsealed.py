@@ -112,7 +112,7 @@ class _Waiting:
             )
             return
         self.count += 1
-        if written := [number(each) for each in moments if each is not None]:
+        if written := [number(moment) for moment in moments if moment is not None]:
             self.oldest = max(written) if self.oldest is None else min(self.oldest, max(written))
 
 
