@@ -17,7 +17,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, router
 
 from audit.context import get_actor
-from audit.leases.recover_sql import expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
+from audit.leases.recover_sql import ACTOR, expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
 from audit.leases.wakeup import ANY, announce
 from audit.models import Task
 from audit.statements.retry import reconnecting
@@ -29,9 +29,6 @@ from audit.verbs.arguments import jsonb
 from audit.verbs.end_waits import PausedWork, end_waits, waits_sql
 
 __all__ = ["ACTOR", "RecoveryReport", "Sweep", "arecover", "recover"]
-
-ACTOR = "audit:recovery"
-"""Who recovers, where no `actor` block says otherwise."""
 
 logger = logging.getLogger("audit")
 
@@ -74,13 +71,14 @@ class RecoveryReport:
 
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _NEWEST = 1000
-_RESUMED = ("leases", "restarted", "events", "timeouts")  # some of them failed instead: a look too many
+_RESUMED = ("leases", "restarted", "events", "timeouts")
+"""Some failed and cannot be claimed: waking workers for those is harmless."""
 _KINDS = tuple(field.name for field in fields(RecoveryReport) if field.name != "dry_run")
 
 _EMITTED = PausedWork(
     where="entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)"
 )
-# Of repeated passes each looks at a part, and at the newest: an event may have come just before the pause.
+# With a sweep, a pass looks at one part and at the newest entries: an event may have come just before the pause.
 _EMITTED_IN_PART = PausedWork(
     where=f"{_EMITTED.where} AND entry.task_id > %s AND entry.task_id <= %s", order="entry.task_id, entry.id"
 )
@@ -202,7 +200,7 @@ def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[s
 def _acts(
     db: str, worker: str | None, limit: int, part: list[UUID], actor: str
 ) -> Iterator[tuple[str, _Statement | Callable[[], list[UUID]]]]:
-    """What is done about each kind, in this order: what has ended is not let go on."""
+    """What is done about each kind. Rejections come first, so that an event does not resume work that is rejected."""
     outcome = jsonb(
         "outcome",
         {"success": False, "error_type": APPROVAL_EXPIRED, "output_summary": "Nobody approved it in time."},

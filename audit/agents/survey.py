@@ -128,8 +128,8 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
 
     Args:
         using: the alias to read through.
-        before: a task; if it is executing, only what started before it is subtracted. Of a batch that was claimed at
-            once so many fit as if they had been claimed one by one.
+        before: a task; if it is executing, only what started before it is subtracted. So a batch is judged as if
+            its tasks had been claimed one by one.
 
     Returns:
         The agents, by name.
@@ -170,7 +170,7 @@ def elsewhere(using: str) -> list[Registered]:
         using: the alias to read through.
     """
     rows = persistently(connections[using], lambda: list(_elsewhere(using).values("name", "actions", "labels")))
-    return [Registered(**each) for each in rows]
+    return [Registered(**row) for row in rows]
 
 
 def _elsewhere(using: str) -> AgentQuerySet:
@@ -188,4 +188,4 @@ def absent(using: str, action: str, labels: Iterable[str] = ()) -> list[dict[str
     """
     agents = _elsewhere(using).able(action, labels).with_state()
     rows = persistently(connections[using], lambda: list(agents.order_by("-heartbeat_at")[:_ABSENT_SHOWN]))
-    return [{"agent": each.name, "state": str(each.state)} for each in rows]
+    return [{"agent": row.name, "state": str(row.state)} for row in rows]

@@ -78,7 +78,7 @@ class SessionClaims:
         Args:
             of: which rows it claimed.
             rows: priority, due time and id of each, most urgent first.
-            at: the moment of the claim: by then what was due of the priorities before the last row's was taken. None
+            at: the moment of the claim. Priorities higher than the last row's were emptied up to this moment. None
                 without rows.
             lowest: the lowest id.
             took: how long it took, in seconds.

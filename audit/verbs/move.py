@@ -58,7 +58,7 @@ class Move:
     needs_token: bool = False
     """Whether it takes the token of the claim: only the holder makes it."""
     fenced: bool = False
-    """Whether it belongs to whoever does the work, so that another's claim is a lost lease."""
+    """Whether the worker makes it: if another holds the claim, it raises `LeaseLost`."""
     repeatable: bool = False
     """Whether the holder may make it twice with the same effect, as when the answer to the first was lost."""
     inserts: str = ""

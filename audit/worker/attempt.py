@@ -62,7 +62,7 @@ def end_to_store(attempt: Attempt, end: End) -> End:
 
 
 def taken_apart(problem: Exception | None) -> tuple[type[BaseException], dict[str, Any], tuple[Any, ...]] | None:
-    """Take an exception apart so that the child can make it anew: their constructors take other arguments."""
+    """Take an exception apart, for the child to make it anew: its `args` often do not fit its constructor."""
     if problem is None:
         return None
     parts = (type(problem), dict(problem.__dict__), problem.args)

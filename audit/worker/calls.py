@@ -1,4 +1,4 @@
-"""What other threads want called in the worker's own thread, and what wakes it."""
+"""What other threads and signals want of a worker, and what wakes it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "StopRequests"]
 
 
 class Calls:
@@ -67,3 +68,13 @@ class Calls:
             while len(self._woken.recv(4096)) == 4096:
                 pass
         return ready
+
+
+@dataclass(slots=True)
+class StopRequests:
+    """What a worker was asked from outside, meanwhile or before."""
+
+    count: int = 0
+    """How often it was asked to stop."""
+    signal: int = 0
+    """The last signal that did."""

@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 
 class _WorkerChannel:
-    """The connection to the worker, seen from its child; it is the channel of its runs."""
+    """The child's end of the connection to the worker; it is the `Channel` of its runs."""
 
     def __init__(self, connection: socket.socket) -> None:
         from audit.worker.run import Flags
@@ -188,7 +188,7 @@ def _run(channel: _WorkerChannel, worker: str, action: str, task: Any) -> None:
 
 
 def _rebuilt(kind: type[BaseException], state: dict[str, Any], arguments: tuple[Any, ...]) -> BaseException:
-    """Make an exception of what the worker took apart: their constructors take other arguments than they keep."""
+    """Make an exception anew of what `taken_apart` made of it."""
     error = kind.__new__(kind)
     error.args = arguments
     error.__dict__.update(state)

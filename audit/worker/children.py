@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 from django.db import connections
 
+from audit.agents.gpu import memory_of
 from audit.worker import messages
-from audit.worker.gpu import gpu_memory
 from audit.worker.metering import high_water
 from audit.worker.output import Output
 
@@ -63,7 +63,7 @@ class Death:
 
 
 class Child:
-    """One child process; made, it is starting."""
+    """One child process; it starts on construction."""
 
     def __init__(self, worker: str) -> None:
         """Start it.
@@ -140,7 +140,7 @@ class Child:
     def sample(self) -> None:
         """Look at what it uses now."""
         self._peak = max(self._peak, high_water(self.pid))
-        seen = gpu_memory(self.pid)
+        seen = memory_of(self.pid)
         if seen is not None:
             self._gpu_peak = max(self._gpu_peak or 0, seen)
 

@@ -10,7 +10,6 @@ Note [Requests]
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
+from audit.statements.connections import own
 from audit.values import moments
-from audit.worker.connections import own
+from audit.values.backoff import backoff
 
 __all__ = ["Clerk", "is_away"]
 
@@ -128,11 +128,10 @@ class Clerk:
     def _wait(self, problem: Exception) -> None:
         if not self._tried:
             self._say(f"The database is away; trying again. ({' '.join(str(problem).split())[:300]})")
-        longest = min(_FIRST_WAIT_SECONDS * 2 ** min(self._tried, 30), _LONGEST_WAIT_SECONDS)
+        seconds = backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, self._tried)
         self._tried += 1
         with self._changed:
-            # Many workers lost it at the same moment, and must not all come back at the same.
-            self._changed.wait_for(lambda: False, random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+            self._changed.wait_for(lambda: False, seconds)
 
 
 def is_away(problem: Exception) -> bool:

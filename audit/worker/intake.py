@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from audit.pausing import CapacityVerdict
-from audit.worker.attempt import Attempt
 from audit.worker.clerk import Clerk, is_away
 from audit.worker.handlers import Handlers
 from audit.worker.places import Places
@@ -31,7 +30,7 @@ class Intake:
         worker: whose options count.
         handlers: what it runs, by action.
         store, upkeep, clerk, places: those of the worker.
-        attempts: takes each attempt that is started, by its claim.
+        start: starts what was claimed, and has a place.
         unfinished: returns how many attempts run or are being stored.
         arrived: called whenever a claim has come back.
         say: takes lines for the person.
@@ -46,7 +45,7 @@ class Intake:
         upkeep: Upkeep,
         clerk: Clerk,
         places: Places,
-        attempts: dict[Claimed, Attempt],
+        start: Callable[[Claimed], None],
         unfinished: Callable[[], int],
         arrived: Callable[[], None],
         say: Callable[[str], None],
@@ -57,7 +56,7 @@ class Intake:
         self._upkeep = upkeep
         self._clerk = clerk
         self._places = places
-        self._by_claim = attempts
+        self._start = start
         self._unfinished = unfinished
         self._arrived = arrived
         self._say = say
@@ -71,7 +70,7 @@ class Intake:
         self.poll_at = 0.0
         """When it is time, on the monotonic clock."""
 
-    def woken(self) -> None:
+    def look_at_once(self) -> None:
         """Look for work at once."""
         self.hungry = True
 
@@ -160,7 +159,4 @@ class Intake:
                 self.waiting.remove(claimed)
             elif self._places.can_run(handler):
                 self.waiting.remove(claimed)
-                task = claimed.task
-                again = f", attempt {task.attempt}" if task.attempt > 1 else ""
-                self._say(f"{named(task)} started{again}.")
-                self._by_claim[claimed] = self._places.start(claimed)
+                self._start(claimed)

@@ -60,7 +60,7 @@ class Places:
         self._ended = ended
         self._say = say
         self._concurrency = concurrency
-        self._wanted = concurrency if any(each.isolation == "process" for each in handlers.values()) else 0
+        self._wanted = concurrency if any(handler.isolation == "process" for handler in handlers.values()) else 0
         self.attempts: list[Attempt] = []
         self.children: list[Child] = []
         self._busy: dict[Child, Attempt] = {}
@@ -78,7 +78,7 @@ class Places:
         return min(free, len(self._idle())) if self._wanted else free
 
     def _idle(self) -> list[Child]:
-        return [each for each in self.children if each.ready and not each.retired and each not in self._busy]
+        return [child for child in self.children if child.ready and not child.retired and child not in self._busy]
 
     def can_run(self, handler: Handler) -> bool:
         """Whether there is a place for a task of this handler now."""
@@ -87,7 +87,7 @@ class Places:
         return handler.isolation != "process" or bool(self._idle())
 
     def _missing(self) -> int:
-        return self._wanted - sum(not each.retired for each in self.children)
+        return self._wanted - sum(not child.retired for child in self.children)
 
     # Starting
 

@@ -54,7 +54,7 @@ class Channel(Protocol):
 
 
 class Leave(BaseException):
-    """Leaves a handler by another way than its end: `verb` is `pause`, `release`, or `paused`, which it is already.
+    """Leaves a handler by another way than its end: `verb` is `pause`, `release`, or `paused` by a checkpoint.
 
     It is no `Exception`, so that handlers which catch those let it pass.
     """

@@ -3,7 +3,7 @@
 Note [Threads of a worker]
     The worker's own thread keeps time and never waits for the database: the clerk does (`clerk`). The keeper of leases
     (`audit.leases.keeper`) prolongs them from a thread and a connection of its own, so that neither blocking work nor a
-    busy clerk loses one. The listener (`wakeup`) hears of new work.
+    busy clerk loses one. The listener (`audit.leases.wakeup`) hears of new work.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit import conf
+from audit.leases.wakeup import Listener
 from audit.worker.attempt import Attempt
-from audit.worker.calls import Calls
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Child
 from audit.worker.clerk import Clerk, is_away
 from audit.worker.ending import End
@@ -27,28 +27,17 @@ from audit.worker.places import Places
 from audit.worker.store import Claimed, Store
 from audit.worker.summary import listed, named
 from audit.worker.upkeep import OwnName, Upkeep
-from audit.worker.wakeup import Listener
 
 if TYPE_CHECKING:
     from audit.worker.worker import Worker
 
-__all__ = ["Shift", "StopRequests"]
+__all__ = ["Shift"]
 
 _STORE_SECONDS = 10.0
 """How long a worker that stops waits for the database to take what is left to store."""
 _AT_ONCE_SECONDS = 5.0
 _LONGEST_RECOVERY_SECONDS = 30.0
 _TRIES_TO_BEGIN = 5
-
-
-@dataclass(slots=True)
-class StopRequests:
-    """What a worker was asked from outside, meanwhile or before."""
-
-    count: int = 0
-    """How often it was asked to stop."""
-    signal: int = 0
-    """The last signal that did."""
 
 
 class Shift:
@@ -75,9 +64,19 @@ class Shift:
         self._calls = calls
         self._stop_requests = stop_requests
         self._say = say
+        self._by_claim: dict[Claimed, Attempt] = {}
+        """What runs."""
+        self._storing = 0
+        """How many ends are on their way to the database."""
+        self._stop_at: float | None = None
+        """Until when work may finish, on the monotonic clock, once the worker stops."""
+        self._interrupted = False
+        """Whether that time is over, and handlers were ended."""
+        self._upkeep_under_way = 0
+        self._listener: Listener | None = None
 
     def run(self) -> None:
-        """Open, work until told to stop or until what was asked for is done, and close."""
+        """Open, work until it is to stop or until what was asked for is done, and close."""
         self._open()
         try:
             self._work()
@@ -87,10 +86,6 @@ class Shift:
     # Opening and closing
 
     def _open(self) -> None:
-        self._by_claim: dict[Claimed, Attempt] = {}
-        self._storing = 0
-        self._stop_at: float | None = None
-        self._interrupted = False
         self._store = Store(
             self._worker.using, self._worker.name, self._worker.lease, on_lost=self._lost, on_cancel=self._cancelled
         )
@@ -102,7 +97,6 @@ class Shift:
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
         )
-        self._upkeep_under_way = 0
         self._clerk = Clerk(self._worker.using, self._calls.put, self._say)
         self._places = Places(
             self._worker.name,
@@ -120,14 +114,14 @@ class Shift:
             upkeep=self._upkeep,
             clerk=self._clerk,
             places=self._places,
-            attempts=self._by_claim,
+            start=self._start,
             unfinished=lambda: len(self._by_claim) + self._storing,
             arrived=self._arrived,
             say=self._say,
         )
-        self._listener = None
         if conf.settings().NOTIFY:
-            self._listener = Listener(self._worker.using, self._handlers, lambda: self._calls.put(self._intake.woken))
+            wake = partial(self._calls.put, self._intake.look_at_once)
+            self._listener = Listener(self._worker.using, self._handlers, wake)
         own_name = OwnName(self._worker.using, self._worker.name)
         self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
         self._tries = 0
@@ -219,7 +213,13 @@ class Shift:
 
         self._calls.put(cancelled)
 
-    # What handlers hand in, and how they end
+    # What runs, what it hands in, and how it ends
+
+    def _start(self, claimed: Claimed) -> None:
+        task = claimed.task
+        again = f", attempt {task.attempt}" if task.attempt > 1 else ""
+        self._say(f"{named(task)} started{again}.")
+        self._by_claim[claimed] = self._places.start(claimed)
 
     def _give(
         self, attempt: Attempt, verb: str, arguments: dict[str, Any], then: Callable[[Any, Exception | None], None]
@@ -280,7 +280,7 @@ class Shift:
         if problem is not None and not self._clerk.away:
             self._say(f"Upkeep failed: {problem}")
         if said:
-            self._intake.hungry = True
+            self._intake.look_at_once()
             self._say(said)
 
     # Stopping
@@ -321,7 +321,7 @@ class Shift:
             return False
         if not self._storing and not self._intake.under_way:
             return True
-        # What the database does not take now, it takes from the lease that runs out.
+        # What cannot be stored now is lost: the lease runs out, and recovery gives the task on.
         over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
         return over and (self._clerk.away or self._intake.under_way)
 

@@ -18,9 +18,9 @@ from audit.models import Task
 from audit.process.signals import SignalHandlers
 from audit.values import redaction, validation
 from audit.values.terminal import safe
-from audit.worker.calls import Calls
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.handlers import choose, discover, seconds
-from audit.worker.shift import Shift, StopRequests
+from audit.worker.shift import Shift
 from audit.worker.summary import Summary, listed
 
 __all__ = ["Summary", "Worker"]
@@ -72,7 +72,7 @@ class Worker:
         self.name = validation.label("name", f"{socket.gethostname()}:{os.getpid()}" if name is None else name)
         self.concurrency = validation.whole("concurrency", _cpus() if concurrency is None else concurrency)
         self.actions = None if actions is None else list(actions)
-        self.labels = [validation.label("labels", each) for each in labels]
+        self.labels = [validation.label("labels", label) for label in labels]
         self.batch = None if batch is None else validation.whole("batch", batch)
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.lease = lease_of(lease)

@@ -19,7 +19,7 @@ from audit.exceptions import ConflictingTask, InvalidValue
 from audit.leases.arguments import claim_arguments
 from audit.leases.claim import TASKS, claim
 from audit.leases.queryset_where import queryset_where
-from audit.leases.recover_sql import recover_tasks_sql
+from audit.leases.recover_sql import ACTOR, recover_tasks_sql
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
@@ -305,7 +305,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             where, params = queryset_where(self, self.db, "recover_expired")
         except EmptyResultSet:
             return []
-        actor = get_actor() or "audit:recovery"
+        actor = get_actor() or ACTOR
         sql = recover_tasks_sql(self.model, where, limit)
         attempt = partial(fetch, self.model, self.db, sql, [*params, max_expiries, actor])
         return reconnecting(connections[self.db], attempt)
