@@ -165,7 +165,7 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
     """
     report = {
         "verdict": Verdict.UNCHECKED.value,
-        "started_at": started_at.isoformat(),
+        "started_at": moments.iso(started_at),
         "problem": problem,
         "findings": [],
         "counts": {},

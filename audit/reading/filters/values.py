@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit.exceptions import InvalidFilter, InvalidValue
 from audit.status import FINISHED, LIVE, FailureClass, Status
-from audit.values import validation
+from audit.values import moments, validation
 
 __all__ = [
     "BY_FIELD",
@@ -98,7 +98,7 @@ def span_text(span: timedelta) -> str:
 def when_text(value: When) -> str:
     if isinstance(value, timedelta):
         return span_text(value)
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moments.iso(value)
 
 
 def label(field: str, value: object, longest: int = _LONGEST_VALUE) -> str:
