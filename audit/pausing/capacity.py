@@ -18,7 +18,7 @@ from django.db import router
 from audit import conf
 from audit.agents.needs import UNESTIMATED, needs_of
 from audit.agents.readings import Reading, read
-from audit.agents.registry import Surveyed, absent, survey
+from audit.agents.survey import Surveyed, absent, survey
 from audit.models import Task
 from audit.values.names import cut
 
@@ -76,7 +76,7 @@ def check_capacities(
     alias = using or router.db_for_write(Task, instance=tasks[0])
     in_order = sorted(tasks, key=lambda task: (task.status_since, task.pk))
     agents = survey(alias, before=in_order[0].pk)
-    by_name = {each.name: each for each in agents}
+    by_name = {agent.name: agent for agent in agents}
     said = {}
     for task in in_order:
         said[task.pk] = judged(task, agents, labels=labels_of(task), using=alias)
@@ -101,11 +101,11 @@ def judged(
     limit = conf.settings().CAPACITY_PAUSE_FREE if threshold is None else threshold
     needs = needs_of(task.estimated_resources)
     asked = {"action": task.action, "labels": list(labels), "threshold": limit, "needs": needs}
-    able = [each for each in agents if not each.draining and each.able(task.action, labels)]
+    able = [agent for agent in agents if not agent.draining and agent.able(task.action, labels)]
     if not able:
         missing = absent(using, task.action, labels)
         return CapacityVerdict(kind="no_agent", evidence={**asked, "absent": missing}, summary=_nobody(task, missing))
-    lines = [_evidence(each, needs, limit) for each in able]
+    lines = [_evidence(agent, needs, limit) for agent in able]
     kind: Kind = "short"
     if any(not line["short"] and not line["unknown"] for line in lines):
         kind = "free"
@@ -162,6 +162,6 @@ def _agent_in_words(line: dict[str, Any]) -> str:
 def _nobody(task: Task, missing: list[dict[str, str]]) -> str:
     if not missing:
         return f"No agent is registered that could do {task.action!r}."
-    named = ", ".join(f"{cut(each['agent'], _LONGEST_NAME)} is {each['state']}" for each in missing[:_NAMED])
+    named = ", ".join(f"{cut(agent['agent'], _LONGEST_NAME)} is {agent['state']}" for agent in missing[:_NAMED])
     more = len(missing) - _NAMED
     return f"No agent that could do it takes work now: {named}{f' and {more} more' if more > 0 else ''}."

@@ -20,8 +20,8 @@ from audit.agents.presence import Presence
 from audit.agents.readings import read
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
 from audit.recovery import RecoveryReport, Sweep, recover
-from audit.worker.books import Claimed
 from audit.worker.handlers import Handler
+from audit.worker.store import Claimed
 
 __all__ = ["OwnName", "Upkeep"]
 

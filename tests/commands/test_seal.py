@@ -275,7 +275,7 @@ def test_git_runs_without_keys_and_hooks_and_not_for_ever(tmp_path: Path, monkey
     assert "PRIVATE+KEY" not in seen
     # What it started holds its output open, as an agent that asks for a password.
     git.write_text("#!/bin/sh\nsleep 60\nexit 0\n")
-    monkeypatch.setattr("audit.ledger.repository.SECONDS", 0.3)
+    monkeypatch.setattr("audit.ledger.git_commit.SECONDS", 0.3)
     finish(1)
     code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
     assert code == 1

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from audit.agents.registry import drain, undrain
+from audit.agents.draining import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import CapacityVerdict, PauseManager, sets
-from audit.pausing.backoff import backoff, longest
+from audit.pausing import CapacityVerdict, PauseManager, bulk
+from audit.pausing.capacity_wait import capacity_wait, is_longest
 from audit.status import PauseReason, Status
 from tests.support.agents import GIB, agent, approved, due_now, read_as, short_entry, silent
 from tests.support.factories import claimed
@@ -230,13 +230,13 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
     for _ in range(3):
         short_entry()
     before = list(PauseQueueEntry.objects.order_by("id").values())
-    real = sets.resume_claimed
+    real = bulk.resume_claimed
 
     def fails(*args: Any, **options: Any) -> list[Task]:
         assert len(real(*args, **options)) == 3
         raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(sets, "resume_claimed", fails)
+    monkeypatch.setattr(bulk, "resume_claimed", fails)
     with pytest.raises(OperationalError, match="gone"):
         PauseManager().resume_due()
     assert list(PauseQueueEntry.objects.order_by("id").values()) == before
@@ -244,9 +244,9 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
 
 
 def test_the_backoff_doubles_has_jitter_and_an_end() -> None:
-    seen = [backoff(1).total_seconds() for _ in range(200)]
+    seen = [capacity_wait(1).total_seconds() for _ in range(200)]
     assert all(7.5 <= each <= 15 for each in seen)
     assert max(seen) - min(seen) > 3
-    assert 150 <= backoff(6).total_seconds() <= 300
-    assert 150 <= backoff(10**9).total_seconds() <= 300
-    assert [longest(each) for each in (0, 1, 5, 6, 10**9)] == [False, False, False, True, True]
+    assert 150 <= capacity_wait(6).total_seconds() <= 300
+    assert 150 <= capacity_wait(10**9).total_seconds() <= 300
+    assert [is_longest(each) for each in (0, 1, 5, 6, 10**9)] == [False, False, False, True, True]

@@ -41,7 +41,8 @@ _NEAREST = {
     "pausing": "commands/test_queue.py",
     "process": "commands recording",
     "reading": "commands admin",
-    "recording": "commands/test_record.py leases/test_kept.py leases/test_kept_elsewhere.py",
+    "recording": "commands/test_record.py commands/test_record_output.py leases/test_kept.py"
+    " leases/test_kept_elsewhere.py",
     "sql": "guards verbs pausing leases ledger",
     "statements": "verbs leases",
     "templatetags": "admin",

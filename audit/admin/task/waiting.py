@@ -14,12 +14,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.links import filter_url
 from audit.admin.shared.panels import panel
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.wording import ago, grouped, moment, shown, span
 from audit.admin.task.evidence import Evidence, evidence, read_evidence
-from audit.agents.registry import Surveyed, survey
+from audit.agents.survey import Surveyed, survey
 from audit.exceptions import AuditError
 from audit.models import Agent, Event, Task
 from audit.pausing import check_capacity, gate

@@ -123,6 +123,6 @@ def _parse(text: str, where: str) -> tuple[Signer, ...]:
             raise InvalidKey(f"{where}: {error.problem}") from None
     if not signers:
         raise InvalidKey(f"{where} holds no signing key.")
-    if len({each.verifier.label for each in signers}) < len(signers):
+    if len({signer.verifier.label for signer in signers}) < len(signers):
         raise InvalidKey(f"{where} holds the same signing key twice.")
     return tuple(signers)

@@ -15,8 +15,8 @@ from django.db import Error
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
+from audit.ledger.binary_rows import pin_search_path, snapshot
 from audit.ledger.exported import Exported
-from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.history import look_at_history
@@ -71,13 +71,13 @@ def verify(
             while nothing was found, or a failure of the verification that nothing found before explains.
         django.db.Error: the database cannot be read.
     """
-    for each in verifiers:
-        if each.kind is not KeyKind.ED25519:
+    for verifier in verifiers:
+        if verifier.kind is not KeyKind.ED25519:
             raise CannotVerify(
-                f"{each.label} is a witness's key, and a log's key is needed: audit_keygen printed it. Witnesses' "
+                f"{verifier.label} is a witness's key, and a log's key is needed: audit_keygen printed it. Witnesses' "
                 "signatures are checked with python -m audit.ledger checkpoint FILE --key VKEY --witness VKEY."
             )
-    names = {each.name for each in verifiers}
+    names = {verifier.name for verifier in verifiers}
     if len(names) != 1:
         listed = ", ".join(sorted(names)) or "none"
         raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {listed}.")

@@ -14,11 +14,11 @@ from django.db import transaction
 
 from audit.leases.wakeup import announce
 from audit.models import PauseQueueEntry, Task
-from audit.pausing.backoff import backoff
 from audit.pausing.capacity import CapacityVerdict
+from audit.pausing.capacity_wait import capacity_wait
 from audit.statements.rows import columns, fetch, run
 from audit.values import validation
-from audit.verbs.waiting import Waits, resume_waits
+from audit.verbs.end_waits import PausedWork, resume_waits
 
 __all__ = ["EVIDENCE", "defer", "pause", "resume_claimed", "resume_timed"]
 
@@ -26,14 +26,14 @@ EVIDENCE = "capacity"
 """The `action` of the log row that keeps the evidence of a pause."""
 
 # In the words of the index audit_pause_queue_timed.
-_TIMED = Waits(
+_TIMED = PausedWork(
     where="NOT entry.held AND entry.reason IN ('manual_pause', 'awaiting_event') AND entry.event = ''"
     " AND entry.due_at <= statement_timestamp()"
     " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())",
     order="entry.due_at, entry.id",
     by_priority=True,
 )
-_CLAIMED = Waits(where="entry.id = ANY (%s) AND entry.claim_token = %s")
+_CLAIMED = PausedWork(where="entry.id = ANY (%s) AND entry.claim_token = %s")
 
 _EARLIER = f"""
 SELECT task_id, count(*) FROM audit_executionlog
@@ -88,15 +88,15 @@ def pause(using: str, verdicts: Mapping[UUID, CapacityVerdict], *, actor: str) -
     if not verdicts:
         return []
     # Many tasks share one verdict: it is checked once, and sent once.
-    said = {id(each): each for each in verdicts.values()}
+    said = {id(verdict): verdict for verdict in verdicts.values()}
     number = {key: count for count, key in enumerate(said, 1)}
     notes = [validation.text("note", each.summary) for each in said.values()]
     evidence = [validation.document("evidence", each.evidence) for each in said.values()]
     ids = list(verdicts)
-    numbers = [number[id(each)] for each in verdicts.values()]
+    numbers = [number[id(verdict)] for verdict in verdicts.values()]
     with transaction.atomic(using=using):
         earlier = dict(run(using, _EARLIER, [ids]))
-        waits = [backoff(earlier.get(key, 0) + 1) for key in ids]
+        waits = [capacity_wait(earlier.get(key, 0) + 1) for key in ids]
         sql = f"{_PAUSE} SELECT {columns(PauseQueueEntry, 'queued')} FROM queued"  # noqa: S608 - column names of our own model
         entries = fetch(PauseQueueEntry, using, sql, [ids, actor, notes, ids, waits, numbers])
         if entries:
@@ -128,7 +128,7 @@ def resume_claimed(using: str, entries: Sequence[PauseQueueEntry], *, actor: str
     """
     if not entries:
         return []
-    params = [[each.pk for each in entries], entries[0].claim_token]
+    params = [[entry.pk for entry in entries], entries[0].claim_token]
     return _announced(using, resume_waits(using, _CLAIMED, params, limit=len(entries), actor=actor))
 
 

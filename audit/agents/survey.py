@@ -1,4 +1,4 @@
-"""Questions to the registry: who is there now, what each has left, who is missing; and draining."""
+"""Questions to the registry: who is there now, what each has left, and who is missing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from django.db import connections, router
-from django.db.models.functions import Now
+from django.db import connections
 
 from audit import conf
 from audit.agents.needs import KEYS, RESOURCES, needs_of
-from audit.exceptions import InvalidValue
 from audit.models import Agent
 from audit.models.querysets.agent import AgentQuerySet
 from audit.statements.retry import persistently
 from audit.statements.rows import run
-from audit.values import validation
 from audit.values.patterns import covering
-from audit.verbs.calling import acting
 
-__all__ = ["Registered", "Surveyed", "absent", "drain", "elsewhere", "survey", "undrain"]
+__all__ = ["Registered", "Surveyed", "absent", "elsewhere", "survey"]
 
 _TOTALS = {"cpu": "cpu_count", "memory": "memory_bytes_total", "gpu_memory": "gpu_memory_bytes_total"}
 _ABSENT_SHOWN = 10
@@ -133,8 +128,8 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
 
     Args:
         using: the alias to read through.
-        before: a task; if it is executing, only what started before it is subtracted. Of a batch that was claimed at
-            once so many fit as if they had been claimed one by one.
+        before: a task; if it is executing, only what started before it is subtracted. So a batch is judged as if
+            its tasks had been claimed one by one.
 
     Returns:
         The agents, by name.
@@ -175,7 +170,7 @@ def elsewhere(using: str) -> list[Registered]:
         using: the alias to read through.
     """
     rows = persistently(connections[using], lambda: list(_elsewhere(using).values("name", "actions", "labels")))
-    return [Registered(**each) for each in rows]
+    return [Registered(**row) for row in rows]
 
 
 def _elsewhere(using: str) -> AgentQuerySet:
@@ -193,54 +188,4 @@ def absent(using: str, action: str, labels: Iterable[str] = ()) -> list[dict[str
     """
     agents = _elsewhere(using).able(action, labels).with_state()
     rows = persistently(connections[using], lambda: list(agents.order_by("-heartbeat_at")[:_ABSENT_SHOWN]))
-    return [{"agent": each.name, "state": str(each.state)} for each in rows]
-
-
-def drain(name: str, *, reason: str, actor: str | None = None, using: str | None = None) -> Agent:
-    """Ask an agent to take no new work, until `undrain`, also after it restarts; asked again, the first time stays.
-
-    Args:
-        name: the agent's.
-        reason: why.
-        actor: who asks; the `actor` block's name when left out.
-        using: the alias to write through.
-
-    Returns:
-        The agent, equal to its row.
-
-    Raises:
-        InvalidValue: there is no such agent, or a value cannot be stored.
-    """
-    why = validation.label("reason", reason)
-    alias = using or router.db_for_write(Agent)
-    agents = Agent.objects.using(alias).filter(name=validation.label("name", name))
-    agents.filter(drain_requested_at__isnull=True).update(
-        drain_requested_at=Now(), drain_requested_by=acting(actor), drain_reason=why
-    )
-    return _the(agents, name)
-
-
-def undrain(name: str, *, using: str | None = None) -> Agent:
-    """Let an agent take work again.
-
-    Args:
-        name: the agent's.
-        using: the alias to write through.
-
-    Returns:
-        The agent, equal to its row.
-
-    Raises:
-        InvalidValue: there is no such agent.
-    """
-    alias = using or router.db_for_write(Agent)
-    agents = Agent.objects.using(alias).filter(name=validation.label("name", name))
-    agents.update(drain_requested_at=None, drain_requested_by="", drain_reason="")
-    return _the(agents, name)
-
-
-def _the(agents: Any, name: str) -> Agent:
-    agent: Agent | None = agents.first()
-    if agent is None:
-        raise InvalidValue("name", name, "is not an agent; `manage.py audit_agents list` names them")
-    return agent
+    return [{"agent": row.name, "state": str(row.state)} for row in rows]

@@ -84,7 +84,7 @@ class _Git:
         listed = self.run("ls-files", "-z", "--modified", "--others", *ours)
         listed += self.run("diff-index", "-z", "--cached", "--name-only", "--relative", "--no-renames", base, *ours)
         names = {each for each in listed.split("\0") if each and "/" not in each}
-        return sorted(each for each in names if _is_file(self.directory / each))
+        return sorted(name for name in names if _is_file(self.directory / name))
 
     def commit(self, names: list[str]) -> None:
         """Commit files as they are, and bring the index up to date with them."""
@@ -229,7 +229,7 @@ def _run(command: list[str], directory: Path, environment: dict[str, str], given
 
 
 def _message(names: list[str]) -> str:
-    kept = [each for each in names if each.endswith(".checkpoint")] or names
+    kept = [name for name in names if name.endswith(".checkpoint")] or names
     return f"Checkpoint {kept[0].removesuffix('.checkpoint')}\n" if len(kept) == 1 else f"{len(kept)} checkpoints\n"
 
 

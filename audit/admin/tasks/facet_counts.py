@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Left
 
 from audit.admin.shared.query import ListQuery
 from audit.admin.shared.samples import newest, rows_of, sized
-from audit.admin.tasks.counting import LONGEST, MOST, SERVICES_A_TASK
+from audit.admin.tasks.chart_counts import LONGEST, MOST, SERVICES_A_TASK
 from audit.status import FailureClass, Status
 from audit.values.failures import failure_class, resource_errors
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from audit import conf
 from audit.exceptions import AuditError
-from audit.worker.books import Claimed
+from audit.worker.attempt import Attempt, Give, died, end_to_store, taken_apart
 from audit.worker.children import Child, Death
 from audit.worker.ending import End
 from audit.worker.handlers import Handler, Handlers
-from audit.worker.inside import EventLoop, InsideDesk, Threads
-from audit.worker.job import Give, Job, died, judged, taken_apart
+from audit.worker.in_process import EventLoop, InProcessChannel, Threads
 from audit.worker.run import Run
+from audit.worker.store import Claimed
 
-__all__ = ["Floor"]
+__all__ = ["Places"]
 
 KILL_AFTER_SECONDS = 5.0
 """How long a handler that is ended has to end in good order."""
@@ -29,16 +29,16 @@ _SAMPLE_SECONDS = 1.0
 _START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 
-class Floor:
+class Places:
     """The places where handlers run.
 
     Args:
         worker: its name.
         handlers: what may run, by action.
-        places: how many at once.
+        concurrency: how many at once.
         give: has a verb of a run carried out; called in any thread.
         deliver: takes what is to be called in the worker's own thread.
-        ended: called with a job, its end, and the child whose output belongs to it.
+        ended: called with an attempt, its end, and the child whose output belongs to it.
         say: takes lines for the person.
     """
 
@@ -46,11 +46,11 @@ class Floor:
         self,
         worker: str,
         handlers: Handlers,
-        places: int,
+        concurrency: int,
         *,
         give: Give,
         deliver: Callable[[Callable[[], None]], None],
-        ended: Callable[[Job, End, Child | None], None],
+        ended: Callable[[Attempt, End, Child | None], None],
         say: Callable[[str], None],
     ) -> None:
         self._worker = worker
@@ -59,11 +59,11 @@ class Floor:
         self._deliver = deliver
         self._ended = ended
         self._say = say
-        self._places = places
-        self._wanted = places if any(each.isolation == "process" for each in handlers.values()) else 0
-        self.jobs: list[Job] = []
+        self._concurrency = concurrency
+        self._wanted = concurrency if any(handler.isolation == "process" for handler in handlers.values()) else 0
+        self.attempts: list[Attempt] = []
         self.children: list[Child] = []
-        self._busy: dict[Child, Job] = {}
+        self._busy: dict[Child, Attempt] = {}
         self.selector = selectors.DefaultSelector()
         self._failed_starts = 0
         self._start_at = 0.0
@@ -74,20 +74,20 @@ class Floor:
     @property
     def free(self) -> int:
         """How many more can run now."""
-        free = self._places - len(self.jobs)
+        free = self._concurrency - len(self.attempts)
         return min(free, len(self._idle())) if self._wanted else free
 
     def _idle(self) -> list[Child]:
-        return [each for each in self.children if each.ready and not each.retired and each not in self._busy]
+        return [child for child in self.children if child.ready and not child.retired and child not in self._busy]
 
     def can_run(self, handler: Handler) -> bool:
         """Whether there is a place for a task of this handler now."""
-        if len(self.jobs) >= self._places:
+        if len(self.attempts) >= self._concurrency:
             return False
         return handler.isolation != "process" or bool(self._idle())
 
     def _missing(self) -> int:
-        return self._wanted - sum(not each.retired for each in self.children)
+        return self._wanted - sum(not child.retired for child in self.children)
 
     # Starting
 
@@ -104,53 +104,55 @@ class Floor:
             self.children.append(child)
             self.selector.register(child.connection, selectors.EVENT_READ, child)
 
-    def start(self, claimed: Claimed) -> Job:
+    def start(self, claimed: Claimed) -> Attempt:
         """Run a task's handler; there must be a place."""
         handler = self._handlers.of(claimed.task)
-        job = Job(claimed=claimed, handler=handler)
-        job.flags.cancelled = claimed.task.cancel_requested_at is not None
+        attempt = Attempt(claimed=claimed, handler=handler)
+        attempt.flags.cancelled = claimed.task.cancel_requested_at is not None
         if handler.timeout is not None:
-            job.deadline = job.started + handler.timeout
-        self.jobs.append(job)
+            attempt.deadline = attempt.started + handler.timeout
+        self.attempts.append(attempt)
         if handler.isolation == "process":
-            self._start_in_child(job)
+            self._start_in_child(attempt)
         else:
-            self._start_inside(job)
-        return job
+            self._start_in_process(attempt)
+        return attempt
 
-    def _start_in_child(self, job: Job) -> None:
+    def _start_in_child(self, attempt: Attempt) -> None:
         child = self._idle()[0]
-        job.child = child
-        self._busy[child] = job
+        attempt.child = child
+        self._busy[child] = attempt
         try:
-            child.run(job.claimed.task.action, job.claimed.task)
+            child.run(attempt.claimed.task.action, attempt.claimed.task)
         except OSError:
-            child.kill()  # its death ends the job
-        if job.flags.cancelled:
+            child.kill()  # its death ends the attempt
+        if attempt.flags.cancelled:
             child.tell("flag", "cancelled")
 
-    def _start_inside(self, job: Job) -> None:
+    def _start_in_process(self, attempt: Attempt) -> None:
         def give(verb: str, arguments: dict[str, Any], then: Callable[[Any, Exception | None], None]) -> None:
-            self._give(job, verb, arguments, then)
+            self._give(attempt, verb, arguments, then)
 
         def ended(end: End) -> None:
-            self._deliver(lambda: self._end(job, end))
+            self._deliver(lambda: self._end(attempt, end))
 
-        desk = InsideDesk(give)
-        desk.flags = job.flags
-        run = Run(copy.copy(job.claimed.task), desk)
-        if job.handler.isolation == "async":
+        channel = InProcessChannel(give)
+        channel.flags = attempt.flags
+        run = Run(copy.copy(attempt.claimed.task), channel)
+        if attempt.handler.isolation == "async":
             self._loop = self._loop or EventLoop(self._worker)
-            job.stop = self._loop.start(job.handler, run, ended)
+            attempt.stop = self._loop.start(attempt.handler, run, ended)
         else:
             self._threads = self._threads or Threads(self._worker)
-            job.stop = self._threads.start(job.handler, run, ended)
+            attempt.stop = self._threads.start(attempt.handler, run, ended)
 
     # Watching
 
     def wakes_at(self, *, starting: bool) -> float:
         """The moment at which it must look again, on the monotonic clock; `starting` says whether children start."""
-        moments = [each for job in self.jobs for each in (job.deadline, job.kill_at) if each is not None]
+        moments = [
+            each for attempt in self.attempts for each in (attempt.deadline, attempt.kill_at) if each is not None
+        ]
         if self.children:
             moments.append(self._sample_at)
         if starting and self._missing() > 0:
@@ -176,15 +178,15 @@ class Floor:
             self._lose_if_gone(child)
 
     def _answer(self, child: Child, verb: str, arguments: dict[str, Any]) -> None:
-        job = self._busy.get(child)
-        if job is None:
+        attempt = self._busy.get(child)
+        if attempt is None:
             return
 
         def then(result: Any, problem: Exception | None) -> None:
-            if self._busy.get(child) is job:
+            if self._busy.get(child) is attempt:
                 child.tell("answer", result, taken_apart(problem))
 
-        self._give(job, verb, arguments, lambda result, problem: self._deliver(lambda: then(result, problem)))
+        self._give(attempt, verb, arguments, lambda result, problem: self._deliver(lambda: then(result, problem)))
 
     def look(self) -> None:
         """Reap children that ended, and end what has run out of time."""
@@ -197,46 +199,46 @@ class Floor:
                 if child.retired_at is not None and now - child.retired_at > KILL_AFTER_SECONDS:
                     child.kill()
                 self._lose_if_gone(child)
-        for job in list(self.jobs):
-            if job.deadline is not None and now >= job.deadline and not job.why:
-                self.stop_job(job, "timeout")
-            if job.kill_at is not None and now >= job.kill_at:
-                job.kill_at = None
-                self.kill_job(job)
+        for attempt in list(self.attempts):
+            if attempt.deadline is not None and now >= attempt.deadline and not attempt.why:
+                self.stop_attempt(attempt, "timeout")
+            if attempt.kill_at is not None and now >= attempt.kill_at:
+                attempt.kill_at = None
+                self.kill_attempt(attempt)
 
-    def stop_job(self, job: Job, why: str) -> None:
-        """End a job in good order, and if that takes too long, at once.
+    def stop_attempt(self, attempt: Attempt, why: str) -> None:
+        """End an attempt in good order, and if that takes too long, at once.
 
         Args:
-            job: which.
+            attempt: which.
             why: `timeout`, `shutdown` or `lost`.
         """
-        if job.why or job.ended:
+        if attempt.why or attempt.ended:
             return
-        job.why = why
-        job.deadline = None
-        job.kill_at = time.monotonic() + KILL_AFTER_SECONDS
+        attempt.why = why
+        attempt.deadline = None
+        attempt.kill_at = time.monotonic() + KILL_AFTER_SECONDS
         name = {"timeout": "timed_out", "lost": "lost"}.get(why, "stopping")
-        self.flag(job, name)
-        if job.child is not None:
-            job.child.stop()
+        self.flag(attempt, name)
+        if attempt.child is not None:
+            attempt.child.stop()
         else:
-            job.stop()
+            attempt.stop()
 
-    def flag(self, job: Job, name: str) -> None:
+    def flag(self, attempt: Attempt, name: str) -> None:
         """Let a handler know why it should stop."""
-        if not getattr(job.flags, name):
-            setattr(job.flags, name, True)
-            if job.child is not None:
-                job.child.tell("flag", name)
+        if not getattr(attempt.flags, name):
+            setattr(attempt.flags, name, True)
+            if attempt.child is not None:
+                attempt.child.tell("flag", name)
 
-    def kill_job(self, job: Job) -> None:
-        """End a job at once: its process with all it started; one that runs in the worker itself is left to itself."""
-        job.killed = True
-        if job.child is not None:
-            job.child.kill()
-        elif not job.ended:
-            self._end(job, End(verb="stopped"))
+    def kill_attempt(self, attempt: Attempt) -> None:
+        """End an attempt at once: its process with all it started; in the worker itself it is left to itself."""
+        attempt.killed = True
+        if attempt.child is not None:
+            attempt.child.kill()
+        elif not attempt.ended:
+            self._end(attempt, End(verb="stopped"))
 
     def retire(self) -> None:
         """Let every child end in good order."""
@@ -258,10 +260,10 @@ class Floor:
     # Ends
 
     def _end_in_child(self, child: Child, end: End) -> None:
-        job = self._busy.get(child)
-        if job is not None:
+        attempt = self._busy.get(child)
+        if attempt is not None:
             end.resources = child.measured(end.resources)
-            self._end(job, end)
+            self._end(attempt, end)
         settings = conf.settings()
         if (
             end.verb == "stopped"  # it was left somewhere in the middle
@@ -279,9 +281,9 @@ class Floor:
         self.children.remove(child)
         if not child.reader.ended:
             self.selector.unregister(child.connection)
-        job = self._busy.get(child)
-        if job is not None:
-            self._end(job, died(job, death))
+        attempt = self._busy.get(child)
+        if attempt is not None:
+            self._end(attempt, died(attempt, death))
         elif not child.tasks and not child.ready and self._wanted:
             self._count_failed_start(child, death)
         child.close()
@@ -296,17 +298,17 @@ class Floor:
         self._start_at = time.monotonic() + wait
         self._say(f"A child process did not start; again in {wait:g} s. {reason}")
 
-    def _end(self, job: Job, end: End) -> None:
-        if job in self.jobs and job.ended:
+    def _end(self, attempt: Attempt, end: End) -> None:
+        if attempt in self.attempts and attempt.ended:
             # Stored already; the thread or coroutine has come to its end at last.
-            self.jobs.remove(job)
+            self.attempts.remove(attempt)
             return
-        if job.ended:
+        if attempt.ended:
             return
-        job.ended = True
-        job.kill_at = job.deadline = None
-        if job.child is not None or not job.killed:
-            self.jobs.remove(job)
-        if job.child is not None:
-            self._busy.pop(job.child, None)
-        self._ended(job, judged(job, end), job.child)
+        attempt.ended = True
+        attempt.kill_at = attempt.deadline = None
+        if attempt.child is not None or not attempt.killed:
+            self.attempts.remove(attempt)
+        if attempt.child is not None:
+            self._busy.pop(attempt.child, None)
+        self._ended(attempt, end_to_store(attempt, end), attempt.child)

@@ -13,7 +13,7 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from audit.leases import claim as claims
-from audit.leases import floor as floors
+from audit.leases import claim_start
 from audit.leases.claim import ENTRIES, TASKS, claim_sql
 from audit.models import PauseQueueEntry, Task
 from audit.status import Status
@@ -56,30 +56,30 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     fetch = claims.fetch
 
     def counted(model: Any, using: str, statement: str, params: Any) -> list[Any]:
-        before = floors.index_reads(using, "audit_task_claim")
+        before = claim_start.index_reads(using, "audit_task_claim")
         found = fetch(model, using, statement, params)
-        counts.append(floors.index_reads(using, "audit_task_claim") - before)
+        counts.append(claim_start.index_reads(using, "audit_task_claim") - before)
         return found
 
     monkeypatch.setattr(claims, "fetch", counted)
     return counts
 
 
-def floor() -> Any:
+def start() -> Any:
     """Where this session's claims begin now."""
-    return floors.sight(connections["default"]).floor
+    return claim_start.session_claims(connections["default"]).start
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """A clock of floors that stands still until a test moves it; every claim takes long, so they last a second."""
-    seen = floors.sight(connections["default"])
-    seen.floor, seen.counting = None, False
+    """A clock of starts that stands still until a test moves it; every claim takes long, so they last a second."""
+    seen = claim_start.session_claims(connections["default"])
+    seen.start, seen.counting = None, False
     now, claiming = [1000.0], itertools.count(step=100)
-    monkeypatch.setattr(floors, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(claim_start, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(claiming)))
     yield now
-    seen.floor, seen.counting = None, False
+    seen.start, seen.counting = None, False
 
 
 def in_order(tasks: list[Task]) -> list[Any]:
@@ -112,7 +112,7 @@ def test_what_comes_back_in_front_waits_a_second_at_most(clock: list[float]) -> 
         used_up()
         [urgent] = Task.objects.filter(priority=1, status="executing")[:1]
         [early] = Task.objects.claim("w")
-        assert floor() is not None
+        assert start() is not None
         urgent.release()
         [other] = Task.objects.claim("w")
         assert other.pk != urgent.pk
@@ -120,7 +120,7 @@ def test_what_comes_back_in_front_waits_a_second_at_most(clock: list[float]) -> 
         assert Task.objects.claim("w")[0].pk != urgent.pk
         clock[0] += 0.01
         assert Task.objects.claim("w")[0].pk == urgent.pk
-        # The last one that was taken is still in sight.
+        # The last one that was taken is still in session_claims.
         early.release()
 
 
@@ -131,7 +131,7 @@ def test_new_and_more_urgent_work_is_taken_first(clock: list[float]) -> None:
         used_up()
         [found] = Task.objects.claim("w")
         assert found.priority > 1
-        assert floor() is not None
+        assert start() is not None
         new = Task.objects.request("work", actor="a", priority=1)
         new.approve(actor="b")
         assert [each.pk for each in Task.objects.claim("w")] == [new.pk]
@@ -144,7 +144,7 @@ def test_who_finds_too_few_behind_the_floor_looks_at_all(clock: list[float]) -> 
         used_up()
         urgent = list(Task.objects.filter(priority=1, status="executing")[:3])
         Task.objects.claim("w")
-        assert floor() is not None
+        assert start() is not None
         for each in urgent:
             each.release()
         found = Task.objects.claim("w", limit=CLAIMED)
@@ -162,7 +162,7 @@ def test_the_floor_is_of_the_same_rows_alone(clock: list[float]) -> None:
     with held():
         used_up()
         Task.objects.filter(action="work").claim("w")
-        assert floor() is not None
+        assert start() is not None
         [found] = Task.objects.filter(action="other").claim("w") or Task.objects.filter(action="other")
         assert found.pk == other.pk
 
@@ -174,7 +174,7 @@ def test_inside_of_a_transaction_there_is_no_floor(clock: list[float]) -> None:
         used_up()
         [urgent] = Task.objects.filter(priority=1, status="executing")[:1]
         Task.objects.claim("w")
-        assert floor() is not None
+        assert start() is not None
         urgent.release()
         with transaction.atomic():
             assert [each.pk for each in Task.objects.claim("w")] == [urgent.pk]
@@ -188,9 +188,9 @@ def test_a_claim_that_may_be_rolled_back_leaves_no_floor(clock: list[float]) -> 
         with transaction.atomic():
             Task.objects.claim("w")
             Task.objects.claim("w")
-        assert floor() is None
+        assert start() is None
         Task.objects.claim("w")
-        assert floor() is not None
+        assert start() is not None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -201,14 +201,14 @@ def test_without_a_held_snapshot_there_is_no_floor(clock: list[float]) -> None:
     for _ in range(40):
         # Not every VACUUM removes all: an autovacuum may hold a snapshot, or a page.
         sql("VACUUM ANALYZE audit_task")
-        floors.sight(connections["default"]).floor = None
+        claim_start.session_claims(connections["default"]).start = None
         assert len(Task.objects.claim("w")) == 1
-        if floor() is None:
+        if start() is None:
             break
         time.sleep(0.1)
     for _ in range(5):
         assert len(Task.objects.claim("w")) == 1
-        assert floor() is None
+        assert start() is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -219,16 +219,16 @@ def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: p
         used_up()
         slow = claims.time
         monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(quick)))
-        # The claim before was slow, so this one counts, and finds a floor; then the floor is over.
+        # The claim before was slow, so this one counts, and finds a start; then the start is over.
         Task.objects.claim("w")
-        assert floor() is not None
-        floors.sight(connections["default"]).counting = False
+        assert start() is not None
+        claim_start.session_claims(connections["default"]).counting = False
         clock[0] += 1.0
         with CaptureQueriesContext(connection) as ran:
             Task.objects.claim("w")
             Task.objects.claim("w")
         assert len(ran) == 2
-        assert floor() is None
+        assert start() is None
         monkeypatch.setattr(claims, "time", slow)
         with CaptureQueriesContext(connection) as ran:
             Task.objects.claim("w")
@@ -236,14 +236,14 @@ def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: p
         with CaptureQueriesContext(connection) as ran:
             Task.objects.claim("w")
         assert len(ran) == 3
-        assert floor() is not None
+        assert start() is not None
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slow_claim_that_found_nothing_leaves_no_floor(clock: list[float]) -> None:
     for _ in range(3):
         assert Task.objects.claim("w") == []
-        assert floor() is None
+        assert start() is None
 
 
 _METHODS = ("hashjoin", "mergejoin", "hashagg", "sort", "material", "nestloop")
@@ -257,7 +257,7 @@ def test_no_plan_takes_more_than_the_limit(off: tuple[str, ...]) -> None:
     for each in off:
         sql(f"SET LOCAL enable_{each} = off")
     start = [[EARLIEST] * 5, ["00000000-0000-0000-0000-000000000000"] * 5]
-    assert len(sql(claim_sql(Task, TASKS, "", 7, from_floor=True), [*SET, *start])) == 7
+    assert len(sql(claim_sql(Task, TASKS, "", 7, from_start=True), [*SET, *start])) == 7
 
 
 @pytest.mark.django_db
@@ -275,9 +275,9 @@ def test_it_begins_in_the_index(what: Any) -> None:
         f"SELECT {what.due}::text, id::text FROM {what.table} ORDER BY {what.due}, id OFFSET 2990 LIMIT 1"
     )
     start: list[Any] = [[EARLIEST, EARLIEST, due, EARLIEST, EARLIEST], [lowest, lowest, key, lowest, lowest]]
-    plan = plan_of(claim_sql(model, what, "", 5, from_floor=True), [*SET, *start])["Plan"]
+    plan = plan_of(claim_sql(model, what, "", 5, from_start=True), [*SET, *start])["Plan"]
     [scan] = [each for each in nodes(plan) if each.get("Index Name") == what.index]
     assert "ROW(" in scan["Index Cond"]
     assert scan.get("Rows Removed by Filter", 0) == 0
-    # The first rows are dead to it: some 3000 index entries, each with its row, that it would read without the floor.
+    # The first rows are dead to it: some 3000 index entries, each with its row, that it would read without the start.
     assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 300

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit.worker.books import Claimed
 from audit.worker.children import Child, Death
 from audit.worker.ending import End, failed
 from audit.worker.handlers import Handler
 from audit.worker.run import Flags
+from audit.worker.store import Claimed
 
-__all__ = ["Give", "Job", "died", "judged", "taken_apart"]
+__all__ = ["Attempt", "Give", "died", "end_to_store", "taken_apart"]
 
-Give = Callable[["Job", str, dict[str, Any], Callable[[Any, Exception | None], None]], None]
+Give = Callable[["Attempt", str, dict[str, Any], Callable[[Any, Exception | None], None]], None]
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class Attempt:
     """One attempt that runs."""
 
     claimed: Claimed
@@ -37,9 +37,9 @@ class Job:
     ended: bool = False
 
 
-def died(job: Job, death: Death) -> End:
-    """Make the end of a job whose process is gone."""
-    if job.why:
+def died(attempt: Attempt, death: Death) -> End:
+    """Make the end of an attempt whose process is gone."""
+    if attempt.why:
         return End(verb="stopped", resources=death.resources)
     error_type, summary, more = death.describe()
     end = failed(error_type, summary, **more)
@@ -47,13 +47,13 @@ def died(job: Job, death: Death) -> End:
     return end
 
 
-def judged(job: Job, end: End) -> End:
-    """Say what becomes of work that the worker ended."""
+def end_to_store(attempt: Attempt, end: End) -> End:
+    """Return the end that is stored: of work that the worker ended, what becomes of it."""
     if end.verb != "stopped":
         return end
-    if job.why == "timeout":
-        how = "did not end then, and was killed" if job.killed else "was ended"
-        said = f"The handler's time of {job.handler.timeout:g} s was over; it {how}."
+    if attempt.why == "timeout":
+        how = "did not end then, and was killed" if attempt.killed else "was ended"
+        said = f"The handler's time of {attempt.handler.timeout:g} s was over; it {how}."
         made = failed("Timeout", said)
     else:
         made = End(verb="release")
@@ -62,7 +62,7 @@ def judged(job: Job, end: End) -> End:
 
 
 def taken_apart(problem: Exception | None) -> tuple[type[BaseException], dict[str, Any], tuple[Any, ...]] | None:
-    """Take an exception apart so that the child can make it anew: their constructors take other arguments."""
+    """Take an exception apart, for the child to make it anew: its `args` often do not fit its constructor."""
     if problem is None:
         return None
     parts = (type(problem), dict(problem.__dict__), problem.args)

@@ -1,4 +1,4 @@
-"""What other threads want called in the worker's own thread, and what wakes it."""
+"""What other threads and signals want of a worker, and what wakes it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Inbox"]
+__all__ = ["Calls", "StopRequests"]
 
 
-class Inbox:
+class Calls:
     """A queue of calls, and a pipe that wakes whoever waits; open as long as its block lasts."""
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
         self._wake: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -35,7 +36,7 @@ class Inbox:
 
     def put(self, call: Callable[[], None]) -> None:
         """Have something called in the worker's thread; from any thread."""
-        self._calls.append(call)
+        self._queue.append(call)
         self.wake()
 
     def wake(self) -> None:
@@ -46,8 +47,8 @@ class Inbox:
 
     def run(self) -> None:
         """Call what was put here."""
-        while self._calls:
-            self._calls.popleft()()
+        while self._queue:
+            self._queue.popleft()()
 
     def wait(self, selector: selectors.BaseSelector, seconds: float) -> list[Any]:
         """Wait so long, or until something happens; returns what the selector has for the descriptors that are ready.
@@ -58,7 +59,7 @@ class Inbox:
         """
         selector_key = selector.register(self._woken, selectors.EVENT_READ)
         try:
-            if self._calls:
+            if self._queue:
                 seconds = 0.0
             ready = [key.data for key, _ in selector.select(seconds) if key.fd != selector_key.fd]
         finally:
@@ -67,3 +68,13 @@ class Inbox:
             while len(self._woken.recv(4096)) == 4096:
                 pass
         return ready
+
+
+@dataclass(slots=True)
+class StopRequests:
+    """What a worker was asked from outside, meanwhile or before."""
+
+    count: int = 0
+    """How often it was asked to stop."""
+    signal: int = 0
+    """The last signal that did."""

@@ -20,7 +20,7 @@ from audit.worker.handlers import Handler
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["GONE", "Books", "Claimed"]
+__all__ = ["GONE", "Claimed", "Store"]
 
 GONE = (LeaseLost, TaskFrozen, IllegalTransition)
 """What a verb raises when the claim is gone."""
@@ -38,7 +38,7 @@ class Claimed:
     """Whether its end was sent before, and perhaps carried out."""
 
 
-class Books:
+class Store:
     """Carries out what the worker wants of the database.
 
     Args:
@@ -110,7 +110,7 @@ class Books:
 
     # How it ended
 
-    def store(self, claimed: Claimed, end: End, handler: Handler | None) -> str:
+    def save_end(self, claimed: Claimed, end: End, handler: Handler | None) -> str:
         """Store how an attempt ended.
 
         Args:
@@ -126,18 +126,18 @@ class Books:
         """
         tried, claimed.tried = claimed.tried, True
         try:
-            became = self._store(claimed.task, end, handler)
+            became = self._save(claimed.task, end, handler)
         except GONE:
             # Pausing, releasing and retrying give the claim up: what the first try did, the second cannot repeat.
             became = {"pause": "paused", "release": "released"}.get(end.verb, "lost") if tried else "lost"
         except Exception as error:
             if is_away(error):
                 raise
-            became = self._store_refused(claimed.task, error, end)
+            became = self._fail_refused(claimed.task, error, end)
         self.forget(claimed)
         return became
 
-    def _store(self, task: Task, end: End, handler: Handler | None) -> str:
+    def _save(self, task: Task, end: End, handler: Handler | None) -> str:
         match end.verb:
             case "pause":
                 task.pause(**end.arguments, using=self.using)
@@ -168,7 +168,7 @@ class Books:
         task.retry("", outcome=outcome, delay=delay, using=self.using)
         return "retried"
 
-    def _store_refused(self, task: Task, problem: Exception, end: End) -> str:
+    def _fail_refused(self, task: Task, problem: Exception, end: End) -> str:
         """Fail a task whose end the database refuses; if that is refused too, its lease runs out."""
         with contextlib.suppress(*GONE):
             summary = f"The work ended ({end.verb}), and that could not be stored: {problem}"

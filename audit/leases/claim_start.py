@@ -1,15 +1,15 @@
 """Where a claim begins to look, after one that had to read past many rows that were claimed before.
 
-Note [Floor]
+Note [Start]
     While somebody holds an old snapshot, VACUUM removes nothing, and each claim reads again past every row that was
     claimed before: 20 ms for 50 000, on a machine that claims in one. So the claim after one that took long counts what
     its index gives it. After one that was given many more rows than it took, claims of the same session and of the same
     rows begin where that one found its own, for at most four times as long as that one took, and at most a second. Then
     one looks at all again, and counts.
 
-    A row that becomes claimable in front of the floor meanwhile (released, recovered, approved late) waits for so long,
-    if there are others behind it. A claim that finds too few behind the floor looks at all at once. Inside of a
-    transaction there is no floor: its rollback would bring rows back in front of it.
+    A row that becomes claimable in front of the start meanwhile (released, recovered, approved late) waits for so long,
+    if there are others behind it. A claim that finds too few behind the start looks at all at once. Inside of a
+    transaction there is no start: its rollback would bring rows back in front of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.statements.rows import run
 
-__all__ = ["SLOW_SECONDS", "SLOW_SECONDS_PER_ROW", "Floor", "Sight", "index_reads", "sight"]
+__all__ = ["SLOW_SECONDS", "SLOW_SECONDS_PER_ROW", "SessionClaims", "Start", "index_reads", "session_claims"]
 
 _MANY = 1000
 """So many more rows than were taken are many."""
@@ -40,7 +40,7 @@ _EARLIEST = datetime(2, 1, 1)  # noqa: DTZ001 - it gets the time zone of what it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
+class Start:
     """Where to begin, for each priority in order."""
 
     due: list[datetime]
@@ -48,20 +48,20 @@ class Floor:
 
 
 @dataclass(slots=True, kw_only=True)
-class Sight:
+class SessionClaims:
     """What the claims of a session have seen."""
 
     counting: bool = False
     """Whether the next claim that looks at all counts what it reads."""
     of: Any = None
-    floor: Floor | None = None
+    start: Start | None = None
     until: float = 0.0
 
-    def floor_of(self, of: Any) -> Floor | None:
+    def start_for(self, of: Any) -> Start | None:
         """Return where a claim of these rows may begin now."""
-        if self.floor is not None and (self.of != of or time.monotonic() >= self.until):
-            self.floor = None
-        return self.floor
+        if self.start is not None and (self.of != of or time.monotonic() >= self.until):
+            self.start = None
+        return self.start
 
     def learn(
         self,
@@ -73,12 +73,12 @@ class Sight:
         took: float,
         read: int,
     ) -> None:
-        """Take the floor from a claim that looked at all and counted, if it read past many rows.
+        """Take the start from a claim that looked at all and counted, if it read past many rows.
 
         Args:
             of: which rows it claimed.
             rows: priority, due time and id of each, most urgent first.
-            at: the moment of the claim: by then what was due of the priorities before the last row's was taken. None
+            at: the moment of the claim. Priorities higher than the last row's were emptied up to this moment. None
                 without rows.
             lowest: the lowest id.
             took: how long it took, in seconds.
@@ -91,7 +91,7 @@ class Sight:
         priority, due, last = rows[-1]
         earliest = _EARLIEST.replace(tzinfo=due.tzinfo)
         self.of = of
-        self.floor = Floor(
+        self.start = Start(
             due=[at if each < priority else due if each == priority else earliest for each in _PRIORITIES],
             ids=[last if each == priority else lowest for each in _PRIORITIES],
         )
@@ -109,9 +109,9 @@ def index_reads(using: str, index: str) -> int:
     return reads or 0
 
 
-_sights: WeakKeyDictionary[BaseDatabaseWrapper, Sight] = WeakKeyDictionary()
+_sessions: WeakKeyDictionary[BaseDatabaseWrapper, SessionClaims] = WeakKeyDictionary()
 
 
-def sight(connection: BaseDatabaseWrapper) -> Sight:
+def session_claims(connection: BaseDatabaseWrapper) -> SessionClaims:
     """Return what the claims through a connection have seen."""
-    return _sights.setdefault(connection, Sight())
+    return _sessions.setdefault(connection, SessionClaims())

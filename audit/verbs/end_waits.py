@@ -9,14 +9,14 @@ from uuid import UUID
 
 from audit.statements.rows import columns, fetch, run, table
 
-__all__ = ["Waits", "end_waits", "resume_waits", "waits_sql"]
+__all__ = ["PausedWork", "end_waits", "resume_waits", "waits_sql"]
 
 _RESUMED = "status = 'approved', work_plan = coalesce(entry.work_plan, task.work_plan)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
-    """Which waits are meant, and the order of the index that finds them, so that a pass reads no others."""
+class PausedWork:
+    """Which paused work is meant, and the order of the index that finds them, so that a pass reads no others."""
 
     where: str
     """The condition on `audit_pause_queue AS entry`."""
@@ -25,7 +25,7 @@ class Waits:
     """Whether to go through the priorities one by one, as Note [Shape of a claim] in `audit.leases.claim` says."""
 
 
-def waits_sql(waits: Waits, limit: int, lock: bool = False) -> str:
+def waits_sql(waits: PausedWork, limit: int, lock: bool = False) -> str:
     """Write the SELECT of paused tasks and their entries.
 
     Args:
@@ -50,7 +50,7 @@ FROM generate_series(1, 5) AS class (priority) CROSS JOIN LATERAL ({found}) AS f
 
 def end_waits(
     using: str,
-    waits: Waits,
+    waits: PausedWork,
     params: Sequence[Any],
     *,
     limit: int,
@@ -76,7 +76,7 @@ def end_waits(
     return [key for (key,) in run(using, sql, [*params, *params, *to_params, actor])]
 
 
-def resume_waits(using: str, waits: Waits, params: Sequence[Any], *, limit: int, actor: str) -> list[Any]:
+def resume_waits(using: str, waits: PausedWork, params: Sequence[Any], *, limit: int, actor: str) -> list[Any]:
     """Let paused tasks go on, as `end_waits` does.
 
     Args:
@@ -95,7 +95,7 @@ def resume_waits(using: str, waits: Waits, params: Sequence[Any], *, limit: int,
     return sorted(found, key=lambda task: (task.priority, task.available_at, task.pk))
 
 
-def _end_sql(waits: Waits, limit: int, to: str) -> str:
+def _end_sql(waits: PausedWork, limit: int, to: str) -> str:
     # Task first, then entry: the order of the verbs and the triggers. The entry is locked too, and the condition asked
     # again: the task may have been resumed and paused anew since this statement's snapshot.
     return f"""

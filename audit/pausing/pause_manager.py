@@ -25,14 +25,14 @@ from django.db.models.functions import Now
 
 from audit import conf
 from audit.agents.needs import needs_of
-from audit.agents.registry import Registered, Surveyed, elsewhere, survey
+from audit.agents.survey import Registered, Surveyed, elsewhere, survey
 from audit.context import get_actor
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import sets
-from audit.pausing.backoff import MOST_DOUBLINGS, backoff, longest
+from audit.pausing import bulk
+from audit.pausing.bulk import EVIDENCE
 from audit.pausing.capacity import CapacityVerdict, check_capacities, check_capacity, judged
+from audit.pausing.capacity_wait import MOST_DOUBLINGS, capacity_wait, is_longest
 from audit.pausing.gate import gate
-from audit.pausing.sets import EVIDENCE
 from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.status import LogKind, PauseReason, Status
@@ -48,7 +48,7 @@ _ALONE = "SELECT pg_try_advisory_xact_lock('audit_pause_queue'::regclass::oid::b
 _ORDER = ("priority", "available_at", "id")
 _BEHIND = "(audit_task.priority, audit_task.available_at, audit_task.id) > (%s, %s, %s)"
 _JUDGED_BY = ("id", "action", "estimated_resources")  # plans and outcomes may be large
-# Of the first thousand.
+# Looks only at the 1000 most urgent.
 _RESUMED = """
 SELECT first.id, first.action, first.estimated_resources FROM (
     SELECT id, action, estimated_resources, status_was FROM audit_task
@@ -128,7 +128,7 @@ class PauseManager:
         return persistently(connections[self._using], attempt)
 
     def pause_short(self, limit: int = 20, actions: Iterable[str] | None = None) -> list[PauseQueueEntry]:
-        """Pause approved work that every agent is short for: for workers that are short themselves and claim nothing.
+        """Pause approved work that every agent is short for; called by a worker that is short itself, and claims none.
 
         One pass, most urgent first. The next one of this manager goes on behind it, and begins anew when there is no
         more, so that work that is not paused hides nothing. Several processes at once do nothing twice.
@@ -146,7 +146,7 @@ class PauseManager:
         validation.whole("limit", limit)
         tasks = Task.objects.using(self._using).filter(status=Status.APPROVED, available_at__lte=Now())
         if actions is not None:
-            tasks = tasks.filter(matching(validation.label("action", each) for each in actions))
+            tasks = tasks.filter(matching(validation.label("action", action) for action in actions))
         if self._looked_at is not None:
             tasks = tasks.filter(RawSQL(_BEHIND, self._looked_at, output_field=BooleanField()))  # noqa: S611 - a constant
         by_registry = gate() is check_capacity
@@ -160,7 +160,7 @@ class PauseManager:
         else:
             short = {task.pk: said for task in found if (said := self.check_capacity(task)).kind == "short"}
         who = get_actor() or ACTOR
-        return persistently(connections[self._using], lambda: sets.pause(self._using, short, actor=who))
+        return persistently(connections[self._using], lambda: bulk.pause(self._using, short, actor=who))
 
     def _short(self, tasks: list[Task]) -> dict[UUID, CapacityVerdict]:
         """Judge by the registry, work of one kind and one estimate once, and keep what all are short for."""
@@ -171,7 +171,7 @@ class PauseManager:
             labels, needs = list(self._labels_of(task)), needs_of(task.estimated_resources)
             alike = (task.action, *labels, *needs.items())
             if alike not in said:
-                able = any(each.able(task.action, labels) for each in agents)
+                able = any(agent.able(task.action, labels) for agent in agents)
                 said[alike] = judged(task, agents, labels=labels, using=self._using) if able else None
             verdict = said[alike]
             if verdict is not None and verdict.kind == "short":
@@ -194,7 +194,7 @@ class PauseManager:
             InvalidValue: a limit that is not positive.
         """
         validation.whole("limit", limit)
-        timed = sets.resume_timed(self._using, limit=limit, actor=get_actor() or ACTOR)
+        timed = bulk.resume_timed(self._using, limit=limit, actor=get_actor() or ACTOR)
         return timed + persistently(connections[self._using], lambda: self._resume_fitting(limit))
 
     def _pause(self, task: Task, verdict: CapacityVerdict) -> PauseQueueEntry:
@@ -203,7 +203,7 @@ class PauseManager:
             earlier = log.of(task).filter(kind=LogKind.NOTE, action=EVIDENCE).values("pk")[:MOST_DOUBLINGS]
             entry = task.pause(
                 reason=PauseReason.INSUFFICIENT_CAPACITY,
-                resume_after=backoff(len(earlier) + 1),
+                resume_after=capacity_wait(len(earlier) + 1),
                 note=verdict.summary,
                 actor=get_actor() or task.claimed_by or ACTOR,
                 using=self._using,
@@ -226,9 +226,9 @@ class PauseManager:
             if not alone:
                 return []
             agents = [each for each in survey(self._using) if not each.draining]
-            if any(each.free_slots for each in agents):
+            if any(agent.free_slots for agent in agents):
                 self._place_resumed(agents)
-            room = sum(each.free_slots for each in agents) if agents else limit
+            room = sum(agent.free_slots for agent in agents) if agents else limit
             if not room:
                 return []
             entries, tasks = self._claimed(min(limit, room))
@@ -238,10 +238,10 @@ class PauseManager:
                 if self._fits(tasks[entry.task_id], entry, agents):
                     fitting.append(entry)
                 else:
-                    deferred.append((entry, backoff(entry.attempt + 1)))
+                    deferred.append((entry, capacity_wait(entry.attempt + 1)))
             who = get_actor() or ACTOR
-            sets.defer(self._using, deferred, actor=who)
-            return sets.resume_claimed(self._using, fitting, actor=who)
+            bulk.defer(self._using, deferred, actor=who)
+            return bulk.resume_claimed(self._using, fitting, actor=who)
 
     def _claimed(self, limit: int) -> tuple[list[PauseQueueEntry], dict[UUID, Task]]:
         """Claim the most urgent entries and lock their tasks: tasks first, as everybody does."""
@@ -255,7 +255,7 @@ class PauseManager:
         """Let work that was resumed and is not claimed yet take its slots."""
         for task in Task.objects.using(self._using).raw(_RESUMED):
             labels = list(self._labels_of(task))
-            able = [each for each in agents if each.free_slots and each.able(task.action, labels)]
+            able = [agent for agent in agents if agent.free_slots and agent.able(task.action, labels)]
             if able:
                 _roomiest(able).place(needs_of(task.estimated_resources))
 
@@ -267,18 +267,18 @@ class PauseManager:
         if asked is not check_capacity and asked(task).kind not in ("free", "no_agent"):
             return False
         labels, needs = list(self._labels_of(task)), needs_of(task.estimated_resources)
-        able = [each for each in agents if each.able(task.action, labels)]
+        able = [agent for agent in agents if agent.able(task.action, labels)]
         if not able:
             # Where nobody is registered for such work there are no slots to wait for.
             if self._missing is None:
                 self._missing = elsewhere(self._using)
-            return not any(each.able(task.action, labels) for each in self._missing)
+            return not any(agent.able(task.action, labels) for agent in self._missing)
         threshold = conf.settings().CAPACITY_RESUME_FREE
-        patient = longest(entry.attempt)
+        patient = is_longest(entry.attempt)
         chosen = [
-            each
-            for each in able
-            if each.free_slots and not each.lacks(needs, threshold) and (patient or not each.unknown(needs))
+            agent
+            for agent in able
+            if agent.free_slots and not agent.lacks(needs, threshold) and (patient or not agent.unknown(needs))
         ]
         if not chosen:
             return False

@@ -6,8 +6,18 @@ from audit.leases.claim import LARGEST_COUNT
 from audit.statements.rows import columns
 from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
 
-__all__ = ["expired_sql", "overdue_sql", "own_sql", "recover_tasks_sql", "reject_overdue_sql", "release_own_sql"]
+__all__ = [
+    "ACTOR",
+    "expired_sql",
+    "overdue_sql",
+    "own_sql",
+    "recover_tasks_sql",
+    "reject_overdue_sql",
+    "release_own_sql",
+]
 
+ACTOR = "audit:recovery"
+"""Who recovers, where no `actor` block says otherwise."""
 _LOCK = "FOR NO KEY UPDATE SKIP LOCKED"
 
 

@@ -18,13 +18,13 @@ import threading
 from types import FrameType
 from typing import Any
 
-from audit.worker.frames import receive, send
+from audit.worker.messages import receive, send
 
 __all__ = ["main"]
 
 
-class _Post:
-    """The connection to the worker, seen from its child; it is the desk of its runs."""
+class _WorkerChannel:
+    """The child's end of the connection to the worker; it is the `Channel` of its runs."""
 
     def __init__(self, connection: socket.socket) -> None:
         from audit.worker.run import Flags
@@ -119,13 +119,13 @@ def main(number: int) -> None:
         return
     _, environment = begin
     _set_up(environment)
-    post = _Post(connection)
-    signal.signal(signal.SIGTERM, post.on_signal)
-    threading.Thread(target=post.listen, name="audit-worker-post", daemon=True).start()
-    post.say("ready")
+    channel = _WorkerChannel(connection)
+    signal.signal(signal.SIGTERM, channel.on_signal)
+    threading.Thread(target=channel.listen, name="audit-worker-channel", daemon=True).start()
+    channel.say("ready")
     try:
-        while (work := post.work.get()) is not None:
-            _run(post, environment["worker"], *work)
+        while (work := channel.work.get()) is not None:
+            _run(channel, environment["worker"], *work)
     finally:
         from django.db import connections
 
@@ -155,7 +155,7 @@ def _set_up(environment: dict[str, Any]) -> None:
     connections.close_all()
 
 
-def _run(post: _Post, worker: str, action: str, task: Any) -> None:
+def _run(channel: _WorkerChannel, worker: str, action: str, task: Any) -> None:
     from audit.worker.connections import tidy
     from audit.worker.ending import End, Stopped, call, failed
     from audit.worker.handlers import registered
@@ -163,32 +163,32 @@ def _run(post: _Post, worker: str, action: str, task: Any) -> None:
     from audit.worker.run import Run
 
     handler = registered().get(action)
-    post.begin()
+    channel.begin()
     meter = ChildMeter()
-    run = Run(task, post)
+    run = Run(task, channel)
     try:
         if handler is None:
             end = failed("NoHandler", f"There is no handler of {action!r} in the audit_handlers.py of any app.")
         else:
-            post.stoppable = True
+            channel.stoppable = True
             try:
                 end = call(handler, run, worker)
             finally:
-                post.stoppable = False
+                channel.stoppable = False
     except Stopped:
         end = End(verb="stopped")
-    if os.getpid() != post._pid:
+    if os.getpid() != channel._pid:
         os._exit(0)  # forked by the handler, and come back out of it: the work is its parent's
     end.resources = meter.used()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     tidy()
-    post.say("ended", end, resident("self"))
+    channel.say("ended", end, resident("self"))
 
 
 def _rebuilt(kind: type[BaseException], state: dict[str, Any], arguments: tuple[Any, ...]) -> BaseException:
-    """Make an exception of what the worker took apart: their constructors take other arguments than they keep."""
+    """Make an exception anew of what `taken_apart` made of it."""
     error = kind.__new__(kind)
     error.args = arguments
     error.__dict__.update(state)

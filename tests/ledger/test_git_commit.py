@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from audit.ledger import repository
+from audit.ledger import git_commit
 from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.tlog import keys
 
@@ -227,5 +227,5 @@ def test_what_cannot_be_committed_says_why(work: Path, make: Any, message: str) 
 
 def test_git_that_is_not_there(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(repository.GitError, match="no such program"):
-        repository.commit(work, "*")
+    with pytest.raises(git_commit.GitError, match="no such program"):
+        git_commit.commit(work, "*")

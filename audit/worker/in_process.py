@@ -16,11 +16,11 @@ from audit.worker.ending import End, Stopped, call, call_async
 from audit.worker.handlers import Handler
 from audit.worker.run import Flags, Run
 
-__all__ = ["EventLoop", "InsideDesk", "Threads"]
+__all__ = ["EventLoop", "InProcessChannel", "Threads"]
 
 
-class InsideDesk:
-    """The desk of a run inside the worker's process.
+class InProcessChannel:
+    """The channel of a run inside the worker's process.
 
     Args:
         give: takes a verb, its arguments, and what is called with the answer or the problem, in any thread.
