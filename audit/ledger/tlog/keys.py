@@ -123,20 +123,15 @@ def advice(signer: Signer, path: Path | None) -> Iterator[str]:
         signer: the key.
         path: where it was written; None if it was printed.
     """
-    where = f"in {path}, which only you can read" if path else "the line on standard output; keep it secret"
-    yield f"The signing key is {where}. Whoever has it can sign as {signer.name}; if you lose it, make a new one."
-    yield ""
-    yield "The verifier key is public. Give it to whoever checks proofs, in a way that they trust:"
-    yield f"  {signer.verifier}"
-    yield ""
+    where = f"in {path}, which only you can read" if path else "the line on standard output"
+    yield f"The signing key is {where}. Keep it secret: whoever has it can sign as {signer.name}."
     if signer.kind is KeyKind.COSIGNATURE:
-        yield "The witness signs with:"
-        yield f"  python -m audit.ledger witness … --signing-key {path or 'FILE'}"
+        yield f"For whoever checks proofs: --witness '{signer.verifier}'"
+        yield f"To sign: python -m audit.ledger witness … --signing-key {path or 'FILE'}"
         return
-    yield "In the settings of every process, so that checkpoints are verified:"
-    yield f'  AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
-    yield "In the environment of the sealer, and of no other process:"
-    yield f"  {FILE_VARIABLE}={path.absolute()}" if path else f"  {KEY_VARIABLE}=<the signing key>"
+    yield f'In the settings of every process: AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
+    secret = f"{FILE_VARIABLE}={path.absolute()}" if path else f"{KEY_VARIABLE}=<the signing key>"
+    yield f"In the environment of the sealer only: {secret}"
 
 
 def _parse(text: str, where: str) -> tuple[Signer, ...]:

@@ -12,6 +12,7 @@ from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe
 from audit.management.presentation import Details
 from audit.management.tables import terminal_width
+from audit.management.waiting import why_it_waits
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.beginnings import beginnings
 from audit.reading.filters import add_database, positive
@@ -72,13 +73,15 @@ class Command(AuditCommand):
             rows = beginnings(ExecutionLog.objects.using(using).of(task), "output_summary")
             log = list(rows[: options["log"] + 1])
             self._shown += 1
+            entry = beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first()
             yield (
                 task,
                 Details(
                     log=log[: options["log"]],
                     more_log=len(log) > options["log"],
-                    entry=beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first(),
+                    entry=entry,
                     seal=seal_of(task.pk, using),
+                    waits=[] if self.for_programs else why_it_waits(task, entry, using, moments.now()),
                 ),
             )
 
