@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from audit import record
+from audit.context import actor as acting
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Task
 from audit.recording import Recording
@@ -91,6 +93,32 @@ def test_defaults_without_a_word_of_its_own() -> None:
     assert (task.status, task.action, task.summary) == ("completed", "true", "true")
     assert task.actor.startswith("cli:")
     assert (task.plan, task.outcome["success"], task.outcome["output_summary"]) == (None, True, "exit status 0")
+
+
+def test_what_a_command_records_has_its_actor() -> None:
+    assert recorded("--actor", "alice", *python("import os; print(os.environ['AUDIT_ACTOR'])"))[1] == b"alice\n"
+
+
+def test_a_record_inside_a_command_takes_its_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_ACTOR", "alice")
+    with record("inner") as task:
+        pass
+    assert (task.actor, task.requested_by) == ("alice", "alice")
+    with record("inner", actor="bob") as task:
+        pass
+    assert (task.actor, task.requested_by) == ("bob", "bob")
+    with acting("carol"), record("inner") as task:
+        pass
+    assert task.requested_by == "carol"
+    assert recorded("--action", "nested", "--", "true")[0] == 0
+    assert Task.objects.get(action="nested").actor == "alice"
+    monkeypatch.setenv("AUDIT_ACTOR", "x" * 501)
+    with pytest.raises(InvalidValue, match="AUDIT_ACTOR"), record("inner"):
+        pass
+    monkeypatch.delenv("AUDIT_ACTOR")
+    with record("inner") as task:
+        pass
+    assert (task.requested_by, task.actor) == ("", f"{socket.gethostname()}:{os.getpid()}")
 
 
 def test_the_command_may_have_options_and_dashes_of_its_own() -> None:
@@ -219,8 +247,8 @@ def test_what_ran_is_not_run_again_when_its_record_cannot_be_ended(monkeypatch: 
 
 
 def test_timeout_ends_even_a_deaf_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, _, _ = recorded("--timeout", "0.5", "--", "sleep", "60")
-    assert status == 124
+    status, out, err = recorded("--timeout", "0.5", "--", "sleep", "60")
+    assert (status, out, err) == (124, b"", b"sleep: timed out after 0.5 s\n")
     monkeypatch.setattr("audit.recording.running._KILL_AFTER_SECONDS", 0.3)
     deaf = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
     ended = run(deaf, timeout=1.5)
@@ -228,6 +256,9 @@ def test_timeout_ends_even_a_deaf_command(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended.resources["wall_s"] < 20
     outcome = only().outcome
     assert (outcome["error_type"], outcome["exit_status"], outcome["signal"]) == ("Timeout", 124, "SIGTERM")
+    assert outcome["output_summary"] == "timed out after 0.5 s"
+    speaks = run(["sh", "-c", "echo halfway; sleep 60"], timeout=1.5)
+    assert speaks.outcome["output_summary"] == "timed out after 1.5 s: halfway"
 
 
 def test_huge_output_passes_whole_and_its_end_is_kept() -> None:

@@ -21,7 +21,7 @@ from audit.ids import uuid7
 from audit.models import Task
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, actors, add_arguments, parse_when, span_text
 from audit.reading.filters.actors import close_to, matching
-from audit.reading.filters.lookup import find_entry, find_task
+from audit.reading.filters.lookup import NotFound, find_entry, find_task
 from audit.status import FINISHED, LIVE, Status
 from audit.values.failures import failure_class
 from tests.support.factories import requested
@@ -186,15 +186,15 @@ class TestReading:
             ("parent:0190", "parent", "UUID"),
             ("service:", "search", "right after the colon"),
             ("any-service:", "search", "right after the colon"),
-            ("stauts:failed", "search", "`stauts` is not a condition; did you mean `status:failed`?"),
-            ("reason:resource", "search", "`reason` is not a condition; did you mean `failure:resource`?"),
-            ("Reason:TimeoutError", "search", "did you mean `error_type:TimeoutError`?"),
-            ("cause:application", "search", "did you mean `failure:application`?"),
-            ("zork:resource", "search", "did you mean `failure:resource`?"),
-            ("zork:live", "search", "did you mean `status:live`?"),
-            ('user:"bert jan"', "search", 'did you mean `actor:"bert jan"`?'),
-            ("outcom.exit_code:1", "search", "did you mean `outcome.exit_code:1`?"),
-            ("nginx:latest", "search", "`nginx` is not a condition; there are status, service"),
+            ("stauts:failed", "search", "has the unknown condition `stauts`. Did you mean `status:failed`?"),
+            ("reason:resource", "search", "the unknown condition `reason`. Did you mean `failure:resource`?"),
+            ("Reason:TimeoutError", "search", "Did you mean `error_type:TimeoutError`?"),
+            ("cause:application", "search", "Did you mean `failure:application`?"),
+            ("zork:resource", "search", "Did you mean `failure:resource`?"),
+            ("zork:live", "search", "Did you mean `status:live`?"),
+            ('user:"bert jan"', "search", 'Did you mean `actor:"bert jan"`?'),
+            ("outcom.exit_code:1", "search", "Did you mean `outcome.exit_code:1`?"),
+            ("nginx:latest", "search", "the unknown condition `nginx`. There are status, service"),
             ('service:"x', "search", "never closed"),
             ('"x y', "search", "never closed"),
             ("since:1d since:2d", "since", "twice"),
@@ -554,6 +554,10 @@ class TestOptions:
         ("argv", "says"),
         [
             (["--status", "nope"], "'nope' is not a status; use one of"),
+            (["--status", "faild"], "'faild' is not a status; did you mean failed? There are pending, approved"),
+            (["--failure", "ressource"], "'ressource' is not a class of failures; did you mean resource?"),
+            (["--search", "stauts:failed"], "'stauts:failed' has the unknown condition `stauts`. Did you mean"),
+            (["--since", "yesterday"], "(units: s, m, h, d, w)"),
             (["--since", "then"], "'then' is not a time; write"),
             (["--search", "service:"], "needs a value"),
             (["--database", "nowhere"], "'nowhere' is not a database of this project; DATABASES has default"),
@@ -574,33 +578,40 @@ class TestLookup:
 
     def test_none_or_several(self, tasks):
         every = Task.objects.all()
-        with pytest.raises(InvalidFilter, match="begins no task of database 'default'") as caught:
+        with pytest.raises(
+            NotFound, match=r"^No task in database 'default' has an id that begins with ffff\. "
+        ) as caught:
             find_task("ffff", every)
-        with pytest.raises(InvalidFilter, match=r"^id: is not an id"):
+        assert (caught.value.value, caught.value.problem[:15]) == ("ffff", "begins no task ")
+        whole = "01a2240f-1ece-7e61-a47e-bb6cec88e34a"
+        with pytest.raises(NotFound, match=rf"^No task {whole} in database 'default'\.$"):
+            find_task(whole.upper(), every)
+        with pytest.raises(NotFound, match=r"^'zz' is not a task id: write a UUID or its first hexadecimal digits\.$"):
             find_task("zz", every)
-        assert caught.value.value == "ffff"
-        with pytest.raises(InvalidFilter, match="begins several tasks, write more of it: ") as caught:
+        with pytest.raises(NotFound, match=r"^--before: 'zz' is not a task id: "):
+            find_task("zz", every, "--before")
+        with pytest.raises(
+            NotFound, match="^Several tasks have an id that begins with 0. Write more of it: "
+        ) as caught:
             find_task("0", every)
         assert all(str(key) in str(caught.value) for key in tasks.values())
         for days in range(10, 20):
             record(days)
         with pytest.raises(InvalidFilter, match=", …"):
             find_task("0", every)
-        with pytest.raises(InvalidFilter, match="is not an id"):
-            find_task("what", every)
 
     def test_an_entry_by_number_or_task(self, db):
         task = Task.objects.request("deploy", actor="x")
         task.approve(actor="y")
-        with pytest.raises(InvalidFilter, match="which is approved and not paused"):
+        with pytest.raises(NotFound, match=rf"^Task {task.pk} is approved and not paused\.$"):
             find_entry(str(task.pk), "default")
         entry = task.pause(reason="manual_pause", actor="z")
         assert find_entry(str(entry.pk), "default") == entry
         assert find_entry(str(task.pk), "default") == entry
         assert find_entry(task.pk.hex[:20], "default").task == task
-        with pytest.raises(InvalidFilter, match="is not an entry of the pause queue"):
+        with pytest.raises(NotFound, match=f"The pause queue of database 'default' has no entry {entry.pk + 1}."):
             find_entry(str(entry.pk + 1), "default")
-        with pytest.raises(InvalidFilter, match="is not an id"):
+        with pytest.raises(NotFound, match="is not a task id"):
             find_entry("9" * 33, "default")
 
 

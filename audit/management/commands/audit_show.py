@@ -25,8 +25,8 @@ class Command(AuditCommand):
     """Shows tasks."""
 
     exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
-    help = "Show everything about a task: facts, durations, seal, outcome, plan, suggestions and its execution log."
-    examples = ("audit_show 019bd8a3", "audit_show 019bd8a3 --format json")
+    help = "Show everything about a task: facts, why it waits, durations, seal, outcome, plan, suggestions and its execution log."
+    examples = ("audit_show 019bd8a3-1b2c-7d4e", "audit_show 019bd8a3-1b2c-7d4e --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take ids, and how much of the log to show."""
