@@ -429,7 +429,8 @@ class TestStats:
         assert _queue_line(calm) == "Queue now: nothing waits"
         bad = replace(calm, expired=2, stuck=1, dead_tuples=FEW_DEAD + 1, oldest_snapshot=now - 2 * LONG_SNAPSHOT)
         assert _queue_line(bad).replace("\N{NO-BREAK SPACE}", " ") == (
-            "Queue now: a transaction is open 20 m 00 s, 2 leases expired (1 long ago), 50 001 dead rows beside 0 live ones"
+            "Queue now: a transaction is open 20 m 00 s, 2 leases expired (1 long ago), "
+            "50 001 dead rows beside 0 live ones"
         )
         assert "dead" not in _queue_line(replace(bad, live_tuples=FEW_DEAD + 1))
 

@@ -591,7 +591,7 @@ class TestLookup:
         with pytest.raises(NotFound, match=r"^--before: 'zz' is not a task id: "):
             find_task("zz", every, "--before")
         with pytest.raises(
-            NotFound, match="^Several tasks have an id that begins with 0. Write more of it: "
+            NotFound, match=r"^Several tasks have an id that begins with 0\. Write more of it: "
         ) as caught:
             find_task("0", every)
         assert all(str(key) in str(caught.value) for key in tasks.values())

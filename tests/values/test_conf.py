@@ -56,7 +56,7 @@ def test_a_mistake_is_named_with_its_key_and_value(settings, given, words):
     settings.AUDIT = given
     [problem] = conf.problems()
     assert words in problem
-    with pytest.raises(AuditError, match="AUDIT.*python -m pydoc audit.conf.AuditSettings"):
+    with pytest.raises(AuditError, match=r"AUDIT.*python -m pydoc audit\.conf\.AuditSettings"):
         conf.settings()
 
 

@@ -25,7 +25,10 @@ class Command(AuditCommand):
     """Shows tasks."""
 
     exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
-    help = "Show everything about a task: facts, why it waits, durations, seal, outcome, plan, suggestions and its execution log."
+    help = (
+        "Show everything about a task: facts, why it waits, durations, seal, outcome, plan, suggestions and its "
+        "execution log."
+    )
     examples = ("audit_show 019bd8a3-1b2c-7d4e", "audit_show 019bd8a3-1b2c-7d4e --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
