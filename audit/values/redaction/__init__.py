@@ -1,8 +1,8 @@
 """Masks secrets in JSON and in text: by names, by what stands around them, by the shape of tokens.
 
-`texts` runs the rules for a text and decides which can find anything. `assignments`, `web`, `prose`, `markup` and `shell`
-hold them by what stands around a secret. `keys` knows names, `shapes` the tokens of vendors, `commands` the options of
-programs, `value` where a value begins and ends.
+`texts` runs the rules for a text and decides which can find anything. `assignments`, `web`, `prose`, `markup` and
+`shell` hold them by what stands around a secret. `keys` knows names, `shapes` the tokens of vendors, `commands` the
+options of programs, `value` where a value begins and ends.
 
 Broad patterns (anything with `key`, `token` or `pass` in it) hide what an audit trail is for. What a project knows
 beyond this belongs into `AUDIT["REDACT_KEYS"]` and `AUDIT["REDACT_PATTERNS"]`.
