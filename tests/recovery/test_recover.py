@@ -107,6 +107,23 @@ def test_nothing_to_do_costs_one_statement_a_kind(django_assert_num_queries):
         assert recover().total == 0
 
 
+def test_what_nobody_approved_in_time_ended_without_success():
+    waiting = requested(approve_before=SHORT)
+    paused = task_in(Status.EXECUTING)
+    paused.pause(reason="awaiting_approval", resume_after=SHORT)
+    recover()
+    for task in (waiting, paused):
+        ended = Task.objects.get(pk=task.pk)
+        assert (ended.status, ended.outcome) == (
+            "rejected",
+            {
+                "success": False,
+                "error_type": "ApprovalExpired",
+                "output_summary": "Nobody approved it in time.",
+            },
+        )
+
+
 def test_a_pass_is_bounded():
     for _ in range(3):
         _expired()

@@ -10,6 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from audit.agents.readings import Reading
+from audit.leases.keeper import keeper
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker, upkeep
@@ -94,6 +95,19 @@ def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, set
     [claimed] = store.claim(["deploy"], 1)
     assert kept.fate(claimed) == "runs"
     store.forget(claimed)
+
+
+def test_a_lease_that_the_books_forget_is_kept_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = set()
+    monkeypatch.setattr(keeper, "keep", lambda lease, **callbacks: kept.add(lease) or lease)
+    monkeypatch.setattr(keeper, "forget", kept.remove)
+    books = _books()
+    for _ in range(2):
+        approved("deploy")
+    first, second = books.claim(["deploy"], 2)
+    assert {each.task_id for each in kept} == {first.task.pk, second.task.pk}
+    books.forget(first)
+    assert {each.task_id for each in kept} == {second.task.pk}
 
 
 def test_recovery_is_reported_in_words() -> None:
