@@ -25,14 +25,22 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.leases.prolong import Lease, prolong
 
-__all__ = ["KeptLease", "LeaseKeeper", "keeper"]
+__all__ = ["LIVENESS", "KeptLease", "LeaseKeeper", "keeper"]
 
 logger = logging.getLogger("audit")
 
 _TICK_SECONDS = 1.0
 _LOCKED_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
-_CONNECT_SECONDS = 10
+_ANSWER_MS = 10_000  # so that there is time for another try before the lease ends
+LIVENESS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Options of connections that must notice a network that drops what it is given; the system would wait for hours."""
 
 
 def _nothing(*_: Any) -> None:
@@ -51,7 +59,7 @@ class _Source:
     def of(cls, connection: BaseDatabaseWrapper) -> _Source:
         settings = dict(connection.settings_dict)
         # A server that does not answer must not keep the leases of other databases waiting.
-        options = {"connect_timeout": _CONNECT_SECONDS, **settings.get("OPTIONS", {})}
+        options = LIVENESS | {"tcp_user_timeout": _ANSWER_MS} | settings.get("OPTIONS", {})
         options.pop("pool", None)
         settings["OPTIONS"] = options
         return cls(kind=type(connection), alias=connection.alias, settings=settings)

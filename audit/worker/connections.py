@@ -9,16 +9,9 @@ from typing import Any
 from django.db import connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["own", "tidy"]
+from audit.leases.keeper import LIVENESS
 
-# A network that drops what it is given must not hold a worker for the two hours that the system would wait.
-_LIVENESS = {
-    "connect_timeout": 10,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
+__all__ = ["own", "tidy"]
 
 
 def own(using: str) -> Callable[[], BaseDatabaseWrapper]:
@@ -32,7 +25,7 @@ def own(using: str) -> Callable[[], BaseDatabaseWrapper]:
     """
     shared: Any = connections[using]
     settings = dict(shared.settings_dict)
-    options = _LIVENESS | settings.get("OPTIONS", {})
+    options = LIVENESS | settings.get("OPTIONS", {})
     options.pop("pool", None)
     kind: type[BaseDatabaseWrapper] = type(shared)
     return lambda: kind(settings | {"OPTIONS": dict(options)}, using)

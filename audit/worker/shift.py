@@ -25,8 +25,8 @@ from audit.worker.handlers import Handlers
 from audit.worker.inbox import Inbox
 from audit.worker.intake import Intake
 from audit.worker.job import Job
-from audit.worker.summary import listed, named
-from audit.worker.upkeep import OwnName, Upkeep
+from audit.worker.summary import left, listed, named
+from audit.worker.upkeep import Upkeep
 from audit.worker.wakeup import Listener
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Shift:
             self._worker.labels,
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+            self._books.tokens,
         )
         self._upkeep_under_way = 0
         self._clerk = Clerk(self._worker.using, self._inbox.put, self._say)
@@ -128,12 +129,11 @@ class Shift:
         self._listener = None
         if conf.settings().NOTIFY:
             self._listener = Listener(self._worker.using, self._handlers, lambda: self._inbox.put(self._intake.woken))
-        own_name = OwnName(self._worker.using, self._worker.name)
-        self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
+        # A new session holds none of the locks of the one before.
+        self._clerk.connected.append(self._upkeep.own_name.hold)
+        self._begin = partial(self._clerk.give, self._upkeep.begin, self._on_begun)
         self._tries = 0
         self._begin()
-        # A new session holds none of the locks of the one before.
-        self._clerk.connected.append(own_name.take)
 
     def _on_begun(self, said: str | None, problem: Exception | None) -> None:
         if problem is not None:
@@ -323,7 +323,7 @@ class Shift:
             return True
         # What the database does not take now, it takes from the lease that runs out.
         over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
-        return over and (self._clerk.away or self._intake.under_way)
+        return over and (self._clerk.away or self._clerk.waits > _STORE_SECONDS or self._intake.under_way)
 
     def _finish(self) -> None:
         """Store what is left, as far as the database takes it."""
@@ -336,6 +336,9 @@ class Shift:
             for job in list(self._by_claim.values()):
                 self._ended(job, End(verb="release"), None)
         self._floor.retire()
+        if self._worker.drain:
+            look = partial(left, self._worker.using, list(self._handlers))
+            self._clerk.give(look, lambda said, problem: self._say(said) if said else None)
         self._clerk.give(self._upkeep.end, lambda result, problem: None)
         self._clerk.end(_AT_ONCE_SECONDS if self._orders.stops > 1 else _STORE_SECONDS)
         self._inbox.run()
