@@ -9,10 +9,10 @@ import pytest
 from django.db import connection
 from django.db.utils import ConnectionDoesNotExist
 
+from audit.agents.draining import drain, undrain
 from audit.agents.presence import Presence
 from audit.agents.pruning import Pruned, prune
 from audit.agents.readings import Reading
-from audit.agents.registry import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.ledger.tlog.canonical import FORMS
 from audit.models import Agent, ResourceMetric
