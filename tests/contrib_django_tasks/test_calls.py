@@ -77,7 +77,7 @@ def test_only_the_last_error_finishes_a_task(tasks, in_loop: bool) -> None:
 @pytest.mark.parametrize("in_loop", [False, True])
 def test_an_error_of_what_a_person_cancelled_finishes_it(tasks, in_loop: bool) -> None:
     run = _begun((tasks.at_last_async if in_loop else tasks.at_last).enqueue(9))
-    run._desk.flags.cancelled = True
+    run._channel.flags.cancelled = True
     with _hearing(framework.task_finished) as finished:
         assert _call(run, in_loop).verb == "fail"
     assert finished == [("FAILED", 1, True)]
