@@ -18,7 +18,7 @@ from audit.statements.retry import persistently
 from audit.statements.rows import run
 from audit.values.patterns import covering
 
-__all__ = ["Registered", "Surveyed", "absent", "elsewhere", "survey"]
+__all__ = ["Missing", "Registered", "Surveyed", "absent", "elsewhere", "survey"]
 
 _TOTALS = {"cpu": "cpu_count", "memory": "memory_bytes_total", "gpu_memory": "gpu_memory_bytes_total"}
 _ABSENT_SHOWN = 10
@@ -61,6 +61,13 @@ class Registered:
         """Whether it could do such work: an agent that names no actions does any."""
         named = not self.actions or not set(self.actions).isdisjoint(covering(action))
         return named and set(labels) <= set(self.labels)
+
+
+@dataclass(slots=True, kw_only=True)
+class Missing(Registered):
+    """An agent that does not count now."""
+
+    state: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,14 +170,15 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
     return found
 
 
-def elsewhere(using: str) -> list[Registered]:
-    """Read the agents that do not count now: silent, stopped, or draining.
+def elsewhere(using: str) -> list[Missing]:
+    """Read the agents that do not count now: silent, stopped, or draining; who was there last comes first.
 
     Args:
         using: the alias to read through.
     """
-    rows = persistently(connections[using], lambda: list(_elsewhere(using).values("name", "actions", "labels")))
-    return [Registered(**row) for row in rows]
+    agents = _elsewhere(using).with_state().order_by("-heartbeat_at")
+    rows = persistently(connections[using], lambda: list(agents))
+    return [Missing(name=each.name, actions=each.actions, labels=each.labels, state=each.state) for each in rows]
 
 
 def _elsewhere(using: str) -> AgentQuerySet:
@@ -178,14 +186,20 @@ def _elsewhere(using: str) -> AgentQuerySet:
     return Agent.objects.using(using).exclude(pk__in=counting.values("pk"))
 
 
-def absent(using: str, action: str, labels: Iterable[str] = ()) -> list[dict[str, str]]:
+def absent(
+    using: str, action: str, labels: Iterable[str] = (), *, among: Iterable[Missing] | None = None
+) -> list[dict[str, str]]:
     """Name agents that could do such work and do not count now: `agent` and `state` of each, ten at most.
 
     Args:
         using: the alias to read through.
         action: the kind of work.
         labels: what it needs.
+        among: what `elsewhere` has read; the database is asked when left out.
     """
+    if among is not None:
+        able = [each for each in among if each.able(action, labels)]
+        return [{"agent": each.name, "state": str(each.state)} for each in able[:_ABSENT_SHOWN]]
     agents = _elsewhere(using).able(action, labels).with_state()
     rows = persistently(connections[using], lambda: list(agents.order_by("-heartbeat_at")[:_ABSENT_SHOWN]))
     return [{"agent": row.name, "state": str(row.state)} for row in rows]

@@ -22,7 +22,7 @@ from typing import Any
 from django.db import connections
 
 from audit.leases.prolong import Lease, prolong
-from audit.statements.connections import Destination
+from audit.statements.connections import LIVENESS, Destination
 
 __all__ = ["KeptLease", "LeaseKeeper", "keeper"]
 
@@ -31,8 +31,7 @@ logger = logging.getLogger("audit")
 _TICK_SECONDS = 1.0
 _LOCKED_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
-_CONNECT_SECONDS = 10
-"""A server that does not answer must not keep the leases of other databases waiting for longer."""
+_ANSWER_MS = 10_000  # so that there is time for another try before the lease ends
 
 
 def _nothing(*_: Any) -> None:
@@ -52,7 +51,7 @@ class KeptLease:
         on_tick: Callable[[], object] | None,
     ) -> None:
         self.lease = lease
-        self.destination = Destination.of(connections[lease.using], connect_timeout=_CONNECT_SECONDS)
+        self.destination = Destination.of(connections[lease.using], **LIVENESS | {"tcp_user_timeout": _ANSWER_MS})
         self.on_lost = on_lost
         self.on_cancel_requested = on_cancel_requested
         self.on_tick = on_tick

@@ -103,10 +103,10 @@ def _consistency(options: argparse.Namespace) -> Iterable[str]:
 
 def _keygen(options: argparse.Namespace) -> Iterable[str]:
     signer = generate(options.name, KeyKind.COSIGNATURE if options.witness else KeyKind.ED25519)
-    if options.out:
-        keys.write(options.out, signer)
-    _put(str(signer.verifier) if options.out else signer.secret())  # first: a key that is lost needs no advice
-    for line in keys.advice(signer, options.out):
+    if options.output:
+        keys.write(options.output, signer)
+    _put(str(signer.verifier) if options.output else signer.secret())  # first: a key that is lost needs no advice
+    for line in keys.advice(signer, options.output):
         _note(line)
     return []
 
@@ -205,13 +205,9 @@ def _fail(message: str, code: int) -> int:
 def _key(kind: KeyKind) -> Callable[[str], Verifier]:
     def read(text: str) -> Verifier:
         try:
-            verifier = Verifier.parse(text)
+            return keys.verifier_of(text, kind)
         except InvalidKey as error:
             raise argparse.ArgumentTypeError(safe(error)) from None
-        if verifier.kind is not kind:
-            role = "a witness's" if verifier.kind is KeyKind.COSIGNATURE else "a log's"
-            raise argparse.ArgumentTypeError(f"{safe(verifier.label)} is {role} key")
-        return verifier
 
     return read
 
@@ -287,13 +283,13 @@ def _add_witness(commands: Any) -> None:
     command.set_defaults(run=_remembered, format="text")
     command.add_argument("--state", type=_path, required=True, metavar="FILE", help="where the witness remembers")
 
-    text = "make a signing key; prints it, or with --out its verifier key"
+    text = "make a signing key; prints it, or with --output its verifier key"
     command = commands.add_parser("keygen", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_keygen, format="text")
     command.add_argument("name", metavar="NAME", help="the log's or the witness's name, such as example.com/audit")
     command.add_argument("--witness", action="store_true", help="a witness's key instead of a log's")
     command.add_argument(
-        "--out", type=_path, metavar="FILE", help="write the signing key to this new file, which only you can read"
+        "--output", type=_path, metavar="FILE", help="write the signing key to this new file, which only you can read"
     )
 
 

@@ -80,6 +80,11 @@ class Exports:
         except OSError as error:
             raise CannotExport(directory, f"no directory for checkpoints: {error.strerror}") from None
 
+    @property
+    def made(self) -> bool:
+        """Whether the directory was not there before."""
+        return self.directory in self._made
+
     def unmake(self) -> None:
         """Remove the directory if it was made here and nothing was kept in it."""
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from audit.values import moments
@@ -31,7 +31,7 @@ def json_text(value: Mapping[str, Any], *, indent: int | None = None) -> str:
 
 def _plain(value: object) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return moments.iso(value)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, timedelta):

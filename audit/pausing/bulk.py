@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -66,9 +65,9 @@ RETURNING id
 """  # noqa: S608 - a constant
 _DEFER = """
 UPDATE audit_pause_queue AS entry
-SET held = false, resume_after = statement_timestamp() + given.wait, claimed_by = '', claim_token = NULL,
-    lease_expires_at = NULL, actor = %s, revision = entry.revision + 1
-FROM unnest(%s::bigint[], %s::interval[]) AS given (id, wait)
+SET held = false, resume_after = statement_timestamp() + given.wait, note = given.note, claimed_by = '',
+    claim_token = NULL, lease_expires_at = NULL, actor = %s, revision = entry.revision + 1
+FROM unnest(%s::bigint[], %s::interval[], %s::text[]) AS given (id, wait, note)
 WHERE entry.id = given.id AND entry.claim_token = %s
 RETURNING entry.id
 """
@@ -132,17 +131,18 @@ def resume_claimed(using: str, entries: Sequence[PauseQueueEntry], *, actor: str
     return _announced(using, resume_waits(using, _CLAIMED, params, limit=len(entries), actor=actor))
 
 
-def defer(using: str, waits: Sequence[tuple[PauseQueueEntry, timedelta]], *, actor: str) -> None:
+def defer(using: str, waits: Sequence[tuple[PauseQueueEntry, timedelta, str]], *, actor: str) -> None:
     """Make entries of one claim due later, and give the claim back.
 
     Args:
         using: the alias to write through.
-        waits: each entry, and how long it waits from now.
+        waits: each entry, how long it waits from now, and why: its note from now on. The log keeps the first one.
         actor: who defers.
     """
     if waits:
-        params: list[Any] = [[entry.pk for entry, _ in waits], [wait for _, wait in waits]]
-        run(using, _DEFER, [actor, *params, waits[0][0].claim_token])
+        entries, spans, notes = zip(*waits, strict=True)
+        given = [[each.pk for each in entries], list(spans), [validation.text("note", each) for each in notes]]
+        run(using, _DEFER, [actor, *given, entries[0].claim_token])
 
 
 def _announced(using: str, tasks: list[Task]) -> list[Task]:

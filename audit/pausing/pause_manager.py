@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from django.db.models.functions import Now
 
 from audit import conf
 from audit.agents.needs import needs_of
-from audit.agents.survey import Registered, Surveyed, elsewhere, survey
+from audit.agents.survey import Missing, Surveyed, elsewhere, survey
 from audit.context import get_actor
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import bulk
@@ -72,7 +73,6 @@ class PauseManager:
         self._using = using or router.db_for_write(Task)
         self._labels_of = labels_of
         self._looked_at: tuple[int, datetime, UUID] | None = None
-        self._missing: list[Registered] | None = None
 
     def check_capacity(self, task: Task) -> CapacityVerdict:
         """Ask the gate whether there is capacity for a task, with the labels that it needs if it is the registry's.
@@ -232,13 +232,14 @@ class PauseManager:
             if not room:
                 return []
             entries, tasks = self._claimed(min(limit, room))
-            self._missing = None
+            missing = cache(partial(elsewhere, self._using))
             fitting, deferred = [], []
             for entry in entries:
-                if self._fits(tasks[entry.task_id], entry, agents):
+                why = self._obstacle(tasks[entry.task_id], entry, agents, missing)
+                if why is None:
                     fitting.append(entry)
                 else:
-                    deferred.append((entry, capacity_wait(entry.attempt + 1)))
+                    deferred.append((entry, capacity_wait(entry.attempt + 1), why))
             who = get_actor() or ACTOR
             bulk.defer(self._using, deferred, actor=who)
             return bulk.resume_claimed(self._using, fitting, actor=who)
@@ -259,31 +260,32 @@ class PauseManager:
             if able:
                 _roomiest(able).place(needs_of(task.estimated_resources))
 
-    def _fits(self, task: Task, entry: PauseQueueEntry, agents: list[Surveyed]) -> bool:
-        """Whether an agent has room for it, which it takes up then."""
+    def _obstacle(
+        self, task: Task, entry: PauseQueueEntry, agents: list[Surveyed], missing: Callable[[], list[Missing]]
+    ) -> str | None:
+        """Say why a task does not fit; None when an agent has room for it, which it takes up then."""
         asked = gate()
         if asked is None:
-            return True
-        if asked is not check_capacity and asked(task).kind not in ("free", "no_agent"):
-            return False
+            return None
+        if asked is not check_capacity and (said := asked(task)).kind not in ("free", "no_agent"):
+            return said.summary
         labels, needs = list(self._labels_of(task)), needs_of(task.estimated_resources)
-        able = [agent for agent in agents if agent.able(task.action, labels)]
-        if not able:
-            # Where nobody is registered for such work there are no slots to wait for.
-            if self._missing is None:
-                self._missing = elsewhere(self._using)
-            return not any(agent.able(task.action, labels) for agent in self._missing)
         threshold = conf.settings().CAPACITY_RESUME_FREE
+        able = [agent for agent in agents if agent.able(task.action, labels)]
+        # Where nobody is registered for such work there are no slots to wait for.
+        if not able and not any(agent.able(task.action, labels) for agent in missing()):
+            return None
         patient = is_longest(entry.attempt)
         chosen = [
             agent
             for agent in able
             if agent.free_slots and not agent.lacks(needs, threshold) and (patient or not agent.unknown(needs))
         ]
-        if not chosen:
-            return False
-        _roomiest(chosen).place(needs)
-        return True
+        if chosen:
+            _roomiest(chosen).place(needs)
+            return None
+        verdict = judged(task, agents, labels=labels, using=self._using, threshold=threshold, missing=missing)
+        return f"No slot is free. {verdict.summary}" if verdict.kind == "free" else verdict.summary
 
 
 def _roomiest(agents: list[Surveyed]) -> Surveyed:

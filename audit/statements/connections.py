@@ -9,16 +9,16 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Destination", "own"]
+__all__ = ["LIVENESS", "Destination", "own"]
 
-# A network that drops what it is given must not hold a worker for the two hours that the system would wait.
-_LIVENESS = {
+LIVENESS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+"""Options of connections that must notice a network that drops what it is given; the system would wait for hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,4 +56,4 @@ def own(using: str) -> Callable[[], BaseDatabaseWrapper]:
     Returns:
         To be called in the thread that uses the connection.
     """
-    return Destination.of(connections[using], **_LIVENESS).connect
+    return Destination.of(connections[using], **LIVENESS).connect

@@ -19,7 +19,7 @@ from django.db import connections
 from django.utils import timezone
 from psycopg.types.datetime import TimestamptzLoader
 
-__all__ = ["aware", "local", "now", "with_zone"]
+__all__ = ["aware", "iso", "local", "now", "with_zone"]
 
 
 def now() -> datetime:
@@ -32,6 +32,11 @@ def with_zone(value: datetime) -> datetime:
     if settings.USE_TZ or value.utcoffset() is not None:
         return value
     return timezone.make_aware(value, timezone.get_default_timezone())
+
+
+def iso(value: datetime) -> str:
+    """Write an aware moment as ISO 8601 in UTC, as all JSON of this app has it: `2026-11-28T10:00:00Z`."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def local(value: datetime) -> datetime:

@@ -129,7 +129,7 @@ def run(
             _take(task, db, move, returned[0])
             return None
     now = current(task, db)
-    if _repeats(task, move, now):
+    if _repeats(task, move, now) and _same_outcome(move, params, now, db):
         adopt(task, now)
         return None
     raise refusal(task, move, now, hint)
@@ -185,6 +185,15 @@ def _repeats(task: Moved, move: Move, now: Any) -> bool:
         and now.claim_token == task.claim_token is not None
         and not recovered
     )
+
+
+def _same_outcome(move: Move, params: Sequence[Any], now: Any, db: str) -> bool:
+    """Whether a task ended with what a repeated move hands in: the outcome is the first value of those that set it."""
+    if "outcome" not in move.changes:
+        return True
+    sql = "SELECT outcome IS NOT DISTINCT FROM %s::jsonb FROM audit_task WHERE id = %s"
+    [(same,)] = statements.run(db, sql, [params[0], now.pk])
+    return bool(same)
 
 
 def current(task: Moved, db: str) -> Any:

@@ -197,7 +197,7 @@ class TaskVerbs(PauseVerbs):
     ) -> None:
         """Finish the work well: executing → completed, and the task is frozen.
 
-        Called again with the token that finished it, it succeeds and changes nothing.
+        Called again with the same outcome and the token that finished it, it succeeds and changes nothing.
 
         Args:
             outcome: JSON; `"success": true` is added to an object that does not say.
@@ -228,7 +228,7 @@ class TaskVerbs(PauseVerbs):
     ) -> None:
         """Finish the work badly: executing → failed, or paused → failed without a claim.
 
-        Called again with the token that finished it, it succeeds and changes nothing.
+        Called again with the same outcome and the token that finished it, it succeeds and changes nothing.
 
         Args:
             error: what went wrong; an exception gives type, message and the end of its traceback.

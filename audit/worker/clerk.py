@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ __all__ = ["Clerk", "is_away"]
 logger = logging.getLogger("audit")
 
 _FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 5.0  # shorter than `own_name.QUIET_SECONDS`
 _READ_ONLY = "25006"  # after a fail-over the address may still lead to the one that is a standby now
 
 
@@ -36,6 +37,10 @@ class _Request:
     do: Callable[[], Any]
     then: Callable[[Any, Exception | None], None]
     keep: bool
+
+
+# While it is away nobody gives it requests, and a worker whose places are all taken has none for long.
+_COME_BACK = _Request(do=lambda: None, then=lambda result, problem: None, keep=False)
 
 
 class Clerk:
@@ -55,6 +60,8 @@ class Clerk:
         self._requests: deque[_Request] = deque()
         self._ends = False
         self._tried = 0
+        self._greeted: Any = None
+        self._began: float | None = None
         self.connected: list[Callable[[], object]] = []
         """Called in the clerk's thread after each new connection, the first included."""
         self._thread = threading.Thread(target=self._run, name="audit-worker-clerk", daemon=True)
@@ -65,6 +72,12 @@ class Clerk:
     def away(self) -> bool:
         """Whether the database could not be reached the last time."""
         return self._tried > 0
+
+    @property
+    def waits(self) -> float:
+        """For how many seconds the database has not answered the request that is under way; 0 without one."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:
         """Have a request done.
@@ -100,19 +113,21 @@ class Clerk:
             while not self._requests:
                 if self._ends:
                     return None
+                if self._tried:
+                    return _COME_BACK
                 self._changed.wait()
             return self._requests.popleft()
 
     def _carry_out(self, request: _Request) -> None:
         result, problem = None, None
         try:
-            if self._connection.connection is None:
-                self._connection.ensure_connection()
-                for each in self.connected:
-                    each()
+            self._began = time.monotonic()
+            self._greet()
             result = request.do()
         except Exception as error:  # noqa: BLE001 - whoever gave it is told
             problem = error
+        finally:
+            self._began = None
         if problem is not None and is_away(problem):
             self._connection.close()
             self._wait(problem)
@@ -124,6 +139,14 @@ class Clerk:
             self._tried = 0
             self._say("The database is back.")
         self._deliver(lambda: request.then(result, problem))
+
+    def _greet(self) -> None:
+        # An request may have opened the session by itself (Note [Connections that died]), so its age says nothing.
+        self._connection.ensure_connection()
+        if self._connection.connection is not self._greeted:
+            for each in self.connected:
+                each()
+            self._greeted = self._connection.connection
 
     def _wait(self, problem: Exception) -> None:
         if not self._tried:

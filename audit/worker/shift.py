@@ -25,8 +25,8 @@ from audit.worker.handlers import Handlers
 from audit.worker.intake import Intake
 from audit.worker.places import Places
 from audit.worker.store import Claimed, Store
-from audit.worker.summary import listed, named
-from audit.worker.upkeep import OwnName, Upkeep
+from audit.worker.summary import left, listed, named
+from audit.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from audit.worker.worker import Worker
@@ -96,6 +96,7 @@ class Shift:
             self._worker.labels,
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+            self._store.tokens,
         )
         self._clerk = Clerk(self._worker.using, self._calls.put, self._say)
         self._places = Places(
@@ -122,12 +123,11 @@ class Shift:
         if conf.settings().NOTIFY:
             wake = partial(self._calls.put, self._intake.look_at_once)
             self._listener = Listener(self._worker.using, self._handlers, wake)
-        own_name = OwnName(self._worker.using, self._worker.name)
-        self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
+        # A new session holds none of the locks of the one before.
+        self._clerk.connected.append(self._upkeep.own_name.hold)
+        self._begin = partial(self._clerk.give, self._upkeep.begin, self._on_begun)
         self._tries = 0
         self._begin()
-        # A new session holds none of the locks of the one before.
-        self._clerk.connected.append(own_name.take)
 
     def _on_begun(self, said: str | None, problem: Exception | None) -> None:
         if problem is not None:
@@ -323,7 +323,7 @@ class Shift:
             return True
         # What cannot be stored now is lost: the lease runs out, and recovery gives the task on.
         over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
-        return over and (self._clerk.away or self._intake.under_way)
+        return over and (self._clerk.away or self._clerk.waits > _STORE_SECONDS or self._intake.under_way)
 
     def _finish(self) -> None:
         """Store what is left, as far as the database takes it."""
@@ -336,6 +336,9 @@ class Shift:
             for attempt in list(self._by_claim.values()):
                 self._ended(attempt, End(verb="release"), None)
         self._places.retire()
+        if self._worker.drain:
+            look = partial(left, self._worker.using, list(self._handlers))
+            self._clerk.give(look, lambda said, problem: self._say(said) if said else None)
         self._clerk.give(self._upkeep.end, lambda result, problem: None)
         self._clerk.end(_AT_ONCE_SECONDS if self._stop_requests.count > 1 else _STORE_SECONDS)
         self._calls.run()

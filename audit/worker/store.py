@@ -63,6 +63,11 @@ class Store:
         self.lease = lease
         self._on_lost = on_lost
         self._on_cancel = on_cancel
+        self._held: set[Claimed] = set()
+
+    def tokens(self) -> set[UUID]:
+        """Return the tokens of the claims that this worker has not stored the end of."""
+        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None}
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
@@ -78,10 +83,12 @@ class Store:
             self._on_cancel(claimed)
 
         claimed.kept = keeper.keep(lease, on_lost=lambda: self._on_lost(claimed), on_cancel_requested=cancel)
+        self._held.add(claimed)
         return claimed
 
     def forget(self, claimed: Claimed) -> None:
         """Keep the lease no more."""
+        self._held.discard(claimed)
         if claimed.kept is not None:
             keeper.forget(claimed.kept)
 

@@ -2,11 +2,14 @@
 
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.utils import ConnectionDoesNotExist
 
+from audit.agents.draining import drain, undrain
 from audit.agents.presence import Presence
 from audit.agents.pruning import Pruned, prune
 from audit.agents.readings import Reading
@@ -46,6 +49,31 @@ def test_an_agent_registers_once_and_is_its_row() -> None:
     again = Presence("w1", slots=2).register()
     assert again.pk == agent.pk
     assert (again.actions, again.labels, again.slots) == ([], [], 2)
+
+
+class _Elsewhere:
+    """A router for databases that are not there."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        partial(drain, "w1", actor="carol", reason="maintenance"),
+        partial(undrain, "w1"),
+        prune,
+        lambda **given: Presence("w1", **given).register(),
+    ],
+    ids=["drain", "undrain", "prune", "register"],
+)
+def test_the_alias_that_is_given_comes_before_the_router(act: Any, settings: Any) -> None:
+    Presence("w1").register()
+    settings.DATABASE_ROUTERS = [f"{__name__}._Elsewhere"]
+    act(using="default")
+    with pytest.raises(ConnectionDoesNotExist, match="elsewhere"):
+        act()
 
 
 def test_an_agent_that_stopped_is_there_again_once_it_registers() -> None:

@@ -65,7 +65,7 @@ def test_a_proof_goes_where_there_is_no_database(tmp_path: Path, capsys: pytest.
     [
         ["audit_export", "--output", ""],
         ["audit_import", ""],
-        ["audit_keygen", "example.org/log", "--out", ""],
+        ["audit_keygen", "example.org/log", "--output", ""],
         ["audit_prove", "--since", ""],
         ["audit_prove", "x", "--checkpoint", ""],
         ["audit_seal", "--checkpoints", ""],
@@ -102,7 +102,7 @@ def test_what_cannot_be_proven_is_not(capsys: pytest.CaptureFixture[str]) -> Non
     assert "it is sealed when it has finished" in run("audit_prove", live.pk, "--key", VKEY)[2]
     code, _, err = run("audit_prove", uuid4(), "--key", VKEY)
     assert code == 2
-    assert "begins no task of database 'default'" in err
+    assert "in database 'default'." in err
     with behind_the_guards():
         sql("UPDATE audit_task SET summary = 'other' WHERE id = %s", [task.pk])
     code, out, err = run("audit_prove", task.pk, "--key", VKEY)
@@ -242,7 +242,8 @@ def test_a_witness_cosigns_and_a_proof_shows_it(tmp_path: Path, capsys: pytest.C
     [task] = finish(1)
     run("audit_seal", "--checkpoints", kept)
     watch = ["--state", tmp_path / "state", "--signing-key", tmp_path / "witness.key", "--key", VKEY]
-    witness = check(capsys, "keygen", "--witness", "example.org/witness", "--out", tmp_path / "witness.key")[1].strip()
+    made = check(capsys, "keygen", "--witness", "example.org/witness", "--output", tmp_path / "witness.key")
+    witness = made[1].strip()
     growth = tmp_path / "growth"
     growth.write_text(run("audit_prove", "--since", 0, "--key", VKEY)[1])
     code, line = check(capsys, "witness", growth, *watch, "--first")

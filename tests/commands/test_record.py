@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -9,6 +10,8 @@ import pytest
 from django.db import OperationalError, connection
 
 from audit import record
+from audit.context import actor as acting
+from audit.exceptions import InvalidValue
 from audit.models import Task
 from audit.recording import Recording
 from audit.recording.running import run, run_recorded
@@ -47,6 +50,32 @@ def test_defaults_without_a_word_of_its_own() -> None:
     assert (task.status, task.action, task.summary) == ("completed", "true", "true")
     assert task.actor.startswith("cli:")
     assert (task.plan, task.outcome["success"], task.outcome["output_summary"]) == (None, True, "exit status 0")
+
+
+def test_what_a_command_records_has_its_actor() -> None:
+    assert recorded("--actor", "alice", *python("import os; print(os.environ['AUDIT_ACTOR'])"))[1] == b"alice\n"
+
+
+def test_a_record_inside_a_command_takes_its_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_ACTOR", "alice")
+    with record("inner") as task:
+        pass
+    assert (task.actor, task.requested_by) == ("alice", "alice")
+    with record("inner", actor="bob") as task:
+        pass
+    assert (task.actor, task.requested_by) == ("bob", "bob")
+    with acting("carol"), record("inner") as task:
+        pass
+    assert task.requested_by == "carol"
+    assert recorded("--action", "nested", "--", "true")[0] == 0
+    assert Task.objects.get(action="nested").actor == "alice"
+    monkeypatch.setenv("AUDIT_ACTOR", "x" * 501)
+    with pytest.raises(InvalidValue, match="AUDIT_ACTOR"), record("inner"):
+        pass
+    monkeypatch.delenv("AUDIT_ACTOR")
+    with record("inner") as task:
+        pass
+    assert (task.requested_by, task.actor) == ("", f"{socket.gethostname()}:{os.getpid()}")
 
 
 def test_the_command_may_have_options_and_dashes_of_its_own() -> None:

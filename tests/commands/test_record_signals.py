@@ -70,8 +70,8 @@ def test_a_hangup_that_nohup_ignores_reaches_no_command(tmp_path: Path) -> None:
 
 
 def test_timeout_ends_even_a_deaf_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, _, _ = recorded("--timeout", "0.5", "--", "sleep", "60")
-    assert status == 124
+    status, out, err = recorded("--timeout", "0.5", "--", "sleep", "60")
+    assert (status, out, err) == (124, b"", b"sleep: timed out after 0.5 s\n")
     monkeypatch.setattr("audit.recording.running._KILL_AFTER_SECONDS", 0.3)
     deaf = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
     ended = run(deaf, timeout=1.5)
@@ -79,6 +79,9 @@ def test_timeout_ends_even_a_deaf_command(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended.resources["wall_s"] < 20
     outcome = only().outcome
     assert (outcome["error_type"], outcome["exit_status"], outcome["signal"]) == ("Timeout", 124, "SIGTERM")
+    assert outcome["output_summary"] == "timed out after 0.5 s"
+    speaks = run(["sh", "-c", "echo halfway; sleep 60"], timeout=1.5)
+    assert speaks.outcome["output_summary"] == "timed out after 1.5 s: halfway"
 
 
 def test_killed_itself_the_task_fails_after_its_lease(settings: Any) -> None:

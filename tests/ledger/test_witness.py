@@ -300,7 +300,7 @@ def test_two_that_write_at_once_each_write_whole(tmp_path: Path, monkeypatch, wr
 
 def test_a_witness_by_command(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["keygen", "example.com/witness", "--witness", "--out", "key"]) == 0
+    assert main(["keygen", "example.com/witness", "--witness", "--output", "key"]) == 0
     out, err = capsys.readouterr()
     verifier = Verifier.parse(out.strip())
     assert verifier.kind is KeyKind.COSIGNATURE
@@ -355,7 +355,7 @@ def test_a_key_by_command(tmp_path: Path, capsys, command: str) -> None:
     assert str(signer.verifier) in err
     assert signer.secret() not in err
     path = tmp_path / "key"
-    out, err = keygen("example.com/audit", "--out", str(path))
+    out, err = keygen("example.com/audit", "--output", str(path))
     [kept] = keys.read(path)
     assert out.strip() == str(kept.verifier)
     assert f'AUDIT = {{"LEDGER_VERIFIERS": ["{kept.verifier}"]}}' in err
@@ -366,10 +366,10 @@ def test_a_key_by_command(tmp_path: Path, capsys, command: str) -> None:
 def test_a_key_that_cannot_be_made(tmp_path: Path, capsys) -> None:
     path = tmp_path / "key"
     path.write_text("precious")
-    assert main(["keygen", "x", "--out", str(path)]) == 2
+    assert main(["keygen", "x", "--output", str(path)]) == 2
     assert main(["keygen", "two words"]) == 2
     assert f"{path}: File exists" in capsys.readouterr().err
-    for arguments, problem in ((["x", "--out", str(path)], "File exists"), (["two words"], "cannot be the name")):
+    for arguments, problem in ((["x", "--output", str(path)], "File exists"), (["two words"], "cannot be the name")):
         with pytest.raises(CommandError, match=problem) as refused:
             call_command("audit_keygen", *arguments)
         assert refused.value.returncode == 2

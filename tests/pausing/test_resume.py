@@ -58,6 +58,41 @@ def test_what_does_not_fit_is_deferred_for_longer_each_time(settings: Any) -> No
     assert ExecutionLog.objects.filter(task_id=entry.task_id, action="defer").count() >= 3
 
 
+def test_a_deferred_entry_says_why_it_still_waits(settings: Any) -> None:
+    entry = short_entry()
+
+    def note() -> str:
+        due_now()
+        assert resumed() == set()
+        entry.refresh_from_db()
+        assert entry.claim_token is None
+        return entry.note
+
+    presence = agent(cpu=0.9, slots=2)
+    assert note() == "Every agent that could do it is short: w1 (10% of CPU free, 0 s ago)."
+    read_as(presence, cpu=0.72)  # above the threshold of a pause, below that of resuming
+    assert "28% of CPU free" in note()
+    read_as(presence, cpu=0.1, memory=None)
+    assert note().startswith("No agent is known to have room")
+    agent("other", actions=["backup"], slots=1)
+    silent("w1", 100)
+    assert note() == "No agent that could do it takes work now: w1 is stale."
+    presence.beat()
+    read_as(presence)
+    agent("w1", slots=1)
+    claimed(approved("backup"), "w1")
+    assert note().startswith("No slot is free. There is capacity: w1 (")
+
+    def asked(task: Task) -> CapacityVerdict:
+        return CapacityVerdict(kind="short", evidence={}, summary="The budget of this month is spent.")
+
+    settings.AUDIT = {"CAPACITY_GATE": asked}
+    assert note() == "The budget of this month is spent."
+    # The log keeps what it was paused for.
+    paused = ExecutionLog.objects.get(task=entry.task_id, to_status=Status.PAUSED)
+    assert paused.detail["note"] == ""
+
+
 def test_as_many_as_slots_are_free_the_most_urgent_first() -> None:
     agent(slots=3)
     claimed(approved(), "w1")

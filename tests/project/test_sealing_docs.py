@@ -150,7 +150,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path, server: Any) -> None:
         assert "INTACT" in run("git clone")
 
         # A key that follows
-        successor = run("--out /var/lib/audit-sealer/next.key").splitlines()[0]
+        successor = run("--output /var/lib/audit-sealer/next.key").splitlines()[0]
         _finished(owner)
         assert successor in run("cat /var/lib/audit-sealer/next.key", code=2)
         secret = tmp_path / "var/lib/audit-sealer/signing.key"

@@ -45,6 +45,10 @@ class TestOptions:
         ("argv", "says"),
         [
             (["--status", "nope"], "'nope' is not a status; use one of"),
+            (["--status", "faild"], "'faild' is not a status; did you mean failed? There are pending, approved"),
+            (["--failure", "ressource"], "'ressource' is not a class of failures; did you mean resource?"),
+            (["--search", "stauts:failed"], "'stauts:failed' has the unknown condition `stauts`. Did you mean"),
+            (["--since", "yesterday"], "(units: s, m, h, d, w)"),
             (["--since", "then"], "'then' is not a time; write"),
             (["--search", "service:"], "needs a value"),
             (["--database", "nowhere"], "'nowhere' is not a database of this project; DATABASES has default"),

@@ -10,7 +10,7 @@ from audit.exceptions import InvalidFilter
 from audit.ids import uuid7
 from audit.models import Task
 from audit.reading.filters import TaskFilter
-from audit.reading.filters.lookup import find_entry, find_task
+from audit.reading.filters.lookup import NotFound, find_entry, find_task
 from audit.values.failures import failure_class
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -196,33 +196,40 @@ class TestLookup:
 
     def test_none_or_several(self, tasks):
         every = Task.objects.all()
-        with pytest.raises(InvalidFilter, match="begins no task of database 'default'") as caught:
+        with pytest.raises(
+            NotFound, match=r"^No task in database 'default' has an id that begins with ffff\. "
+        ) as caught:
             find_task("ffff", every)
-        with pytest.raises(InvalidFilter, match=r"^id: is not an id"):
+        assert (caught.value.value, caught.value.problem[:15]) == ("ffff", "begins no task ")
+        whole = "01a2240f-1ece-7e61-a47e-bb6cec88e34a"
+        with pytest.raises(NotFound, match=rf"^No task {whole} in database 'default'\.$"):
+            find_task(whole.upper(), every)
+        with pytest.raises(NotFound, match=r"^'zz' is not a task id: write a UUID or its first hexadecimal digits\.$"):
             find_task("zz", every)
-        assert caught.value.value == "ffff"
-        with pytest.raises(InvalidFilter, match="begins several tasks, write more of it: ") as caught:
+        with pytest.raises(NotFound, match=r"^--before: 'zz' is not a task id: "):
+            find_task("zz", every, "--before")
+        with pytest.raises(
+            NotFound, match=r"^Several tasks have an id that begins with 0\. Write more of it: "
+        ) as caught:
             find_task("0", every)
         assert all(str(key) in str(caught.value) for key in tasks.values())
         for days in range(10, 20):
             record(days)
         with pytest.raises(InvalidFilter, match=", …"):
             find_task("0", every)
-        with pytest.raises(InvalidFilter, match="is not an id"):
-            find_task("what", every)
 
     def test_an_entry_by_number_or_task(self, db):
         task = Task.objects.request("deploy", actor="x")
         task.approve(actor="y")
-        with pytest.raises(InvalidFilter, match="which is approved and not paused"):
+        with pytest.raises(NotFound, match=rf"^Task {task.pk} is approved and not paused\.$"):
             find_entry(str(task.pk), "default")
         entry = task.pause(reason="manual_pause", actor="z")
         assert find_entry(str(entry.pk), "default") == entry
         assert find_entry(str(task.pk), "default") == entry
         assert find_entry(task.pk.hex[:20], "default").task == task
-        with pytest.raises(InvalidFilter, match="is not an entry of the pause queue"):
+        with pytest.raises(NotFound, match=f"The pause queue of database 'default' has no entry {entry.pk + 1}."):
             find_entry(str(entry.pk + 1), "default")
-        with pytest.raises(InvalidFilter, match="is not an id"):
+        with pytest.raises(NotFound, match="is not a task id"):
             find_entry("9" * 33, "default")
 
 

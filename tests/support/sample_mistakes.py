@@ -34,7 +34,7 @@ _NEAREST = {
     "contrib": "interchange",
     "inspection": "commands project/test_roles.py",
     "interchange": "commands",
-    "leases": "recovery recording",
+    "leases": "recovery recording verbs/test_querysets.py",
     "ledger": "commands/test_seal.py commands/test_verify.py commands/test_prove.py",
     "management": "commands recovery/test_command.py recording interchange",
     "models": "verbs guards reading leases pausing recording ledger inspection",

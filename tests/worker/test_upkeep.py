@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 
 from audit.agents.readings import Reading
+from audit.leases.keeper import keeper
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker, upkeep
 from audit.worker.ending import End
 from audit.worker.handlers import Handler
 from audit.worker.store import Store
-from audit.worker.upkeep import OwnName, Upkeep
-from tests.support.factories import sql
+from audit.worker.upkeep import Upkeep
 from tests.support.worker import approved
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +31,7 @@ def _handler(action: str, **options: Any) -> Handler:
 
 
 def _upkeep(name: str = "w1") -> Upkeep:
-    return Upkeep("default", name, {"deploy": _handler("deploy")}, ["gpu"], 2, 1.0)
+    return Upkeep("default", name, {"deploy": _handler("deploy")}, ["gpu"], 2, 1.0, set)
 
 
 def _store(name: str = "w1") -> Store:
@@ -42,7 +41,7 @@ def _store(name: str = "w1") -> Store:
 def test_a_worker_stands_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "read", lambda: FREE)
     kept = _upkeep()
-    kept.begin(OwnName("default", "w1"))
+    kept.begin()
     agent = Agent.objects.get()
     assert (agent.name, agent.actions, agent.labels, agent.slots) == ("w1", ["deploy"], ["gpu"], 2)
     assert ResourceMetric.objects.filter(agent=agent).count() == 1
@@ -61,7 +60,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     task = approved("deploy")
     monkeypatch.setattr(upkeep, "read", lambda: FULL)
     kept = _upkeep()
-    assert kept.begin(OwnName("default", "w1")) == "Short of capacity: no new work is taken."
+    assert kept.begin() == "Short of capacity: no new work is taken."
     assert kept.short
     kept.pause_short()
     entry = PauseQueueEntry.objects.get(task=task)
@@ -94,6 +93,19 @@ def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, set
     [claimed] = store.claim(["deploy"], 1)
     assert kept.fate(claimed) == "runs"
     store.forget(claimed)
+
+
+def test_a_lease_that_the_store_forgets_is_kept_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = set()
+    monkeypatch.setattr(keeper, "keep", lambda lease, **callbacks: kept.add(lease) or lease)
+    monkeypatch.setattr(keeper, "forget", kept.remove)
+    store = _store()
+    for _ in range(2):
+        approved("deploy")
+    first, second = store.claim(["deploy"], 2)
+    assert {each.task_id for each in kept} == {first.task.pk, second.task.pk}
+    store.forget(first)
+    assert {each.task_id for each in kept} == {second.task.pk}
 
 
 def test_recovery_is_reported_in_words() -> None:
@@ -154,26 +166,6 @@ def test_only_failures_use_up_attempts() -> None:
     assert became == ["released", "retried", "released", "failed"]
     task.refresh_from_db()
     assert (task.status, task.attempt, task.failures) == ("failed", 4, 1)
-
-
-def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import connection
-
-    other = connection.copy()
-    try:
-        name = OwnName("default", "a name of its own")
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [name._key])
-        assert not name.take()
-    finally:
-        other.close()
-    assert OwnName("default", "w2").take()
-    sql("SELECT pg_advisory_unlock_all()")
-    # As behind a pooler: the number that the client was given is not the server's.
-    lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
-    pooled = SimpleNamespace(cursor=connection.cursor, connection=lent)
-    monkeypatch.setattr(upkeep, "connections", {"default": pooled})
-    assert not OwnName("default", "w3").take()
 
 
 def test_a_worker_can_be_run_from_code(settings: LazySettings) -> None:

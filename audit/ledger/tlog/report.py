@@ -82,7 +82,7 @@ def head_as_text(head: SignedCheckpoint) -> Iterator[str]:
     for each in head.cosigned:
         yield f"  Cosigned by    {safe(each.verifier.label)} at {_second(each.at)}"
     if not head.cosigned:
-        yield "  Cosigned by    no witness that was named"
+        yield "  Cosigned by    none (no --witness given)"
     known = {each.signature for each in (*head.signed, *head.cosigned)}
     if unknown := [signature for signature in head.note.signatures if signature not in known]:
         names = ", ".join(safe(f"{each.name}+{each.key_id.hex()}") for each in unknown[:5])

@@ -165,7 +165,7 @@ def keep_unchecked(using: str, actor: str, started_at: datetime, problem: str) -
     """
     report = {
         "verdict": Verdict.UNCHECKED.value,
-        "started_at": started_at.isoformat(),
+        "started_at": moments.iso(started_at),
         "problem": problem,
         "findings": [],
         "counts": {},
@@ -234,21 +234,20 @@ def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], ou
     if left.count:
         oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
         said.append(
-            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: whoever owns the database can "
-            "still change them, and only their transitions, transaction and age are looked at."
+            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}. An owner of the database can "
+            "still change them. Only their transitions, transaction and age were checked."
         )
         said.append(
-            "Whether these are new: that is believed of the sealer's mark and the server's identifier in the ledger's "
-            "head, which nobody signs, and of the transaction in each row. Whoever set the mark back can have put in "
-            "rows with old dates; they can only be sealed behind everything that is signed."
+            "Whether the unsealed rows are really new. This relies on unsigned bookkeeping: an owner could have "
+            "inserted backdated rows. They can only be sealed after everything that is already signed."
         )
-    said.append("What else tasks hold that are not finished, and the pause queue: they are sealed when they finish.")
+    said.append("Unfinished tasks and the pause queue. (What is sealed of the log of these tasks is covered.)")
     if outside and not (wanted.external or wanted.left_behind):
         said.append("No external checkpoint was found where they should be kept, or none was of this log.")
     if not outside:
         said.append(
-            "No external checkpoint was given: whoever has the signing key could have rewritten the whole log. "
-            "Keep checkpoints elsewhere and give them with --checkpoints."
+            "No external checkpoint was given, so a thief of the signing key could have rewritten the whole log. Keep "
+            "checkpoints elsewhere, and name their directory with --checkpoints."
         )
     if wanted.left_behind:
         said.append(

@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from audit.values import moments
+
 __all__ = ["MAX_FINDINGS", "Code", "Finding", "Findings", "Report"]
 
 MAX_FINDINGS = 1_000
@@ -142,14 +144,14 @@ class Report:
         """The report as it is stored and printed."""
         return {
             "verdict": "intact" if self.intact else "tampering",
-            "started_at": self.started_at.isoformat(),
+            "started_at": moments.iso(self.started_at),
             "size": self.size,
             "signed": self.signed,
             "findings": [finding.as_json() for finding in self.findings],
             "counts": self.counts,
             "covered": self.covered,
             "unsealed": self.unsealed,
-            "oldest_unsealed": self.oldest_unsealed.isoformat() if self.oldest_unsealed else None,
+            "oldest_unsealed": moments.iso(self.oldest_unsealed) if self.oldest_unsealed else None,
             "not_covered": self.not_covered,
             "accepted_epochs": self.accepted_epochs,
         }

@@ -12,18 +12,25 @@ from audit.management.base import FINE, UNABLE, AuditCommand, path
 class Command(AuditCommand):
     """Makes a signing key."""
 
+    needs_settings = False
+
     help = (
         "Make a key that signs the log, and explain what to do with it. Standard output gets the signing key, or with "
-        "--out the verifier key. A witness makes its own without Django: python -m audit.ledger keygen --witness NAME"
+        "--output the verifier key. A witness makes its own without Django: "
+        "python -m audit.ledger keygen --witness NAME"
     )
 
-    examples = ("audit_keygen example.com/audit --out /etc/audit/ledger.key",)
+    examples = ("audit_keygen example.com/audit --output /etc/audit/ledger.key",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the log's name and a file."""
         parser.add_argument("name", metavar="NAME", help="the log's name, such as example.com/audit")
         parser.add_argument(
-            "--out", type=path, metavar="FILE", help="write the signing key to this new file, which only you can read"
+            "--output",
+            dest="out",
+            type=path,
+            metavar="FILE",
+            help="write the signing key to this new file, which only you can read",
         )
 
     def run(self, **options: Any) -> int:
