@@ -78,6 +78,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     now, claiming = [1000.0], itertools.count(step=100)
     monkeypatch.setattr(claim_start, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(claiming)))
+    first = itertools.cycle([True, False])
+
+    def reads(using: str, index: str) -> int:
+        # The server adds its counts up at most once a second, and starts anew then: not between two looks.
+        if next(first):
+            sql("SELECT pg_stat_force_next_flush()")
+        return claim_start.index_reads(using, index)
+
+    monkeypatch.setattr(claims, "index_reads", reads)
     yield now
     seen.start, seen.counting = None, False
 
@@ -120,7 +129,7 @@ def test_what_comes_back_in_front_waits_a_second_at_most(clock: list[float]) -> 
         assert Task.objects.claim("w")[0].pk != urgent.pk
         clock[0] += 0.01
         assert Task.objects.claim("w")[0].pk == urgent.pk
-        # The last one that was taken is still in session_claims.
+        # The last one that was taken is still in sight.
         early.release()
 
 
@@ -235,7 +244,7 @@ def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: p
         assert len(ran) == 1
         with CaptureQueriesContext(connection) as ran:
             Task.objects.claim("w")
-        assert len(ran) == 3
+        assert len([each for each in ran if "next_flush" not in each["sql"]]) == 3
         assert start() is not None
 
 
