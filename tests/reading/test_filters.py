@@ -175,7 +175,7 @@ class TestReading:
     @pytest.mark.parametrize(
         ("text", "field", "says"),
         [
-            ("status:fail", "status", "use one of pending, approved"),
+            ("status:fail", "status", "did you mean failed? There are pending, approved"),
             ("since:soon", "since", "24h"),
             ("since:0d", "since", "more than none"),
             ("until:99999w", "until", "100 years"),
