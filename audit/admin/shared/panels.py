@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
@@ -20,7 +21,7 @@ from audit.values import moments
 
 __all__ = [
     *("LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel"),
-    *("noting_denied", "panel", "reading", "set_locally", "sqlstate"),
+    *("noting_denied", "page_now", "panel", "reading", "set_locally", "sqlstate"),
 ]
 
 LIST_MS = 1500
@@ -48,6 +49,7 @@ class Panel(Generic[T]):
 
 
 _denied: ContextVar[list[str] | None] = ContextVar("denied", default=None)
+_moment: ContextVar[datetime] = ContextVar("moment")
 
 
 @contextmanager
@@ -73,11 +75,24 @@ def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
         limit_ms: milliseconds for each statement.
     """
     with moments.aware(using), transaction.atomic(using=using):
-        set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        at = set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        outer = _moment.set(at)
         try:
             yield
         finally:
+            _moment.reset(outer)
             transaction.set_rollback(True, using=using)
+
+
+def page_now() -> datetime:
+    """Return the moment at which the `reading` transaction around this call began, by the database's clock.
+
+    Pages judge every lease, due time and age by it: the clock of the web server may be hours off.
+
+    Raises:
+        LookupError: there is no such transaction; see `audit.statements.clock.database_now`.
+    """
+    return _moment.get()
 
 
 def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[T]:
@@ -110,8 +125,14 @@ def sqlstate(error: DatabaseError) -> str:
     return getattr(error.__cause__, "sqlstate", None) or ""
 
 
-def set_locally(using: str, **values: str) -> None:
-    """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL)."""
+def set_locally(using: str, **values: str) -> datetime:
+    """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL).
+
+    Returns:
+        This moment by the database's clock.
+    """
     calls = ", ".join("set_config(%s, %s, true)" for _ in values)
     with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT {calls}", [each for pair in values.items() for each in pair])
+        cursor.execute(f"SELECT statement_timestamp(), {calls}", [each for pair in values.items() for each in pair])
+        at: datetime = cursor.fetchone()[0]
+    return moments.with_zone(at)
