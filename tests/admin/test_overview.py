@@ -303,7 +303,10 @@ def test_no_more_of_a_kind_is_read_than_is_shown(monkeypatch) -> None:
     assert (standing.pending, standing.approved, standing.executing, standing.expired) == (3, 3, 3, 3)
     assert (waiting.scheduled, sum(waiting.held.values())) == (3, 3)
     sql("ALTER TABLE audit_pause_queue DISABLE TRIGGER USER")
-    sql("UPDATE audit_pause_queue SET due_at = now() - interval '2 d', paused_at = now() - interval '2 d'")
+    sql(
+        "UPDATE audit_pause_queue SET held = false, resume_after = moment, due_at = moment, paused_at = moment"
+        " FROM (SELECT now() - interval '2 d' AS moment) AS earlier"
+    )
     waiting = trail.waiting("default")
     assert (waiting.due, waiting.long) == (3, 3)
 

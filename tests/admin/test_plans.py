@@ -1,6 +1,7 @@
 """The page of a task shows the approved plan and the work plan side by side, and what differs."""
 
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ def _page(viewer: Any, task: Task) -> tuple[str, list[str]]:
     html = response.content.decode()
     [inner] = re.findall(r'<section class="audit-card audit-plans".*?</section>', html, re.S) or [""]
     lines = re.findall(r'<li class="audit-(?:added|left-out)">(.*?)</li>', inner, re.S)
-    return html, [" ".join(re.sub(r"<[^>]*>", " ", each).split()) for each in lines]
+    return html, [
+        unescape(" ".join(re.sub(r"<[^>]*>", " ", each).split())).replace("\N{MINUS SIGN}", "-") for each in lines
+    ]
 
 
 def _paused(plan: Any, work_plan: Any) -> Task:
@@ -34,22 +37,22 @@ def _paused(plan: Any, work_plan: Any) -> Task:
             ["eu", "us", "ap"],
             ["us", "ap"],
             "leaves out what is done or not needed, and asks for nothing else",
-            ["− only in the plan: [0] eu"],
+            ["- only in the plan: [0] eu"],
         ),
         (
             {"steps": ["build", "publish"], "image": "app:2"},
             {"steps": ["ask", "publish"], "image": "app:3", "to": [1]},
             "asks for something that the plan does not",
             [
-                "− only in the plan: image app:2",
+                "- only in the plan: image app:2",
                 "+ only in the work plan: image app:3",
-                "− only in the plan: steps[0] build",
+                "- only in the plan: steps[0] build",
                 "+ only in the work plan: steps[0] ask",
                 "+ only in the work plan: to [1]",
             ],
         ),
-        ({"a": 1}, {"a": True}, "asks for something", ["− only in the plan: a 1", "+ only in the work plan: a true"]),
-        (["eu"], {"eu": 1}, "asks for something", ['− only in the plan: ["eu"]', '+ only in the work plan: {"eu": 1}']),
+        ({"a": 1}, {"a": True}, "asks for something", ["- only in the plan: a 1", "+ only in the work plan: a true"]),
+        (["eu"], {"eu": 1}, "asks for something", ['- only in the plan: ["eu"]', '+ only in the work plan: {"eu": 1}']),
         ([1, 2], [1, 2], "All of the plan remains.", []),
     ],
 )
@@ -67,13 +70,13 @@ def test_of_two_work_plans_that_of_the_entry_counts(viewer) -> None:
     task.checkpoint(["b", "c"])
     task.pause(work_plan=["c"])
     html, found = _page(viewer, task)
-    assert found == ["− only in the plan: [0] a", "− only in the plan: [1] b"]
+    assert found == ["- only in the plan: [0] a", "- only in the plan: [1] b"]
     assert html.count('<h3 id="audit-work-plan">') == 1
     other = claimed(task_in("approved", plan=["a", "b"]))
     other.checkpoint(["b"])
     other.pause()
     _html, found = _page(viewer, other)
-    assert found == ["− only in the plan: [0] a"]
+    assert found == ["- only in the plan: [0] a"]
 
 
 def test_a_finished_task_says_what_remained(viewer) -> None:

@@ -1,4 +1,4 @@
-"""Asking executing work to stop, from its page: who may, what is said before and after, and what still counts as seen."""
+"""Asking executing work to stop, from its page: who may, what is said before and after, what counts as seen."""
 
 import re
 

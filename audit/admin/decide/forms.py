@@ -63,8 +63,9 @@ class DeferForm(ReasonForm):
     )
 
     def __init__(self, data: Mapping[str, Any] | None = None, *, now: datetime, **options: Any) -> None:
-        super().__init__(data, **options)
+        # What fills in a form checks it, too.
         self._now = now
+        super().__init__(data, **options)
 
     def clean_until(self) -> datetime:
         """Check that the time lies ahead, and within what can be stored."""
