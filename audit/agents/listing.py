@@ -18,7 +18,7 @@ from audit.models import Agent, ResourceMetric
 from audit.statements.rows import run
 from audit.status import AgentState
 
-__all__ = ["HOUR", "MINUTES", "States", "Work", "history", "listed", "states", "work_of"]
+__all__ = ["HOUR", "MINUTES", "States", "Work", "history", "states", "with_readings", "work_of"]
 
 MINUTES = 60
 """How many minutes `history` looks back."""
@@ -65,7 +65,7 @@ class States:
     """How many of the offline ones stopped in good order."""
 
 
-def listed(using: str) -> Any:
+def with_readings(using: str) -> Any:
     """Every agent by name, with `state`, `running`, `silent` (how long ago its last sign of life was, a timedelta),
     `reading`, its last one as an object of `at`, `source` and the ratios in use (None without one), and `reading_age`.
 

@@ -16,7 +16,7 @@ from audit.statements.rows import table
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
 from audit.values.plans import is_remainder
-from audit.verbs.calling import async_twin, jsonb, writes_to
+from audit.verbs.arguments import async_twin, jsonb, writes_to
 from audit.verbs.log import LogVerbs
 from audit.verbs.move import Move, run
 
@@ -35,10 +35,10 @@ _QUEUE = (
     " SELECT moved.id, coalesce(%s::jsonb, moved.work_plan), %s, %s, %s, moved.actor,"
     " coalesce(%s, statement_timestamp() + %s), %s, coalesce(%s, moved.priority), moved.actor FROM moved"
 )
-_PAUSE_HELD = Move(
+_PAUSE_BY_HOLDER = Move(
     sources=(Status.EXECUTING,),
     to=Status.PAUSED,
-    held=True,
+    needs_token=True,
     fenced=True,
     inserts="PauseQueueEntry",
     insert=_QUEUE,
@@ -48,7 +48,7 @@ _CHECKPOINT = Move(
     sources=(Status.EXECUTING,),
     sets="work_plan = %s::jsonb",
     changes=("work_plan", "cancel_requested_at"),
-    held=True,
+    needs_token=True,
     fenced=True,
     repeatable=True,
 )
@@ -131,7 +131,7 @@ class PauseVerbs(LogVerbs):
             held, event, note = True, "", f"{_CHANGED_PLAN} {note}".rstrip()
         entry: PauseQueueEntry = run(
             self,
-            _PAUSE_HELD if self.claim_token else _PAUSE,
+            _PAUSE_BY_HOLDER if self.claim_token else _PAUSE,
             actor=actor,
             using=using,
             insert_params=[remains, str(reason), note, event, at, after, held, priority],

@@ -14,7 +14,7 @@ from django.urls import path
 from django.utils import timezone
 
 from audit.admin import register
-from audit.agents.registry import drain
+from audit.agents.draining import drain
 from audit.ledger.verify import keep
 from audit.models import LedgerVerification, Task
 from audit.reading import now as trail

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from audit.agents.registry import drain, undrain
+from audit.agents.draining import drain, undrain
 from audit.context import actor
 from audit.exceptions import InvalidValue
 from audit.models import Agent, PauseQueueEntry, Task

@@ -1,6 +1,6 @@
 """Recovery: what was left behind is put right once, by whoever comes, and nothing else is touched."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Thread
 
 import pytest
@@ -10,7 +10,7 @@ from django.db import connection
 from audit.context import actor
 from audit.events import emit_event
 from audit.exceptions import InvalidValue, LeaseLost, TaskFrozen
-from audit.models import PauseQueueEntry, Task
+from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.recovery import RecoveryReport, arecover, recover
 from audit.status import Status
 from tests.support.factories import assert_same, claimed, entry_of, requested, sql, task_in, unchanged
@@ -107,6 +107,23 @@ def test_nothing_to_do_costs_one_statement_a_kind(django_assert_num_queries):
         assert recover().total == 0
 
 
+def test_what_nobody_approved_in_time_ended_without_success():
+    waiting = requested(approve_before=SHORT)
+    paused = task_in(Status.EXECUTING)
+    paused.pause(reason="awaiting_approval", resume_after=SHORT)
+    recover()
+    for task in (waiting, paused):
+        ended = Task.objects.get(pk=task.pk)
+        assert (ended.status, ended.outcome) == (
+            "rejected",
+            {
+                "success": False,
+                "error_type": "ApprovalExpired",
+                "output_summary": "Nobody approved it in time.",
+            },
+        )
+
+
 def test_a_pass_is_bounded():
     for _ in range(3):
         _expired()
@@ -128,6 +145,24 @@ def test_an_expired_lease_counts_and_a_restart_does_not():
     assert Task.objects.get(pk=expired.pk).expiries == 1
     with pytest.raises(LeaseLost):
         mine.complete()
+
+
+@pytest.mark.parametrize("on_expiry", ["requeue", "fail"])
+def test_the_log_says_whose_claim_was_taken_back(on_expiry):
+    expired, mine = _expired(on_expiry=on_expiry), task_in(Status.EXECUTING, on_expiry=on_expiry)
+    before = {task.pk: Task.objects.get(pk=task.pk) for task in (expired, mine)}
+    recover(worker="orch-1")
+    for task, words in ((expired, "ran out at"), (mine, "is gone or was restarted")):
+        note = ExecutionLog.objects.get(task=task, kind="note", action="recovery")
+        was, now = before[task.pk], Task.objects.get(pk=task.pk)
+        assert note.detail["claimed_by"] == "orch-1"
+        for name, moment in (("since", was.status_since), ("lease_expires_at", was.lease_expires_at)):
+            assert datetime.fromisoformat(note.detail[name]) == moment
+            assert note.detail[name] in note.output_summary
+        assert "orch-1" in note.output_summary
+        assert words in note.output_summary
+        assert note.output_summary.endswith("in attempt 1.")
+        assert (note.attempt, note.actor, note.revision) == (1, "audit:recovery", now.revision)
 
 
 @pytest.mark.parametrize("how", ["on_expiry", "cancel"])

@@ -13,7 +13,7 @@ from audit.agents.presence import Presence
 from audit.models import Agent, ExecutionLog, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker
-from audit.worker.inbox import Inbox
+from audit.worker.calls import Calls
 from audit.worker.shift import Shift
 from tests.support.handling import audit_handlers
 from tests.support.worker import approved, eventually, logged
@@ -73,11 +73,11 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
     settings.AUDIT = {"CAPACITY_GATE": None}
     first, second = approved("thread", "wait"), approved("thread")
     worker = Worker(name="here", concurrency=1, actions=["thread"], poll_interval=0.01, say=lambda line: None)
-    real, open_ = Inbox.wait, Shift._open
+    real, open_ = Calls.wait, Shift._open
     waits: list[float] = []
     shifts: list[Shift] = []
 
-    def wait(self: Inbox, selector: Any, seconds: float) -> Any:
+    def wait(self: Calls, selector: Any, seconds: float) -> Any:
         intake = shifts[0]._intake
         if not intake.may_claim() and time.monotonic() > intake.poll_at:
             waits.append(seconds)
@@ -87,7 +87,7 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
         shifts.append(self)
         open_(self)
 
-    monkeypatch.setattr(Inbox, "wait", wait)
+    monkeypatch.setattr(Calls, "wait", wait)
     monkeypatch.setattr(Shift, "_open", opened)
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -96,7 +96,7 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
         seen = len(waits)
 
         def waits_again() -> bool:
-            worker._inbox.wake()
+            worker._calls.wake()
             return any(seconds > 0 for seconds in waits[seen:])
 
         eventually(waits_again)

@@ -26,7 +26,7 @@ from audit.reading.filters.values import short_id
 from audit.status import LogKind, PauseReason, Status
 
 if TYPE_CHECKING:
-    from audit.admin.shared.base import ReadOnlyAdmin
+    from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 
 __all__ = ["Item", "items"]
 

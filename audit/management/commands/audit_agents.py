@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import router
 
-from audit.agents.listing import listed
+from audit.agents.draining import drain, undrain
+from audit.agents.listing import with_readings
 from audit.agents.needs import RESOURCES
-from audit.agents.registry import drain, undrain
 from audit.management.base import FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import duration, safe
 from audit.management.tables import Column
@@ -79,7 +79,7 @@ class Command(ListingCommand):
         else:
             undrain(name, using=using)
         self.acted = True
-        agent = listed(using).get(name=name)
+        agent = with_readings(using).get(name=name)
         if self.for_programs:
             self.json(_values(agent))
         else:
@@ -88,7 +88,7 @@ class Command(ListingCommand):
 
     def _list(self, using: str, options: dict[str, Any]) -> int:
         self.outcome = FINE
-        agents = listed(using)
+        agents = with_readings(using)
         if options["state"]:
             agents = agents.filter(state__in=options["state"])
         if self.for_programs:
