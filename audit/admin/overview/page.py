@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from audit.admin.overview.cards import Card, agents_card, ended_card, integrity_card, needs_card, queue_card, runs_card
 from audit.admin.shared.links import Link
-from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, page_now, panel, reading, sqlstate
+from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, page_now, panel, reading_page, sqlstate
 from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.agents.listing import States, states
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
@@ -69,7 +69,7 @@ def overview(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
     page = next(iter(seen.values()))
     reader = _Reader(using=page.using)
     try:
-        with noting_denied() as denied, reading(page.using):
+        with noting_denied() as denied, reading_page(page.using):
             cards = list(_cards(reader, {model: each.url("changelist") for model, each in seen.items()}, page))
     except DatabaseError as error:
         if sqlstate(error) not in NOT_MIGRATED:

@@ -21,7 +21,7 @@ from audit.values import moments
 
 __all__ = [
     *("LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel"),
-    *("noting_denied", "page_now", "panel", "reading", "set_locally", "sqlstate"),
+    *("noting_denied", "page_now", "panel", "reading", "reading_page", "set_locally", "sqlstate"),
 ]
 
 LIST_MS = 1500
@@ -64,7 +64,7 @@ def noting_denied() -> Iterator[list[str]]:
 
 
 @contextmanager
-def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
+def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[datetime]:
     """Open a read-only transaction in which no statement runs longer than the limit, or reads a table as a whole.
 
     What no index finds is then looked for from the newest row backwards, which may end early; a sequential scan, the
@@ -73,19 +73,36 @@ def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
     Args:
         using: the database alias.
         limit_ms: milliseconds for each statement.
+
+    Returns:
+        The moment at which it began, by the database's clock.
     """
     with moments.aware(using), transaction.atomic(using=using):
         at = set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        try:
+            yield at
+        finally:
+            transaction.set_rollback(True, using=using)
+
+
+@contextmanager
+def reading_page(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
+    """Open `reading` for a page, whose parts ask `page_now`.
+
+    Args:
+        using: the database alias.
+        limit_ms: milliseconds for each statement.
+    """
+    with reading(using, limit_ms) as at:
         outer = _moment.set(at)
         try:
             yield
         finally:
             _moment.reset(outer)
-            transaction.set_rollback(True, using=using)
 
 
 def page_now() -> datetime:
-    """Return the moment at which the `reading` transaction around this call began, by the database's clock.
+    """Return the moment at which the `reading_page` transaction around this call began, by the database's clock.
 
     Pages judge every lease, due time and age by it: the clock of the web server may be hours off.
 
