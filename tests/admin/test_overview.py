@@ -14,6 +14,7 @@ from django.urls import path
 from django.utils import timezone
 
 from audit.admin import register
+from audit.admin.overview import page as overview_page
 from audit.agents.draining import drain
 from audit.ledger.verify import keep
 from audit.models import LedgerVerification, Task
@@ -121,6 +122,16 @@ def test_today_is_counted_beside_yesterday_up_to_the_same_time() -> None:
     assert (total.today.failed, total.by_now.failed, total.yesterday.failed) == (3, 2, 6)
     assert (total.today.completed, total.by_now.completed, total.yesterday.completed) == (1, 1, 2)
     assert [(each.action, each.today.failed, each.by_now.failed) for each in actions] == [("scale", 3, 2)]
+
+
+def test_the_card_compares_with_yesterday_up_to_the_same_time() -> None:
+    noon = timezone.localtime().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=3)
+    for hours, count in ((-1, 1), (-25, 2), (-23, 4)):
+        at = noon + timedelta(hours=hours)
+        past(count, status="failed", finished_at=at, created_at=at, started_at=at)
+    total, _actions, _complete, today = overview_page._ended("default", noon)
+    assert today == noon - timedelta(hours=12)
+    assert (total.today.failed, total.by_now.failed, total.yesterday.failed) == (1, 2, 6)
 
 
 def test_more_than_is_counted_is_said_to_be_more(viewer, monkeypatch) -> None:

@@ -49,7 +49,7 @@ class Panel(Generic[T]):
 
 
 _denied: ContextVar[list[str] | None] = ContextVar("denied", default=None)
-_moment: ContextVar[datetime] = ContextVar("moment")
+_moment: ContextVar[datetime | None] = ContextVar("moment", default=None)
 
 
 @contextmanager
@@ -106,10 +106,10 @@ def page_now() -> datetime:
 
     Pages judge every lease, due time and age by it: the clock of the web server may be hours off.
 
-    Raises:
-        LookupError: there is no such transaction; see `audit.statements.clock.database_now`.
+    A page that says why nothing could be read has no such transaction. It has links to shorter ranges, which need no exact
+    moment, and so gets this machine's.
     """
-    return _moment.get()
+    return _moment.get() or moments.now()
 
 
 def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[T]:
