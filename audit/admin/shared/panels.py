@@ -106,8 +106,8 @@ def page_now() -> datetime:
 
     Pages judge every lease, due time and age by it: the clock of the web server may be hours off.
 
-    A page that says why nothing could be read has no such transaction. It has links to shorter ranges, which need no exact
-    moment, and so gets this machine's.
+    A page that says why nothing could be read has no such transaction. It has links to shorter ranges, which need no
+    exact moment, and so gets this machine's.
     """
     return _moment.get() or moments.now()
 

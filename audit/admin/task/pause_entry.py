@@ -32,6 +32,7 @@ class Paused:
     """When it was paused, and by whom."""
     since_exact: str
     note: str
+    """What was noted; empty for want of capacity, which names agents: that is said to who may see them."""
 
 
 def read_entry(using: str, key: UUID) -> dict[str, Any] | None:
@@ -70,7 +71,7 @@ def describe(row: dict[str, Any], now: datetime) -> Paused:
         facts=list(_facts(row, now)),
         since=(_("Paused %(when)s by %(who)s") if who else _("Paused %(when)s")) % words,
         since_exact=moment(row["paused_at"], now),
-        note=shown(row["words"], _LONGEST_NOTE),
+        note="" if row["reason"] == PauseReason.INSUFFICIENT_CAPACITY else shown(row["words"], _LONGEST_NOTE),
     )
 
 
