@@ -91,11 +91,12 @@ class Upkeep:
         return [each.run for each in found]
 
     def begin(self) -> str:
-        """Register, and return a line for the person, or nothing."""
+        """Register, recover before the first claim, and return a line for the person, or nothing."""
         self._presence.register()
         beat = self._beat()
-        self._beats.due = time.monotonic() + self._beats.every()
-        return beat
+        for each in (self._beats, self._recovers):
+            each.due = time.monotonic() + each.every()
+        return f"{self._recover()} {beat}".strip()
 
     def end(self) -> None:
         """Leave the registry."""

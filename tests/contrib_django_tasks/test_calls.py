@@ -138,7 +138,10 @@ def test_what_a_worker_heeds_is_the_policy_of_the_call(tasks) -> None:
     handler = _refined(Task.objects.get(pk=declared.enqueue().id))
     found = (handler.max_attempts, handler.backoff, handler.max_backoff, handler.timeout, handler.isolation)
     assert found == (4, 2.0, 30.0, 7.0, "process")
-    assert _refined(Task.objects.get(pk=tasks.add_async.enqueue(1, 2).id)).isolation == "async"
+    row = Task.objects.get(pk=tasks.add_async.enqueue(1, 2).id)
+    assert _refined(row).isolation == "async"
+    row.plan = row.plan | {"policy": {"retries": 1}}
+    assert _refined(row).max_attempts == 1  # the call itself says what is wrong
     del tasks.other_plain.audit_policy
 
 

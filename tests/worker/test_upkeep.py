@@ -17,7 +17,7 @@ from audit.worker.ending import End
 from audit.worker.handlers import Handler
 from audit.worker.store import Store
 from audit.worker.upkeep import Upkeep
-from tests.support.worker import approved
+from tests.support.worker import approved, run_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -116,6 +116,18 @@ def test_recovery_is_reported_in_words() -> None:
     kept = _upkeep()
     assert kept._recover() == "Recovered 1 leases."
     assert kept._recover() == ""
+
+
+def test_a_worker_recovers_before_its_first_claim() -> None:
+    task = approved("quick")
+    [claimed] = _store("gone").claim(["quick"], 1)
+    _store().forget(claimed)
+    Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+    # It looks for work once, and finds what it has recovered.
+    done = run_all("--concurrency", "1", "--actions", "quick", "--poll-interval", "3600")
+    assert done.said("Recovered 1 leases.")
+    task.refresh_from_db()
+    assert (task.status, task.attempt, task.expiries) == ("completed", 2, 1)
 
 
 def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
