@@ -19,8 +19,9 @@ from django.utils.translation import gettext_lazy as _
 
 from audit import conf
 from audit.exceptions import InvalidValue, OwnRequest, StaleTask
-from audit.models import PauseQueueEntry, Task
-from audit.status import Status
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.statements.clock import database_now
+from audit.status import LogKind, Status
 from audit.values import moments, validation
 
 __all__ = ["MAX_REASON", "Decision", "Seen", "carry_out", "decide"]
@@ -43,6 +44,7 @@ class Decision(models.TextChoices):
     HOLD = "hold", _("Hold")
     DEFER = "defer", _("Defer")
     CANCEL = "cancel", _("Cancel the work")
+    REQUEST_CANCEL = "request_cancel", _("Ask to stop")
 
     @property
     def on_entry(self) -> bool:
@@ -55,12 +57,19 @@ class Decision(models.TextChoices):
         return self in (Decision.APPROVE, Decision.RESUME, Decision.DEFER)
 
     @property
+    def ends(self) -> bool:
+        """Whether it ends the work, or asks for that."""
+        return self in (Decision.REJECT, Decision.CANCEL, Decision.REQUEST_CANCEL)
+
+    @property
     def sources(self) -> tuple[Status, ...]:
         """The statuses that a task may be decided in."""
         if self == Decision.APPROVE:
             return (Status.PENDING,)
         if self == Decision.REJECT:
             return (Status.PENDING, Status.APPROVED, Status.PAUSED)
+        if self == Decision.REQUEST_CANCEL:
+            return (Status.EXECUTING,)
         return (Status.PAUSED,)
 
 
@@ -112,7 +121,8 @@ def decide(
     """Carry out a decision if task and entry are still as they were seen. Otherwise change nothing.
 
     A rejection or a cancellation makes the reason the outcome. The other decisions write it to the log as a note, in
-    the same transaction.
+    the same transaction. Executing work that is asked to stop may have had heartbeats since it was seen; it counts as
+    seen while its status lasts.
 
     Args:
         decision: a `Decision`.
@@ -142,7 +152,7 @@ def decide(
     validation.label("actor", actor)
     validation.label("reason", reason, max_length=MAX_REASON)
     if what == Decision.DEFER:
-        _ahead(until)
+        _moment_or_span(until)
     db = using or router.db_for_write(Task)
     with transaction.atomic(using=db), _waiting(db, patience):
         # Task first, then entry: the order in which the verbs and the triggers take them.
@@ -150,7 +160,7 @@ def decide(
         entry = None
         if seen.entry is not None:
             entry = _locked(PauseQueueEntry, db, "work_plan").filter(pk=seen.entry, task_id=task.pk).first()
-        _as_seen(seen, task, entry)
+        _as_seen(what, seen, task, entry, db)
         return carry_out(what, task, entry, reason=reason, actor=actor, until=until, using=db)
 
 
@@ -188,6 +198,9 @@ def carry_out(
     if what == Decision.REJECT:
         task.reject(reason=reason, actor=actor, using=using)
         return task
+    if what == Decision.REQUEST_CANCEL:
+        task.request_cancel(reason=reason, actor=actor, using=using)
+        return task
     detail = {"decision": str(what)}
     if entry is None:
         task.approve(actor=actor, using=using)
@@ -198,24 +211,34 @@ def carry_out(
     elif what == Decision.HOLD:
         entry.hold(actor=actor, using=using)
     else:
-        entry.defer(_ahead(until), actor=actor, using=using)
+        entry.defer(_ahead(until, using), actor=actor, using=using)
         detail["until"] = moments.with_zone(entry.due_at).isoformat()
     if reason:
         task.note(reason, detail=detail, actor=actor, using=using)
     return task
 
 
-def _ahead(until: object) -> datetime | timedelta:
+def _moment_or_span(until: object) -> datetime | timedelta:
     if isinstance(until, timedelta):
         return validation.span("until", until)
-    moment = validation.moment("until", until, or_span=True)
-    if validation.is_past(moment):
+    return validation.moment("until", until, or_span=True)
+
+
+def _ahead(until: object, using: str) -> datetime | timedelta:
+    moment = _moment_or_span(until)
+    if isinstance(moment, datetime) and moment <= database_now(using):
         raise InvalidValue("until", moment, "is past; to let it go on now, resume it")
     return moment
 
 
-def _as_seen(seen: Seen, task: Task, entry: PauseQueueEntry | None) -> None:
-    if task.revision != seen.revision:
+def _as_seen(what: Decision, seen: Seen, task: Task, entry: PauseQueueEntry | None, db: str) -> None:
+    if what == Decision.REQUEST_CANCEL:
+        # Each heartbeat raises the revision of executing work; what counts is whether its status is still the same.
+        moves = ExecutionLog.objects.using(db).filter(task=task.pk, kind=LogKind.TRANSITION)
+        changed = moves.filter(revision__gt=seen.revision).exists()
+    else:
+        changed = task.revision != seen.revision
+    if changed:
         raise StaleTask(task.pk, seen.revision, task.revision, status=task.status, actor=task.actor)
     if seen.entry is None:
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,8 +16,9 @@ from django.db.models.functions import JSONObject, Now
 from audit.agents.needs import RESOURCES
 from audit.models import Agent, ResourceMetric
 from audit.statements.rows import run
+from audit.status import AgentState
 
-__all__ = ["HOUR", "MINUTES", "Work", "history", "states", "with_readings", "work_of"]
+__all__ = ["HOUR", "MINUTES", "States", "Work", "history", "states", "with_readings", "work_of"]
 
 MINUTES = 60
 """How many minutes `history` looks back."""
@@ -54,6 +56,15 @@ class Work:
     """Whether its lease has run out, by the database's clock."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class States:
+    """How many agents are in each state."""
+
+    counts: Mapping[str, int]
+    stopped: int
+    """How many of the offline ones stopped in good order."""
+
+
 def with_readings(using: str) -> Any:
     """Every agent by name, with `state`, `running`, `silent` (how long ago its last sign of life was, a timedelta),
     `reading`, its last one as an object of `at`, `source` and the ratios in use (None without one), and `reading_age`.
@@ -72,13 +83,14 @@ def with_readings(using: str) -> Any:
     )
 
 
-def states(using: str) -> dict[str, int]:
+def states(using: str) -> States:
     """Count agents by state, up to ten thousand of them."""
-    counted: dict[str, int] = {}
     agents: Any = Agent.objects.using(using).with_state().order_by("name")
-    for state in agents.values_list("state", flat=True)[:_STATES]:
-        counted[state] = counted.get(state, 0) + 1
-    return counted
+    found = list(agents.values_list("state", "stopped_at")[:_STATES])
+    return States(
+        counts=Counter(state for state, _stopped in found),
+        stopped=sum(state == AgentState.OFFLINE and stopped is not None for state, stopped in found),
+    )
 
 
 def work_of(using: str, names: Sequence[str], most: int) -> dict[str, list[Work]]:

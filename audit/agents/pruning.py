@@ -33,7 +33,11 @@ WITH pruned AS (
     DELETE FROM audit_agent
     WHERE id = ANY (ARRAY(
         SELECT old.id FROM audit_agent AS old
-        WHERE old.heartbeat_at < statement_timestamp() - %s AND old.drain_requested_at IS NULL
+        WHERE old.drain_requested_at IS NULL AND (
+                old.heartbeat_at < statement_timestamp() - %s
+                -- A name that the process made up comes back with no other process.
+                OR old.stopped_at IS NOT NULL AND old.name = old.host || ':' || old.pid
+            )
             AND NOT EXISTS (SELECT FROM audit_resource_metric AS metric WHERE metric.agent_id = old.id)
         ORDER BY old.id LIMIT %s FOR UPDATE SKIP LOCKED
     ))
@@ -72,7 +76,10 @@ def prune_readings(using: str, limit: int = _AT_ONCE) -> int:
 
 
 def prune_agents(using: str, limit: int = _AT_ONCE) -> int:
-    """Remove agents without readings that were silent for `AUDIT["AGENTS_KEEP_SECONDS"]`; return how many."""
+    """Remove agents without readings that were silent for `AUDIT["AGENTS_KEEP_SECONDS"]`; return how many.
+
+    One that stopped in good order and is called `host:pid`, as workers without a name are, goes with its last reading.
+    """
     return _pruned(using, _AGENTS, conf.settings().AGENTS_KEEP_SECONDS, limit)
 
 

@@ -63,6 +63,8 @@ class Statistics:
     total: Group
     groups: Mapping[str, tuple[Group, ...]]
     """For each kind that was asked for (see `GROUPS`), in the order that was asked for."""
+    group_counts: Mapping[str, int]
+    """For each of these kinds, how many groups there are, with those beyond `top`."""
     error_types: tuple[tuple[str, int], ...]
     first: datetime | None
     """When the oldest of the tasks was created."""
@@ -114,7 +116,7 @@ def statistics(
     try:
         inner, params = picked.query.get_compiler(queryset.db).as_sql()
     except EmptyResultSet:
-        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, None, False, 1)]
+        rows: list[Any] = [("total", "", 0, [0] * len(Status), None, None, None, None, None, False, 1, 1)]
     else:
         sql = _SQL.replace("{inner}", inner)
         given = [*params, most_rows, most_rows]
@@ -136,6 +138,7 @@ def statistics(
     return Statistics(
         total=_group(total),
         groups={kind: _groups(rows, kind, in_time=kind == "hour" and order is None) for kind in by},
+        group_counts={kind: max((row[-2] for row in rows if row[0] == kind), default=0) for kind in by},
         error_types=tuple((group.name, group.tasks) for group in _groups(rows, "error")),
         first=total[7],
         last=total[8],
@@ -219,11 +222,13 @@ WITH found (
 ), picked AS NOT MATERIALIZED (
     SELECT * FROM found WHERE place <= %s
 )
-SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more, 1 AS rank
+SELECT 'total' AS kind, '' AS name, {_FIGURES}, EXISTS (SELECT FROM found WHERE place > %s) AS more, 1 AS groups,
+    1 AS rank
 FROM picked
 """  # noqa: S608 - constants; `inner` is what Django compiled, and every value is a parameter
 _GROUPED = f"""
 UNION ALL
-(SELECT '{{kind}}', {{name}}, {_FIGURES}, false, row_number() OVER (ORDER BY {{order}}, {{name}}) AS rank
+(SELECT '{{kind}}', {{name}}, {_FIGURES}, false, count(*) OVER (),
+    row_number() OVER (ORDER BY {{order}}, {{name}}) AS rank
  FROM {{source}} GROUP BY {{name}} ORDER BY rank LIMIT %s)
 """  # noqa: S608 - as above

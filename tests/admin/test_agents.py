@@ -60,6 +60,21 @@ def test_an_agent_is_shown_with_its_state_its_load_and_what_runs_there(viewer) -
     assert "Busy" in rows["w5"]
 
 
+def test_an_agent_that_stopped_in_good_order_is_no_alarm(viewer) -> None:
+    agent("w1").withdraw()
+    agent("w2")
+    silent("w2", 500)
+    html = viewer.get(f"{AGENTS}?state=offline").content.decode()
+    pills = re.findall(r'<span class="audit-pill t-(\w+)"[^>]*>(\w+)</span>', html)
+    assert pills == [("pending", "Stopped"), ("failed", "Offline")]
+
+
+def test_names_that_are_not_shown_stand_in_a_title(viewer) -> None:
+    agent("w1", actions=[f"action-{number}" for number in range(11)])
+    html = viewer.get(AGENTS).content.decode()
+    assert re.search(r'title="action-8, action-9, action-10"><bdi>\+3</bdi>', html)
+
+
 def test_what_nobody_knows_is_unknown_and_never_nothing(viewer) -> None:
     agent("w1", cpu=None, memory=0.0)
     agent("w2", cpu=0.4)

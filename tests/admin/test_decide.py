@@ -56,7 +56,7 @@ def test_from_the_list_to_the_confirmation_and_back(decider: Client) -> None:
     [
         ("pending", ["approve", "reject"]),
         ("approved", ["reject"]),
-        ("executing", []),
+        ("executing", ["request_cancel"]),
         ("paused", ["resume", "defer", "cancel"]),
         ("completed", []),
         ("failed", []),
@@ -82,7 +82,9 @@ def test_a_tasks_page_offers_what_its_status_allows_and_each_of_it_works(
         assert "so" in text_of(decider.get(here))
         task.refresh_from_db()
         assert (task.status, task.actor if task.status != "paused" else entry_of(task).actor) == (
-            {"approve": "approved", "resume": "approved", "defer": "paused"}.get(decision, "rejected"),
+            {"approve": "approved", "resume": "approved", "defer": "paused", "request_cancel": "executing"}.get(
+                decision, "rejected"
+            ),
             "decider",
         )
 

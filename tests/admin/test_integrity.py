@@ -64,7 +64,7 @@ def test_an_intact_ledger(viewer: Client) -> None:
     assert facts["Tasks"] == "3"
     assert int(facts["Log rows"]) == size - 3
     assert int(facts["Not sealed then"]) > 0
-    assert "the oldest, then" in facts
+    assert "Oldest of these waited" in facts
     assert "are not sealed yet" in text
     assert "No external checkpoint was given" in text
     assert "never verified" not in text

@@ -220,6 +220,6 @@ def test_a_deadline_and_a_time_out_say_what_they_end(viewer) -> None:
     page = viewer.get(QUEUE).content.decode()
     cells = re.findall(r'class="audit-title"[^>]*><bdi>(\w+)<.*?class="c-due">(.*?)</td>', page, re.DOTALL)
     shown = {title: re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", cell)).strip() for title, cell in cells}
-    assert shown["signed"].startswith("approval ends in 1h")
+    assert shown["signed"].startswith("must be approved in 1h")
     assert shown["open"] == "when released"
-    assert shown["built"].startswith("wait ends in 1h")
+    assert shown["built"].startswith("time-out in 1h")

@@ -1,6 +1,7 @@
 """The overview, where the app's pages begin: what it counts, for whom, and that each line leads to what it counts."""
 
 import re
+import time
 from datetime import timedelta
 from html import unescape
 
@@ -13,13 +14,15 @@ from django.urls import path
 from django.utils import timezone
 
 from audit.admin import register
+from audit.admin.overview import page as overview_page
+from audit.agents.draining import drain
 from audit.ledger.verify import keep
 from audit.models import LedgerVerification, Task
 from audit.reading import now as trail
 from tests.support.agents import agent, approved, silent
 from tests.support.factories import claimed, requested, sql, task_in
-from tests.support.ledger import verified
-from tests.support.pages import OVERVIEW, asking, client_of, inline_code, past, text_of
+from tests.support.ledger import session, verified
+from tests.support.pages import OVERVIEW, STATISTICS, asking, client_of, inline_code, past, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +124,16 @@ def test_today_is_counted_beside_yesterday_up_to_the_same_time() -> None:
     assert [(each.action, each.today.failed, each.by_now.failed) for each in actions] == [("scale", 3, 2)]
 
 
+def test_the_card_compares_with_yesterday_up_to_the_same_time() -> None:
+    noon = timezone.localtime().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=3)
+    for hours, count in ((-1, 1), (-25, 2), (-23, 4)):
+        at = noon + timedelta(hours=hours)
+        past(count, status="failed", finished_at=at, created_at=at, started_at=at)
+    total, _actions, _complete, today = overview_page._ended("default", noon)
+    assert today == noon - timedelta(hours=12)
+    assert (total.today.failed, total.by_now.failed, total.yesterday.failed) == (1, 2, 6)
+
+
 def test_more_than_is_counted_is_said_to_be_more(viewer, monkeypatch) -> None:
     monkeypatch.setattr(trail, "MOST", 2)
     monkeypatch.setattr("audit.admin.overview.cards.MOST", 2)
@@ -216,3 +229,115 @@ def test_a_part_that_takes_too_long_is_left_out_and_the_others_stay(viewer, monk
     assert "A part took too long to count and was left out" in text_of(response)
     assert _lines(response)["Awaiting approval"][0] == "1"
     assert Task.objects.count() == 1
+
+
+def test_failures_of_actions_without_a_line_of_their_own_are_counted_together(viewer, monkeypatch) -> None:
+    now = timezone.localtime()
+    # Shortly after midnight nothing has failed today yet.
+    at = now - timedelta(seconds=30) if now.hour or now.minute else now
+    for number in range(7):
+        past(7 - number, action=f"action-{number}", status="failed", finished_at=at, created_at=at, started_at=at)
+    lines = _lines(viewer.get(OVERVIEW))
+    assert lines["Failed today"][0] == "28"
+    assert [lines[f"action-{number}"][0] for number in range(5)] == ["7", "6", "5", "4", "3"]
+    assert lines["Other actions"][0] == "3"
+    assert "action-5" not in lines
+
+
+def test_approved_work_stands_out_while_no_agent_takes_work(viewer) -> None:
+    waits = "Approved work waits, and no agent takes work"
+    approved()
+    assert waits not in _lines(viewer.get(OVERVIEW)), "without a registry nobody knows"
+    agent("w1")
+    assert waits not in _lines(viewer.get(OVERVIEW))
+    drain("w1", reason="kernel", actor="maria")
+    agent("w2")
+    silent("w2", 500)
+    response = viewer.get(OVERVIEW)
+    assert _lines(response)[waits][1] == "/admin/audit/agent/"
+    assert waits in re.findall(r'<li class="audit-stands-out">.*?<bdi>(.*?)</bdi>', response.content.decode())
+    agent("w3", slots=1)
+    claimed(task_in("approved"), worker="w3")
+    assert waits not in _lines(viewer.get(OVERVIEW)), "a busy agent takes work again"
+    Task.objects.filter(status="approved").claim("w9", limit=9)
+    sql("DELETE FROM audit_resource_metric")
+    sql("DELETE FROM audit_agent WHERE name = 'w3'")
+    assert waits not in _lines(viewer.get(OVERVIEW)), "nothing waits"
+
+
+def test_agents_that_stopped_in_good_order_are_no_alarm(viewer) -> None:
+    agent("w1").withdraw()
+    html = viewer.get(OVERVIEW).content.decode()
+    [line] = re.findall(r"<li[^>]*><a[^>]*>(?:(?!</li>).)*<bdi>Offline</bdi>.*?</li>", html, re.S)
+    assert "t-pending" in line
+    assert "1 stopped in good order" in line
+    agent("w2")
+    silent("w2", 500)
+    html = viewer.get(OVERVIEW).content.decode()
+    [line] = re.findall(r"<li[^>]*><a[^>]*>(?:(?!</li>).)*<bdi>Offline</bdi>.*?</li>", html, re.S)
+    assert "t-failed" in line
+    assert "<strong>2</strong>" in line
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_a_lock_each_part_falls_back_to_its_note_within_its_time(viewer) -> None:
+    requested()
+    agent("w1")
+    with session() as beside:
+        beside.execute("LOCK TABLE audit_task IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
+        page = viewer.get(OVERVIEW)
+        figures = viewer.get(STATISTICS)
+        took = time.monotonic() - begun
+    assert page.status_code == figures.status_code == 200
+    text = text_of(page)
+    assert "A part took too long to count and was left out" in text
+    assert "Awaiting approval" not in text
+    assert "Nothing was ever verified" in text, "what no lock holds back is there"
+    assert "To measure this took too long" in text_of(figures)
+    # Six panels of 0.4 s, and a wide margin for a machine that is busy.
+    assert took < 60
+    assert _lines(viewer.get(OVERVIEW))["Awaiting approval"][0] == "1"
+
+
+def test_no_more_of_a_kind_is_read_than_is_shown(monkeypatch) -> None:
+    monkeypatch.setattr(trail, "MOST", 2)
+    for _ in range(4):
+        requested()
+        approved()
+        task_in("paused")
+        claimed(task_in("approved")).pause(resume_after=timedelta(hours=1))
+        claimed(task_in("approved"))
+    sql("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE audit_task DISABLE TRIGGER USER")
+    sql("UPDATE audit_task SET lease_expires_at = now() - interval '1 h' WHERE status = 'executing'")
+    standing, waiting = trail.standing("default"), trail.waiting("default")
+    assert (standing.pending, standing.approved, standing.executing, standing.expired) == (3, 3, 3, 3)
+    assert (waiting.scheduled, sum(waiting.held.values())) == (3, 3)
+    sql("ALTER TABLE audit_pause_queue DISABLE TRIGGER USER")
+    sql(
+        "UPDATE audit_pause_queue SET held = false, resume_after = moment, due_at = moment, paused_at = moment"
+        " FROM (SELECT now() - interval '2 d' AS moment) AS earlier"
+    )
+    waiting = trail.waiting("default")
+    assert (waiting.due, waiting.long) == (3, 3)
+
+
+def test_of_more_ends_than_are_looked_at_the_newest_count_and_the_card_says_so(viewer, monkeypatch) -> None:
+    at = timezone.now() - timedelta(seconds=5)
+    past(4, status="failed", finished_at=at, created_at=at, started_at=at)
+    monkeypatch.setattr(trail, "MOST_ENDED", 4)
+    assert "Counted among the newest ends of work alone." not in text_of(viewer.get(OVERVIEW))
+    monkeypatch.setattr(trail, "MOST_ENDED", 3)
+    assert "Counted among the newest ends of work alone." in text_of(viewer.get(OVERVIEW))
+    now = timezone.now()
+    spans = {"yesterday": now - timedelta(days=2), "by_now": now - timedelta(days=1), "today": now - timedelta(days=1)}
+    total, actions, complete = trail.ended("default", now=now, **spans)
+    # One more is read, to know that there are more.
+    assert (total.today.failed, actions[0].today.failed, complete) == (4, 4, False)
+    past(3, status="failed", finished_at=at, created_at=at, started_at=at)
+    assert trail.ended("default", now=now, **spans)[0].today.failed == 4
+
+
+def test_looking_at_it_is_a_read_only_transaction(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(trail, "waiting", lambda using: sql("CREATE TEMP TABLE written (id int)"))
+    assert "A part took too long to count and was left out" in text_of(viewer.get(OVERVIEW))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from audit.admin.shared.binning import Cut
 from audit.admin.shared.drawing import line
 from audit.admin.statistics import page as statistics_page
-from audit.admin.statistics.charts import _decades, percent
+from audit.admin.statistics.charts import _height, _round_span, _scale, percent
 from audit.models import Task
 from audit.reading.statistics import statistics
 from tests.support.factories import requested
@@ -181,10 +181,65 @@ def test_a_line_has_gaps_and_a_lone_point_is_seen() -> None:
 
 @pytest.mark.parametrize(
     ("least", "most", "expected"),
-    [(2, 30, (1, 60)), (0, 0, (0.001, 0.01)), (1, 1, (1, 10)), (0.5, 5000, (0.1, 36_000))],
+    [
+        (2, 30, "1 s, 10 s, 1 m"),
+        (0, 0, "1 ms, 10 ms, 100 ms"),
+        (1, 1, "1 s, 10 s, 1 m"),
+        (0.5, 5000, "100 ms, 1 m, 10 h"),
+        (61, 9e4, "1 m, 10 h, 100 d"),
+        (1e12, 1e12, "10000 d, 100000 d, 1000000 d"),
+    ],
 )
-def test_a_scale_ends_at_round_spans_and_never_at_nothing(least, most, expected) -> None:
-    assert _decades(least, most) == expected
+def test_the_ticks_of_a_scale_are_round_and_never_nothing(least, most, expected) -> None:
+    scale = _scale(least, most)
+    ticks = [_round_span(scale[at]) for at in (0, len(scale) // 2, -1)]
+    assert [re.sub("[\u2066-\u2069]", "", each) for each in ticks] == expected.split(", ")
+    assert scale[0] <= max(least, 0.001) or least > 8.64e10
+    assert most <= scale[-1] or most > 8.64e10
+
+
+def test_a_span_stands_where_its_scale_says() -> None:
+    scale = (1, 10, 60)
+    assert [round(_height(each, scale), 3) for each in (0, 1, 10, 60, 600)] == [0, 0, 0.5, 1, 1]
+    assert 0.24 < _height(10**0.5, scale) < 0.26
+
+
+def test_a_table_that_names_not_all_groups_says_so_and_leads_to_the_rest(viewer) -> None:
+    for number in range(12):
+        past(1 + (number == 3), action=f"action-{number:02}", services=["dns"])
+    response = viewer.get(f"{STATISTICS}?since=7d")
+    assert "10 of 12 actions, those with the most tasks." in text_of(response)
+    assert "services, those with the most" not in text_of(response)
+    tables = _tables(response)
+    assert len(tables["action"]) == 10
+    assert tables["action"][0][:2] == ["action-03", "2"]
+    [link] = re.findall(r'<a href="([^"]*)">Show all</a>', response.content.decode())
+    assert unescape(link) == "?since=7d&groups=all#audit-by-action"
+    whole = viewer.get(STATISTICS + unescape(link).partition("#")[0])
+    assert len(_tables(whole)["action"]) == 12
+    assert "Show all" not in text_of(whole)
+    assert "is not a filter" not in text_of(whole)
+
+
+def test_even_all_groups_are_bounded(viewer, monkeypatch) -> None:
+    monkeypatch.setattr(statistics_page, "_ALL_GROUPS", 11)
+    for number in range(12):
+        past(1, action=f"action-{number:02}")
+    response = viewer.get(f"{STATISTICS}?groups=all")
+    assert len(_tables(response)["action"]) == 11
+    assert "11 of 12 actions" in text_of(response)
+    assert "Show all" not in text_of(response)
+
+
+def test_the_counts_of_a_group_lead_into_the_list(viewer) -> None:
+    past(3, status="failed", outcome={"error_type": "OSError"})
+    past(2, action="backup")
+    html = viewer.get(STATISTICS).content.decode()
+    [body] = re.findall(r'id="audit-by-action">.*?<tbody>(.*?)</tbody>', html, re.S)
+    links = [(unescape(url), int(text)) for url, text in re.findall(r'<a href="([^"]*)">(\d+)</a>', body)]
+    assert [count for _url, count in links] == [3, 3, 2]
+    for url, count in links:
+        assert len(viewer.get(url).context_data["rows"]) == count
 
 
 def test_a_rate_that_is_not_nothing_is_not_written_as_nothing() -> None:

@@ -219,7 +219,7 @@ def test_paused_work_says_why_until_when_who_has_it_and_what_remains(viewer) -> 
         actor="orch-9",
     )
     text = text_of(viewer.get(_url(task)))
-    card = text[text.index("In the pause queue") : text.index("Plan", text.index("push the image"))]
+    card = text[text.index("In the pause queue") : text.index("Suggestions", text.index("push the image"))]
     for words in ("Insufficient capacity", "due since 5m", "no memory", "Paused byorch-9", "Priority1", "left:"):
         assert words in card, words
     assert "Claimed by" not in card
@@ -232,6 +232,36 @@ def test_paused_work_says_why_until_when_who_has_it_and_what_remains(viewer) -> 
 
 
 @pytest.mark.django_db
+def test_a_failed_step_is_red_and_steps_of_later_attempts_name_theirs(viewer) -> None:
+    task = claimed(task_in("approved"))
+    task.log("copy about.html", detail={"success": False, "error_type": "TimeoutError"})
+    task.log("copy index.html", detail={"success": True})
+    task.release()
+    [again] = Task.objects.filter(pk=task.pk).claim("orch-2")
+    again.log("copy about.html")
+    html = viewer.get(_url(task)).content.decode()
+    steps = re.findall(
+        r'<li[^>]*class="k-step">.*?audit-dot t-(\w+)".*?<strong class="x-(\w+)">(.*?)</strong>', html, re.S
+    )
+    assert steps == [
+        ("failed", "failed", "Step 1 failed"),
+        ("step", "step", "Step 2"),
+        ("step", "step", "Step 3, attempt 2"),
+    ]
+
+
+@pytest.mark.django_db
+def test_paused_work_is_decided_at_the_top_and_says_since_when_and_why(decider) -> None:
+    task = task_in("approved")
+    task.pause(note="no room at night", actor="w1")
+    html = decider.get(_url(task)).content.decode()
+    assert html.count('id="audit-decide"') == 1
+    assert html.index('id="audit-decide"') < html.index('id="audit-waits"') < html.index('id="audit-timeline"')
+    [waits] = re.findall(r'<section class="audit-card audit-waits".*?</section>', html, re.S)
+    assert "Paused just now by w1" in waits
+    assert "no room at night" in waits
+
+
 def test_a_large_work_plan_makes_a_bounded_page(viewer) -> None:
     task = task_in("approved")
     task.pause(work_plan={"x": "y" * 2_000_000}, actor="w")

@@ -1,16 +1,19 @@
 """The pages under other admin themes: readable and usable with django-unfold, jazzmin and grappelli."""
 
 import sys
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
 
+from audit.events import emit_event
 from audit.ledger.verify import keep
 from audit.models import Task
+from tests.support.agents import agent
 from tests.support.browser import WCAG, chromium, serving, visiting
 from tests.support.factories import claimed, requested, task_in
 from tests.support.ledger import verified
-from tests.support.pages import LOG, QUEUE, TASKS, past
+from tests.support.pages import AGENTS, EVENTS, LOG, OVERVIEW, QUEUE, STATISTICS, TASKS, past
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -37,6 +40,7 @@ LOST = """() => {
     for (const table of document.querySelectorAll("#audit .audit-rows"))
         if (table.getBoundingClientRect().right > table.parentElement.getBoundingClientRect().right + 1)
             lost.push("wide: " + table.className);
+    if (document.documentElement.scrollWidth > window.innerWidth + 1) lost.push("the page scrolls sideways");
     for (const element of document.querySelectorAll("#audit .audit-hidden"))
         if (element.getBoundingClientRect().width > 2) lost.push("shown: " + element.outerHTML.slice(0, 80));
     return [...new Set(lost)];
@@ -70,7 +74,29 @@ def _tasks() -> Task:
     task.suggest("pin the version", reason="it broke", actor="carol")
     task.fail(TimeoutError("no answer"), outcome={"rows": 12})
     keep(verified(), "default", "cli:ops")
+    agent("w1", cpu=0.5, actions=[f"deploy.{number}" for number in range(12)], labels=["gpu"])
+    agent("w2.eu-west-1.compute.internal:4312").withdraw()
+    for number in range(12):
+        past(1, action=f"action-{number:02}")
+    emit_event("build-41", {"commit": "1f0c7a"}, actor="ci")
     return task
+
+
+def _running() -> dict[str, str]:
+    """The pages about what runs, with work that is paused and work that was asked to stop."""
+    paused = claimed(task_in("approved", summary="Publish", plan={"steps": ["build", "publish"]}), worker="w1")
+    paused.pause(event="build-42", work_plan={"steps": ["ask", "publish"]}, resume_after=timedelta(hours=1), note="so")
+    stopping = claimed(task_in("approved", summary="Reindex"), worker="w1")
+    stopping.log("copy", detail={"success": False})
+    stopping.request_cancel(reason="the window closes", actor="maria")
+    return {
+        OVERVIEW: "Overview",
+        AGENTS: "Agents",
+        EVENTS: "Events",
+        STATISTICS: "Statistics",
+        f"{TASKS}{paused.pk}/change/": "Publish",
+        f"{TASKS}{stopping.pk}/change/": "Reindex",
+    }
 
 
 def _pages(task: Task) -> dict[str, str]:
@@ -112,7 +138,7 @@ def test_every_page_keeps_its_style(browser, theme, scheme) -> None:
     with visiting(browser, base, "decider", viewport=WIDE, color_scheme=scheme) as page:
         # jazzmin has a switch of its own, and begins with light.
         page.add_init_script(f"localStorage.setItem('jazzmin-theme-mode', '{scheme}')")
-        for url, title in _pages(task).items():
+        for url, title in {**_pages(task), **_running()}.items():
             page.goto(base + url)
             _settled(page)
             heading = page.locator("#audit h1")
@@ -138,7 +164,7 @@ def test_a_phone_shows_cards_and_a_folded_filter(browser, theme) -> None:
     base, name = theme
     task = _tasks()
     with visiting(browser, base, "decider", viewport=PHONE) as page:
-        for url in _pages(task):
+        for url in {**_pages(task), **_running()}:
             page.goto(base + url)
             _settled(page)
             assert page.evaluate(LOST) == [], (name, url)
@@ -149,6 +175,24 @@ def test_a_phone_shows_cards_and_a_folded_filter(browser, theme) -> None:
         assert choices.is_visible()
         assert page.locator("#audit .audit-tasks thead").bounding_box()["width"] <= 2
         assert _ours(page) == []
+
+
+def test_people_ask_executing_work_to_stop_by_key(browser, theme) -> None:
+    base, _name = theme
+    task = claimed(task_in("approved"))
+    with visiting(browser, base, "decider", viewport=PHONE) as page:
+        page.goto(f"{base}{TASKS}{task.pk}/change/")
+        page.locator("#audit button[value=request_cancel]").press("Enter")
+        page.wait_for_url("**/decide/**")
+        _settled(page)
+        assert _lost(page) == []
+        assert page.locator("#audit .audit-required").is_visible()
+        page.locator("#audit textarea").press_sequentially("the window closes")
+        page.locator("#audit .audit-submit button").press("Enter")
+        page.wait_for_url("**/change/**")
+        assert "decider asked this work to stop" in page.locator("#audit .audit-banner").inner_text()
+        assert _ours(page) == []
+    assert task.heartbeat()
 
 
 def test_people_decide_under_a_theme(browser, theme) -> None:

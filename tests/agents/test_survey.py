@@ -1,5 +1,7 @@
 """The registry: signs of life, states by the database's clock, and what the tables refuse."""
 
+import os
+import socket
 import uuid
 from datetime import timedelta
 from functools import partial
@@ -259,6 +261,23 @@ def test_readings_are_pruned_in_bounded_passes(settings: Any) -> None:
     assert ResourceMetric.objects.get().cpu == 0.25
     with pytest.raises(InvalidValue, match="limit"):
         prune(limit=0)
+
+
+def test_a_stopped_agent_with_a_generated_name_goes_with_its_last_reading(settings: Any) -> None:
+    settings.AUDIT = {"METRICS_KEEP_SECONDS": 3600}
+    generated = f"{socket.gethostname()}:{os.getpid()}"
+    for name in (generated, "named"):
+        presence = Presence(name)
+        presence.register()
+        presence.beat(READING)
+        presence.withdraw()
+    assert prune() == Pruned(readings=0, agents=0)
+    ResourceMetric.objects.all().delete()
+    assert prune() == Pruned(readings=0, agents=1)
+    assert [each.name for each in Agent.objects.all()] == ["named"]
+    running = Presence(generated)
+    running.register()
+    assert prune() == Pruned(readings=0, agents=0)
 
 
 def test_agents_that_are_gone_for_long_are_pruned(settings: Any) -> None:

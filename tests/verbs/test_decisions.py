@@ -8,10 +8,11 @@ from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
+from audit import decisions
 from audit.decisions import MAX_REASON, Decision, Seen, decide
 from audit.exceptions import IllegalTransition, InvalidValue, OwnRequest, StaleTask, TaskFrozen
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from tests.support.factories import entry_of, log_of, requested, sql, task_in, unchanged
+from tests.support.factories import claimed, entry_of, log_of, requested, sql, task_in, unchanged
 from tests.support.pages import asking
 
 pytestmark = pytest.mark.django_db
@@ -75,14 +76,24 @@ def test_paused_work_is_resumed_held_deferred_or_cancelled() -> None:
     assert not PauseQueueEntry.objects.exists()
 
 
+def undecided(decision: str, **values: object) -> Task:
+    """A task about which this can be decided."""
+    if decision == "request_cancel":
+        return task_in("executing", **values)
+    return task_in("paused" if Decision(decision).on_entry else "pending", **values)
+
+
 @pytest.mark.parametrize("decision", Decision.values)
 def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
-    task = task_in("paused" if Decision(decision).on_entry else "pending")
+    task = undecided(decision)
     before = seen(task)
     if decision == "reject":
         task.approve(actor="dora")
     elif decision == "approve":
         task.suggest("look again", actor="dora")
+    elif decision == "request_cancel":
+        task.release(actor="dora")
+        claimed(task, worker="dora")
     else:
         entry_of(task).defer(timedelta(hours=1), actor="dora")
     with unchanged(task), pytest.raises(StaleTask) as error:
@@ -92,6 +103,33 @@ def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
     assert error.value.revision < error.value.current_revision
     named = f"The pause entry of task {task.pk}" if Decision(decision).on_entry else f"Task {task.pk}"
     assert str(error.value).startswith(f"{named} is at revision {error.value.current_revision}, ")
+
+
+def test_executing_work_that_only_gave_signs_of_life_is_still_what_was_seen() -> None:
+    task = task_in("executing")
+    before = seen(task)
+    task.heartbeat()
+    task.log("copy", actor="orch-1")
+    after = decide("request_cancel", before, reason="wrong mirror", actor="dora")
+    assert (after.status, after.actor, after.revision > before.revision + 1) == ("executing", "dora", True)
+    assert Task.objects.get(pk=task.pk).cancel_requested_at is not None
+    assert notes(task) == [("dora", "wrong mirror", None)]
+    done = task_in("completed")
+    with pytest.raises(TaskFrozen):
+        decide("request_cancel", seen(done), reason="too late", actor="dora")
+    with pytest.raises(IllegalTransition):
+        decide("request_cancel", seen(requested()), reason="it waits", actor="dora")
+
+
+def test_whether_a_time_is_past_is_for_the_databases_clock_to_say(monkeypatch) -> None:
+    task = task_in("paused")
+    monkeypatch.setattr(decisions, "database_now", lambda using: timezone.now() + timedelta(hours=5))
+    with unchanged(task), pytest.raises(InvalidValue, match="is past"):
+        decide("defer", seen(task), reason="x", until=timezone.now() + timedelta(hours=4), actor="bob")
+    monkeypatch.setattr(decisions, "database_now", lambda using: timezone.now() - timedelta(hours=5))
+    until = timezone.now() - timedelta(hours=4)
+    decide("defer", seen(task), reason="x", until=until, actor="bob")
+    assert entry_of(task).due_at == until
 
 
 def test_an_entry_that_left_or_is_anothers_is_stale() -> None:
@@ -181,7 +219,7 @@ def test_a_task_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("decision", Decision.values)
 def test_where_it_takes_two_nobody_lets_run_what_they_requested(decision: str) -> None:
-    task = task_in("paused" if Decision(decision).on_entry else "pending", actor="bob")
+    task = undecided(decision, actor="bob")
     until = timezone.now() + timedelta(days=1)
     with override_settings(AUDIT={"DECIDE_OWN": False}):
         if decision in ("approve", "resume", "defer"):
@@ -194,13 +232,14 @@ def test_where_it_takes_two_nobody_lets_run_what_they_requested(decision: str) -
 
 @pytest.mark.parametrize("decision", Decision.values)
 def test_usually_people_decide_about_their_own_requests_too(decision: str) -> None:
-    task = task_in("paused" if Decision(decision).on_entry else "pending", actor="bob")
+    task = undecided(decision, actor="bob")
     decide(decision, seen(task), reason="mine", until=timezone.now() + timedelta(days=1), actor="bob")
     assert Task.objects.get(pk=task.pk).status == {
         "approve": "approved",
         "resume": "approved",
         "reject": "rejected",
         "cancel": "rejected",
+        "request_cancel": "executing",
     }.get(decision, "paused")
 
 

@@ -14,6 +14,7 @@ from audit.admin.agents.rows import AgentRow, agent_row
 from audit.admin.decide.forms import ReasonForm
 from audit.admin.decide.offers import way_back
 from audit.admin.shared.ids import BadId, read_id
+from audit.admin.shared.panels import page_now
 from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.wording import shown
 from audit.agents.draining import drain, undrain
@@ -21,7 +22,6 @@ from audit.agents.listing import with_readings
 from audit.decisions import MAX_REASON
 from audit.exceptions import AuditError
 from audit.models import Agent
-from audit.values import moments
 
 __all__ = ["may_drain", "receive"]
 
@@ -80,7 +80,7 @@ def _confirmation(
     primary = router.db_for_write(Agent)
 
     def build() -> dict[str, Any]:
-        row: AgentRow = agent_row(_read(primary, object_id), None, [], moments.now())
+        row: AgentRow = agent_row(_read(primary, object_id), None, [], page_now())
         title = _("Let “%(name)s” take no new work?") if draining else _("Let “%(name)s” take work again?")
         return {
             "title": title % {"name": row.name},

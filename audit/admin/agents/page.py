@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +16,7 @@ from audit.admin.agents.drain import may_drain, receive
 from audit.admin.agents.rows import STATES, TONES, agent_row
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
-from audit.admin.shared.panels import panel
+from audit.admin.shared.panels import page_now, panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.titles import task_title
@@ -23,7 +24,6 @@ from audit.admin.shared.wording import shown
 from audit.agents.listing import Work, history, states, with_readings, work_of
 from audit.models import Task
 from audit.status import AgentState
-from audit.values import moments
 
 __all__ = ["AgentAdmin"]
 
@@ -39,7 +39,7 @@ class AgentAdmin(ReadOnlyAdmin):
     list_template = "audit/admin/agents/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        using, now = self.using, moments.now()
+        using, now = self.using, page_now()
         state, name, problems = _asked(request)
         agents = with_readings(using)
         if state:
@@ -65,7 +65,7 @@ class AgentAdmin(ReadOnlyAdmin):
         return {
             "title": _("Agents"),
             "problems": problems,
-            "states": _states(state, counted.value or {}),
+            "states": _states(state, counted.value.counts if counted.value else {}),
             "name": name,
             "chosen": bool(state or name or after),
             "rows": [
@@ -111,7 +111,7 @@ def _asked(request: HttpRequest) -> tuple[str, str, list[str]]:
     return state, name, problems
 
 
-def _states(chosen: str, counted: dict[str, int]) -> list[Link]:
+def _states(chosen: str, counted: Mapping[str, int]) -> list[Link]:
     return [
         Link(label=_("All"), url="?", chosen=not chosen, count=sum(counted.values()) if counted else None),
         *(

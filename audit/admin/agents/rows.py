@@ -47,6 +47,7 @@ _LABELS = {
 _LINES = {"cpu": "executing", "memory": "paused", "gpu": "rejected", "gpu_memory": "completed"}
 _ALWAYS = ("cpu", "memory")
 _NAMES_SHOWN = 8
+_LONGEST_TITLE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,15 @@ class Load:
     drawn: SafeString | str
     """Empty where nobody knows."""
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """An action or a label."""
+
+    text: str
+    title: str = ""
+    """What stands for several: their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +103,8 @@ class AgentRow:
     seen: str
     seen_iso: str
     seen_exact: str
-    does: Sequence[str]
-    labels: Sequence[str]
+    does: Sequence[Name]
+    labels: Sequence[Name]
     loads: Sequence[Load]
     load_note: str
     spark: SafeString | str
@@ -122,6 +132,7 @@ def agent_row(
         drain_url: where it is drained, or undrained.
     """
     state = AgentState(agent.state)
+    stopped = state == AgentState.OFFLINE and agent.stopped_at is not None
     return AgentRow(
         id=agent.pk,
         name=shown(agent.name, 120, name=True),
@@ -129,15 +140,15 @@ def agent_row(
         drain_url=drain_url,
         where=_where(agent),
         state=state,
-        state_label=str(state.label),
-        state_text=str(STATES[state]),
-        tone=TONES[state],
+        state_label=_("Stopped") if stopped else str(state.label),
+        state_text=_("offline: it stopped in good order") if stopped else str(STATES[state]),
+        tone="pending" if stopped else TONES[state],
         why=shown(agent.drain_reason, 300),
         by=shown(agent.drain_requested_by, 80, name=True),
         seen=_ago(agent.silent),
         seen_iso=agent.heartbeat_at.isoformat(),
         seen_exact=moment(agent.heartbeat_at, now),
-        does=_names(agent.actions) or [_("any action")],
+        does=_names(agent.actions) or [Name(text=_("any action"))],
         labels=_names(agent.labels),
         loads=list(_loads(agent)),
         load_note=_load_note(agent),
@@ -161,9 +172,12 @@ def _where(agent: Any) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    found = [shown(each, 60, name=True) for each in names[:_NAMES_SHOWN]]
-    return [*found, f"+{len(names) - _NAMES_SHOWN}"] if len(names) > _NAMES_SHOWN else found
+def _names(names: Sequence[str]) -> list[Name]:
+    found = [Name(text=shown(each, 60, name=True)) for each in names[:_NAMES_SHOWN]]
+    if len(names) > _NAMES_SHOWN:
+        others = shown(", ".join(names[_NAMES_SHOWN:]), _LONGEST_TITLE)
+        found.append(Name(text=f"+{len(names) - _NAMES_SHOWN}", title=others))
+    return found
 
 
 def _ago(silent: timedelta) -> str:

@@ -62,12 +62,17 @@ class DeferForm(ReasonForm):
         },
     )
 
+    def __init__(self, data: Mapping[str, Any] | None = None, *, now: datetime, **options: Any) -> None:
+        # What fills in a form checks it, too.
+        self._now = now
+        super().__init__(data, **options)
+
     def clean_until(self) -> datetime:
         """Check that the time lies ahead, and within what can be stored."""
         try:
             value = validation.moment("until", self.cleaned_data["until"])
         except InvalidValue as error:
             raise forms.ValidationError(error.problem) from None
-        if validation.is_past(value):
+        if value <= self._now:
             raise forms.ValidationError(_("That time is past; to let it go on now, resume it."))
         return value

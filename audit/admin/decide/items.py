@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db.models import F, IntegerField, TextField
+from django.db.models import F, IntegerField, OuterRef, Subquery, TextField
 from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
 from django.utils.translation import gettext as _
@@ -16,14 +16,14 @@ from django.utils.translation import gettext as _
 from audit import conf
 from audit.admin.decide.wording import changed, why_not, wrong_status
 from audit.admin.shared.jsontree import LIMIT, Tree, tree
+from audit.admin.shared.panels import page_now
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import ago, moment, shown, size, span
 from audit.decisions import Decision, Seen
 from audit.exceptions import OwnRequest
-from audit.models import PauseQueueEntry, Task
+from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.filters.values import short_id
-from audit.status import PauseReason, Status
-from audit.values import moments
+from audit.status import LogKind, PauseReason, Status
 
 if TYPE_CHECKING:
     from audit.admin.shared.read_only_admin import ReadOnlyAdmin
@@ -34,6 +34,12 @@ _SERVICES_SHOWN = 20
 # All plans of a page together: one alone is shown as on the page of the task.
 _PLANS = 512 * 1024
 _SMALLEST_PLAN = 4 * 1024
+# At which revision a task came into its status: heartbeats raise the revision of executing work after that.
+_STATUS_REVISION = Subquery(
+    ExecutionLog.objects.filter(task=OuterRef("pk"), kind=LogKind.TRANSITION)
+    .order_by("-revision")
+    .values("revision")[:1]
+)
 
 Row = dict[str, Any]
 
@@ -77,9 +83,12 @@ def items(page: ReadOnlyAdmin, using: str, decision: Decision, seen: Sequence[Se
         seen: about what, as it was seen; what changed since is left out and says so.
         username: who decides.
     """
-    now = moments.now()
+    now = page_now()
     limit = min(max(_PLANS // len(seen), _SMALLEST_PLAN), LIMIT)
-    tasks = {row["id"]: row for row in _tasks(using, [each.task for each in seen], limit)}
+    rows = _tasks(using, [each.task for each in seen], limit)
+    if decision == Decision.REQUEST_CANCEL:
+        rows = rows.annotate(status_revision=_STATUS_REVISION)
+    tasks = {row["id"]: row for row in rows}
     keys = [each.entry for each in seen if each.entry is not None]
     entries = {row["id"]: row for row in _entries(using, keys, limit)} if keys else {}
     return [_item(page, decision, each, tasks.get(each.task), entries.get(each.entry), username, now) for each in seen]
@@ -126,7 +135,7 @@ def _item(
 def _problem(decision: Decision, seen: Seen, task: Row, entry: Row | None, username: str) -> str:
     if not task["status"]:
         return _("There is no such task.")
-    if task["revision"] != seen.revision or (seen.entry is not None and entry is None):
+    if _has_changed(seen, task) or (seen.entry is not None and entry is None):
         return changed(task["status"], task["changed_by"], username)
     if entry is not None and entry["revision"] != seen.entry_revision:
         return changed(task["status"], entry["changed_by"], username)
@@ -134,9 +143,17 @@ def _problem(decision: Decision, seen: Seen, task: Row, entry: Row | None, usern
         return wrong_status(decision, task["status"])
     if decision == Decision.HOLD and entry is not None and entry["held"]:
         return _("It is held already.")
+    if decision == Decision.REQUEST_CANCEL and task["cancel_requested_at"] is not None:
+        return _("It was asked to stop already.")
     if decision.lets_run and task["who"] == username and not conf.settings().DECIDE_OWN:
         return why_not(decision, OwnRequest(task["id"], username), username)
     return ""
+
+
+def _has_changed(seen: Seen, task: Row) -> bool:
+    if "status_revision" in task:
+        return bool((task["status_revision"] or 0) > seen.revision)
+    return bool(task["revision"] != seen.revision)
 
 
 def _paused(entry: Row, now: datetime) -> str:
@@ -167,6 +184,7 @@ def _tasks(using: str, keys: Sequence[UUID], limit: int) -> Any:
             "status",
             "revision",
             "created_at",
+            "cancel_requested_at",
             title=Left("summary", 200),
             who=Left("requested_by", 600),
             changed_by=Left("actor", 600),

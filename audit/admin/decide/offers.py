@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ON_ENTRIES", "ON_TASKS", "Choice", "Offer", "about_one", "checkbox", "offer", "way_back"]
 
 ON_TASKS = (Decision.APPROVE, Decision.REJECT)
+ON_EXECUTING = (Decision.REQUEST_CANCEL,)
 ON_ENTRIES = (Decision.RESUME, Decision.HOLD, Decision.DEFER, Decision.CANCEL)
 _LONGEST_WAY = 4000
 _PAGES = {
@@ -58,9 +59,7 @@ def offer(page: ReadOnlyAdmin, request: HttpRequest, decisions: Sequence[Decisio
     return Offer(
         url=page.url("decide", model="task"),
         back=request.get_full_path()[:_LONGEST_WAY],
-        choices=[
-            Choice(value=each, label=each.label, ends=each in (Decision.REJECT, Decision.CANCEL)) for each in decisions
-        ],
+        choices=[Choice(value=each, label=each.label, ends=each.ends) for each in decisions],
         item=item,
     )
 
@@ -69,6 +68,10 @@ def checkbox(task: UUID, revision: int, status: str, entry: int | None = None, e
     """Write what a check box stands for; empty where nothing can be decided."""
     if entry is None and status not in Decision.REJECT.sources:
         return ""
+    return _about(task, revision, entry, entry_revision)
+
+
+def _about(task: UUID, revision: int, entry: int | None = None, entry_revision: int = 0) -> str:
     return str(Seen(task=task, revision=revision, entry=entry, entry_revision=entry_revision))
 
 
@@ -82,8 +85,10 @@ def about_one(
             return None
         decisions = [each for each in ON_ENTRIES if each != Decision.HOLD or not entry["held"]]
         return offer(page, request, decisions, checkbox(key, revision, status, entry["id"], entry["revision"]))
-    decisions = [each for each in ON_TASKS if status in each.sources]
-    return offer(page, request, decisions, checkbox(key, revision, status))
+    decisions = [each for each in (*ON_TASKS, *ON_EXECUTING) if status in each.sources]
+    if task["cancel_requested_at"] is not None:
+        decisions = [each for each in decisions if each != Decision.REQUEST_CANCEL]
+    return offer(page, request, decisions, _about(key, revision))
 
 
 def way_back(page: ReadOnlyAdmin, request: HttpRequest, wanted: str, home: str = "task") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -37,6 +37,7 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.inspection.rights import said
 from audit.models import Task
 from audit.reading.filters.values import short_id
+from audit.statements.clock import database_now
 from audit.values import moments
 
 __all__ = ["DecidingAdmin"]
@@ -94,14 +95,11 @@ def _receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     except BadSelection as error:
         messages.error(request, str(error))
         return HttpResponseRedirect(back)
-    kind = DeferForm if selection.decision == Decision.DEFER else ReasonForm
-    if "confirmed" not in request.POST:
-        return _confirmation(page, request, selection, kind(initial={"until": _in_an_hour()}))
-    form = kind(request.POST)
-    if not form.is_valid():
-        return _confirmation(page, request, selection, form)
     primary = router.db_for_write(Task)
     try:
+        form = _form(request, selection.decision, primary)
+        if not form.is_valid():
+            return _confirmation(page, request, selection, form)
         # Nothing depends on what tasks are called: what is slow to name is decided all the same.
         titles = panel(primary, partial(task_titles, primary, {seen.task for seen in selection.seen})).value or {}
     except DatabaseError as error:
@@ -109,8 +107,14 @@ def _receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     return _answer(page, request, selection, _carry_out(page, request, selection, form.cleaned_data, titles))
 
 
-def _in_an_hour() -> datetime:
-    return moments.local(moments.now() + timedelta(hours=1)).replace(second=0, microsecond=0)
+def _form(request: HttpRequest, decision: Decision, using: str) -> ReasonForm:
+    """The form that a decision needs: empty at first, then with what was sent."""
+    sent = request.POST if "confirmed" in request.POST else None
+    if decision != Decision.DEFER:
+        return ReasonForm(sent)
+    now = database_now(using)
+    in_an_hour = moments.local(now + timedelta(hours=1)).replace(second=0, microsecond=0)
+    return DeferForm(sent, now=now, initial={"until": in_an_hour})
 
 
 def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, selection: Selection, form: ReasonForm) -> HttpResponse:
@@ -129,7 +133,7 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, selection: Selectio
             "decision_name": name,
             "button": str(BUTTONS[selection.decision] % count) if fit else "",
             "effect": str(EFFECTS[selection.decision] % count) if fit else "",
-            "ends": selection.decision in (Decision.REJECT, Decision.CANCEL),
+            "ends": selection.decision.ends,
             "fit": fit,
             "open": selection.decision.lets_run and len(fit) <= _FEW,
             "unfit": [each for each in chosen if each.problem],
@@ -151,7 +155,8 @@ def _carry_out(
     titles: Mapping[UUID, str],
 ) -> list[Result]:
     """Decide item by item; what cannot be done is reported and leaves the others alone."""
-    primary, me, now = router.db_for_write(Task), request.user.get_username(), moments.now()
+    primary, me = router.db_for_write(Task), request.user.get_username()
+    now = database_now(primary) if selection.decision == Decision.DEFER else None
     patience = max(_PATIENCE / len(selection.seen), _SHORTEST_PATIENCE)
     results = {}
     # In one order for everybody, so that two people who decide the same tasks cannot block each other.
@@ -185,7 +190,7 @@ def _carry_out(
         else:
             level = messages.SUCCESS
             text = str(selection.decision.label)
-            if selection.decision == Decision.DEFER:
+            if now is not None:
                 text = _("Due %(moment)s") % {"moment": moment(given["until"], now)}
         title = titles.get(seen.task, "") or short_id(seen.task)
         results[seen] = Result(title=title, url=page.url("change", seen.task, model="task"), level=level, text=text)

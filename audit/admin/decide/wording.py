@@ -19,6 +19,7 @@ TITLES = {
     Decision.HOLD: ngettext_lazy("Hold this task?", "Hold %(count)d tasks?", "count"),
     Decision.DEFER: ngettext_lazy("Defer this task?", "Defer %(count)d tasks?", "count"),
     Decision.CANCEL: ngettext_lazy("Cancel this task?", "Cancel %(count)d tasks?", "count"),
+    Decision.REQUEST_CANCEL: ngettext_lazy("Ask this task to stop?", "Ask %(count)d tasks to stop?", "count"),
 }
 BUTTONS = {
     Decision.APPROVE: ngettext_lazy("Approve", "Approve %(count)d", "count"),
@@ -27,6 +28,7 @@ BUTTONS = {
     Decision.HOLD: ngettext_lazy("Hold", "Hold %(count)d", "count"),
     Decision.DEFER: ngettext_lazy("Defer", "Defer %(count)d", "count"),
     Decision.CANCEL: ngettext_lazy("Cancel the work", "Cancel the work of %(count)d", "count"),
+    Decision.REQUEST_CANCEL: ngettext_lazy("Ask to stop", "Ask %(count)d to stop", "count"),
 }
 EFFECTS = {
     Decision.APPROVE: ngettext_lazy(
@@ -59,6 +61,13 @@ EFFECTS = {
         "The work is given up, with your reason as the outcome. What is finished never changes again.",
         "count",
     ),
+    Decision.REQUEST_CANCEL: ngettext_lazy(
+        "Its worker learns of it with its next heartbeat, and the work ends how its handler decides: at once, later,"
+        " or not at all. It is not tried again, and it fails if its lease runs out.",
+        "Their workers learn of it with their next heartbeats, and each ends how its handler decides: at once, later,"
+        " or not at all. They are not tried again, and they fail if their leases run out.",
+        "count",
+    ),
 }
 DONE = {
     Decision.APPROVE: ngettext_lazy("“%(title)s”: approved.", "%(count)d tasks approved.", "count"),
@@ -67,6 +76,7 @@ DONE = {
     Decision.HOLD: ngettext_lazy("“%(title)s”: held.", "%(count)d tasks held.", "count"),
     Decision.DEFER: ngettext_lazy("“%(title)s”: deferred.", "%(count)d tasks deferred.", "count"),
     Decision.CANCEL: ngettext_lazy("“%(title)s”: cancelled.", "%(count)d tasks cancelled.", "count"),
+    Decision.REQUEST_CANCEL: ngettext_lazy("“%(title)s”: asked to stop.", "%(count)d tasks asked to stop.", "count"),
 }
 
 
@@ -106,6 +116,8 @@ def wrong_status(decision: Decision, status: str) -> str:
         return _("Only pending tasks can be approved; this one is %(status)s.") % words
     if decision == Decision.REJECT:
         return _("Only work that waits can be rejected; this is %(status)s.") % words
+    if decision == Decision.REQUEST_CANCEL:
+        return _("Only executing work can be asked to stop; this is %(status)s.") % words
     return _("It is not paused any more, but %(status)s.") % words
 
 

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from audit.admin.decide.offers import way_back
 from audit.admin.shared.jsontree import tree
+from audit.admin.shared.panels import page_now
 from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.wording import ago, grouped, shown
 from audit.events import MAX_PAYLOAD_BYTES, emit_event
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Event
 from audit.reading.awaited import MOST_ENTRIES, awaiting
-from audit.values import moments, validation
+from audit.values import validation
 from audit.verbs.arguments import jsonb
 from audit.verbs.pausing import MAX_EVENT_NAME
 
@@ -114,7 +115,7 @@ def receive(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, form: EmitForm, back: str) -> HttpResponse:
-    primary, now = router.db_for_write(Event), moments.now()
+    primary = router.db_for_write(Event)
 
     def build() -> dict[str, Any]:
         valid = form.is_valid()
@@ -135,7 +136,7 @@ def _confirmation(page: ReadOnlyAdmin, request: HttpRequest, form: EmitForm, bac
                 "%(who)s emitted it %(when)s. The first one is kept, with its payload; this one only lets go on"
                 " what waits for it."
             )
-            % {"who": shown(first.emitted_by, 80, name=True), "when": ago(first.emitted_at, now)}
+            % {"who": shown(first.emitted_by, 80, name=True), "when": ago(first.emitted_at, page_now())}
             if first
             else "",
             "waiting": _waiting(waiting),

@@ -20,13 +20,12 @@ from audit.admin.events.emit import EmitForm, may_emit, receive
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
-from audit.admin.shared.panels import panel
+from audit.admin.shared.panels import page_now, panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.wording import ago, moment, shown
 from audit.models import Event, PauseQueueEntry
 from audit.reading.awaited import Awaited, awaited
-from audit.values import moments
 from audit.verbs.pausing import MAX_EVENT_NAME
 
 __all__ = ["EventAdmin"]
@@ -57,7 +56,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_template = "audit/admin/events/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        using, now = self.using, moments.now()
+        using, now = self.using, page_now()
         name = request.GET.get("name", "")[:MAX_EVENT_NAME].replace("\0", "")
         events = Event.objects.using(using).order_by("-id")
         if name:

@@ -23,10 +23,9 @@ from audit.admin.integrity.checkpoints import (
 from audit.admin.integrity.reports import newest, read, report
 from audit.admin.integrity.verification import alarms, growth, list_columns, verification, verification_row
 from audit.admin.shared.paging import Order, read_cursor, read_page
-from audit.admin.shared.panels import panel
+from audit.admin.shared.panels import page_now, panel
 from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.models import Task
-from audit.values import moments
 
 __all__ = ["LedgerVerificationAdmin"]
 
@@ -41,7 +40,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
     detail_template = "audit/admin/integrity/verification.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        using, now = self.using, moments.now()
+        using, now = self.using, page_now()
         cursor, problems = read_cursor(request.GET, _ORDER)
         last = panel(using, partial(newest, using))
         head = panel(using, partial(read_head, using))
@@ -75,7 +74,7 @@ class LedgerVerificationAdmin(ReadOnlyAdmin):
         }
 
     def detail_context(self, request: HttpRequest, key: Any) -> dict[str, Any]:
-        now = moments.now()
+        now = page_now()
         last = verification(self, request, read(self.using, key), now)
         return {
             "title": _("Verification of %(when)s") % {"when": last.exact},

@@ -155,7 +155,7 @@ def _facts(stored: StoredVerification, now: datetime) -> Iterator[Fact]:
     yield Fact(label=_("Not sealed then"), value=grouped(stored.unsealed))
     if stored.oldest_unsealed:
         yield Fact(
-            label=_("the oldest, then"),
+            label=_("Oldest of these waited"),
             value=span(stored.finished_at - stored.oldest_unsealed),
             title=moment(stored.oldest_unsealed, now),
         )

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from audit.admin.shared.health import health_facts
 from audit.admin.shared.links import filter_url
 from audit.admin.shared.wording import ago, grouped, moment, span
+from audit.agents.listing import States
 from audit.models import Verdict
 from audit.reading.filters import TaskFilter
 from audit.reading.health import QueueHealth
@@ -61,9 +62,28 @@ class Card:
     note: str = ""
 
 
-def needs_card(standing: Standing | None, waiting: Waiting | None, tasks: str, queue: str, now: datetime) -> Card:
-    """What nobody but a person moves on; `tasks` and `queue` are the addresses of these lists."""
-    lines = [*_requests(standing, tasks, now), *_held(waiting, queue)]
+def needs_card(
+    standing: Standing | None,
+    waiting: Waiting | None,
+    tasks: str,
+    queue: str,
+    now: datetime,
+    *,
+    agents: str = "",
+    idle: timedelta | None = None,
+) -> Card:
+    """What nobody but a person moves on.
+
+    Args:
+        standing: the tasks that are not finished.
+        waiting: the pause queue.
+        tasks: the address of the list of tasks.
+        queue: of the pause queue.
+        now: when the page is read.
+        agents: of the agents.
+        idle: how long approved work has waited while no agent of the registry takes work; None where one does.
+    """
+    lines = [*_idle(idle, agents), *_requests(standing, tasks, now), *_held(waiting, queue)]
     if standing and standing.expired:
         lines.append(
             Line(
@@ -82,6 +102,18 @@ def needs_card(standing: Standing | None, waiting: Waiting | None, tasks: str, q
         lines=lines,
         nothing=_("Nothing waits for a person."),
     )
+
+
+def _idle(idle: timedelta | None, agents: str) -> Iterator[Line]:
+    if idle is not None:
+        yield Line(
+            label=_("Approved work waits, and no agent takes work"),
+            number=span(idle),
+            url=agents,
+            tone="failed",
+            detail=_("start a worker, or undrain an agent"),
+            stands_out=True,
+        )
 
 
 def _requests(standing: Standing | None, tasks: str, now: datetime) -> Iterator[Line]:
@@ -157,31 +189,25 @@ def ended_card(total: Ended, actions: Sequence[Ended], complete: bool, today: da
     """How work ended today, beside yesterday up to the same time."""
 
     def line(each: Ended, label: str, **more: Any) -> Line:
-        difference = each.today.failed - each.by_now.failed
-        words = _("%(by_now)s by this time yesterday (%(difference)+d), %(all)s in all of it") % {
-            "by_now": grouped(each.by_now.failed),
-            "difference": difference,
-            "all": grouped(each.yesterday.failed),
-        }
         return Line(
             label=label,
             number=grouped(each.today.failed),
             url=_tasks(tasks, statuses=(Status.FAILED,), finished_since=today, **more),
             tone="failed",
-            detail=words,
-            stands_out=difference > 0,
+            detail=_yesterday(each.by_now.failed, each.yesterday.failed),
+            stands_out=each.today.failed > each.by_now.failed,
         )
 
     lines = [
         line(total, _("Failed today")),
         *(line(each, each.action, actions=(each.action,)) for each in actions),
+        *_others(total, actions, today, tasks),
         Line(
             label=_("Completed today"),
             number=grouped(total.today.completed),
             url=_tasks(tasks, statuses=(Status.COMPLETED,), finished_since=today),
             tone="completed",
-            detail=_("%(by_now)s by this time yesterday, %(all)s in all of it")
-            % {"by_now": grouped(total.by_now.completed), "all": grouped(total.yesterday.completed)},
+            detail=_yesterday(total.by_now.completed, total.yesterday.completed),
         ),
     ]
     return Card(
@@ -191,6 +217,22 @@ def ended_card(total: Ended, actions: Sequence[Ended], complete: bool, today: da
         lines=lines,
         note="" if complete else _("Counted among the newest ends of work alone."),
     )
+
+
+def _yesterday(by_now: int, whole: int) -> str:
+    return _("yesterday: %(by_now)s by now, %(all)s all day") % {"by_now": grouped(by_now), "all": grouped(whole)}
+
+
+def _others(total: Ended, actions: Sequence[Ended], today: datetime, tasks: str) -> Iterator[Line]:
+    """The failures of actions that have no line of their own."""
+    if rest := total.today.failed - sum(each.today.failed for each in actions):
+        yield Line(
+            label=_("Other actions"),
+            number=grouped(rest),
+            url=_tasks(tasks, statuses=(Status.FAILED,), finished_since=today),
+            tone="failed",
+            detail=_("the link shows the failures of all actions"),
+        )
 
 
 def queue_card(state: QueueHealth, waiting: Waiting | None, standing: Standing | None, tasks: str, queue: str) -> Card:
@@ -227,18 +269,22 @@ def queue_card(state: QueueHealth, waiting: Waiting | None, standing: Standing |
     return Card(name="queue", title=_("Queue"), url=queue, lines=lines)
 
 
-def agents_card(counts: Mapping[str, int], agents: str) -> Card:
+def agents_card(found: States, agents: str) -> Card:
     """Who could take work."""
+    lost = found.counts.get(AgentState.OFFLINE, 0) - found.stopped
     lines = [
         Line(
             label=str(state.label),
-            number=grouped(counts[state]),
+            number=grouped(found.counts[state]),
             url=_query(agents, state=state),
-            tone=tone,
+            tone=tone if state != AgentState.OFFLINE or lost else "pending",
+            detail=_("%(count)s stopped in good order") % {"count": grouped(found.stopped)}
+            if state == AgentState.OFFLINE and found.stopped
+            else "",
             stands_out=state == AgentState.STALE,
         )
         for state, tone in _AGENTS.items()
-        if counts.get(state)
+        if found.counts.get(state)
     ]
     return Card(name="agents", title=_("Agents"), url=agents, lines=lines, nothing=_("No agent is registered."))
 

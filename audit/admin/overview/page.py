@@ -20,13 +20,13 @@ from django.utils.translation import gettext as _
 
 from audit.admin.overview.cards import Card, agents_card, ended_card, integrity_card, needs_card, queue_card, runs_card
 from audit.admin.shared.links import Link
-from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, panel, reading, sqlstate
+from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, page_now, panel, reading_page, sqlstate
 from audit.admin.shared.read_only_admin import ReadOnlyAdmin
-from audit.agents.listing import states
+from audit.agents.listing import States, states
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading import now as trail
-from audit.reading.health import health
-from audit.values import moments
+from audit.reading.health import QueueHealth, health
+from audit.status import AgentState
 
 __all__ = ["overview"]
 
@@ -69,7 +69,7 @@ def overview(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
     page = next(iter(seen.values()))
     reader = _Reader(using=page.using)
     try:
-        with noting_denied() as denied, reading(page.using):
+        with noting_denied() as denied, reading_page(page.using):
             cards = list(_cards(reader, {model: each.url("changelist") for model, each in seen.items()}, page))
     except DatabaseError as error:
         if sqlstate(error) not in NOT_MIGRATED:
@@ -92,25 +92,37 @@ def _links(seen: dict[Any, ReadOnlyAdmin]) -> Iterator[Link]:
 
 
 def _cards(reader: _Reader, urls: dict[Any, str], page: ReadOnlyAdmin) -> Iterator[Card]:
-    using, now = reader.using, moments.now()
+    using, now = reader.using, page_now()
     tasks, queue = urls.get(Task, ""), urls.get(PauseQueueEntry, "")
     standing = reader.read(partial(trail.standing, using)) if tasks else None
     waiting = reader.read(partial(trail.waiting, using)) if queue else None
+    state = reader.read(partial(health, using)) if tasks or queue else None
+    found = reader.read(partial(states, using)) if Agent in urls else None
     if standing or waiting:
-        yield needs_card(standing, waiting, tasks, queue, now)
+        idle = _idle(state, found) if tasks else None
+        yield needs_card(standing, waiting, tasks, queue, now, agents=urls.get(Agent, ""), idle=idle)
     if standing:
         yield runs_card(standing, tasks, now)
     if tasks and (counted := reader.read(partial(_ended, using, now))):
         total, actions, complete, today = counted
         yield ended_card(total, actions, complete, today, tasks)
-    if (tasks or queue) and (state := reader.read(partial(health, using))):
+    if state:
         yield queue_card(state, waiting, standing, tasks, queue)
-    if Agent in urls and (counts := reader.read(partial(states, using))) is not None:
-        yield agents_card(counts, urls[Agent])
+    if found:
+        yield agents_card(found, urls[Agent])
     if LedgerVerification in urls:
         newest = reader.read(partial(_newest, using))
         if newest is not None:
             yield integrity_card(newest, urls[LedgerVerification], tasks, now)
+
+
+def _idle(state: QueueHealth | None, agents: States | None) -> timedelta | None:
+    """How long approved work has waited while there are agents, and none of them takes work."""
+    if state is None or state.oldest_approved is None or agents is None or not agents.counts:
+        return None
+    if any(agents.counts.get(each) for each in (AgentState.AVAILABLE, AgentState.BUSY)):
+        return None
+    return state.at - state.oldest_approved
 
 
 def _ended(using: str, now: datetime) -> tuple[trail.Ended, Sequence[trail.Ended], bool, datetime]:

@@ -19,14 +19,13 @@ from audit.admin.shared.export import Export, ExportingAdmin
 from audit.admin.shared.health import health_facts
 from audit.admin.shared.links import Link
 from audit.admin.shared.paging import Order, Page, read_cursor, read_page
-from audit.admin.shared.panels import panel
+from audit.admin.shared.panels import page_now, panel
 from audit.admin.shared.query import unknown_keys
 from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import shown
 from audit.models import Agent, Event, PauseQueueEntry, Task
 from audit.reading.health import health
-from audit.values import moments
 
 __all__ = ["PauseQueueEntryAdmin"]
 
@@ -54,7 +53,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
     list_template = "audit/admin/queue/list.html"
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        now = moments.now()
+        now = page_now()
         state, problems = _state(request)
         order = _LONGEST_FIRST if state == "overdue" else _ORDER
         cursor, unread = read_cursor(request.GET, order) if state else (None, [])
@@ -106,7 +105,7 @@ class PauseQueueEntryAdmin(ExportingAdmin):
         state, problems = _state(request)
         rows = PauseQueueEntry.objects.using(self.using)
         if state:
-            rows = rows.filter(in_state(state, moments.now()))
+            rows = rows.filter(in_state(state, page_now()))
         return Export(name="queue", rows=rows, range=state or "all", problems=problems)
 
     def detail_context(self, request: HttpRequest, key: Any) -> Any:

@@ -14,8 +14,14 @@ OVERDUE = timedelta(hours=24)
 
 STATES = {
     "due": (gettext_lazy("Due"), gettext_lazy("Ready for a worker to resume.")),
-    "waiting": (gettext_lazy("Waiting"), gettext_lazy("Not due before their resume time.")),
-    "held": (gettext_lazy("Held"), gettext_lazy("Only a person or the awaited event releases them.")),
+    "waiting": (
+        gettext_lazy("Waiting"),
+        gettext_lazy("They go on at their time; those that wait for an event, at the event or their time-out."),
+    ),
+    "held": (
+        gettext_lazy("Held"),
+        gettext_lazy("No time lets them go on: a person does, or the event that they wait for."),
+    ),
     "overdue": (gettext_lazy("Over 24 h"), gettext_lazy("Paused for longer than a day; the longest first.")),
     "leased": (gettext_lazy("Leased"), gettext_lazy("A worker has claimed them and is deciding.")),
 }

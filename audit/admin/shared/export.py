@@ -19,12 +19,11 @@ from django.utils.translation import gettext as _
 
 from audit.admin.shared.export_limits import IDLE_MS, IN_ALL, PER_USER, Patience, Slot, TooManyExports, look, reserve
 from audit.admin.shared.links import Link
-from audit.admin.shared.panels import reading, set_locally
+from audit.admin.shared.panels import page_now, reading, set_locally
 from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.timerange import SPANS, TimeRange
 from audit.admin.shared.wording import shown
 from audit.interchange import csv_lines, json_lines
-from audit.values import moments
 
 __all__ = ["FETCH_MS", "INCOMPLETE", "Export", "ExportingAdmin", "range_name"]
 
@@ -109,7 +108,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         if isinstance(request, ASGIRequest):
             sent = _Threaded(sent)
         response = StreamingHttpResponse(sent, content_type=f"{content_type}; charset=utf-8")
-        name = f"audit-{wanted.name}_{wanted.range}_{_stamp(moments.now())}.{given}"
+        name = f"audit-{wanted.name}_{wanted.range}_{_stamp(page_now())}.{given}"
         response["Content-Disposition"] = f'attachment; filename="{name}"'
         response["X-Content-Type-Options"] = "nosniff"
         return response

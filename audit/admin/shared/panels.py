@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
@@ -20,7 +21,7 @@ from audit.values import moments
 
 __all__ = [
     *("LIST_MS", "NOT_MIGRATED", "PANEL_MS", "TOO_SLOW", "Panel"),
-    *("noting_denied", "panel", "reading", "set_locally", "sqlstate"),
+    *("noting_denied", "page_now", "panel", "reading", "reading_page", "set_locally", "sqlstate"),
 ]
 
 LIST_MS = 1500
@@ -48,6 +49,7 @@ class Panel(Generic[T]):
 
 
 _denied: ContextVar[list[str] | None] = ContextVar("denied", default=None)
+_moment: ContextVar[datetime | None] = ContextVar("moment", default=None)
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def noting_denied() -> Iterator[list[str]]:
 
 
 @contextmanager
-def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
+def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[datetime]:
     """Open a read-only transaction in which no statement runs longer than the limit, or reads a table as a whole.
 
     What no index finds is then looked for from the newest row backwards, which may end early; a sequential scan, the
@@ -71,13 +73,43 @@ def reading(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
     Args:
         using: the database alias.
         limit_ms: milliseconds for each statement.
+
+    Returns:
+        The moment at which it began, by the database's clock.
     """
     with moments.aware(using), transaction.atomic(using=using):
-        set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        at = set_locally(using, transaction_read_only="on", statement_timeout=str(limit_ms), enable_seqscan="off")
+        try:
+            yield at
+        finally:
+            transaction.set_rollback(True, using=using)
+
+
+@contextmanager
+def reading_page(using: str, limit_ms: int = LIST_MS) -> Iterator[None]:
+    """Open `reading` for a page, whose parts ask `page_now`.
+
+    Args:
+        using: the database alias.
+        limit_ms: milliseconds for each statement.
+    """
+    with reading(using, limit_ms) as at:
+        outer = _moment.set(at)
         try:
             yield
         finally:
-            transaction.set_rollback(True, using=using)
+            _moment.reset(outer)
+
+
+def page_now() -> datetime:
+    """Return the moment at which the `reading_page` transaction around this call began, by the database's clock.
+
+    Pages judge every lease, due time and age by it: the clock of the web server may be hours off.
+
+    A page that says why nothing could be read has no such transaction. It has links to shorter ranges, which need no
+    exact moment, and so gets this machine's.
+    """
+    return _moment.get() or moments.now()
 
 
 def panel(using: str, work: Callable[[], T], limit_ms: int = PANEL_MS) -> Panel[T]:
@@ -110,8 +142,14 @@ def sqlstate(error: DatabaseError) -> str:
     return getattr(error.__cause__, "sqlstate", None) or ""
 
 
-def set_locally(using: str, **values: str) -> None:
-    """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL)."""
+def set_locally(using: str, **values: str) -> datetime:
+    """Set parameters for the rest of the transaction or savepoint, in one round trip (SET LOCAL).
+
+    Returns:
+        This moment by the database's clock.
+    """
     calls = ", ".join("set_config(%s, %s, true)" for _ in values)
     with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT {calls}", [each for pair in values.items() for each in pair])
+        cursor.execute(f"SELECT statement_timestamp(), {calls}", [each for pair in values.items() for each in pair])
+        at: datetime = cursor.fetchone()[0]
+    return moments.with_zone(at)

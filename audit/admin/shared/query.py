@@ -7,24 +7,25 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from audit.admin.shared.links import FilterLinks
 from audit.admin.shared.paging import Cursor, Order, read_cursor
-from audit.admin.shared.panels import panel
+from audit.admin.shared.panels import page_now, panel
 from audit.admin.shared.timerange import DEFAULT_SPAN, TimeRange
 from audit.admin.shared.wording import moment, shown
 from audit.exceptions import InvalidFilter
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.actors import is_pattern, matching
 from audit.reading.filters.values import BY_NAME, ROOTS
-from audit.values import moments
 
 __all__ = ["ListQuery", "unknown_keys"]
 
 _BESIDE = ("after", "before", "format")
+_SPANS = ("since", "until", "finished_since", "finished_until")
 
 
 def unknown_keys(query: Iterable[str], known: Sequence[str]) -> list[str]:
@@ -61,7 +62,7 @@ class ListQuery:
     typed: str = ""
     """The search text as it was typed, where a part of it means nothing."""
     effective: TaskFilter = field(init=False)
-    """The filter with the range that it is answered for."""
+    """The filter with the range that it is answered for, its ends as moments."""
     range: TimeRange = field(init=False)
     links: FilterLinks = field(init=False)
 
@@ -70,9 +71,15 @@ class ListQuery:
         if self.names:
             effective = replace(effective, actors=self.names)
         span = TimeRange.of(effective, self.now)
-        object.__setattr__(self, "effective", effective)
+        object.__setattr__(self, "effective", self._fixed(effective))
         object.__setattr__(self, "range", span)
         object.__setattr__(self, "links", FilterLinks(filter=self.filter, range=span))
+
+    def _fixed(self, wanted: TaskFilter) -> TaskFilter:
+        """Write each span of time up to now as a moment: `now` is by the database's clock, as the rows are."""
+        spans = {name: getattr(wanted, name) for name in _SPANS}
+        moments: dict[str, Any] = {name: self.now - each for name, each in spans.items() if isinstance(each, timedelta)}
+        return replace(wanted, **moments) if moments else wanted
 
     @classmethod
     def read(cls, request: HttpRequest, order: Order, own: Sequence[str] = ()) -> ListQuery:
@@ -92,7 +99,7 @@ class ListQuery:
             filter=wanted,
             cursor=cursor,
             problems=(*problems, *unread),
-            now=moments.now(),
+            now=page_now(),
             typed=shown(" ".join(request.GET.getlist("q")), 2000) if refused else "",
         )
         return query._without_backward_end()

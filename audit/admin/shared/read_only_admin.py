@@ -22,7 +22,7 @@ from django.views.generic import RedirectView
 from audit import conf
 from audit.admin.shared.ids import BadId, read_id
 from audit.admin.shared.media import DECIDING, page_media
-from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, noting_denied, reading, sqlstate
+from audit.admin.shared.panels import NOT_MIGRATED, TOO_SLOW, noting_denied, reading_page, sqlstate
 from audit.inspection.rights import missing_right
 
 __all__ = ["NotThere", "ReadOnlyAdmin"]
@@ -193,7 +193,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         """Answer with what `build` reads from an alias (the pages' own when left out), or say why it could not."""
         alias = using or self.using
         try:
-            with noting_denied() as denied, reading(alias):
+            with noting_denied() as denied, reading_page(alias):
                 context = build()
         except NotThere:
             return self.problem(request, 404, "missing", alias)

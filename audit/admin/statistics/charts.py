@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -207,15 +207,14 @@ def _durations(
     ]
     if not seconds:
         return Series(name=name, title=title, label="", heights=(), stretches=(), nothing=_("Nothing was measured."))
-    low, high = _decades(min(seconds), max(seconds))
+    scale = _scale(min(seconds), max(seconds))
     width = _WIDTH / count
 
     def point(place: _Place, each: str, at: int) -> tuple[float, float] | None:
         value = getattr(spread(place.group), each)
         if value is None:
             return None
-        part = (math.log10(max(value.total_seconds(), low)) - math.log10(low)) / (math.log10(high) - math.log10(low))
-        return (at + 0.5) * width, _HEIGHT - part * _HEIGHT
+        return (at + 0.5) * width, _HEIGHT - _height(value.total_seconds(), scale) * _HEIGHT
 
     lines = []
     for each in PERCENTILES:
@@ -230,41 +229,50 @@ def _durations(
             continue
         words = ", ".join(f"{each} {span(getattr(found, each))}" for each in PERCENTILES)
         stretches.append(_hit(place, words, "", not stretches))
-    middle = timedelta(seconds=math.sqrt(low * high))
     return Series(
         name=name,
         title=title,
         label=_("%(title)s, p50, p90 and p99 over time on a logarithmic scale; each place opens its stretch of time")
         % {"title": title},
-        heights=[span(timedelta(seconds=high)), span(middle), span(timedelta(seconds=low))],
+        heights=[_round_span(scale[-1]), _round_span(scale[len(scale) // 2]), _round_span(scale[0])],
         stretches=stretches,
         lines=lines,
     )
 
 
-# What a clock has as round numbers, in seconds.
+# What a clock has as round numbers, in seconds: each about ten times the one before.
 _ROUND = (
-    0.001,
-    0.01,
-    0.1,
-    1,
-    10,
-    60,
-    600,
-    3600,
-    36_000,
-    86_400,
-    864_000,
-    8_640_000,
-    86_400_000,
-    864_000_000,
-    8.64e9,
-    8.64e10,
+    *(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 86_400, 864_000),
+    *(8_640_000, 86_400_000, 864_000_000, 8_640_000_000, 86_400_000_000),
 )
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
-def _decades(least: float, most: float) -> tuple[float, float]:
-    """The round spans around what was measured; the lower one is never nothing, which no logarithm has."""
-    low = max((each for each in _ROUND if each <= least), default=_ROUND[0])
-    high = next((each for each in _ROUND if each >= most and each > low), _ROUND[-1] * 10)
-    return low, high
+def _scale(least: float, most: float) -> Sequence[float]:
+    """The round spans around what was measured, from below to above.
+
+    They are an odd number, for the one in the middle is written beside the chart; and never nothing, which has no
+    logarithm.
+    """
+    low = max((at for at, each in enumerate(_ROUND) if each <= least), default=0)
+    high = next((at for at, each in enumerate(_ROUND) if each >= most), len(_ROUND) - 1)
+    steps = max(high - low, 2)
+    steps += steps % 2
+    low = min(low, len(_ROUND) - 1 - steps)
+    return _ROUND[low : low + steps + 1]
+
+
+def _height(seconds: float, scale: Sequence[float]) -> float:
+    """Place a span between the ends of a scale, 0 to 1: steps are equally high, and logarithmic within."""
+    kept = min(max(seconds, scale[0]), scale[-1])
+    at = min(bisect_right(scale, kept), len(scale) - 1) - 1
+    within = math.log(kept / scale[at]) / math.log(scale[at + 1] / scale[at])
+    return (at + within) / (len(scale) - 1)
+
+
+def _round_span(seconds: float) -> str:
+    """Write a round span: `10 ms`, `1 s`, `10 m`, `100 d`."""
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            return isolated(f"{seconds / unit:.0f} {name}")
+    return isolated(f"{seconds * 1000:.0f} ms")

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from audit.admin.shared.binning import Cut
 from audit.admin.shared.chips import chips
@@ -36,16 +37,10 @@ __all__ = ["MOST_TASKS", "StatisticsAdmin"]
 MOST_TASKS = 10_000
 """How many of the newest tasks the figures are of, at the most."""
 _BY = {"action": "actions", "service": "services", "actor": "actors"}
-_BARS = 60
+_ALL_GROUPS = 500
+"""How many groups of a kind the page names at the most, when it is asked for all."""
+_GROUPS_KEY = "groups"
 _ORDER = Order(moment="created_at", key=UUID)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A figure of a table, with a link into the list."""
-
-    text: str
-    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +67,17 @@ class Table:
     title: str
     column: str
     rows: Sequence[GroupRow]
+    cut: str
+    """How many of the groups there are it has, where it has not all."""
+    rest_url: str
+    """Of the same page with all of them; empty where it is that already."""
+
+
+_CUT = {
+    "action": gettext_lazy("%(shown)s of %(count)s actions, those with the most tasks."),
+    "service": gettext_lazy("%(shown)s of %(count)s services, those with the most tasks."),
+    "actor": gettext_lazy("%(shown)s of %(count)s actors, those with the most tasks."),
+}
 
 
 class StatisticsAdmin(ReadOnlyAdmin):
@@ -87,10 +93,11 @@ class StatisticsAdmin(ReadOnlyAdmin):
 
     def statistics_context(self, request: HttpRequest) -> dict[str, Any]:
         """Read what the page needs: one statement, within the time of a panel."""
-        query = ListQuery.read(request, _ORDER)
+        query = ListQuery.read(request, _ORDER, own=(_GROUPS_KEY,))
+        top = _ALL_GROUPS if request.GET.get(_GROUPS_KEY) == "all" else None
         tasks = query.effective.apply(Task.objects.using(self.using))
         most = sized(MOST_TASKS, query.effective)
-        found = panel(self.using, partial(self._figures, tasks, query, most))
+        found = panel(self.using, partial(self._figures, tasks, query, most, top))
         list_url = self.url("changelist")
         figures, cut = found.value or (None, None)
         return {
@@ -104,7 +111,9 @@ class StatisticsAdmin(ReadOnlyAdmin):
             "facts": _facts(figures, query, list_url) if figures else [],
             "covered": _covered(figures, query, most) if figures else "",
             "charts": _charts(figures, cut, query, list_url) if figures and cut and figures.total.tasks else None,
-            "tables": [_table(kind, figures, query, list_url) for kind in _BY] if figures else [],
+            "tables": [_table(kind, figures, query, list_url, is_whole=top is not None) for kind in _BY]
+            if figures
+            else [],
             "percentiles": PERCENTILES,
             "errors": _errors(figures, query, list_url) if figures else [],
             "empty": figures is not None and not figures.total.tasks,
@@ -113,15 +122,15 @@ class StatisticsAdmin(ReadOnlyAdmin):
             "is_detail": True,
         }
 
-    def _figures(self, tasks: Any, query: ListQuery, most: int) -> tuple[Statistics, Cut | None]:
+    def _figures(self, tasks: Any, query: ListQuery, most: int, top: int | None) -> tuple[Statistics, Cut | None]:
         start, end = query.range.start, query.range.end or query.range.now
         if start is None:
             counted = tasks.order_by("-created_at", "-id").values("created_at")[:most]
             start = counted.aggregate(first=Min("created_at"))["first"]
             if start is None:
-                return statistics(tasks, by=tuple(_BY), most_rows=most), None
+                return statistics(tasks, by=tuple(_BY), top=top, most_rows=most), None
         cut = Cut.of(start, end)
-        return statistics(tasks, by=tuple(_BY), most_rows=most, edges=cut.edges), cut
+        return statistics(tasks, by=tuple(_BY), top=top, most_rows=most, edges=cut.edges), cut
 
 
 def _facts(found: Statistics, query: ListQuery, list_url: str) -> list[Fact]:
@@ -161,7 +170,7 @@ def _charts(found: Statistics, cut: Cut, query: ListQuery, list_url: str) -> Cha
     return charts(query, list_url, cut, numbers, found.spans)
 
 
-def _table(kind: str, found: Statistics, query: ListQuery, list_url: str) -> Table:
+def _table(kind: str, found: Statistics, query: ListQuery, list_url: str, *, is_whole: bool) -> Table:
     titles = {"action": _("By action"), "service": _("By service"), "actor": _("By actor")}
     columns = {"action": _("Action"), "service": _("Service"), "actor": _("Actor")}
     failed = FilterLinks(filter=_with(query.filter, statuses=(Status.FAILED,)), range=query.range)
@@ -182,7 +191,15 @@ def _table(kind: str, found: Statistics, query: ListQuery, list_url: str) -> Tab
             ran=[span(getattr(group.ran, each)) for each in PERCENTILES],
         )
 
-    return Table(name=kind, title=titles[kind], column=columns[kind], rows=[row(each) for each in found.groups[kind]])
+    rows, count = [row(each) for each in found.groups[kind]], found.group_counts[kind]
+    return Table(
+        name=kind,
+        title=titles[kind],
+        column=columns[kind],
+        rows=rows,
+        cut=_CUT[kind] % {"shown": grouped(len(rows)), "count": grouped(count)} if count > len(rows) else "",
+        rest_url="" if is_whole else f"{filter_url(query.filter, **{_GROUPS_KEY: 'all'})}#audit-by-{kind}",
+    )
 
 
 def _errors(found: Statistics, query: ListQuery, list_url: str) -> list[Fact]:

@@ -28,15 +28,20 @@ class Document:
     """How many cards were left out."""
 
 
-def documents(task: dict[str, Any], log: Sequence[dict[str, Any]], now: datetime) -> Iterator[Document]:
+def documents(
+    task: dict[str, Any], log: Sequence[dict[str, Any]], now: datetime, without: Sequence[str] = ()
+) -> Iterator[Document]:
     """Draw the documents that a task has.
 
     Args:
         task: what `read_task` read.
         log: the rows of its log, which may hold further suggestions.
         now: when the page is read.
+        without: columns that stand elsewhere on the page.
     """
     for name, title in DOCUMENTS.items():
+        if name in without:
+            continue
         text, length = task[f"{name}_text"], task[f"{name}_length"]
         if name == "suggestions":
             column = [] if text is None else column_suggestions(text, length, now)

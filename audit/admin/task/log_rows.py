@@ -40,6 +40,7 @@ def read_log(using: str, key: UUID) -> list[Any]:
             detail_length=Length(Cast(F("detail"), TextField())),
             why=Left(KeyTextTransform("reason", "detail"), 100),
             noted=Left(KeyTextTransform("note", "detail"), 300),
+            success=Left(KeyTextTransform("success", "detail"), 10),
         )
     )
     return list(rows[: LOG_ROWS + 1])

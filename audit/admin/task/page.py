@@ -18,6 +18,7 @@ from audit.admin.decide.offers import about_one
 from audit.admin.shared.files import json_document
 from audit.admin.shared.jsontree import LIMIT
 from audit.admin.shared.links import Link, filter_url
+from audit.admin.shared.panels import page_now
 from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.seal_badge import integrity_url, seal_of_task
 from audit.admin.shared.titles import task_title
@@ -28,14 +29,15 @@ from audit.admin.task.documents import documents
 from audit.admin.task.facts import facts
 from audit.admin.task.log_rows import LOG_ROWS, read_log
 from audit.admin.task.pause_entry import describe, read_entry
+from audit.admin.task.plans import plans
 from audit.admin.task.proof import outside_transactions, proof_offer, send_proof
+from audit.admin.task.stopping import stopping
 from audit.admin.task.timeline import Moment, Segment, segments, spent, timeline
 from audit.admin.task.waiting import waits
 from audit.models import Agent, ExecutionLog, Task
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import short_id
 from audit.status import FINISHED, Status
-from audit.values import moments
 
 __all__ = ["TaskPageAdmin"]
 
@@ -66,7 +68,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
 
     def detail_context(self, request: HttpRequest, key: UUID) -> dict[str, Any]:
         """Read the task, its log, its pause entry, and the tasks that belong to it."""
-        using, now = self.using, moments.now()
+        using, now = self.using, page_now()
         task = read_task(using, key)
         log = read_log(using, key)
         entry = read_entry(using, key) if task["status"] == Status.PAUSED else None
@@ -77,6 +79,7 @@ class TaskPageAdmin(ReadOnlyAdmin):
             .values("id", "action", "status", title=Left("summary", 120))[:_RELATED_SHOWN]
         )
         failure = banner(task)
+        both = plans(task, entry)
         steps: Sequence[Moment] = timeline(log[:LOG_ROWS], task, now, failure.get("kind", ""))
         parts: Sequence[Segment] = segments(log[:LOG_ROWS], task, now) if len(log) <= LOG_ROWS else ()
         parent_url = self.url("change", task["parent"]) if task["parent"] else ""
@@ -111,9 +114,11 @@ class TaskPageAdmin(ReadOnlyAdmin):
             "log_url": f"{self.url('changelist', model='executionlog')}?task={key}&since=all"
             if self.sees(request, ExecutionLog)
             else "",
-            "documents": list(documents(task, log[:LOG_ROWS], now)),
+            "documents": list(documents(task, log[:LOG_ROWS], now, without=("plan", "work_plan") if both else ())),
+            "plans": both,
             "entry": describe(entry, now) if entry else None,
             "waits": waits(self, request, task, entry, now),
+            "stopping": stopping(using, task, now),
             "lease_is_over": _lease_is_over(task, now),
             "decide": about_one(self, request, task, entry),
             "parent_url": parent_url,

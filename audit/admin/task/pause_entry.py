@@ -1,4 +1,4 @@
-"""The pause entry on the page of its task: why it waits, until when, who has it, and what remains to be done."""
+"""The pause entry on the page of its task: why it waits, until when, and who has it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from django.db.models.functions import Cast, Left, Length
 from django.utils.translation import gettext as _
 
 from audit.admin.shared.facts import Fact
-from audit.admin.shared.jsontree import LIMIT, Tree, tree
-from audit.admin.shared.wording import ago, moment, shown, size, span
+from audit.admin.shared.jsontree import LIMIT
+from audit.admin.shared.wording import ago, moment, shown, span
 from audit.models import PauseQueueEntry
 from audit.status import PauseReason
 
@@ -28,8 +28,11 @@ class Paused:
     """An entry, as text."""
 
     facts: Sequence[Fact]
-    work_plan: Tree | None
-    size: str
+    since: str
+    """When it was paused, and by whom."""
+    since_exact: str
+    note: str
+    """What was noted; empty for want of capacity, which names agents: that is said to who may see them."""
 
 
 def read_entry(using: str, key: UUID) -> dict[str, Any] | None:
@@ -62,11 +65,13 @@ def read_entry(using: str, key: UUID) -> dict[str, Any] | None:
 
 def describe(row: dict[str, Any], now: datetime) -> Paused:
     """Write what `read_entry` read as text."""
-    has_plan = row["document"] is not None
+    who = shown(row["who"], 100, name=True)
+    words = {"when": ago(row["paused_at"], now), "who": who}
     return Paused(
         facts=list(_facts(row, now)),
-        work_plan=tree(row["document"], row["document_length"]) if has_plan else None,
-        size=size(row["document_length"]) if has_plan else "",
+        since=(_("Paused %(when)s by %(who)s") if who else _("Paused %(when)s")) % words,
+        since_exact=moment(row["paused_at"], now),
+        note="" if row["reason"] == PauseReason.INSUFFICIENT_CAPACITY else shown(row["words"], _LONGEST_NOTE),
     )
 
 

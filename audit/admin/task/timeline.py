@@ -195,8 +195,10 @@ def _moment(row: Row, when: Mapping[str, str], failure: str = "") -> Moment:
     else:
         tone = kind
         title = str(LogKind(kind).label)
-        if kind == LogKind.STEP and row["step_number"] is not None:
-            title = _("Step %(number)s") % {"number": row["step_number"]}
+        if kind == LogKind.STEP:
+            title = _step(row, title)
+            if row["success"] == "false":
+                tone, title = str(Status.FAILED), _("%(step)s failed") % {"step": title}
     output = shown(row["output"], 2000)
     return Moment(
         anchor=f"log-{row['id']}",
@@ -211,6 +213,16 @@ def _moment(row: Row, when: Mapping[str, str], failure: str = "") -> Moment:
         detail=tree(row["detail_text"], row["detail_length"]) if row["detail_text"] is not None else None,
         **when,
     )
+
+
+def _step(row: Row, label: str) -> str:
+    """Name a step; those of later attempts by their attempt too, for their numbers go on."""
+    words = {"number": row["step_number"], "attempt": row["attempt"]}
+    if row["step_number"] is None:
+        return label
+    if (row["attempt"] or 0) > 1:
+        return _("Step %(number)s, attempt %(attempt)s") % words
+    return _("Step %(number)s") % words
 
 
 def _why(row: Row) -> str:

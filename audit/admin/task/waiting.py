@@ -90,8 +90,8 @@ def waits(page: ReadOnlyAdmin, request: HttpRequest, task: Row, entry: Row | Non
 def _estimate(task: Row) -> Any:
     try:
         return json.loads(task["estimated_resources_text"] or "null")
-    except ValueError:
-        return None  # longer than is read
+    except (ValueError, RecursionError):
+        return None  # longer than is read, or nested too deeply
 
 
 def _link(page: ReadOnlyAdmin, request: HttpRequest, about: str, entry: Row | None) -> dict[str, str]:
