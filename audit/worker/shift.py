@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit import conf
+from audit.status import Status
 from audit.worker.books import Books, Claimed
 from audit.worker.children import Child
 from audit.worker.clerk import Clerk, is_away
@@ -258,7 +259,9 @@ class Shift:
         if became in ("failed", "retried"):
             why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))
         elif became == "paused":
-            why = _cause(end.arguments)
+            why = _cause(end.arguments, came=claimed.task.status == Status.APPROVED)
+            if end.arguments.get("resume_after") is not None:
+                self._upkeep.ask_for_moments()
         word = {"retried": "failed", "released": "given back"}.get(became or "", became)
         more = {"lost": "; nothing of it was stored", "retried": ", and is tried again"}.get(became or "", "")
         self._say(f"{named(claimed.task)} {word} after {took:.1f} s{more}{why}")
@@ -341,8 +344,15 @@ class Shift:
         self._inbox.run()
 
 
-def _cause(pause: Mapping[str, Any]) -> str:
-    """Say why work was paused: the event that it waits for, or the reason, and the handler's note."""
+def _cause(pause: Mapping[str, Any], *, came: bool) -> str:
+    """Say why work was paused: the event that it waits for, or the reason, and the handler's note.
+
+    Args:
+        pause: the arguments of the pause.
+        came: whether the event was there already, so that the work goes on.
+    """
     event = pause.get("event")
     cause = f"it waits for the event {event!r}" if event else str(pause.get("reason", "")).replace("_", " ")
+    if came:
+        cause = f"the event {event!r} is there already, and it goes on"
     return "".join(f": {each}" for each in (cause, pause.get("note")) if each)

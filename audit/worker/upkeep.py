@@ -19,7 +19,7 @@ from audit import conf
 from audit.agents.presence import Presence
 from audit.agents.readings import read
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
-from audit.recovery import RecoveryReport, Sweep, recover
+from audit.recovery import RecoveryReport, Sweep, next_moment, recover, recover_due
 from audit.worker.books import Claimed
 from audit.worker.handlers import Handler
 
@@ -28,6 +28,8 @@ __all__ = ["OwnName", "Upkeep"]
 _LIMIT = 100
 _LOOKED_AT = 500
 _RESUME_SECONDS = 5.0
+_AFTER_SECONDS = 0.5
+"""So long at most after a moment the pass comes that it makes due: workers must not all come at once."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,8 @@ class Upkeep:
         self._manager = PauseManager(using, labels_of=lambda task: self._labels_of(task.action))
         self._beats = _Pass(self._beat, lambda: conf.settings().AGENT_HEARTBEAT_SECONDS)
         self._recovers = _Pass(self._recover, lambda: recover_seconds)
-        self._passes = [self._beats, self._recovers, _Pass(self._resume, lambda: _RESUME_SECONDS)]
+        self._resumes = _Pass(self._resume, lambda: _RESUME_SECONDS)
+        self._passes = [self._beats, self._recovers, self._resumes]
         self._sweep = Sweep()
         self.draining = False
         """Whether somebody asked this worker to take no new work."""
@@ -79,6 +82,10 @@ class Upkeep:
     def wakes_at(self) -> float:
         """When the next pass is due, on the monotonic clock."""
         return min(each.due for each in self._passes)
+
+    def ask_for_moments(self) -> None:
+        """Look soon for the next moment that makes something due; called when work was paused until one."""
+        self._resumes.due = 0.0
 
     def due(self) -> list[Callable[[], str]]:
         """Return the passes that are due now; each returns a line for the person, or nothing."""
@@ -127,8 +134,19 @@ class Upkeep:
         return _in_words(report)
 
     def _resume(self) -> str:
-        resumed = self._manager.resume_due(_LIMIT)
-        return f"Resumed {len(resumed)} that were due." if resumed else ""
+        said = []
+        passed, seconds = next_moment(using=self._using)
+        if passed:
+            report = recover_due(limit=_LIMIT, using=self._using)
+            said.append(_in_words(report))
+            if report.is_full(_LIMIT):
+                seconds = 0.0
+        if resumed := self._manager.resume_due(_LIMIT):
+            said.append(f"Resumed {_tasks(len(resumed))} that {'was' if len(resumed) == 1 else 'were'} due.")
+        if seconds is not None:
+            soon = time.monotonic() + seconds + random.uniform(0, _AFTER_SECONDS)  # noqa: S311 - a wait, no secret
+            self._resumes.due = min(self._resumes.due, soon)
+        return " ".join(filter(None, said))
 
     # Capacity
 
@@ -187,6 +205,21 @@ class OwnName:
             return bool(cursor.fetchone()[0])
 
 
+_WORDS = {
+    "leases": "{} whose lease had run out",
+    "restarted": "{} of this worker's name",
+    "entries_made": "{} without an entry in the pause queue",
+    "entries_removed": "{} with a needless entry in the pause queue",
+    "events": "{} whose event was emitted",
+    "timeouts": "{} whose wait for an event timed out",
+    "approvals": "{} that nobody approved in time",
+}
+
+
 def _in_words(report: RecoveryReport) -> str:
-    counted = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.counts.items() if count)
+    counted = ", ".join(_WORDS[kind].format(_tasks(count)) for kind, count in report.counts.items() if count)
     return f"Recovered {counted}." if counted else ""
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from audit.worker.ending import End
 from audit.worker.handlers import Handler
 from audit.worker.upkeep import OwnName, Upkeep
 from tests.support.factories import sql
-from tests.support.worker import approved
+from tests.support.worker import approved, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,7 +72,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     monkeypatch.setattr(upkeep, "read", lambda: FREE)
     assert kept._beat() == "There is capacity again."
     PauseQueueEntry.objects.update(resume_after=entry.paused_at, due_at=entry.paused_at)
-    assert kept._resume() == "Resumed 1 that were due."
+    assert kept._resume() == "Resumed 1 task that was due."
 
 
 def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
@@ -102,8 +103,46 @@ def test_recovery_is_reported_in_words() -> None:
     _books().forget(claimed)
     Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     kept = _upkeep()
-    assert kept._recover() == "Recovered 1 leases."
+    assert kept._recover() == "Recovered 1 task whose lease had run out."
     assert kept._recover() == ""
+
+
+def test_the_next_pass_comes_right_after_the_next_moment() -> None:
+    kept = _upkeep()
+    begun = time.monotonic()
+    kept.due()
+    usual = kept._resumes.due
+    assert kept._resume() == ""
+    assert kept._resumes.due == usual > begun + 3
+    Task.objects.request("deploy", actor="alice", approve_before=timedelta(hours=1))
+    kept._resume()
+    assert kept._resumes.due == usual  # an hour is later than that
+    late = Task.objects.request("deploy", actor="alice", approve_before=timedelta(seconds=2))
+    begun = time.monotonic()
+    kept._resume()
+    assert kept._resumes.due < begun + 2 + 0.5 + (time.monotonic() - begun)
+    assert kept.wakes_at() <= kept._resumes.due
+    eventually(lambda: kept._resume() == "Recovered 1 task that nobody approved in time.")
+    late.refresh_from_db()
+    assert (late.status, late.outcome["error_type"]) == ("rejected", "ApprovalExpired")
+    kept.due()
+    kept.ask_for_moments()
+    assert kept._resume in kept.due()
+
+
+@pytest.mark.parametrize("reason", ["manual_pause", "awaiting_event"])
+def test_the_end_of_a_pause_is_such_a_moment(reason: str) -> None:
+    task = approved("deploy")
+    event = "never" if reason == "awaiting_event" else ""
+    task.pause(reason=reason, event=event, resume_after=timedelta(seconds=1))
+    kept = _upkeep()
+    kept.due()
+    kept._resume()
+    assert kept._resumes.due < time.monotonic() + 1.5
+    expected = "Recovered 1 task whose wait for an event timed out." if event else "Resumed 1 task that was due."
+    eventually(lambda: kept._resume() == expected)
+    task.refresh_from_db()
+    assert task.status == "approved"
 
 
 def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
