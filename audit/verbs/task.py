@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
-from audit.leases.wakeup import announce
+from audit.leases.wakeup import announce, nudge
 from audit.status import Status
 from audit.values import validation
 from audit.values.failures import REJECTION, failure_outcome
@@ -131,7 +131,9 @@ class TaskVerbs(PauseVerbs):
         run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Ask executing work to stop. Its worker learns it from the next heartbeat. The log keeps the reason.
+        """Ask executing work to stop. Its worker hears it at once, or learns it from the next heartbeat.
+
+        The log keeps the reason. Nothing forces the work to end; see `Run.cancelled`.
 
         If it is asked twice, `cancel_requested_at` keeps the first moment.
 
@@ -142,6 +144,7 @@ class TaskVerbs(PauseVerbs):
         said = validation.text("reason", reason)
         hint = "Only executing work can be asked to stop; reject work that waits."
         run(self, _REQUEST_CANCEL, actor=actor, using=using, insert_params=[said], hint=hint)
+        nudge(writes_to(self, using), self.claimed_by)
 
     # What the holder of the claim does
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from audit.values.failures import CANCELLED
 from audit.worker.books import Claimed
 from audit.worker.children import Child, Death
 from audit.worker.ending import End, failed
@@ -48,15 +49,25 @@ def died(job: Job, death: Death) -> End:
 
 
 def judged(job: Job, end: End) -> End:
-    """Say what becomes of work that the worker ended."""
+    """Say what becomes of work that the worker ended, and of work that a person has asked to stop."""
+    if end.verb == "release" and job.flags.cancelled:
+        return _cancelled(end, "It was given back after a person had asked it to stop.")
     if end.verb != "stopped":
         return end
     if job.why == "timeout":
         how = "did not end then, and was killed" if job.killed else "was ended"
         said = f"The handler's time of {job.handler.timeout:g} s was over; it {how}."
         made = failed("Timeout", said)
+    elif job.flags.cancelled:
+        return _cancelled(end, "The worker ended it after a person had asked it to stop.")
     else:
         made = End(verb="release")
+    made.resources = end.resources
+    return made
+
+
+def _cancelled(end: End, summary: str) -> End:
+    made = failed(CANCELLED, summary)
     made.resources = end.resources
     return made
 

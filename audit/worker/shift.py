@@ -128,7 +128,13 @@ class Shift:
         )
         self._listener = None
         if conf.settings().NOTIFY:
-            self._listener = Listener(self._worker.using, self._handlers, lambda: self._inbox.put(self._intake.woken))
+            self._listener = Listener(
+                self._worker.using,
+                self._handlers,
+                lambda: self._inbox.put(self._intake.woken),
+                name=self._worker.name,
+                nudged=lambda: self._inbox.put(self._nudged),
+            )
         own_name = OwnName(self._worker.using, self._worker.name)
         self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
         self._tries = 0
@@ -200,7 +206,13 @@ class Shift:
             return idle and self._intake.claimed_once
         return self._worker.drain and idle and self._intake.found_nothing
 
-    # From the keeper's thread
+    # From the listener's and the keeper's thread
+
+    def _nudged(self) -> None:
+        """Ask the database at once what is asked of this worker and of its work."""
+        self._upkeep.ask_to_beat()
+        for claimed in (*self._intake.waiting, *self._by_claim):
+            self._books.ask(claimed)
 
     def _lost(self, claimed: Claimed) -> None:
         def lost() -> None:

@@ -83,6 +83,10 @@ class Upkeep:
         """When the next pass is due, on the monotonic clock."""
         return min(each.due for each in self._passes)
 
+    def ask_to_beat(self) -> None:
+        """Give the next sign of life soon: somebody may have asked this worker to drain."""
+        self._beats.due = 0.0
+
     def ask_for_moments(self) -> None:
         """Look soon for the next moment that makes something due; called when work was paused until one."""
         self._resumes.due = 0.0

@@ -1,4 +1,6 @@
-"""LISTEN: hears of work as it becomes claimable; polling finds whatever is not heard of.
+"""LISTEN: hears of work as it becomes claimable, and when something is asked of this worker.
+
+Polling and heartbeats find whatever is not heard of.
 
 The listener is a thread with a connection of its own. It connects again, with growing waits, and lets the worker look
 once after each new connection, for what was announced meanwhile is lost.
@@ -15,7 +17,7 @@ from typing import Any
 
 from django.db import connections
 
-from audit.leases.wakeup import ANY, CHANNEL, notify
+from audit.leases.wakeup import ANY, CHANNEL, WORKERS, notify
 from audit.values.patterns import covering
 from audit.worker.connections import own
 
@@ -34,12 +36,24 @@ class Listener:
     Args:
         using: the alias of the database.
         actions: what the worker can do; what else is announced does not wake it.
-        wake: called in the listener's thread.
+        wake: called in the listener's thread when there is work.
+        name: the worker's.
+        nudged: called in the listener's thread when something was asked of this worker.
     """
 
-    def __init__(self, using: str, actions: Collection[str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        using: str,
+        actions: Collection[str],
+        wake: Callable[[], None],
+        *,
+        name: str,
+        nudged: Callable[[], None],
+    ) -> None:
         self._actions = frozenset(actions)
         self._wake = wake
+        self._name = name
+        self._nudged = nudged
         self._ended = threading.Event()
         self._using = using
         self._connect = own(using)
@@ -58,8 +72,10 @@ class Listener:
                 self._connection.ensure_connection()
                 raw: Any = self._connection.connection
                 with self._connection.cursor() as cursor:
+                    cursor.execute(f"LISTEN {WORKERS}")
                     cursor.execute(f"LISTEN {CHANNEL}")
                 self._wake()
+                self._nudged()
                 wait = _FIRST_WAIT_SECONDS
                 self._listen(raw)
             except Exception as error:  # noqa: BLE001 - polling goes on
@@ -72,9 +88,13 @@ class Listener:
     def _listen(self, raw: Any) -> None:
         quiet = 0.0
         while not self._ended.is_set():
-            heard = [each.payload for each in raw.notifies(timeout=1.0, stop_after=1)]
-            if any(payload == ANY or not self._actions.isdisjoint(covering(payload)) for payload in heard):
-                self._wake()
+            heard = [(each.channel, each.payload) for each in raw.notifies(timeout=1.0, stop_after=1)]
+            for channel, payload in heard:
+                if channel == WORKERS:
+                    if payload == self._name:
+                        self._nudged()
+                elif payload == ANY or not self._actions.isdisjoint(covering(payload)):
+                    self._wake()
             quiet = 0.0 if heard else quiet + 1.0
             if quiet >= _CHECK_SECONDS:
                 quiet = 0.0
