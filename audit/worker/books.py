@@ -155,7 +155,7 @@ class Books:
             case "paused":
                 return "paused"
             case "release":
-                task.release(using=self.using)
+                task.release(reason=end.arguments.get("reason", ""), using=self.using)
                 return "released"
         outcome, more = fitted("outcome", end.outcome, redacted=False)
         changes = [*end.changes, *more]

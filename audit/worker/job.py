@@ -61,7 +61,7 @@ def judged(job: Job, end: End) -> End:
     elif job.flags.cancelled:
         return _cancelled(end, "The worker ended it after a person had asked it to stop.")
     else:
-        made = End(verb="release")
+        made = End(verb="release", arguments={"reason": "The worker stopped before the work was done."})
     made.resources = end.resources
     return made
 

@@ -264,9 +264,16 @@ class Run:
             arguments["priority"] = validation.priority("priority", priority)
         raise Leave("pause", arguments)
 
-    def release(self) -> None:
-        """Give the claim back and leave the handler, by raising: any worker may go on from the last checkpoint."""
-        raise Leave("release", {})
+    def release(self, reason: str = "") -> None:
+        """Give the claim back and leave the handler, by raising: any worker may go on from the last checkpoint.
+
+        Args:
+            reason: why, in words; the log keeps it.
+
+        Raises:
+            InvalidValue: a text that cannot be stored; the handler goes on.
+        """
+        raise Leave("release", {"reason": validation.text("reason", redact(reason)) or "The handler gave it back."})
 
     def cancel(self, output_summary: str = "") -> None:
         """End work that a person has asked to stop, and leave the handler, by raising.

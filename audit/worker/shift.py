@@ -40,6 +40,8 @@ _STORE_SECONDS = 10.0
 _AT_ONCE_SECONDS = 5.0
 _LONGEST_RECOVERY_SECONDS = 30.0
 _TRIES_TO_BEGIN = 5
+_NOT_BEGUN = "The worker stopped before the work began."
+_AT_ONCE = "A second signal stopped the worker at once."
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Shift:
             self._worker.labels,
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+            is_named=self._worker.is_named,
         )
         self._upkeep_under_way = 0
         self._clerk = Clerk(self._worker.using, self._inbox.put, self._say)
@@ -306,7 +309,8 @@ class Shift:
             self._stop_at = now + self._worker.shutdown_timeout
             running = len(self._by_claim)
             if self._orders.stops:
-                waits = f"; {running} at work have {self._worker.shutdown_timeout:g} s to finish" if running else ""
+                tasks = "1 task has" if running == 1 else f"{running} tasks have"
+                waits = f"; {tasks} {self._worker.shutdown_timeout:g} s to finish" if running else ""
                 self._say(f"Stopping{waits}.")
             for job in self._by_claim.values():
                 self._floor.flag(job, "stopping")
@@ -328,7 +332,7 @@ class Shift:
             def released(became: str | None, problem: Exception | None) -> None:
                 self._storing -= 1
 
-            give_back = partial(self._books.store, claimed, End(verb="release"), None)
+            give_back = partial(self._books.store, claimed, End(verb="release", arguments={"reason": _NOT_BEGUN}), None)
             self._clerk.give(give_back, released, keep=True)
 
     def _has_shut_down(self) -> bool:
@@ -349,7 +353,7 @@ class Shift:
                 self._floor.kill_job(job)
             self._floor.kill()
             for job in list(self._by_claim.values()):
-                self._ended(job, End(verb="release"), None)
+                self._ended(job, End(verb="release", arguments={"reason": _AT_ONCE}), None)
         self._floor.retire()
         self._clerk.give(self._upkeep.end, lambda result, problem: None)
         self._clerk.end(_AT_ONCE_SECONDS if self._orders.stops > 1 else _STORE_SECONDS)

@@ -27,6 +27,7 @@ __all__ = ["OwnName", "Upkeep"]
 
 _LIMIT = 100
 _LOOKED_AT = 500
+_LONGEST_REASON = 1000
 _RESUME_SECONDS = 5.0
 _AFTER_SECONDS = 0.5
 """So long at most after a moment the pass comes that it makes due: workers must not all come at once."""
@@ -49,6 +50,7 @@ class Upkeep:
         labels: what it offers.
         slots: how much it runs at once.
         recover_seconds: between two looks for what others left behind.
+        is_named: whether somebody chose the name; host and process id are forgotten at the end.
     """
 
     def __init__(
@@ -59,9 +61,12 @@ class Upkeep:
         labels: Sequence[str],
         slots: int,
         recover_seconds: float,
+        *,
+        is_named: bool = True,
     ) -> None:
         self._using = using
         self._name = name
+        self._is_named = is_named
         self._handlers = handlers
         self._presence = Presence(name, actions=list(handlers), labels=labels, slots=slots, using=using)
         self._manager = PauseManager(using, labels_of=lambda task: self._labels_of(task.action))
@@ -113,8 +118,8 @@ class Upkeep:
         return f"{said} {beat}".strip()
 
     def end(self) -> None:
-        """Leave the registry."""
-        self._presence.withdraw()
+        """Leave the registry; a name that comes back stays there, and the next process goes on with it."""
+        self._presence.withdraw() if self._is_named else self._presence.forget()
 
     # The passes
 
@@ -180,7 +185,7 @@ class Upkeep:
             return "runs"
         verdict = verdict or self._manager.check_capacity(task)
         if verdict.kind == "no_agent" and asked is not check_capacity:
-            task.release(using=self._using)
+            task.release(reason=verdict.summary[:_LONGEST_REASON], using=self._using)
             return "released"
         return "runs" if self._manager.pause_for_capacity(task, verdict) is None else "paused"
 

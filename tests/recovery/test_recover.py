@@ -10,7 +10,7 @@ from django.db import connection
 
 from audit.context import actor
 from audit.exceptions import InvalidValue, LeaseLost, TaskFrozen
-from audit.models import PauseQueueEntry, Task
+from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.recovery import RecoveryReport, arecover, recover
 from audit.status import Status
 from tests.support.factories import assert_same, claimed, entry_of, requested, sql, task_in, unchanged
@@ -118,6 +118,11 @@ def test_a_pass_is_bounded():
         assert {report.counts[kind] for kind in ("leases", "approvals", "timeouts")} == {expected}
 
 
+def _why(key):
+    note = ExecutionLog.objects.get(task=key, action="recover")
+    return note.actor, note.output_summary
+
+
 def test_an_expired_lease_counts_and_a_restart_does_not():
     expired, mine = _expired(), task_in(Status.EXECUTING)
     report = recover(worker="orch-1")
@@ -127,6 +132,10 @@ def test_an_expired_lease_counts_and_a_restart_does_not():
         "approved", 0, 0, 1, "audit:recovery",
     )  # fmt: skip
     assert Task.objects.get(pk=expired.pk).expiries == 1
+    assert {key: _why(key) for key in (expired.pk, mine.pk)} == {
+        expired.pk: ("audit:recovery", "The lease of orch-1 ran out at attempt 1 without a sign of life."),
+        mine.pk: ("audit:recovery", "orch-1 was restarted in the middle of attempt 1."),
+    }
     with pytest.raises(LeaseLost):
         mine.complete()
 

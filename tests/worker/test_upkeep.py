@@ -192,7 +192,7 @@ def test_only_failures_use_up_attempts() -> None:
     became.append(books.store(claimed, End(verb="fail", outcome=failure), handler))
     assert became == ["released", "retried", "released", "failed"]
     task.refresh_from_db()
-    assert (task.status, task.attempt, task.failures) == ("failed", 4, 1)
+    assert (task.status, task.attempt, task.failures) == ("failed", 4, 2)
 
 
 def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.MonkeyPatch) -> None:

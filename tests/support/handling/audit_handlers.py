@@ -171,6 +171,13 @@ def prints(run):
     return {"at": sys.maxsize}
 
 
+@handler("print-pieces")
+def print_pieces(run):
+    for piece in run.plan["pieces"]:
+        os.write(1, piece.encode())
+        time.sleep(0.05)
+
+
 @handler("leak")
 def leak(run):
     leak.kept = bytearray(run.plan)
