@@ -4,7 +4,7 @@
 the database as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -16,6 +16,7 @@ from audit import conf, inspection, pausing
 from audit.exceptions import AuditError
 from audit.inspection.rights import said
 from audit.ledger.tlog import keys
+from audit.ledger.tlog.errors import InvalidKey
 from audit.ledger.verify.unsealed import backlog
 from audit.models import (
     Agent,
@@ -31,11 +32,15 @@ from audit.models import (
 from audit.reading.health import STUCK_LEASES, QueueHealth, health
 from audit.values import moments, redaction
 
-__all__ = ["MINIMUM_SERVER", "check_database", "check_settings"]
+__all__ = ["MINIMUM_SERVER", "check_database", "check_deployment", "check_settings"]
 
 MINIMUM_SERVER = 15
 """The oldest major version of PostgreSQL that this app is made for."""
 
+_ROLES = (
+    "The role that checks needs SELECT on the audit tables. "
+    "The page 'Database roles' of the documentation has a script for each role."
+)
 _IDS = {
     "table-missing": "audit.E010",
     "trigger-missing": "audit.E011",
@@ -87,10 +92,7 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
                 id="audit.E003",
             )
         )
-    found += [
-        Error(problem, hint="docs/reference.md lists the keys and their types.", id="audit.E004")
-        for problem in _settings()
-    ]
+    found += [Error(problem, hint=conf.WHERE, id="audit.E004") for problem in _settings()]
     if keys.is_configured():  # audit_seal, which needs it, runs no checks
         found.append(
             Caution(
@@ -102,13 +104,45 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
     return found
 
 
+@register(Tags.database, deploy=True)
+def check_deployment(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check with `--deploy` how this process connects to each of `databases`: W021 (as the owner of the tables)."""
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        connection: Any = connections[alias]
+        if not inspection.keeps_audit(alias) or connection.vendor != "postgresql":
+            continue
+        with connection.cursor() as cursor:
+            cursor.execute(_OWNER, [Task._meta.db_table])
+            row = cursor.fetchone()
+        if row:
+            found.append(
+                Caution(
+                    f"This process connects to {alias!r} as the role {row[0]!r}, which owns the audit tables, or may "
+                    "act as their owner. It could drop the guards.",
+                    hint="Run migrations as the owner, and the application as a role that owns nothing. "
+                    "The page 'Database roles' of the documentation has a script for each role.",
+                    id="audit.W021",
+                )
+            )
+    return found
+
+
+_OWNER = """
+SELECT current_user::text FROM pg_class
+WHERE oid = to_regclass(quote_ident(%s)) AND pg_has_role(current_user, relowner, 'MEMBER')
+"""
+
+
 @register(Tags.database)
 def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
     W010 to W013 (what stands there against what should), W014 (tables that the routers do not use),
-    W015 to W017 (the queue), W018 (ids)."""
+    W015 to W017 (the queue), W018 (ids), W020 (seals that nobody here can check)."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):
@@ -147,7 +181,7 @@ def _unrouted(alias: str) -> list[CheckMessage]:
 
 
 def _settings() -> list[str]:
-    problems = conf.problems()
+    problems = conf.problems() or list(_bad_keys())
     if not problems:
         try:
             redaction.check()
@@ -157,8 +191,17 @@ def _settings() -> list[str]:
     return problems
 
 
+def _bad_keys() -> Iterator[str]:
+    """Name the verifier keys that are none, such as an example that was copied from the documentation."""
+    for place, key in enumerate(conf.settings().LEDGER_VERIFIERS):
+        try:
+            keys.verifier_of(key)
+        except InvalidKey as error:
+            yield f"AUDIT['LEDGER_VERIFIERS'][{place}]: {error} audit_keygen prints the key that belongs there."
+
+
 def _ledger(alias: str) -> list[CheckMessage]:
-    """W002: a log that is in use and whose sealer has fallen behind."""
+    """W002, W020: a log that is in use, and whose sealer has fallen behind or whose verifier keys are not known."""
     try:
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s) IS NULL", [LedgerHead._meta.db_table])
@@ -172,25 +215,30 @@ def _ledger(alias: str) -> list[CheckMessage]:
         return [
             Caution(
                 f"Whether the sealer of {alias!r} is behind is not known: {said(error, alias).rstrip('.')}.",
-                hint="The role that checks needs SELECT on the audit tables. docs/roles.md has a script for each role.",
+                hint=_ROLES,
                 id="audit.W002",
             )
         ]
+    found: list[CheckMessage] = []
+    if not conf.settings().LEDGER_VERIFIERS:
+        found.append(
+            Caution(
+                f"{alias!r} has seals, and AUDIT['LEDGER_VERIFIERS'] names no key to check them with.",
+                hint="Set it to what audit_keygen printed. audit_seal prints the line for the settings.",
+                id="audit.W020",
+            )
+        )
     limit = conf.settings().LEDGER_MAX_AGE_SECONDS
     if left.oldest is None or (moments.now() - left.oldest).total_seconds() <= limit:
-        return []
+        return found
     return [
+        *found,
         Caution(
             f"{left.count} finished rows of {alias!r} are not sealed, the oldest of {left.oldest:%Y-%m-%d %H:%M} UTC.",
             hint="The owner of the database can still rewrite them unnoticed. Find out why audit_seal does not run.",
             id="audit.W002",
-        )
+        ),
     ]
-
-
-_DEAD_TUPLES = 50_000
-"""So many dead rows slow no claim down."""
-_LONG_SNAPSHOT_SECONDS = 600
 
 
 def _queue(alias: str) -> list[CheckMessage]:
@@ -202,7 +250,7 @@ def _queue(alias: str) -> list[CheckMessage]:
                 return []  # not migrated yet
             found = health(alias)
     except DatabaseError as error:
-        hint = "The role that checks needs SELECT on the audit tables. docs/roles.md has a script for each role."
+        hint = _ROLES
         return [Caution(f"The queue of {alias!r} cannot be read: {said(error, alias)}.", hint=hint, id="audit.W015")]
     return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
 
@@ -238,12 +286,12 @@ def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
 
 
 def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
-    if found.dead_tuples <= max(found.live_tuples, _DEAD_TUPLES):
+    if not found.is_bloated:
         return []
     hint = "Check that autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
-    since = found.oldest_snapshot
-    if since is not None and (found.at - since).total_seconds() > _LONG_SNAPSHOT_SECONDS:
-        hint = f"End the transaction that is open since {since:%Y-%m-%d %H:%M} UTC (pg_stat_activity). {hint}"
+    if found.snapshot_is_old:
+        since = f"{found.oldest_snapshot:%Y-%m-%d %H:%M} UTC"
+        hint = f"End the transaction that is open since {since} (pg_stat_activity). {hint}"
     return [
         Caution(
             f"The queue of {alias!r} has {found.dead_tuples} dead rows and {found.live_tuples} live ones.",

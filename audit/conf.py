@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -10,10 +11,13 @@ from django.conf import settings as django_settings
 
 from audit.exceptions import AuditError
 
-__all__ = ["LONGEST_S", "AuditSettings", "problems", "settings"]
+__all__ = ["LONGEST_S", "WHERE", "AuditSettings", "problems", "settings"]
 
 LONGEST_S = 3650 * 86_400
 """The longest lease, and the most of any setting in seconds: ten years."""
+
+WHERE = "python -m pydoc audit.conf.AuditSettings lists the keys, their types and defaults."
+"""Where a person reads what `AUDIT` may hold, with nothing but the installed app."""
 
 _MAY_BE_ZERO = frozenset({"OUTPUT_TAIL_BYTES"})
 
@@ -137,7 +141,7 @@ def settings() -> AuditSettings:
     if given != _read[0]:
         found = problems()
         if found:
-            raise AuditError(" ".join(found))
+            raise AuditError(" ".join([*found, WHERE]))
         _read = (copy.deepcopy(given), AuditSettings(**given))
     return _read[1]
 
@@ -155,7 +159,8 @@ def problems() -> list[str]:
     found = []
     for key, value in given.items():
         if key not in known:
-            found.append(f"AUDIT[{key!r}] is unknown; known keys: {', '.join(sorted(known))}.")
+            close = get_close_matches(str(key).upper(), known, 1, 0.7)
+            found.append(f"AUDIT[{key!r}] is unknown{f'; did you mean {close[0]!r}?' if close else '.'}")
         elif not _is(value, known[key]):
             # A signing key, given where a verifier key belongs, must not end in a log of checks.
             shown = _shape(value) if key == "LEDGER_VERIFIERS" else repr(value)

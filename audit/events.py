@@ -19,16 +19,16 @@ from audit.models import Event
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import columns, fetch
 from audit.values import validation
-from audit.verbs.calling import acting, jsonb
+from audit.verbs.arguments import acting, jsonb
+from audit.verbs.end_waits import PausedWork, end_waits
 from audit.verbs.pausing import MAX_EVENT_NAME, AwaitedEvent
-from audit.verbs.waiting import Waits, end_waits
 
 __all__ = ["MAX_PAYLOAD_BYTES", "AwaitedEvent", "aemit_event", "emit_event"]
 
 MAX_PAYLOAD_BYTES = 64 * 1024
 """The largest payload of an event: everybody who waits gets a copy into the log."""
 _AT_ONCE = 10_000
-_THIS = Waits(where="entry.event = %s AND entry.event <> ''")
+_THIS = PausedWork(where="entry.event = %s AND entry.event <> ''")
 
 
 def emit_event(name: str, payload: Any = None, *, actor: str | None = None, using: str | None = None) -> Event:

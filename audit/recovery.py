@@ -17,21 +17,18 @@ from asgiref.sync import sync_to_async
 from django.db import connections, router
 
 from audit.context import get_actor
-from audit.leases.recover import expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
+from audit.leases.recover_sql import ACTOR, expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
 from audit.leases.wakeup import ANY, announce
 from audit.models import Task
 from audit.statements.retry import reconnecting
 from audit.statements.rows import run
 from audit.values import validation
 from audit.values.failures import APPROVAL_EXPIRED
-from audit.verbs import pairs
-from audit.verbs.calling import jsonb
-from audit.verbs.waiting import EMITTED, Waits, end_waits, waits_sql
+from audit.verbs import entry_repair
+from audit.verbs.arguments import jsonb
+from audit.verbs.end_waits import EMITTED, PausedWork, end_waits, waits_sql
 
 __all__ = ["ACTOR", "RecoveryReport", "Sweep", "arecover", "next_moment", "recover", "recover_due"]
-
-ACTOR = "audit:recovery"
-"""Who recovers, where no `actor` block says otherwise."""
 
 logger = logging.getLogger("audit")
 
@@ -76,24 +73,25 @@ _Statement = tuple[str, list[Any]]
 _Step = _Statement | Callable[[], list[UUID]]
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _NEWEST = 1000
-_RESUMED = ("leases", "restarted", "events", "timeouts")  # some of them failed instead: a look too many
+_RESUMED = ("leases", "restarted", "events", "timeouts")
+"""Some failed and cannot be claimed: waking workers for those is harmless."""
 _KINDS = tuple(field.name for field in fields(RecoveryReport) if field.name != "dry_run")
 
-_EMITTED = Waits(where=EMITTED)
-# Of repeated passes each looks at a part, and at the newest: an event may have come just before the pause.
-_EMITTED_IN_PART = Waits(
+_EMITTED = PausedWork(where=EMITTED)
+# With a sweep, a pass looks at one part and at the newest entries: an event may have come just before the pause.
+_EMITTED_IN_PART = PausedWork(
     where=f"{EMITTED} AND entry.task_id > %s AND entry.task_id <= %s", order="entry.task_id, entry.id"
 )
-_EMITTED_TO_NEWEST = Waits(where=f"{EMITTED} AND entry.id > (SELECT max(id) FROM audit_pause_queue) - %s")  # noqa: S608 - constants
+_EMITTED_TO_NEWEST = PausedWork(where=f"{EMITTED} AND entry.id > (SELECT max(id) FROM audit_pause_queue) - %s")  # noqa: S608 - constants
 # Whoever has claimed the entry decides about it. The reason is in the words of the index audit_pause_queue_timed.
-_TIMED_OUT = Waits(
+_TIMED_OUT = PausedWork(
     where="NOT entry.held AND entry.reason IN ('manual_pause', 'awaiting_event') AND entry.event <> ''"
     " AND entry.due_at <= statement_timestamp()"
     " AND (entry.lease_expires_at IS NULL OR entry.lease_expires_at <= statement_timestamp())",
     order="entry.due_at, entry.id",
     by_priority=True,
 )
-_UNAPPROVED = Waits(
+_UNAPPROVED = PausedWork(
     where="entry.reason = 'awaiting_approval' AND entry.held AND entry.resume_after IS NOT NULL"
     " AND entry.due_at <= statement_timestamp()",
     order="entry.due_at, entry.id",
@@ -244,11 +242,11 @@ async def arecover(*args: Any, **kwargs: Any) -> RecoveryReport:
 
 def _part(db: str, sweep: Sweep) -> list[UUID]:
     """The ends of the part that is looked at."""
-    last = _ids(db, pairs.part_sql(sweep.size), [sweep.after])
+    last = _ids(db, entry_repair.part_sql(sweep.size), [sweep.after])
     return [sweep.after, last[0] if last else _LAST]
 
 
-def _emitted(part: list[UUID]) -> list[tuple[Waits, list[Any]]]:
+def _emitted(part: list[UUID]) -> list[tuple[PausedWork, list[Any]]]:
     """Whose events may have come: of all that wait, or of those that this pass looks at."""
     return [(_EMITTED_TO_NEWEST, [_NEWEST]), (_EMITTED_IN_PART, part)] if part else [(_EMITTED, [])]
 
@@ -258,8 +256,8 @@ def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[s
     yield "leases", (expired_sql(limit), [])
     if worker is not None:
         yield "restarted", (own_sql(limit), [worker])
-    yield "entries_made", (pairs.without_entry_sql(limit, bool(part)), [*part, *part])
-    yield "entries_removed", (pairs.without_pause_sql(limit, bool(part)), [*part, *part])
+    yield "entries_made", (entry_repair.without_entry_sql(limit, bool(part)), [*part, *part])
+    yield "entries_removed", (entry_repair.without_pause_sql(limit, bool(part)), [*part, *part])
     yield "approvals", (waits_sql(_UNAPPROVED, limit), [])
     yield "approvals", (overdue_sql(limit), [])
     for waits, params in _emitted(part):
@@ -268,13 +266,13 @@ def _looks(worker: str | None, limit: int, part: list[UUID]) -> Iterator[tuple[s
 
 
 def _acts(db: str, worker: str | None, limit: int, part: list[UUID], actor: str) -> Iterator[tuple[str, _Step]]:
-    """What is done about each kind, in this order: what has ended is not let go on."""
+    """What is done about each kind. Rejections come first, so that an event does not resume work that is rejected."""
     end = partial(end_waits, db, limit=limit, actor=actor)
     yield "leases", lambda: [task.pk for task in Task.objects.using(db).recover_expired(limit)]
     if worker is not None:
         yield "restarted", (release_own_sql(limit), [worker, actor])
-    yield "entries_made", (pairs.make_entries_sql(limit, bool(part)), [*part, *part, actor, actor, actor])
-    yield "entries_removed", (pairs.remove_entries_sql(limit, bool(part)), [*part, *part, actor])
+    yield "entries_made", (entry_repair.make_entries_sql(limit, bool(part)), [*part, *part, actor, actor, actor])
+    yield "entries_removed", (entry_repair.remove_entries_sql(limit, bool(part)), [*part, *part, actor])
     *approvals, timeouts = _due(db, limit, actor)
     yield from approvals
     for waits, params in _emitted(part):

@@ -123,10 +123,8 @@ class Cgroups:
                 # Where version 1 has the controllers, version 2 is mounted beside them.
                 yield self._root / "unified" if (self._root / "unified").is_dir() else self._root, inside
             elif controller and controller in controllers.split(","):
-                for name in (controllers, controller):
-                    if (self._root / name).is_dir():
-                        yield self._root / name, inside
-                        break
+                places = [self._root / name for name in (controllers, controller)]
+                yield from [(place, inside) for place in places if place.is_dir()][:1]
 
 
 def _reading(spent: float, quota: int, period: int, version: int) -> CgroupReading:

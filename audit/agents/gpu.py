@@ -1,14 +1,15 @@
-"""How much of the least loaded GPU is in use, as NVIDIA's driver says (`pip install django-task-audit[gpu]`)."""
+"""What NVIDIA's driver says (`pip install django-task-audit[gpu]`): what is in use of a GPU, and by a process."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["GpuUse", "read_gpu"]
+__all__ = ["GpuUse", "memory_of", "read_gpu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,7 @@ def _each(library: Any) -> Iterator[GpuUse]:
         except library.NVMLError:  # not every GPU answers every question
             return None
 
-    for index in range(library.nvmlDeviceGetCount()):
-        handle = library.nvmlDeviceGetHandleByIndex(index)
+    for handle in _handles(library):
         rates = asked(library.nvmlDeviceGetUtilizationRates, handle)
         memory = asked(library.nvmlDeviceGetMemoryInfo, handle)
         yield GpuUse(
@@ -71,3 +71,33 @@ def _each(library: Any) -> Iterator[GpuUse]:
             memory=memory.used / memory.total if memory and memory.total else None,
             memory_total=int(memory.total) if memory and memory.total else None,
         )
+
+
+def _handles(library: Any) -> list[Any]:
+    return [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+
+
+def memory_of(pid: int) -> int | None:
+    """Return the GPU memory that a process uses now, in bytes over all devices; None where it cannot be known."""
+    library, devices = _devices()
+    if not devices:
+        return None
+    used = 0
+    try:
+        for device in devices:
+            for process in library.nvmlDeviceGetComputeRunningProcesses(device):
+                if process.pid == pid and process.usedGpuMemory is not None:
+                    used += process.usedGpuMemory
+    except Exception:  # noqa: BLE001 - the driver's own errors; the number is a courtesy
+        return None
+    return used
+
+
+@cache
+def _devices() -> tuple[Any, list[Any]]:
+    try:
+        library = import_module("pynvml")
+        library.nvmlInit()
+        return library, _handles(library)
+    except Exception:  # noqa: BLE001 - no library, no driver, no device
+        return None, []

@@ -16,7 +16,7 @@ from audit.agents.needs import RESOURCES
 from audit.models import Agent, ResourceMetric
 from audit.statements.rows import run
 
-__all__ = ["HOUR", "MINUTES", "Work", "history", "listed", "states", "work_of"]
+__all__ = ["HOUR", "MINUTES", "Work", "history", "states", "with_readings", "work_of"]
 
 MINUTES = 60
 """How many minutes `history` looks back."""
@@ -54,7 +54,7 @@ class Work:
     """Whether its lease has run out, by the database's clock."""
 
 
-def listed(using: str) -> Any:
+def with_readings(using: str) -> Any:
     """Every agent by name, with `state`, `running`, `silent` (how long ago its last sign of life was, a timedelta),
     `reading`, its last one as an object of `at`, `source` and the ratios in use (None without one), and `reading_age`.
 

@@ -20,7 +20,7 @@ KEYS = tuple(key for keys in RESOURCES.values() for key in keys)
 """Every key of an estimate that asks for a resource."""
 
 UNESTIMATED: Mapping[str, float | None] = {"cpu": None, "memory": None}
-"""What work needs that does not say."""
+"""The needs of work without an estimate."""
 
 
 def needs_of(estimate: Any) -> dict[str, float | None]:

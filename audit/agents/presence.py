@@ -43,7 +43,7 @@ SET actions = excluded.actions, labels = excluded.labels, slots = excluded.slots
 RETURNING {columns}
 """
 
-# Whoever lost the row to another process leaves it alone while that one lives.
+# A process that another one has superseded must not touch the row while its successor lives.
 _BEAT = f"""
 WITH mine AS (
     UPDATE audit_agent AS agent

@@ -19,6 +19,16 @@ from audit.inspection.surroundings import surroundings
 __all__ = ["Flaw", "inspect", "keeps_audit"]
 
 
+_NOTHING = Flaw(
+    kind="unfinished",
+    table="",
+    name="audit",
+    problem="There are no audit tables here, so nothing can be recorded.",
+    remedy="Run manage.py migrate. If the tables are in another schema, set search_path in OPTIONS.",
+    minor=True,
+)
+
+
 def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
     """Compare a PostgreSQL database with what the migrations of this app leave.
 
@@ -31,7 +41,7 @@ def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
 
     Returns:
         The flaws, in the order surroundings, tables, columns, functions, triggers, constraints; empty when all is as
-        installed or when nothing is installed yet.
+        installed. A database in which nothing is installed yet has one minor flaw.
     """
     if problem := recorded_migrations.unreleased(alias):
         return [Flaw(kind="unreleased", table="", name="audit", problem=problem, remedy=recorded_migrations.REMEDY)]
@@ -39,7 +49,7 @@ def inspect(alias: str, *, minor: bool = False) -> list[Flaw]:
     tables = [model._meta.db_table for model in kept_models()]
     with plainly(alias, tables) as place, connections[alias].cursor() as cursor:
         if not place.tables and not applied:
-            return []
+            return [_NOTHING] if minor else []
         found = read(cursor, place)
         wanted, pending = _wanted(applied, found)
         functions = [name for kind, _, name in expected() if kind == "function"]

@@ -11,7 +11,7 @@ from django.db import models, router
 
 from audit.models import Task
 
-__all__ = ["Flaw", "keeps_audit", "kept_models", "quoted"]
+__all__ = ["Flaw", "flaw", "keeps_audit", "kept_models", "quoted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,11 @@ class Flaw:
     """What to do; SQL where that is enough."""
     minor: bool = False
     """Whether the guards are in force nevertheless."""
+
+
+def flaw(kind: str, table: str, name: str, problem: str, remedy: str, *, minor: bool = False) -> Flaw:
+    """Make a flaw; the arguments are those of `Flaw`, in its order."""
+    return Flaw(kind=kind, table=table, name=name, problem=problem, remedy=remedy, minor=minor)
 
 
 def keeps_audit(alias: str) -> bool:

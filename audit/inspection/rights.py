@@ -73,7 +73,8 @@ def missing_right(error: BaseException, alias: str) -> str:
 def _sentence(role: str, rights: list[str], place: str) -> str:
     return (
         f"role {quoted(role)} lacks {' or '.join(rights)} on {place}. If it should do this: "
-        f"GRANT {', '.join(rights)} ON {place} TO {quoted(role)}; docs/roles.md has the rights of each role."
+        f"GRANT {', '.join(rights)} ON {place} TO {quoted(role)}; the page 'Database roles' of the documentation has "
+        "the rights of each role."
     )
 
 

@@ -19,7 +19,7 @@ from audit.statements.retry import persistently
 from audit.status import LIVE
 from audit.values import jsontext
 from audit.values.redaction import redact, redact_text
-from audit.verbs.existing import differing
+from audit.verbs.differences import differing
 from audit.verbs.inserts import GIVEN
 
 __all__ = ["Counts", "Importer", "Read", "Refusal"]

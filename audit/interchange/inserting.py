@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connections
 
 from audit.columns import Column
-from audit.verbs.existing import GIVEN_ENTRY, arrays
+from audit.verbs.differences import GIVEN_ENTRY, arrays
 from audit.verbs.inserts import statement
 
 __all__ = ["insert_imported"]

@@ -16,7 +16,7 @@ from django.db.transaction import atomic
 
 from audit import columns as described
 from audit.columns import Column
-from audit.verbs.existing import GIVEN_ENTRY, origin_here_sql, value_sql
+from audit.verbs.differences import GIVEN_ENTRY, origin_here_sql, value_sql
 from audit.verbs.inserts import GIVEN
 
 if TYPE_CHECKING:

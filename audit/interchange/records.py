@@ -30,7 +30,7 @@ from audit.exceptions import InvalidValue
 from audit.status import FINISHED, LogKind, OnExpiry, PauseReason, Status
 from audit.values import jsontext, validation
 from audit.values.validation import JSONText
-from audit.verbs.existing import GIVEN_ENTRY
+from audit.verbs.differences import GIVEN_ENTRY
 from audit.verbs.inserts import GIVEN
 
 __all__ = ["LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord", "Withheld", "moment", "problems"]

@@ -20,16 +20,17 @@ Note [Token]
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from django.db import connections
 from django.db.models import Model
 
-from audit.leases.floor import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, index_reads, sight
+from audit.leases.claim_start import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, Start, index_reads, session_claims
 from audit.statements.retry import in_transaction, reconnecting
 from audit.statements.rows import columns, fetch
 
@@ -109,60 +110,95 @@ def claim(
         lease: how long it lasts without a sign of life.
         actor: who acts.
     """
+    ask = _Claim(
+        model=model,
+        what=what,
+        using=using,
+        where=where,
+        params=params,
+        worker=worker,
+        lease=lease,
+        actor=actor,
+    )
     connection = connections[using]
-    seen = sight(connection)
-    floor = None
-    if seen.floor is not None and not in_transaction(connection):
-        floor = seen.floor_of((what.table, where, repr(params)))
-    token = uuid4()
-
-    def attempt() -> list[ModelT]:
-        sql = claim_sql(model, what, where, limit, from_floor=floor is not None)
-        start = [floor.due, floor.ids] if floor else []
-
-        def look() -> list[ModelT]:
-            return sorted(fetch(model, using, sql, [worker, token, lease, actor, *start, *params]), key=order)
-
-        if floor:
-            return look()
-        if not seen.counting or in_transaction(connection):
-            began = time.monotonic()
-            found = look()
-            seen.counting = time.monotonic() - began > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(found)
-            return found
-        before = index_reads(using, what.index)
-        began = time.monotonic()
-        found = look()
-        seen.learn(
-            (what.table, where, repr(params)),
-            [order(row) for row in found],
-            at=found[0].lease_expires_at - lease if found else None,  # type: ignore[attr-defined]
-            lowest=what.lowest,
-            took=time.monotonic() - began,
-            read=index_reads(using, what.index) - before,
-        )
-        return found
-
-    def again() -> list[ModelT]:
-        # Perhaps the server carried the first one out, and only its answer was lost.
-        here = f"SELECT {columns(model, what.table)} FROM {what.table} WHERE {what.claimed} AND claim_token = %s"  # noqa: S608 - constants of this module; every value is a parameter
-        return sorted(fetch(model, using, here, [token]), key=order) or attempt()
-
-    def order(row: Any) -> tuple[int, datetime, Any]:
-        return row.priority, getattr(row, what.due), row.pk
-
-    claimed = reconnecting(connection, attempt, again)
-    if floor is not None and len(claimed) < limit:
-        seen.floor = None
-        rest = limit - len(claimed)
-        claimed += claim(
-            model, what, using, where=where, params=params, limit=rest, worker=worker, lease=lease, actor=actor
-        )
-        claimed.sort(key=order)
+    seen = session_claims(connection)
+    start = None
+    if seen.start is not None and not in_transaction(connection):
+        start = seen.start_for(ask.rows)
+    claimed = ask.take(limit, start)
+    if start is not None and len(claimed) < limit:
+        seen.start = None
+        claimed += ask.take(limit - len(claimed))
+        claimed.sort(key=ask.order)
     return claimed
 
 
-def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_floor: bool = False) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim(Generic[ModelT]):
+    """What `claim` was asked for."""
+
+    model: type[ModelT]
+    what: Claimable
+    using: str
+    where: str
+    params: Sequence[Any]
+    worker: str
+    lease: timedelta
+    actor: str
+
+    @property
+    def rows(self) -> tuple[str, str, str]:
+        """Which rows it is about, for `SessionClaims`."""
+        return self.what.table, self.where, repr(self.params)
+
+    def order(self, row: Any) -> tuple[int, datetime, Any]:
+        """The key of a row in the order of claims."""
+        return row.priority, getattr(row, self.what.due), row.pk
+
+    def take(self, limit: int, start: Start | None = None) -> list[ModelT]:
+        """Claim under a new token, from a start, or from the first row."""
+        token = uuid4()
+        attempt = partial(self._look, token, limit) if start is None else partial(self._claimed, token, limit, start)
+        return reconnecting(connections[self.using], attempt, partial(self._again, token, attempt))
+
+    def _claimed(self, token: UUID, limit: int, start: Start | None = None) -> list[ModelT]:
+        sql = claim_sql(self.model, self.what, self.where, limit, from_start=start is not None)
+        given = [] if start is None else [start.due, start.ids]
+        return self._fetched(sql, [self.worker, token, self.lease, self.actor, *given, *self.params])
+
+    def _look(self, token: UUID, limit: int) -> list[ModelT]:
+        """Claim from the first row, and learn from it where the next claims may begin."""
+        connection = connections[self.using]
+        seen = session_claims(connection)
+        counts = seen.counting and not in_transaction(connection)
+        before = index_reads(self.using, self.what.index) if counts else 0
+        began = time.monotonic()
+        found = self._claimed(token, limit)
+        took = time.monotonic() - began
+        if not counts:
+            seen.counting = took > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(found)
+            return found
+        seen.learn(
+            self.rows,
+            [self.order(row) for row in found],
+            at=found[0].lease_expires_at - self.lease if found else None,  # type: ignore[attr-defined]
+            lowest=self.what.lowest,
+            took=took,
+            read=index_reads(self.using, self.what.index) - before,
+        )
+        return found
+
+    def _again(self, token: UUID, attempt: Callable[[], list[ModelT]]) -> list[ModelT]:
+        """Claim anew, unless the server carried the first claim out and only its answer was lost."""
+        name = self.what.table
+        sql = f"SELECT {columns(self.model, name)} FROM {name} WHERE {self.what.claimed} AND claim_token = %s"  # noqa: S608 - constants of this module; every value is a parameter
+        return self._fetched(sql, [token]) or attempt()
+
+    def _fetched(self, sql: str, params: list[Any]) -> list[ModelT]:
+        return sorted(fetch(self.model, self.using, sql, params), key=self.order)
+
+
+def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_start: bool = False) -> str:
     """Write the statement of a claim.
 
     Args:
@@ -170,17 +206,17 @@ def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, fr
         what: the table.
         where: further conditions on it, each led by AND; may be empty.
         limit: how many at most; must be a whole number, it is written into the statement.
-        from_floor: whether to begin at a floor: see Note [Floor] in `audit.leases.floor`.
+        from_start: whether to begin at a start: see Note [Start] in `audit.leases.claim_start`.
 
     Returns:
         SQL with the parameters worker (text), token (uuid), lease (interval), actor (text), then the due times and the
-        ids of the floor (arrays), then those of `where`.
+        ids of the start (arrays), then those of `where`.
     """
     name = what.table
-    classes, floor = "generate_series(1, 5) AS class (priority)", ""
-    if from_floor:
+    classes, start = "generate_series(1, 5) AS class (priority)", ""
+    if from_start:
         classes = f"unnest(%s::timestamptz[], %s::{what.key}[]) WITH ORDINALITY AS class (due, id, priority)"
-        floor = f"AND ({name}.{what.due}, {name}.id) >= (class.due, class.id)"
+        start = f"AND ({name}.{what.due}, {name}.id) >= (class.due, class.id)"
     return f"""
 UPDATE {name} AS claimed
 SET {what.sets}attempt = least(claimed.attempt, {LARGEST_COUNT - 1}) + 1, claimed_by = %s, claim_token = %s,
@@ -192,7 +228,7 @@ WHERE claimed.id = ANY (ARRAY(
         SELECT {name}.id
         FROM {name}
         WHERE {what.waiting} AND {name}.priority = class.priority
-          AND {name}.{what.due} <= statement_timestamp() {floor} {where}
+          AND {name}.{what.due} <= statement_timestamp() {start} {where}
         ORDER BY {name}.{what.due}, {name}.id
         LIMIT {limit:d}
         FOR NO KEY UPDATE OF {name} SKIP LOCKED

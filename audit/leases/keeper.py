@@ -16,14 +16,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.leases.prolong import Lease, prolong
+from audit.statements.connections import LIVENESS, Destination
 
 __all__ = ["KeptLease", "LeaseKeeper", "keeper"]
 
@@ -32,39 +31,17 @@ logger = logging.getLogger("audit")
 _TICK_SECONDS = 1.0
 _LOCKED_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
-_CONNECT_SECONDS = 10
+_ANSWER_MS = 10_000  # so that there is time for another try before the lease ends
 
 
 def _nothing(*_: Any) -> None:
     """What happens where nobody asked to be called."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Where a connection leads, taken in its own thread; compared, so that what leads to the same place shares one."""
-
-    kind: type[BaseDatabaseWrapper]
-    alias: str
-    settings: dict[str, Any]
-
-    @classmethod
-    def of(cls, connection: BaseDatabaseWrapper) -> _Source:
-        settings = dict(connection.settings_dict)
-        # A server that does not answer must not keep the leases of other databases waiting.
-        options = {"connect_timeout": _CONNECT_SECONDS, **settings.get("OPTIONS", {})}
-        options.pop("pool", None)
-        settings["OPTIONS"] = options
-        return cls(kind=type(connection), alias=connection.alias, settings=settings)
-
-    def connection(self) -> BaseDatabaseWrapper:
-        """Make a connection for this thread."""
-        return self.kind(self.settings | {"OPTIONS": dict(self.settings["OPTIONS"])}, self.alias)
-
-
 class KeptLease:
     """A lease under the keeper's care; `LeaseKeeper.keep` makes them."""
 
-    __slots__ = ("due", "lease", "lost", "on_cancel_requested", "on_lost", "on_tick", "period", "source")
+    __slots__ = ("destination", "due", "lease", "lost", "on_cancel_requested", "on_lost", "on_tick", "period")
 
     def __init__(
         self,
@@ -74,7 +51,7 @@ class KeptLease:
         on_tick: Callable[[], object] | None,
     ) -> None:
         self.lease = lease
-        self.source = _Source.of(connections[lease.using])
+        self.destination = Destination.of(connections[lease.using], **LIVENESS | {"tcp_user_timeout": _ANSWER_MS})
         self.on_lost = on_lost
         self.on_cancel_requested = on_cancel_requested
         self.on_tick = on_tick
@@ -178,7 +155,7 @@ class LeaseKeeper:
         alike: list[list[KeptLease]] = []
         for each in due:
             for kept in alike:
-                if (kept[0].lease.session, kept[0].source) == (each.lease.session, each.source):
+                if (kept[0].lease.session, kept[0].destination) == (each.lease.session, each.destination):
                     kept.append(each)
                     break
             else:
@@ -193,7 +170,7 @@ class LeaseKeeper:
                     each.due = time.monotonic() + each.period / 4
 
     def _prolong_alike(self, kept: list[KeptLease]) -> None:
-        connection = kept[0].source.connection()
+        connection = kept[0].destination.connect()
         try:
             found = prolong(connection, [each.lease for each in kept])
         finally:
@@ -222,7 +199,7 @@ class LeaseKeeper:
 def _named(kept: list[KeptLease]) -> str:
     lease = kept[0].lease
     session = f", search_path {lease.session.search_path}, role {lease.session.role}" if lease.session else ""
-    return f"{len(kept)} leases (task {lease.task_id}; database {kept[0].source.alias!r}{session})"
+    return f"{len(kept)} leases (task {lease.task_id}; database {kept[0].destination.alias!r}{session})"
 
 
 def _call(kept: KeptLease, callback: Callable[..., object], *args: object) -> None:

@@ -1,20 +1,28 @@
-"""NOTIFY: tells workers that there is work, or that something was asked of one, so that they look at once.
+"""NOTIFY and LISTEN: workers hear that there is work, or that something was asked of one, so that they look at once.
 
 It is a courtesy: sent after the commit that made the work claimable, by the application and never by a trigger, in a
 statement of its own. Where it is lost, workers find the work when they look, and hear the rest with their heartbeats.
+
+The listener is a thread with a connection of its own. It connects again, with growing waits, and lets the worker look
+once after each new connection, for what was announced meanwhile is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from django.db import connections, transaction
 
 from audit import conf
+from audit.statements.connections import own
+from audit.values.backoff import backoff
+from audit.values.patterns import covering
 
-__all__ = ["ANY", "CHANNEL", "WORKERS", "announce", "notify", "nudge"]
+__all__ = ["ANY", "CHANNEL", "WORKERS", "Listener", "announce", "notify", "nudge"]
 
 logger = logging.getLogger("audit")
 
@@ -24,6 +32,10 @@ ANY = ""
 """The payload for work of any action."""
 WORKERS = "audit_worker"
 """The other channel; the payload of each notification is the name of the worker of which something was asked."""
+
+_FIRST_WAIT_SECONDS = 0.2
+_LONGEST_WAIT_SECONDS = 30.0
+_CHECK_SECONDS = 60.0
 
 
 def announce(using: str, actions: Iterable[str]) -> None:
@@ -63,3 +75,78 @@ def notify(using: str, actions: Iterable[str], *, channel: str = CHANNEL) -> Non
         logger.warning("Workers could not be notified; they find the work when they look next: %s", error)
         with contextlib.suppress(Exception):
             connections[using].close_if_unusable_or_obsolete()
+
+
+class Listener:
+    """The thread; started at once.
+
+    Args:
+        using: the alias of the database.
+        actions: what the worker can do; what else is announced does not wake it.
+        wake: called in the listener's thread when there is work.
+        name: the worker's.
+        nudged: called in the listener's thread when something was asked of this worker.
+    """
+
+    def __init__(
+        self,
+        using: str,
+        actions: Collection[str],
+        wake: Callable[[], None],
+        *,
+        name: str,
+        nudged: Callable[[], None],
+    ) -> None:
+        self._actions = frozenset(actions)
+        self._wake = wake
+        self._name = name
+        self._nudged = nudged
+        self._ended = threading.Event()
+        self._using = using
+        self._connect = own(using)
+        threading.Thread(target=self._run, name="audit-worker-listener", daemon=True).start()
+
+    def end(self) -> None:
+        """End the thread; it closes its connection by itself."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        # As this thread's own under its alias, too: what listens to `connection_created` asks through that.
+        connections[self._using] = self._connection = self._connect()
+        lost = 0
+        while not self._ended.is_set():
+            try:
+                self._connection.ensure_connection()
+                raw: Any = self._connection.connection
+                with self._connection.cursor() as cursor:
+                    cursor.execute(f"LISTEN {WORKERS}")
+                    cursor.execute(f"LISTEN {CHANNEL}")
+                self._wake()
+                self._nudged()
+                lost = 0
+                self._listen(raw)
+            except Exception as error:  # noqa: BLE001 - polling goes on
+                logger.debug("The listener lost its connection: %s", error)
+            self._close()
+            self._ended.wait(backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, lost))
+            lost += 1
+
+    def _listen(self, raw: Any) -> None:
+        quiet = 0.0
+        while not self._ended.is_set():
+            heard = [(each.channel, each.payload) for each in raw.notifies(timeout=1.0, stop_after=1)]
+            for channel, payload in heard:
+                if channel == WORKERS:
+                    if payload == self._name:
+                        self._nudged()
+                elif payload == ANY or not self._actions.isdisjoint(covering(payload)):
+                    self._wake()
+            quiet = 0.0 if heard else quiet + 1.0
+            if quiet >= _CHECK_SECONDS:
+                quiet = 0.0
+                raw.execute("SELECT 1")  # a connection that a firewall has dropped would stay silent for ever
+
+    def _close(self) -> None:
+        with contextlib.suppress(Exception):  # it may be broken
+            self._connection.close()
+        self._connection.connection = None

@@ -205,13 +205,9 @@ def _fail(message: str, code: int) -> int:
 def _key(kind: KeyKind) -> Callable[[str], Verifier]:
     def read(text: str) -> Verifier:
         try:
-            verifier = Verifier.parse(text)
+            return keys.verifier_of(text, kind)
         except InvalidKey as error:
             raise argparse.ArgumentTypeError(safe(error)) from None
-        if verifier.kind is not kind:
-            role = "a witness's" if verifier.kind is KeyKind.COSIGNATURE else "a log's"
-            raise argparse.ArgumentTypeError(f"{safe(verifier.label)} is {role} key")
-        return verifier
 
     return read
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger import repository
+from audit.ledger import git_commit
 from audit.ledger.tlog import files
 from audit.ledger.tlog.damage import examine
 
@@ -80,6 +80,11 @@ class Exports:
         except OSError as error:
             raise CannotExport(directory, f"no directory for checkpoints: {error.strerror}") from None
 
+    @property
+    def made(self) -> bool:
+        """Whether the directory was not there before."""
+        return self.directory in self._made
+
     def unmake(self) -> None:
         """Remove the directory if it was made here and nothing was kept in it."""
         with contextlib.suppress(OSError):
@@ -143,7 +148,7 @@ class Exports:
     def _names(self) -> Iterator[str]:
         try:
             with os.scandir(self.directory) as entries:
-                yield from (each.name for each in entries if each.name.endswith(_SUFFIX))
+                yield from (entry.name for entry in entries if entry.name.endswith(_SUFFIX))
         except OSError as error:
             raise CannotExport(self.directory, f"cannot be read: {error.strerror}") from None
 
@@ -151,8 +156,8 @@ class Exports:
         """Commit every checkpoint that is not committed as it is, those of runs that failed to included."""
         try:
             self._keep_bytes()
-            repository.commit(self.directory, f"*{_SUFFIX}", _ATTRIBUTES)
-        except repository.GitError as error:
+            git_commit.commit(self.directory, f"*{_SUFFIX}", _ATTRIBUTES)
+        except git_commit.GitError as error:
             raise CannotExport(self.directory, str(error)) from None
         except OSError as error:
             raise CannotExport(self.directory / _ATTRIBUTES, f"cannot be written: {error.strerror}") from None

@@ -7,8 +7,8 @@ from struct import Struct
 from uuid import UUID
 
 from audit.exceptions import AuditError
-from audit.ledger.rows import Raw, snapshot
-from audit.ledger.stored import nodes
+from audit.ledger.binary_rows import Raw, snapshot
+from audit.ledger.tables import nodes
 from audit.ledger.tlog import proof
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, Uncanonical, leaf_hash
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from audit.exceptions import AuditError
-from audit.ledger.rows import snapshot
-from audit.ledger.stored import edge, read_tiles
+from audit.ledger.binary_rows import snapshot
+from audit.ledger.tables import edge, read_tiles
 from audit.ledger.tlog import files
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from audit.ledger.tlog.damage import examine

@@ -26,6 +26,7 @@ from django.core.management.base import CommandError, CommandParser, DjangoHelpF
 from django.db import Error, InterfaceError, OperationalError, connections, router
 from django.db.models import Model
 
+from audit import conf
 from audit.exceptions import AuditError
 from audit.inspection.rights import missing_right
 from audit.ledger.tlog.errors import LedgerError, Unproven
@@ -34,6 +35,7 @@ from audit.management.printing import Printing
 from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
+from audit.reading.filters import TaskFilter
 from audit.values import moments
 
 __all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "ListingCommand", "os_user", "path"]
@@ -73,6 +75,8 @@ class AuditCommand(Printing):
     """The model whose database is used without `--database`."""
     writes = False
     """Whether that is the database that the routers choose for writing."""
+    needs_settings = True
+    """Whether the command refuses a wrong `AUDIT` setting before it does anything."""
     acted = False
     """Whether something was done that stays, whatever becomes of the output."""
 
@@ -113,6 +117,8 @@ class AuditCommand(Printing):
 
     def _ended(self, options: dict[str, Any]) -> int:
         try:
+            if self.needs_settings:
+                conf.settings()
             with moments.aware(options.get("database") or router.db_for_write(self.model)):
                 self.outcome = self.run(**options)
             self.flush()
@@ -147,6 +153,14 @@ class AuditCommand(Printing):
             An alias, or None when `run` chooses by itself.
         """
         return router.db_for_write(self.model) if self.writes else router.db_for_read(self.model)
+
+    def note_if_backwards(self, wanted: TaskFilter) -> None:
+        """Say that a range of time can hold nothing: its end is a moment, and a date is the first moment of its day."""
+        if wanted.is_backwards(moments.now()):
+            self.note(
+                "The range of time is empty: it ends before it begins, or at the same moment. A date means the "
+                "beginning of that day, so a whole day ends with the next date."
+            )
 
     def _parsed(self, options: dict[str, Any]) -> dict[str, Any]:
         """Take what `call_command` was given by keyword, which Django leaves as it is, as the shell would take it."""
@@ -270,9 +284,15 @@ def _refusal(error: Error) -> str:
     """What the database says: its message, detail and hint, each on a line; not where in its code it was."""
     diag = getattr(error.__cause__, "diag", None)
     if diag is None or not diag.message_primary:
-        return output.safe(" ".join(str(error).split())[:2000])
+        return output.safe(_sentences(str(error))[:2000])
     lines = [diag.message_primary, diag.message_detail, diag.message_hint and f"Hint: {diag.message_hint}"]
     return "\n".join(output.safe(" ".join(each.split())[:2000]) for each in lines if each)
+
+
+def _sentences(text: str) -> str:
+    """Join the lines of a message, each with a mark at its end: libpq ends some without, before the next sentence."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return " ".join([*(line if line[-1] in ".:;,?!" else f"{line}." for line in lines[:-1]), *lines[-1:]])
 
 
 class ListingCommand(AuditCommand):

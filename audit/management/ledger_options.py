@@ -13,7 +13,8 @@ from audit import conf
 from audit.ledger.exported import MAX_BYTES, Exports
 from audit.ledger.tlog.damage import Damaged
 from audit.ledger.tlog.errors import InvalidKey
-from audit.ledger.tlog.note import KeyKind, Verifier
+from audit.ledger.tlog.keys import verifier_of
+from audit.ledger.tlog.note import Verifier
 from audit.management.base import UNABLE, path
 from audit.management.output import safe
 
@@ -60,12 +61,9 @@ def verifiers(given: Iterable[str], *, needed: bool = True) -> tuple[Verifier, .
 
 def _parsed(key: str, place: str) -> Verifier:
     try:
-        verifier = Verifier.parse(key)
+        return verifier_of(key)
     except InvalidKey as error:
         raise InvalidKey(f"{place}: {error}") from None
-    if verifier.kind is not KeyKind.ED25519:
-        raise InvalidKey(f"{place}: {verifier.label} is a witness's key, and a log's key is needed.")
-    return verifier
 
 
 def exports(options: dict[str, Any], *, git: bool = False, make: bool = True) -> Exports | None:

@@ -43,6 +43,8 @@ class Details:
     """Whether the log goes on."""
     entry: PauseQueueEntry | None
     seal: TaskSeal
+    waits: Sequence[str] = ()
+    """Why it waits, in sentences."""
 
 
 def zone() -> str:
@@ -113,6 +115,11 @@ def task_page(
     yield Text.assemble(f"{task.pk}  ", (task.status, paint(task.status)))
     yield ""
     yield from _facts([*_task_facts(task, now), *_seal_facts(task, details.seal, now)], width)
+    if details.waits:
+        yield from ("", heading("Why it waits"))
+        for reason in details.waits:
+            first, *more = wrapped(reason, width and width - 4)
+            yield from (f"  - {first}", *(f"    {line}" for line in more))
     if details.entry is not None:
         yield from ("", heading("Pause queue"))
         yield from _facts(_entry_facts(details.entry, now), width)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from statistics import median
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -21,6 +22,8 @@ __all__ = ["Column", "Table", "is_narrow", "shorten", "shorten_name", "table", "
 _CONSOLE = Console(file=io.StringIO())
 _MEASURED_ROWS = 500
 _WIDE = 150
+# Into a pipe, a cell that is twice as long as usual, or longer than 64, does not widen its column.
+_LEAST_PADDED = 16
 _PADDED = 64
 # How wide a column must be at least to show where names differ.
 _APART = 12
@@ -157,7 +160,12 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
         for index, column in enumerate(columns)
     }
     if width is None:
-        return {index: min(widest, max(_PADDED, cell_len(columns[index].title))) for index, widest in natural.items()}
+        usual = {index: median(cell_len(row[index]) for row in rows) for index in natural}
+        most = {index: max(_LEAST_PADDED, 2 * int(usual[index])) for index in natural}
+        return {
+            index: min(widest, max(min(most[index], _PADDED), cell_len(columns[index].title)))
+            for index, widest in natural.items()
+        }
     least = {index: min(natural[index], columns[index].least or natural[index]) for index in natural}
     shown = list(natural)
     for index in sorted(shown, key=lambda index: -columns[index].rank):

@@ -2,6 +2,6 @@
 
 from audit.pausing.capacity import CapacityVerdict, capacity_here, check_capacity
 from audit.pausing.gate import gate
-from audit.pausing.manager import PauseManager
+from audit.pausing.pause_manager import PauseManager
 
 __all__ = ["CapacityVerdict", "PauseManager", "capacity_here", "check_capacity", "gate"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal
 
 from django.db import router
@@ -18,7 +19,7 @@ from django.db import router
 from audit import conf
 from audit.agents.needs import UNESTIMATED, needs_of
 from audit.agents.readings import Reading, read
-from audit.agents.registry import Surveyed, absent, survey
+from audit.agents.survey import Missing, Surveyed, absent, elsewhere, survey
 from audit.models import Task
 from audit.values.names import cut
 
@@ -76,10 +77,11 @@ def check_capacities(
     alias = using or router.db_for_write(Task, instance=tasks[0])
     in_order = sorted(tasks, key=lambda task: (task.status_since, task.pk))
     agents = survey(alias, before=in_order[0].pk)
-    by_name = {each.name: each for each in agents}
+    by_name = {agent.name: agent for agent in agents}
     said = {}
+    missing = cache(partial(elsewhere, alias))
     for task in in_order:
-        said[task.pk] = judged(task, agents, labels=labels_of(task), using=alias)
+        said[task.pk] = judged(task, agents, labels=labels_of(task), using=alias, missing=missing)
         holder = by_name.get(task.claimed_by)
         if holder is not None and task.estimated_resources:
             holder.subtract(needs_of(task.estimated_resources))
@@ -87,7 +89,13 @@ def check_capacities(
 
 
 def judged(
-    task: Task, agents: Iterable[Surveyed], *, labels: Iterable[str] = (), using: str, threshold: float | None = None
+    task: Task,
+    agents: Iterable[Surveyed],
+    *,
+    labels: Iterable[str] = (),
+    using: str,
+    threshold: float | None = None,
+    missing: Callable[[], Iterable[Missing]] | None = None,
 ) -> CapacityVerdict:
     """Judge by a survey that was made already.
 
@@ -97,15 +105,16 @@ def judged(
         labels: what it needs an agent to have.
         using: the alias to read through who is missing.
         threshold: the ratio below which a resource is short; `AUDIT["CAPACITY_PAUSE_FREE"]` when left out.
+        missing: returns the agents that do not count now; the database is asked when left out.
     """
     limit = conf.settings().CAPACITY_PAUSE_FREE if threshold is None else threshold
     needs = needs_of(task.estimated_resources)
     asked = {"action": task.action, "labels": list(labels), "threshold": limit, "needs": needs}
-    able = [each for each in agents if not each.draining and each.able(task.action, labels)]
+    able = [agent for agent in agents if not agent.draining and agent.able(task.action, labels)]
     if not able:
-        missing = absent(using, task.action, labels)
-        return CapacityVerdict(kind="no_agent", evidence={**asked, "absent": missing}, summary=_nobody(task, missing))
-    lines = [_evidence(each, needs, limit) for each in able]
+        gone = absent(using, task.action, labels, among=None if missing is None else missing())
+        return CapacityVerdict(kind="no_agent", evidence={**asked, "absent": gone}, summary=_nobody(task, gone))
+    lines = [_evidence(agent, needs, limit) for agent in able]
     kind: Kind = "short"
     if any(not line["short"] and not line["unknown"] for line in lines):
         kind = "free"
@@ -162,6 +171,6 @@ def _agent_in_words(line: dict[str, Any]) -> str:
 def _nobody(task: Task, missing: list[dict[str, str]]) -> str:
     if not missing:
         return f"No agent is registered that could do {task.action!r}."
-    named = ", ".join(f"{cut(each['agent'], _LONGEST_NAME)} is {each['state']}" for each in missing[:_NAMED])
+    named = ", ".join(f"{cut(agent['agent'], _LONGEST_NAME)} is {agent['state']}" for agent in missing[:_NAMED])
     more = len(missing) - _NAMED
     return f"No agent that could do it takes work now: {named}{f' and {more} more' if more > 0 else ''}."

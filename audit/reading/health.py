@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connections, router
 
@@ -11,10 +11,15 @@ from audit import conf
 from audit.models import Task
 from audit.statements.retry import persistently
 
-__all__ = ["STUCK_LEASES", "QueueHealth", "health"]
+__all__ = ["FEW_DEAD", "LONG_SNAPSHOT", "STUCK_LEASES", "QueueHealth", "health"]
 
 STUCK_LEASES = 3
 """A lease that ended so many lease lengths (`AUDIT["LEASE_SECONDS"]`) ago is one that nobody recovers."""
+
+FEW_DEAD = 50_000
+"""So many dead rows slow no claim down."""
+LONG_SNAPSHOT = timedelta(minutes=10)
+"""An open transaction is old after this time."""
 
 # Each number by its own index, and each subquery stops at the first row.
 _SQL = """
@@ -63,6 +68,16 @@ class QueueHealth:
     oldest_snapshot: datetime | None
     """When the oldest open transaction began that keeps VACUUM from removing rows; None also where this role may not
     see those of others (`pg_read_all_stats`)."""
+
+    @property
+    def is_bloated(self) -> bool:
+        """Whether dead rows are so many that they slow claims down: more than live ones, and more than a few."""
+        return self.dead_tuples > max(self.live_tuples, FEW_DEAD)
+
+    @property
+    def snapshot_is_old(self) -> bool:
+        """Whether the oldest open transaction has kept VACUUM from its work for longer than `LONG_SNAPSHOT`."""
+        return self.oldest_snapshot is not None and self.at - self.oldest_snapshot > LONG_SNAPSHOT
 
 
 def health(using: str | None = None) -> QueueHealth:

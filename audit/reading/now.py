@@ -165,7 +165,7 @@ def ended(
         All of it, the actions that failed most often today, and whether these are all (else the newest `MOST_ENDED`).
     """
     [total, *actions] = run(using, _ENDED, [yesterday, now, MOST_ENDED + 1, today, by_now, _ACTIONS])
-    return _ended(total), [_ended(each) for each in actions], total[-1] <= MOST_ENDED
+    return _ended(total), [_ended(action) for action in actions], total[-1] <= MOST_ENDED
 
 
 def _ended(row: Sequence[int | str | None]) -> Ended:

@@ -203,7 +203,7 @@ _SOURCES = {
     "error": {"name": "error_type", "source": "picked WHERE error_type IS NOT NULL"},
     "action": {"name": "action", "source": "picked"},
     "service": {"name": "service", "source": _TOUCHED},
-    # As in the column By of lists.
+    # Who requested it; of recorded work that nobody requested, who acted.
     "actor": {"name": "named", "source": _NAMED.format("coalesce(nullif(requested_by, ''), actor)")},
     "hour": {"name": "named", "source": _NAMED.format(_HOUR)},
 }

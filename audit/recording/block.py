@@ -46,12 +46,15 @@ from audit.verbs import inserts
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["Recording", "alias_of", "current_task", "record"]
+__all__ = ["ACTOR_VARIABLE", "Recording", "alias_of", "current_task", "record"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("audit")
+
+ACTOR_VARIABLE = "AUDIT_ACTOR"
+"""The environment variable by which `audit_record` names its actor to the records inside its command."""
 
 _current: ContextVar[Task | None] = ContextVar("audit_record", default=None)
 
@@ -94,7 +97,9 @@ def record(
         summary: what is done, in words; cut, with a mark, after 16 384 characters.
         services: names of the services it touches, at most 500 of 200 characters; the others are cut, with a mark.
         plan: what it will do, any JSON.
-        actor: who does it, also for everything else inside the block. Default: the name of the `actor` block.
+        actor: who does it, also for everything else inside the block. Default: the name of the `actor` block, else the
+            actor of the `audit_record` around this process. Without any of them nobody requested the work, and the
+            actor is this process: `host:pid`.
         parent: the task this one belongs to. Default: the task of the enclosing record.
         correlation_id: a request, trace or batch id.
         estimated_resources: JSON such as `{"wall_s": 30}`.
@@ -304,7 +309,7 @@ class Recording:
             error.add_note(f"The end of the record {opened.task.pk} could not be stored: {problem!r}")
 
     def _values(self) -> dict[str, Any]:
-        named = get_actor() if self.actor is None else validation.label("actor", self.actor)
+        named = _inherited_actor() if self.actor is None else validation.label("actor", self.actor)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         parent = self.parent or _current.get()
         [row] = inserts.recorded(
@@ -338,6 +343,11 @@ class Recording:
                 "connection of its own; or pass durable=False to join the transaction knowingly."
             )
         return True
+
+
+def _inherited_actor() -> str:
+    around = os.environ.get(ACTOR_VARIABLE)
+    return get_actor() or (validation.label(ACTOR_VARIABLE, around) if around else "")
 
 
 def _fitted(value: Any) -> Any:

@@ -92,7 +92,7 @@ class OpenRecord:
                 text, detail = map(redact, values)
                 return _fitted(text), detail
             case "suggest":
-                return tuple(_fitted(redact(each)) for each in values)
+                return tuple(_fitted(redact(value)) for value in values)
             case "touch":
                 return (validation.fitted_services(*values),)
         return tuple(map(redact, values))

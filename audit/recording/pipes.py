@@ -10,15 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from audit.process.streams import write_all
-from audit.values.redaction import redact_text
-from audit.values.validation import storable_text
+from audit.process.tails import MARGIN, tail_text
 
 __all__ = ["Pipes"]
 
 _UNWOKEN_SECONDS = 0.05
 _CHUNK = 65536
-# Read beyond the tail that is kept, so that a secret at its cut is still recognised.
-_MARGIN = 8192
 
 
 class Pipes:
@@ -81,8 +78,8 @@ class Pipes:
             if limit := self._limits.get(name, 0):
                 kept = self._kept[name]
                 kept += data
-                if len(kept) > 4 * (limit + _MARGIN):
-                    del kept[: -(limit + _MARGIN)]
+                if len(kept) > 4 * (limit + MARGIN):
+                    del kept[: -(limit + MARGIN)]
 
     def ignore_end(self) -> None:
         """From now on, wait for output only, not for the child's end."""
@@ -97,10 +94,7 @@ class Pipes:
         """The end of the output: at most the limit, as UTF-8, with secrets masked and invalid bytes replaced."""
         if not (limit := self._limits.get(name, 0)):
             return ""
-        kept = bytes(self._kept[name][-(limit + _MARGIN) :])
-        text = redact_text(storable_text(_decoded(kept, cut=self._bytes[name] > len(kept))))
-        encoded = text.encode()
-        return text if len(encoded) <= limit else _decoded(encoded[-limit:], cut=True)
+        return tail_text(bytes(self._kept[name]), self._bytes[name], limit)
 
     def _passed_on(self, name: str, to: int, data: bytes) -> bool:
         """Pass output on. Return False if nobody reads it any more."""
@@ -119,10 +113,3 @@ class Pipes:
         self._open -= 1
         self._selector.unregister(pipe)
         pipe.close()
-
-
-def _decoded(data: bytes, *, cut: bool) -> str:
-    if cut:  # perhaps inside a character: what continues one without its beginning is left out
-        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
-        data = data[start:]
-    return data.decode("utf-8", "replace")

@@ -37,7 +37,7 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.process.resources import ChildMeter
 from audit.process.signals import SignalHandlers
 from audit.process.streams import say
-from audit.recording.block import Recording
+from audit.recording.block import ACTOR_VARIABLE, Recording
 from audit.recording.pipes import Pipes
 from audit.values import redaction
 from audit.values.failures import lacking
@@ -123,7 +123,12 @@ def run_recorded(
     if not connections[using].in_atomic_block:
         connections[using].close()
     try:
-        ended = run(argv, timeout=timeout, environment={"AUDIT_TASK_ID": str(task.pk)}, keep=keep)
+        ended = run(
+            argv,
+            timeout=timeout,
+            environment={"AUDIT_TASK_ID": str(task.pk), ACTOR_VARIABLE: task.requested_by},
+            keep=keep,
+        )
     except BaseException as error:
         # The lease ends what this cannot; and whoever hears that the record failed would run the command again.
         with contextlib.suppress(Error, AuditError):
@@ -193,7 +198,8 @@ class _Ran:
     """A command that was run: its exit code, or the signal's number below zero."""
 
     code: int
-    timed_out: bool
+    timed_out: float | None
+    """After how many seconds it was ended, because they were its time."""
     received: Sequence[str]
     pipes: Pipes
     kept: Collection[str]
@@ -245,11 +251,14 @@ def _run(
                 raise
         # Popen would wait once more.
         process.returncode = os.waitstatus_to_exitcode(status)
+    if timed_out:
+        # Its output may end in the middle of work, and an exit status of 124 is seen by few.
+        say(err, f"{storable_text(argv[0])}: {_timed_out(timeout)}")
     for name, problem in pipes.lost.items():
         say(err, f"{_OUTPUTS[name]} of the command could not be passed on: {problem}")
     return _Ran(
         code=process.returncode,
-        timed_out=timed_out,
+        timed_out=timeout if timed_out else None,
         received=forwarding.received,
         pipes=pipes,
         kept=tuple(limits),
@@ -292,6 +301,8 @@ def _ended(argv: Sequence[str], ran: _Ran) -> Ended:
     killed_by = _signal_name(-code) if code < 0 else None
     tails = {name: ran.pipes.tail(name) for name in OUTPUTS}
     said = _last_line(tails["stderr"] if status else tails["stdout"]) or _last_line(tails["stdout"])
+    if ran.timed_out:
+        said = _timed_out(ran.timed_out) + (f": {said}" if said else "")
     if error_type == "OutputLost":
         said = "; ".join(f"{_OUTPUTS[name]} {problem}" for name, problem in lost.items())
     if error_type == "ExitStatus":
@@ -382,6 +393,10 @@ class _Forwarding(SignalHandlers):
         self.received.append(_signal_name(number))
         if self._group or number not in _OF_TERMINAL:
             self.send(number)
+
+
+def _timed_out(seconds: float | None) -> str:
+    return f"timed out after {seconds:g} s"
 
 
 def _last_line(text: str) -> str:

@@ -152,7 +152,8 @@ BEGIN
         -- A length is read without the text. Names are indexed, and everything is sealed and shown.
         WHEN octet_length(NEW.summary) > 65536
             OR greatest(octet_length(NEW.action), octet_length(NEW.requested_by), octet_length(NEW.decided_by),
-                octet_length(NEW.correlation_id), octet_length(NEW.claimed_by), octet_length(NEW.actor)) > 4096
+                octet_length(NEW.correlation_id), octet_length(NEW.claimed_by), octet_length(NEW.actor),
+                octet_length(NEW.status_was)) > 4096
             THEN 'texts_bounded|a text is too long: summary has at most 65536 bytes, a name 4096'
         -- CASE, because array_position cannot look into nested arrays.
         WHEN CASE WHEN array_ndims(NEW.services_touched) = 1

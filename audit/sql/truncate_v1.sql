@@ -6,7 +6,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RAISE EXCEPTION '%: an audit table is never truncated', TG_TABLE_NAME
         USING ERRCODE = 'restrict_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
-            HINT = 'A test database is emptied with audit.testing; on any other, history stays.';
+            HINT = 'In tests with manage.py test: TEST_RUNNER = "audit.testing.runner.AuditDiscoverRunner". '
+                'With pytest: the plugin audit.testing.plugin. In any other database, history stays.';
 END
 $function$
 -- next

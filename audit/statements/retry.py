@@ -12,7 +12,6 @@ Note [Connections that died]
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,6 +19,8 @@ from typing import TypeVar
 from django.db import Error, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
+
+from audit.values.backoff import backoff
 
 __all__ = ["TRANSIENT", "has_died", "in_transaction", "persistently", "reconnecting"]
 
@@ -52,9 +53,7 @@ def persistently(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T
         except Error as error:
             if getattr(error.__cause__, "sqlstate", None) not in TRANSIENT or in_transaction(connection):
                 raise
-        # Those that collided must not meet again.
-        longest = min(_FIRST_WAIT_SECONDS * 2**tried, _LONGEST_WAIT_SECONDS)
-        time.sleep(random.uniform(longest / 4, longest))  # noqa: S311 - a wait, no secret
+        time.sleep(backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, tried))
     return attempt()
 
 

@@ -18,7 +18,7 @@ from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, PauseReason, Status
 from audit.values import validation
 from audit.values.failures import CANCELLED
-from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
 
 if TYPE_CHECKING:
     from audit.models.task import Task
@@ -93,11 +93,10 @@ class PauseQueueEntryVerbs(models.Model):
         """Make the entry due later. A held entry is then no longer held.
 
         Args:
-            until: a moment with a time zone, or a span of time from now.
+            until: a moment with a time zone, or a span of time from now. What awaits an approval stays held: until then
+                it may be approved.
             actor: who defers it.
             using: the alias to write through.
-
-        What awaits an approval stays held: the time is until when it may be approved.
 
         Raises:
             TaskFrozen, LeaseLost, StaleTask: the entry is gone, or claimed by another.

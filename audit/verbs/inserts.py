@@ -90,19 +90,18 @@ def _checked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if "action" not in row:
             raise InvalidValue("action", None, "is required")
         for name, value in list(row.items()):
+            is_short = type(value) is str and len(value) <= validation.MAX_LABEL
             if value is None and name in _OPTIONAL:
                 del row[name]
-                continue
-            if name == "approve_before" and isinstance(value, timedelta):
+            elif name == "approve_before" and isinstance(value, timedelta):
                 del row[name]
-                microseconds = validation.span(name, value) // timedelta(microseconds=1)
-                row[_WITHIN.name] = f"{microseconds} microseconds"
-                continue
-            key = (name, value) if type(value) is str and len(value) <= validation.MAX_LABEL else None
-            if key is None or key not in sound:
+                row[_WITHIN.name] = f"{validation.span(name, value) // timedelta(microseconds=1)} microseconds"
+            elif not is_short:
                 row[name] = _CHECKS[name](name, value)
-                if key is not None and type(row[name]) is str:
-                    sound.add(key)
+            elif (name, value) not in sound:
+                row[name] = _CHECKS[name](name, value)
+                if type(row[name]) is str:
+                    sound.add((name, value))
     lacking = [row for row in rows if "id" not in row]
     for row, made_id in zip(lacking, ids.uuid7s(len(lacking)), strict=True):
         row["id"] = made_id
@@ -201,26 +200,19 @@ def statement(rows: Sequence[Row], returning: str) -> tuple[str, list[Any]]:
                 shared[name] = first
         elif name == "id" or any(value != column.default for value in values):
             varying[name] = array(column, values)
-    picked = [_picked(GIVEN[name]) for name in varying]
-    picked += [placeholder(GIVEN[name]) for name in shared]
-    names = [*varying, *shared]
+    picked = {name: _picked(GIVEN[name]) for name in varying}
+    picked |= {name: placeholder(GIVEN[name]) for name in shared}
     if "created_at" not in named:
         # The default, now(), would be the beginning of the caller's transaction.
-        names.append("created_at")
-        picked.append("statement_timestamp()")
+        picked["created_at"] = "statement_timestamp()"
     if _WITHIN.name in named:
         varying[_WITHIN.name] = array(_WITHIN, [row.get(_WITHIN.name) for row in rows])
-        names.append("approve_before")
-        deadline = f"statement_timestamp() + given.{_WITHIN.name}"
-        if "approve_before" in varying:
-            at = names.index("approve_before")
-            deadline = f"coalesce({picked.pop(at)}, {deadline})"
-            del names[at]
-        picked.append(deadline)
+        moment = picked.get("approve_before", "NULL::timestamptz")
+        picked["approve_before"] = f"coalesce({moment}, statement_timestamp() + given.{_WITHIN.name})"
     arrays = ", ".join(f"%s::{({**GIVEN, _WITHIN.name: _WITHIN})[name].travels_as}[]" for name in varying)
     sql = f"""
-INSERT INTO audit_task ({", ".join(names)})
-SELECT {", ".join(picked)} FROM unnest({arrays}) AS given ({", ".join(varying)})
+INSERT INTO audit_task ({", ".join(picked)})
+SELECT {", ".join(picked.values())} FROM unnest({arrays}) AS given ({", ".join(varying)})
 ON CONFLICT (id) DO NOTHING
 RETURNING {returning}
 """  # noqa: S608 - column names are this app's own; every value is a parameter

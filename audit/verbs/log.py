@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from audit.statements.rows import columns, execute, fetch, table
 from audit.status import Status
 from audit.values import validation
-from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
 from audit.verbs.hook import adopt
 from audit.verbs.move import UNCLAIMED, Move, Moved, current, refusal
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LogVerbs"]
 
 # What the writer of a step must be: the holder of the claim, or anybody while nobody has claimed the task.
-_STEP_HELD = Move(sources=(Status.EXECUTING,), held=True, fenced=True)
+_STEP_BY_HOLDER = Move(sources=(Status.EXECUTING,), needs_token=True, fenced=True)
 _STEP = Move(sources=UNCLAIMED, fenced=True)
 # A note or a suggestion is anybody's, also of a finished task.
 _ANYBODY = Move(sources=tuple(Status))
@@ -67,7 +67,7 @@ class LogVerbs(Moved):
             validation.whole(
                 "duration_ms", duration_ms, lowest=0, highest=validation.LONGEST_SPAN // timedelta(milliseconds=1)
             )
-        writer = _STEP_HELD if self.claim_token else _STEP
+        writer = _STEP_BY_HOLDER if self.claim_token else _STEP
         written = self._write(
             db,
             "step",
@@ -169,7 +169,7 @@ SELECT {columns(log, "written")}, {columns(type(self), "live")} FROM written LEF
         """Insert a row of the log if the task is where `writer` starts; None when it is not."""
         log = table("ExecutionLog")
         statuses = ", ".join(f"'{status}'" for status in writer.sources)
-        held = " AND task.claim_token = %s" if writer.held else ""
+        token = " AND task.claim_token = %s" if writer.needs_token else ""
         number = "NULL"
         if kind == "step":
             number = (
@@ -181,12 +181,12 @@ INSERT INTO audit_executionlog
     (task_id, kind, revision, attempt, actor, action, duration_ms, output_summary, detail, step_number)
 SELECT task.id, %s, task.revision, task.attempt, %s, %s, %s::bigint, %s, %s::jsonb, {number}
 FROM audit_task AS task
-WHERE task.id = %s AND task.status IN ({statuses}){held}
+WHERE task.id = %s AND task.status IN ({statuses}){token}
 RETURNING {columns(log, "audit_executionlog")}
 """  # noqa: S608 - column names of our own models; every value is a parameter
         params: list[Any] = [kind, actor, action, duration_ms, output_summary, detail]
         params += [step_number] if kind == "step" else []
-        params += [self.pk, *([self.claim_token] if writer.held else [])]
+        params += [self.pk, *([self.claim_token] if writer.needs_token else [])]
         rows: list[ExecutionLog] = fetch(log, db, sql, params)
         return rows[0] if rows else None
 

@@ -22,7 +22,7 @@ from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
-from audit.verbs.calling import acting, writes_to
+from audit.verbs.arguments import acting, writes_to
 from audit.verbs.hook import Hooked, adopt
 
 __all__ = ["UNCLAIMED", "Move", "Moved", "current", "refusal", "run"]
@@ -55,10 +55,10 @@ class Move:
     """The columns that `sets` assigns."""
     condition: str = ""
     """A further condition on `task`, in literals."""
-    held: bool = False
+    needs_token: bool = False
     """Whether it takes the token of the claim: only the holder makes it."""
     fenced: bool = False
-    """Whether it belongs to whoever does the work, so that another's claim is a lost lease."""
+    """Whether the worker makes it: if another holds the claim, it raises `LeaseLost`."""
     repeatable: bool = False
     """Whether the holder may make it twice with the same effect, as when the answer to the first was lost."""
     inserts: str = ""
@@ -114,7 +114,7 @@ def run(
     """
     db = writes_to(task, using)
     name = acting(actor, task.claimed_by if move.fenced else "")
-    values = [*params, name, task.pk, *([task.claim_token] if move.held else []), *insert_params]
+    values = [*params, name, task.pk, *([task.claim_token] if move.needs_token else []), *insert_params]
     kind = type(task)
     if move.inserts:
         rows = execute([kind, table(move.inserts)], db, _statement(kind, move), values)
@@ -129,7 +129,7 @@ def run(
             _take(task, db, move, returned[0])
             return None
     now = current(task, db)
-    if _repeats(task, move, now):
+    if _repeats(task, move, now) and _same_outcome(move, params, now, db):
         adopt(task, now)
         return None
     raise refusal(task, move, now, hint)
@@ -141,10 +141,10 @@ def _statement(kind: type[models.Model], move: Move) -> str:
     sets = f"{move.sets}, " if move.sets else ""
     statuses = ", ".join(f"'{status}'" for status in move.sources)
     condition = f" AND {move.condition}" if move.condition else ""
-    held = " AND task.claim_token = %s" if move.held else ""
+    token = " AND task.claim_token = %s" if move.needs_token else ""
     update_sql = (
         f"UPDATE audit_task AS task SET {status}{sets}actor = %s, revision = task.revision + 1"  # noqa: S608 - constants of this app; every value is a parameter
-        f" WHERE task.id = %s AND task.status IN ({statuses}){condition}{held}"
+        f" WHERE task.id = %s AND task.status IN ({statuses}){condition}{token}"
     )
     if not move.inserts:
         return f"{update_sql} RETURNING {', '.join(f'task.{name}' for name in _returned(move))}"
@@ -185,6 +185,15 @@ def _repeats(task: Moved, move: Move, now: Any) -> bool:
         and now.claim_token == task.claim_token is not None
         and not recovered
     )
+
+
+def _same_outcome(move: Move, params: Sequence[Any], now: Any, db: str) -> bool:
+    """Whether a task ended with what a repeated move hands in: the outcome is the first value of those that set it."""
+    if "outcome" not in move.changes:
+        return True
+    sql = "SELECT outcome IS NOT DISTINCT FROM %s::jsonb FROM audit_task WHERE id = %s"
+    [(same,)] = statements.run(db, sql, [params[0], now.pk])
+    return bool(same)
 
 
 def current(task: Moved, db: str) -> Any:

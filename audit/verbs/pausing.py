@@ -17,11 +17,11 @@ from audit.statements.rows import table
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
 from audit.values.plans import is_remainder
-from audit.verbs.calling import acting, async_twin, jsonb, writes_to
+from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
+from audit.verbs.end_waits import EMITTED, PausedWork, resume_waits
 from audit.verbs.hook import adopt
 from audit.verbs.log import LogVerbs
 from audit.verbs.move import Move, run
-from audit.verbs.waiting import EMITTED, Waits, resume_waits
 
 if TYPE_CHECKING:
     from audit.models.pause import PauseQueueEntry
@@ -31,7 +31,7 @@ __all__ = ["MAX_EVENT_NAME", "AwaitedEvent", "PauseVerbs"]
 MAX_EVENT_NAME = 200
 """How many characters the name of an event may have."""
 
-_THIS_ONE = Waits(where=f"entry.id = %s AND {EMITTED}")
+_THIS_ONE = PausedWork(where=f"entry.id = %s AND {EMITTED}")
 _CHANGED_PLAN = "The work plan is not a remainder of the approved plan."
 _QUEUE = (
     "INSERT INTO audit_pause_queue"
@@ -39,10 +39,10 @@ _QUEUE = (
     " SELECT moved.id, coalesce(%s::jsonb, moved.work_plan), %s, %s, %s, moved.actor,"
     " coalesce(%s, statement_timestamp() + %s), %s, coalesce(%s, moved.priority), moved.actor FROM moved"
 )
-_PAUSE_HELD = Move(
+_PAUSE_BY_HOLDER = Move(
     sources=(Status.EXECUTING,),
     to=Status.PAUSED,
-    held=True,
+    needs_token=True,
     fenced=True,
     inserts="PauseQueueEntry",
     insert=_QUEUE,
@@ -52,7 +52,7 @@ _CHECKPOINT = Move(
     sources=(Status.EXECUTING,),
     sets="work_plan = %s::jsonb",
     changes=("work_plan", "cancel_requested_at"),
-    held=True,
+    needs_token=True,
     fenced=True,
     repeatable=True,
 )
@@ -143,7 +143,7 @@ class PauseVerbs(LogVerbs):
             held, event, note = True, "", f"{_CHANGED_PLAN} {note}".rstrip()
         entry: PauseQueueEntry = run(
             self,
-            _PAUSE_HELD if self.claim_token else _PAUSE,
+            _PAUSE_BY_HOLDER if self.claim_token else _PAUSE,
             actor=actor,
             using=using,
             insert_params=[remains, str(reason), note, event, at, after, held, priority],

@@ -12,7 +12,7 @@ from audit.leases.wakeup import announce, nudge
 from audit.status import Status
 from audit.values import validation
 from audit.values.failures import REJECTION, failure_outcome
-from audit.verbs.calling import async_twin, jsonb, writes_to
+from audit.verbs.arguments import async_twin, jsonb, writes_to
 from audit.verbs.move import UNCLAIMED, Move, run
 from audit.verbs.pausing import PauseVerbs
 
@@ -40,7 +40,7 @@ _HEARTBEAT = Move(
     sources=(Status.EXECUTING,),
     sets="lease_expires_at = greatest(task.lease_expires_at, statement_timestamp() + %s)",
     changes=("lease_expires_at", "cancel_requested_at"),
-    held=True,
+    needs_token=True,
     fenced=True,
     repeatable=True,
 )
@@ -50,7 +50,7 @@ _ADD_SERVICES = (
     " WHERE given.name <> ALL (task.services_touched) ORDER BY given.place)"
 )
 _TOUCH_HELD = Move(
-    sources=(Status.EXECUTING,), sets=_ADD_SERVICES, changes=("services_touched",), held=True, fenced=True
+    sources=(Status.EXECUTING,), sets=_ADD_SERVICES, changes=("services_touched",), needs_token=True, fenced=True
 )
 _TOUCH = Move(sources=UNCLAIMED, sets=_ADD_SERVICES, changes=("services_touched",), fenced=True)
 _ONE_MORE_FAILURE = "failures = least(task.failures, 2147483646) + 1"
@@ -58,7 +58,7 @@ _RETRY = Move(
     sources=(Status.EXECUTING,),
     to=Status.APPROVED,
     sets=f"available_at = statement_timestamp() + %s, {_ONE_MORE_FAILURE}",
-    held=True,
+    needs_token=True,
     fenced=True,
     inserts="ExecutionLog",
     insert="INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary, detail)"
@@ -66,11 +66,11 @@ _RETRY = Move(
     " %s::jsonb || jsonb_build_object('attempt', moved.attempt, 'failures', moved.failures, 'delay_s', %s::float8)"
     " FROM moved",
 )
-_RELEASE = Move(sources=(Status.EXECUTING,), to=Status.APPROVED, held=True, fenced=True)
+_RELEASE = Move(sources=(Status.EXECUTING,), to=Status.APPROVED, needs_token=True, fenced=True)
 _RELEASE_WITH_REASON = Move(
     sources=(Status.EXECUTING,),
     to=Status.APPROVED,
-    held=True,
+    needs_token=True,
     fenced=True,
     inserts="ExecutionLog",
     insert="INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary)"
@@ -86,7 +86,7 @@ _COMPLETE = Move(
     to=Status.COMPLETED,
     sets=_RESULTS,
     changes=_RESULT_COLUMNS,
-    held=True,
+    needs_token=True,
     fenced=True,
     repeatable=True,
 )
@@ -95,7 +95,7 @@ _FAIL = Move(
     to=Status.FAILED,
     sets=f"{_RESULTS}, {_ONE_MORE_FAILURE}",
     changes=(*_RESULT_COLUMNS, "failures"),
-    held=True,
+    needs_token=True,
     fenced=True,
     repeatable=True,
 )
@@ -219,7 +219,7 @@ class TaskVerbs(PauseVerbs):
     ) -> None:
         """Finish the work well: executing → completed, and the task is frozen.
 
-        Called again with the token that finished it, it succeeds and changes nothing.
+        Called again with the same outcome and the token that finished it, it succeeds and changes nothing.
 
         Args:
             outcome: JSON; `"success": true` is added to an object that does not say.
@@ -250,7 +250,7 @@ class TaskVerbs(PauseVerbs):
     ) -> None:
         """Finish the work badly: executing → failed, which `failures` counts; or paused → failed without a claim.
 
-        Called again with the token that finished it, it succeeds and changes nothing.
+        Called again with the same outcome and the token that finished it, it succeeds and changes nothing.
 
         Args:
             error: what went wrong; an exception gives type, message and the end of its traceback.

@@ -1,7 +1,7 @@
 """Runs approved work unattended: `@handler` says what an action does, a `Worker` claims and runs it.
 
-`worker` takes the options, `shift` decides, `intake` claims, `floor` runs handlers in `children` and `inside`, `clerk`
-speaks with the database, `run` is what a handler gets.
+`worker` takes the options, `shift` decides, `intake` claims, `places` runs handlers in `children` and `in_process`,
+`clerk` speaks with the database, `run` is what a handler gets.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 from django.db import connections
 
-from audit.worker import frames
-from audit.worker.gpu import gpu_memory
+from audit.agents.gpu import memory_of
+from audit.worker import messages
 from audit.worker.metering import high_water
 from audit.worker.output import Output
 
@@ -38,7 +38,7 @@ __all__ = ["Child", "Death"]
 
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
-    " from audit.worker.child import main; main(int(sys.argv[1]))"
+    " from audit.worker.child_main import main; main(int(sys.argv[1]))"
 )
 _SEND_SECONDS = 30.0
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -63,7 +63,7 @@ class Death:
 
 
 class Child:
-    """One child process; made, it is starting."""
+    """One child process; it starts on construction."""
 
     def __init__(self, worker: str) -> None:
         """Start it.
@@ -74,7 +74,7 @@ class Child:
         ours, theirs = socket.socketpair()
         self.connection = ours
         self.connection.settimeout(_SEND_SECONDS)
-        self.reader = frames.Reader(ours)
+        self.reader = messages.Reader(ours)
         self.output = Output()
         with theirs, self.output.given_away() as out:
             flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ class Child:
         self._peak = 0
         self._gpu_peak: int | None = None
         with contextlib.suppress(OSError):
-            frames.send(ours, ("begin", {"worker": worker, "databases": _databases(), "variables": _variables()}))
+            messages.send(ours, ("begin", {"worker": worker, "databases": _databases(), "variables": _variables()}))
 
     @property
     def pid(self) -> int:
@@ -130,17 +130,17 @@ class Child:
         self._started = time.monotonic()
         self._peak, self._gpu_peak = 0, None
         self._cpu_before = _cpu_of(self.pid)
-        frames.send(self.connection, ("work", action, task))
+        messages.send(self.connection, ("work", action, task))
 
     def tell(self, *message: Any) -> None:
         """Send it a message; one that is gone hears nothing."""
         with contextlib.suppress(OSError):
-            frames.send(self.connection, message)
+            messages.send(self.connection, message)
 
     def sample(self) -> None:
         """Look at what it uses now."""
         self._peak = max(self._peak, high_water(self.pid))
-        seen = gpu_memory(self.pid)
+        seen = memory_of(self.pid)
         if seen is not None:
             self._gpu_peak = max(self._gpu_peak or 0, seen)
 

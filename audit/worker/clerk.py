@@ -1,8 +1,8 @@
 """Speaks with the database for a worker, in one thread and on one connection of its own.
 
-Note [Errands]
-    What the worker wants of the database is an errand; one is carried out after the other. While the database is away,
-    an errand that must be done (`keep`) waits until it is back; any other comes back with the error, and whoever gave
+Note [Requests]
+    What the worker wants of the database is a request; one is carried out after the other. While the database is away,
+    a request that must be done (`keep`) waits until it is back; any other comes back with the error, and whoever gave
     it tries again in time. The worker itself never waits for the database: it goes on to keep time, to hear signals and
     to watch its children.
 """
@@ -10,8 +10,8 @@ Note [Errands]
 from __future__ import annotations
 
 import logging
-import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,23 +19,28 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
+from audit.statements.connections import own
 from audit.values import moments
-from audit.worker.connections import own
+from audit.values.backoff import backoff
 
 __all__ = ["Clerk", "is_away"]
 
 logger = logging.getLogger("audit")
 
 _FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 5.0  # shorter than `own_name.QUIET_SECONDS`
 _READ_ONLY = "25006"  # after a fail-over the address may still lead to the one that is a standby now
 
 
 @dataclass(slots=True, kw_only=True)
-class _Errand:
+class _Request:
     do: Callable[[], Any]
     then: Callable[[Any, Exception | None], None]
     keep: bool
+
+
+# While it is away nobody gives it requests, and a worker whose places are all taken has none for long.
+_COME_BACK = _Request(do=lambda: None, then=lambda result, problem: None, keep=False)
 
 
 class Clerk:
@@ -52,9 +57,11 @@ class Clerk:
         self._deliver = deliver
         self._say = say
         self._changed = threading.Condition()
-        self._errands: deque[_Errand] = deque()
+        self._requests: deque[_Request] = deque()
         self._ends = False
         self._tried = 0
+        self._greeted: Any = None
+        self._began: float | None = None
         self.connected: list[Callable[[], object]] = []
         """Called in the clerk's thread after each new connection, the first included."""
         self._thread = threading.Thread(target=self._run, name="audit-worker-clerk", daemon=True)
@@ -66,8 +73,14 @@ class Clerk:
         """Whether the database could not be reached the last time."""
         return self._tried > 0
 
+    @property
+    def waits(self) -> float:
+        """For how many seconds the database has not answered the request that is under way; 0 without one."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
     def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:
-        """Have an errand done.
+        """Have a request done.
 
         Args:
             do: called in the clerk's thread, where `using` is its own connection.
@@ -75,7 +88,7 @@ class Clerk:
             keep: whether to repeat it while the database is away; it must be one that may be repeated.
         """
         with self._changed:
-            self._errands.append(_Errand(do=do, then=then, keep=keep))
+            self._requests.append(_Request(do=do, then=then, keep=keep))
             self._changed.notify()
 
     def end(self, seconds: float) -> bool:
@@ -90,49 +103,58 @@ class Clerk:
         connections[self._using] = self._connection = self._connect()
         try:
             with moments.aware(self._using):
-                while (errand := self._next()) is not None:
-                    self._carry_out(errand)
+                while (request := self._next()) is not None:
+                    self._carry_out(request)
         finally:
             self._connection.close()
 
-    def _next(self) -> _Errand | None:
+    def _next(self) -> _Request | None:
         with self._changed:
-            while not self._errands:
+            while not self._requests:
                 if self._ends:
                     return None
+                if self._tried:
+                    return _COME_BACK
                 self._changed.wait()
-            return self._errands.popleft()
+            return self._requests.popleft()
 
-    def _carry_out(self, errand: _Errand) -> None:
+    def _carry_out(self, request: _Request) -> None:
         result, problem = None, None
         try:
-            if self._connection.connection is None:
-                self._connection.ensure_connection()
-                for each in self.connected:
-                    each()
-            result = errand.do()
+            self._began = time.monotonic()
+            self._greet()
+            result = request.do()
         except Exception as error:  # noqa: BLE001 - whoever gave it is told
             problem = error
+        finally:
+            self._began = None
         if problem is not None and is_away(problem):
             self._connection.close()
             self._wait(problem)
-            if errand.keep:
+            if request.keep:
                 with self._changed:
-                    self._errands.appendleft(errand)
+                    self._requests.appendleft(request)
                 return
         elif self._tried:
             self._tried = 0
             self._say("The database is back.")
-        self._deliver(lambda: errand.then(result, problem))
+        self._deliver(lambda: request.then(result, problem))
+
+    def _greet(self) -> None:
+        # An request may have opened the session by itself (Note [Connections that died]), so its age says nothing.
+        self._connection.ensure_connection()
+        if self._connection.connection is not self._greeted:
+            for each in self.connected:
+                each()
+            self._greeted = self._connection.connection
 
     def _wait(self, problem: Exception) -> None:
         if not self._tried:
             self._say(f"The database is away; trying again. ({' '.join(str(problem).split())[:300]})")
-        longest = min(_FIRST_WAIT_SECONDS * 2 ** min(self._tried, 30), _LONGEST_WAIT_SECONDS)
+        seconds = backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, self._tried)
         self._tried += 1
         with self._changed:
-            # Many workers lost it at the same moment, and must not all come back at the same.
-            self._changed.wait_for(lambda: False, random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+            self._changed.wait_for(lambda: False, seconds)
 
 
 def is_away(problem: Exception) -> bool:

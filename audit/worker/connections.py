@@ -1,41 +1,13 @@
-"""Connections of a worker: its own, beside those that handlers use, which are put in order between two tasks."""
+"""The connections that handlers use are put in order between two tasks."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from django.db import connections, reset_queries
-from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["own", "tidy"]
-
-# A network that drops what it is given must not hold a worker for the two hours that the system would wait.
-_LIVENESS = {
-    "connect_timeout": 10,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-
-
-def own(using: str) -> Callable[[], BaseDatabaseWrapper]:
-    """Return what makes a connection of a thread's own: never one of a pool, of which the work may hold the last.
-
-    Args:
-        using: the alias; it leads where it leads in the thread that calls this.
-
-    Returns:
-        To be called in the thread that uses the connection.
-    """
-    shared: Any = connections[using]
-    settings = dict(shared.settings_dict)
-    options = _LIVENESS | settings.get("OPTIONS", {})
-    options.pop("pool", None)
-    kind: type[BaseDatabaseWrapper] = type(shared)
-    return lambda: kind(settings | {"OPTIONS": dict(options)}, using)
+__all__ = ["tidy"]
 
 
 def tidy() -> None:

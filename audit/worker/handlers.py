@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from django.utils.module_loading import autodiscover_modules
 from audit import conf
 from audit.exceptions import AuditError, InvalidValue
 from audit.values import validation
+from audit.values.backoff import backoff
 from audit.values.patterns import covering
 
 __all__ = ["ISOLATIONS", "Handler", "Handlers", "choose", "discover", "handler", "register", "registered", "seconds"]
@@ -63,9 +63,7 @@ class Handler:
         """
         if failures >= self.max_attempts:
             return None
-        longest = min(self.backoff * 2 ** min(failures - 1, 60), self.max_backoff)
-        # Those that failed together must not come back together.
-        return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - a wait, no secret
+        return timedelta(seconds=backoff(self.backoff, self.max_backoff, failures - 1))
 
 
 class Handlers(dict[str, Handler]):
@@ -217,11 +215,11 @@ def choose(
     wanted = sorted(handlers)
     if actions is not None:
         wanted = []
-        for each in actions:
-            found = _meant(validation.label("action", each), handlers)
+        for action in actions:
+            found = _meant(validation.label("action", action), handlers)
             if not found:
                 known = ", ".join(sorted(handlers)) or "none"
-                raise InvalidValue("actions", each, f"has no handler; there are handlers for: {known}")
+                raise InvalidValue("actions", action, f"has no handler; there are handlers for: {known}")
             wanted += found
     if not handlers:
         raise AuditError(
@@ -245,7 +243,7 @@ def _meant(name: str, handlers: Handlers) -> list[str]:
 def _labels(labels: Iterable[str]) -> list[str]:
     if isinstance(labels, str):
         raise InvalidValue("labels", labels, "must be a list of labels")
-    return [validation.label("labels", each) for each in labels]
+    return [validation.label("labels", label) for label in labels]
 
 
 def seconds(field: str, value: timedelta | float, *, lowest: float | None = None) -> float:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from audit.pausing import CapacityVerdict
-from audit.worker.books import GONE, Books, Claimed
 from audit.worker.clerk import Clerk, is_away
-from audit.worker.floor import Floor
 from audit.worker.handlers import Handlers
-from audit.worker.job import Job
+from audit.worker.places import Places
+from audit.worker.store import GONE, Claimed, Store
 from audit.worker.summary import named
 from audit.worker.upkeep import Upkeep
 
@@ -30,8 +29,8 @@ class Intake:
     Args:
         worker: whose options count.
         handlers: what it runs, by action.
-        books, upkeep, clerk, floor: those of the worker.
-        jobs: takes each job that is started, by its claim.
+        store, upkeep, clerk, places: those of the worker.
+        start: starts what was claimed, and has a place.
         unfinished: returns how many attempts run or are being stored.
         arrived: called whenever a claim has come back.
         say: takes lines for the person.
@@ -42,22 +41,22 @@ class Intake:
         worker: Worker,
         handlers: Handlers,
         *,
-        books: Books,
+        store: Store,
         upkeep: Upkeep,
         clerk: Clerk,
-        floor: Floor,
-        jobs: dict[Claimed, Job],
+        places: Places,
+        start: Callable[[Claimed], None],
         unfinished: Callable[[], int],
         arrived: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._worker = worker
         self._handlers = handlers
-        self._books = books
+        self._store = store
         self._upkeep = upkeep
         self._clerk = clerk
-        self._floor = floor
-        self._by_claim = jobs
+        self._places = places
+        self._start = start
         self._unfinished = unfinished
         self._arrived = arrived
         self._say = say
@@ -71,7 +70,7 @@ class Intake:
         self.poll_at = 0.0
         """When it is time, on the monotonic clock."""
 
-    def woken(self) -> None:
+    def look_at_once(self) -> None:
         """Look for work at once."""
         self.hungry = True
 
@@ -79,9 +78,9 @@ class Intake:
         """Whether it could claim now, if it were time."""
         if not self.open or self.under_way or self.waiting or (self._worker.once and self.claimed_once):
             return False
-        if self._worker.once and self._floor.is_starting:
+        if self._worker.once and self._places.is_starting:
             return False  # its only claim fills every place
-        return self._floor.free > 0
+        return self._places.free > 0
 
     def claim(self) -> None:
         """Claim, if there is a reason to and a place."""
@@ -93,7 +92,7 @@ class Intake:
             return
         if not (self.hungry or time.monotonic() >= self.poll_at):
             return
-        limit = self._floor.free
+        limit = self._places.free
         if self._worker.batch is not None:
             limit = self._worker.batch
         if self._worker.max_tasks is not None:
@@ -109,7 +108,7 @@ class Intake:
 
     def _claimed(self, limit: int) -> list[Claimed]:
         """Claim, and keep what there is room for; in the clerk's thread."""
-        found = self._books.claim(list(self._handlers), limit)
+        found = self._store.claim(list(self._handlers), limit)
         verdicts: dict[Claimed, CapacityVerdict] = {}
         with contextlib.suppress(Exception):  # then each is asked about by itself, and its error is reported
             verdicts = self._upkeep.verdicts(found)
@@ -130,7 +129,7 @@ class Intake:
             if not is_away(error):
                 self._say(f"{named(claimed.task)}: the capacity gate failed, and it runs: {error!r}")
         if fate != "runs":
-            self._books.forget(claimed)
+            self._store.forget(claimed)
         return fate
 
     def _pause_short(self) -> list[Claimed]:
@@ -160,9 +159,6 @@ class Intake:
             handler = self._handlers.of(claimed.task)
             if claimed.lost:
                 self.waiting.remove(claimed)
-            elif self._floor.can_run(handler):
+            elif self._places.can_run(handler):
                 self.waiting.remove(claimed)
-                task = claimed.task
-                again = f", attempt {task.attempt}" if task.attempt > 1 else ""
-                self._say(f"{named(task)} started{again}.")
-                self._by_claim[claimed] = self._floor.start(claimed)
+                self._start(claimed)

@@ -17,14 +17,12 @@ from collections.abc import Iterator
 
 from audit import conf
 from audit.process.streams import write_all
+from audit.process.tails import MARGIN, tail_text
 from audit.values.redaction import redact_text
-from audit.values.validation import storable_text
 
 __all__ = ["Output"]
 
 _CHUNK = 65536
-# Kept beyond the tail, so that a secret at its cut is still recognised.
-_MARGIN = 8192
 _LONGEST_TAKE = 64
 _LONGEST_LINE = 65536
 _TO = 2
@@ -72,7 +70,7 @@ class Output:
                 self._unended = True
                 with contextlib.suppress(BlockingIOError):
                     os.write(self._end, b".")
-        return (self._tail(kept, seen) if seen else ""), seen
+        return (tail_text(kept, seen, self._limit) if seen else ""), seen
 
     def close(self) -> None:
         """Read no more; the thread ends by itself."""
@@ -91,8 +89,8 @@ class Output:
         self._to_pass += data
         self._kept += data
         self._seen += len(data)
-        if len(self._kept) > 4 * (self._limit + _MARGIN):
-            del self._kept[: -(self._limit + _MARGIN)]
+        if len(self._kept) > 4 * (self._limit + MARGIN):
+            del self._kept[: -(self._limit + MARGIN)]
         return True
 
     def _drain(self) -> None:
@@ -109,9 +107,11 @@ class Output:
                 self._unended = False
             self._pass_on(passing)
         with self._lock:
+            passing = self._lines(all_of_it=True)
             os.close(self._read)
             os.close(self._ended)
             self._read = self._ended = -1
+        self._pass_on(passing)
 
     def _lines(self, *, all_of_it: bool) -> bytes:
         """Take what may be passed on: whole lines, or all there is."""
@@ -130,16 +130,3 @@ class Output:
             text = redact_text(data.decode("utf-8", "surrogateescape"))
             with contextlib.suppress(OSError):
                 write_all(_TO, text.encode("utf-8", "surrogateescape"))
-
-    def _tail(self, kept: bytes, seen: int) -> str:
-        kept = kept[-(self._limit + _MARGIN) :]
-        text = redact_text(storable_text(_decoded(kept, cut=seen > len(kept))))
-        encoded = text.encode()
-        return text if len(encoded) <= self._limit else _decoded(encoded[-self._limit :], cut=True)
-
-
-def _decoded(data: bytes, *, cut: bool) -> str:
-    if cut:  # perhaps inside a character: what continues one without its beginning is left out
-        start = next((index for index, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
-        data = data[start:]
-    return data.decode("utf-8", "replace")

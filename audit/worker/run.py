@@ -22,7 +22,7 @@ from audit.values.redaction import redact
 if TYPE_CHECKING:
     from audit.models import Task
 
-__all__ = ["Desk", "Flags", "Leave", "Run", "Step"]
+__all__ = ["Channel", "Flags", "Leave", "Run", "Step"]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Flags:
     """Its time is over."""
 
 
-class Desk(Protocol):
+class Channel(Protocol):
     """Where a run hands in what the database shall keep. The worker carries it out, on a connection of its own."""
 
     flags: Flags
@@ -56,7 +56,7 @@ class Desk(Protocol):
 class Leave(BaseException):
     """Leaves a handler by another way than its end.
 
-    `verb` is `pause`, `release`, `cancel`, or `paused`, which it is already.
+    `verb` is `pause`, `release`, `cancel`, or `paused` by a checkpoint.
 
     It is no `Exception`, so that handlers which catch those let it pass.
     """
@@ -93,10 +93,10 @@ class Run:
     transaction the handler has open. Their twins for coroutines begin with an `a`.
     """
 
-    def __init__(self, task: Task, desk: Desk) -> None:
+    def __init__(self, task: Task, channel: Channel) -> None:
         self.task = task
         """The task as it was claimed; its verbs work, but for those that end it."""
-        self._desk = desk
+        self._channel = channel
         task._hook = _Hook(task)
 
     @property
@@ -130,7 +130,7 @@ class Run:
 
         A handler that heeds it calls `cancel`. One that returns has completed its work all the same.
         """
-        return self._desk.flags.cancelled
+        return self._channel.flags.cancelled
 
     @property
     def should_stop(self) -> bool:
@@ -139,7 +139,7 @@ class Run:
         A handler that heeds it calls `checkpoint` and `release`, so that another attempt goes on from there. If a
         person has asked for it, there is none: the task then fails as `Cancelled`.
         """
-        flags = self._desk.flags
+        flags = self._channel.flags
         return flags.cancelled or flags.lost or flags.stopping or flags.timed_out
 
     # What the log and the task keep
@@ -163,7 +163,7 @@ class Run:
         self, action: str, *, duration_ms: int | None = None, output_summary: str = "", detail: Any = None
     ) -> None:
         """The same as `log`, for coroutines."""
-        await self._desk.aask("log", _step(action, duration_ms, output_summary, detail))
+        await self._channel.aask("log", _step(action, duration_ms, output_summary, detail))
 
     def step(self, action: str, *, detail: Any = None) -> Step:
         """Log a block as one step, with its duration and result; `with` and `async with`.
@@ -187,7 +187,7 @@ class Run:
 
     async def atouch(self, *services: str) -> None:
         """The same as `touch`, for coroutines."""
-        self.task.services_touched = await self._desk.aask("touch", {"services": list(services)})
+        self.task.services_touched = await self._channel.aask("touch", {"services": list(services)})
 
     def checkpoint(self, work_plan: Any) -> None:
         """Keep what remains to be done: the next attempt finds it in `work_plan`, whatever ends this one.
@@ -206,7 +206,7 @@ class Run:
 
     async def acheckpoint(self, work_plan: Any) -> None:
         """The same as `checkpoint`, for coroutines."""
-        self._went_on(await self._desk.aask("checkpoint", {"work_plan": _document(work_plan)}), work_plan)
+        self._went_on(await self._channel.aask("checkpoint", {"work_plan": _document(work_plan)}), work_plan)
 
     def _went_on(self, paused: bool, work_plan: Any) -> None:
         if paused:
@@ -219,7 +219,7 @@ class Run:
 
     async def aawaited_event(self) -> Any:
         """The same as `awaited_event`, for coroutines."""
-        return await self._desk.aask("awaited_event", {})
+        return await self._channel.aask("awaited_event", {})
 
     # Ways out
 
@@ -295,7 +295,7 @@ class Run:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self._desk.ask(verb, arguments)
+            return self._channel.ask(verb, arguments)
         raise SynchronousOnlyOperation(f"run.{verb}() would block the event loop; await run.a{verb}() instead.")
 
 

@@ -3,7 +3,7 @@
 Note [Threads of a worker]
     The worker's own thread keeps time and never waits for the database: the clerk does (`clerk`). The keeper of leases
     (`audit.leases.keeper`) prolongs them from a thread and a connection of its own, so that neither blocking work nor a
-    busy clerk loses one. The listener (`wakeup`) hears of new work.
+    busy clerk loses one. The listener (`audit.leases.wakeup`) hears of new work.
 """
 
 from __future__ import annotations
@@ -11,29 +11,28 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit import conf
+from audit.leases.wakeup import Listener
 from audit.status import Status
-from audit.worker.books import Books, Claimed
+from audit.worker.attempt import Attempt
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Child
 from audit.worker.clerk import Clerk, is_away
 from audit.worker.ending import End
-from audit.worker.floor import Floor
 from audit.worker.handlers import Handlers
-from audit.worker.inbox import Inbox
 from audit.worker.intake import Intake
-from audit.worker.job import Job
-from audit.worker.summary import listed, named
-from audit.worker.upkeep import OwnName, Upkeep
-from audit.worker.wakeup import Listener
+from audit.worker.places import Places
+from audit.worker.store import Claimed, Store
+from audit.worker.summary import left, listed, named
+from audit.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from audit.worker.worker import Worker
 
-__all__ = ["Orders", "Shift"]
+__all__ = ["Shift"]
 
 _STORE_SECONDS = 10.0
 """How long a worker that stops waits for the database to take what is left to store."""
@@ -44,24 +43,14 @@ _NOT_BEGUN = "The worker stopped before the work began."
 _AT_ONCE = "A second signal stopped the worker at once."
 
 
-@dataclass(slots=True)
-class Orders:
-    """What a worker was asked from outside, meanwhile or before."""
-
-    stops: int = 0
-    """How often it was asked to stop."""
-    signal: int = 0
-    """The last signal that did."""
-
-
 class Shift:
     """One run of a worker.
 
     Args:
         worker: whose options count, and whose summary it writes.
         handlers: what it runs, by action.
-        inbox: what wakes it; it must be open.
-        orders: what it is asked from outside.
+        calls: what wakes it; it must be open.
+        stop_requests: what it is asked from outside.
         say: takes lines for the person.
     """
 
@@ -69,18 +58,28 @@ class Shift:
         self,
         worker: Worker,
         handlers: Handlers,
-        inbox: Inbox,
-        orders: Orders,
+        calls: Calls,
+        stop_requests: StopRequests,
         say: Callable[[str], None],
     ) -> None:
         self._worker = worker
         self._handlers = handlers
-        self._inbox = inbox
-        self._orders = orders
+        self._calls = calls
+        self._stop_requests = stop_requests
         self._say = say
+        self._by_claim: dict[Claimed, Attempt] = {}
+        """What runs."""
+        self._storing = 0
+        """How many ends are on their way to the database."""
+        self._stop_at: float | None = None
+        """Until when work may finish, on the monotonic clock, once the worker stops."""
+        self._interrupted = False
+        """Whether that time is over, and handlers were ended."""
+        self._upkeep_under_way = 0
+        self._listener: Listener | None = None
 
     def run(self) -> None:
-        """Open, work until told to stop or until what was asked for is done, and close."""
+        """Open, work until it is to stop or until what was asked for is done, and close."""
         self._open()
         try:
             self._work()
@@ -90,11 +89,7 @@ class Shift:
     # Opening and closing
 
     def _open(self) -> None:
-        self._by_claim: dict[Claimed, Job] = {}
-        self._storing = 0
-        self._stop_at: float | None = None
-        self._interrupted = False
-        self._books = Books(
+        self._store = Store(
             self._worker.using, self._worker.name, self._worker.lease, on_lost=self._lost, on_cancel=self._cancelled
         )
         self._upkeep = Upkeep(
@@ -104,46 +99,44 @@ class Shift:
             self._worker.labels,
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
+            self._store.tokens,
             is_named=self._worker.is_named,
         )
-        self._upkeep_under_way = 0
-        self._clerk = Clerk(self._worker.using, self._inbox.put, self._say)
-        self._floor = Floor(
+        self._clerk = Clerk(self._worker.using, self._calls.put, self._say)
+        self._places = Places(
             self._worker.name,
             self._handlers,
             self._worker.concurrency,
             give=self._give,
-            deliver=self._inbox.put,
+            deliver=self._calls.put,
             ended=self._ended,
             say=self._say,
         )
         self._intake = Intake(
             self._worker,
             self._handlers,
-            books=self._books,
+            store=self._store,
             upkeep=self._upkeep,
             clerk=self._clerk,
-            floor=self._floor,
-            jobs=self._by_claim,
+            places=self._places,
+            start=self._start,
             unfinished=lambda: len(self._by_claim) + self._storing,
             arrived=self._arrived,
             say=self._say,
         )
-        self._listener = None
         if conf.settings().NOTIFY:
             self._listener = Listener(
                 self._worker.using,
                 self._handlers,
-                lambda: self._inbox.put(self._intake.woken),
+                partial(self._calls.put, self._intake.look_at_once),
                 name=self._worker.name,
-                nudged=lambda: self._inbox.put(self._nudged),
+                nudged=partial(self._calls.put, self._nudged),
             )
-        own_name = OwnName(self._worker.using, self._worker.name)
-        self._begin = partial(self._clerk.give, lambda: self._upkeep.begin(own_name), self._on_begun)
+        # A new session holds none of the locks of the one before.
+        self._clerk.connected.append(self._upkeep.own_name.hold)
+        self._begin = partial(self._clerk.give, self._upkeep.begin, self._on_begun)
         self._tries = 0
         self._begin()
-        # A new session holds none of the locks of the one before.
-        self._clerk.connected.append(own_name.take)
 
     def _on_begun(self, said: str | None, problem: Exception | None) -> None:
         if problem is not None:
@@ -161,23 +154,23 @@ class Shift:
     def _close(self) -> None:
         if self._listener is not None:
             self._listener.end()
-        self._floor.kill()
+        self._places.kill()
         for each in (*self._intake.waiting, *self._by_claim):
-            self._books.forget(each)
+            self._store.forget(each)
         self._clerk.end(1.0)
 
     # The loop
 
     def _work(self) -> None:
         while True:
-            self._inbox.run()
-            self._floor.look()
-            if self._orders.stops or self._is_done():
+            self._calls.run()
+            self._places.look()
+            if self._stop_requests.count or self._is_done():
                 self._shut_down()
-            if self._stop_at is not None and (self._orders.stops > 1 or self._has_shut_down()):
+            if self._stop_at is not None and (self._stop_requests.count > 1 or self._has_shut_down()):
                 break
             if self._stop_at is None:
-                self._floor.keep_children()
+                self._places.keep_children()
                 self._intake.start_waiting()
                 self._intake.claim()
                 self._look_after()
@@ -186,7 +179,7 @@ class Shift:
 
     def _wait(self) -> None:
         # What cannot be done now must not wake it again and again: whatever makes it possible does.
-        moments = [self._floor.wakes_at(starting=self._stop_at is None)]
+        moments = [self._places.wakes_at(starting=self._stop_at is None)]
         if self._stop_at is not None:
             moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
         else:
@@ -195,8 +188,8 @@ class Shift:
             if self._may_look_after():
                 moments.append(self._upkeep.wakes_at())
         pause = min(moments) - time.monotonic()
-        for child in self._inbox.wait(self._floor.selector, max(min(pause, 60.0), 0.0)):
-            self._floor.hear(child)
+        for child in self._calls.wait(self._places.selector, max(min(pause, 60.0), 0.0)):
+            self._places.hear(child)
 
     def _is_done(self) -> bool:
         """Whether what was asked for is done."""
@@ -215,43 +208,49 @@ class Shift:
         """Ask the database at once what is asked of this worker and of its work."""
         self._upkeep.ask_to_beat()
         for claimed in (*self._intake.waiting, *self._by_claim):
-            self._books.ask(claimed)
+            self._store.ask(claimed)
 
     def _lost(self, claimed: Claimed) -> None:
         def lost() -> None:
             claimed.lost = True
-            job = self._by_claim.get(claimed)
-            if job is not None:
+            attempt = self._by_claim.get(claimed)
+            if attempt is not None:
                 self._say(f"{named(claimed.task)}: its lease is lost; its handler is stopped.")
-                self._floor.stop_job(job, "lost")
+                self._places.stop_attempt(attempt, "lost")
 
-        self._inbox.put(lost)
+        self._calls.put(lost)
 
     def _cancelled(self, claimed: Claimed) -> None:
         def cancelled() -> None:
-            job = self._by_claim.get(claimed)
-            if job is not None:
-                self._floor.flag(job, "cancelled")
+            attempt = self._by_claim.get(claimed)
+            if attempt is not None:
+                self._places.flag(attempt, "cancelled")
 
-        self._inbox.put(cancelled)
+        self._calls.put(cancelled)
 
-    # What handlers hand in, and how they end
+    # What runs, what it hands in, and how it ends
+
+    def _start(self, claimed: Claimed) -> None:
+        task = claimed.task
+        again = f", attempt {task.attempt}" if task.attempt > 1 else ""
+        self._say(f"{named(task)} started{again}.")
+        self._by_claim[claimed] = self._places.start(claimed)
 
     def _give(
-        self, job: Job, verb: str, arguments: dict[str, Any], then: Callable[[Any, Exception | None], None]
+        self, attempt: Attempt, verb: str, arguments: dict[str, Any], then: Callable[[Any, Exception | None], None]
     ) -> None:
-        self._clerk.give(lambda: self._books.carry_out(job.claimed, verb, arguments), then, keep=True)
+        self._clerk.give(lambda: self._store.carry_out(attempt.claimed, verb, arguments), then, keep=True)
 
-    def _ended(self, job: Job, end: End, child: Child | None) -> None:
-        claimed = job.claimed
+    def _ended(self, attempt: Attempt, end: End, child: Child | None) -> None:
+        claimed = attempt.claimed
         self._by_claim.pop(claimed, None)
         if child is not None:
             text, seen = child.output.take()
             if seen and end.verb in ("complete", "fail"):
                 end.outcome = {**end.outcome, "output": text, "output_bytes": seen}
-        took = time.monotonic() - job.started
+        took = time.monotonic() - attempt.started
         if claimed.lost:
-            self._books.forget(claimed)
+            self._store.forget(claimed)
             self._on_stored(claimed, end, took, "lost", None)
             return
         self._storing += 1
@@ -260,13 +259,13 @@ class Shift:
             self._storing -= 1
             self._on_stored(claimed, end, took, became, problem)
 
-        self._clerk.give(lambda: self._books.store(claimed, end, job.handler), stored, keep=True)
+        self._clerk.give(lambda: self._store.save_end(claimed, end, attempt.handler), stored, keep=True)
 
     def _on_stored(
         self, claimed: Claimed, end: End, took: float, became: str | None, problem: Exception | None
     ) -> None:
         if problem is not None:
-            self._books.forget(claimed)
+            self._store.forget(claimed)
             became = "lost"
             self._say(f"{named(claimed.task)}: its end could not be stored: {problem}")
         self._worker.summary.counts[became or "lost"] += 1
@@ -298,7 +297,7 @@ class Shift:
         if problem is not None and not self._clerk.away:
             self._say(f"Upkeep failed: {problem}")
         if said:
-            self._intake.hungry = True
+            self._intake.look_at_once()
             self._say(said)
 
     # Stopping
@@ -308,17 +307,17 @@ class Shift:
         if self._stop_at is None:
             self._stop_at = now + self._worker.shutdown_timeout
             running = len(self._by_claim)
-            if self._orders.stops:
+            if self._stop_requests.count:
                 tasks = "1 task has" if running == 1 else f"{running} tasks have"
                 waits = f"; {tasks} {self._worker.shutdown_timeout:g} s to finish" if running else ""
                 self._say(f"Stopping{waits}.")
-            for job in self._by_claim.values():
-                self._floor.flag(job, "stopping")
+            for attempt in self._by_claim.values():
+                self._places.flag(attempt, "stopping")
             self._release_waiting()
         elif now >= self._stop_at and not self._interrupted:
             self._interrupted = True
-            for job in list(self._by_claim.values()):
-                self._floor.stop_job(job, "shutdown")
+            for attempt in list(self._by_claim.values()):
+                self._places.stop_attempt(attempt, "shutdown")
 
     def _arrived(self) -> None:
         if self._stop_at is not None:
@@ -332,7 +331,8 @@ class Shift:
             def released(became: str | None, problem: Exception | None) -> None:
                 self._storing -= 1
 
-            give_back = partial(self._books.store, claimed, End(verb="release", arguments={"reason": _NOT_BEGUN}), None)
+            not_begun = End(verb="release", arguments={"reason": _NOT_BEGUN})
+            give_back = partial(self._store.save_end, claimed, not_begun, None)
             self._clerk.give(give_back, released, keep=True)
 
     def _has_shut_down(self) -> bool:
@@ -340,24 +340,27 @@ class Shift:
             return False
         if not self._storing and not self._intake.under_way:
             return True
-        # What the database does not take now, it takes from the lease that runs out.
+        # What cannot be stored now is lost: the lease runs out, and recovery gives the task on.
         over = self._stop_at is not None and time.monotonic() >= self._stop_at + _STORE_SECONDS
-        return over and (self._clerk.away or self._intake.under_way)
+        return over and (self._clerk.away or self._clerk.waits > _STORE_SECONDS or self._intake.under_way)
 
     def _finish(self) -> None:
         """Store what is left, as far as the database takes it."""
-        if self._orders.stops > 1:
-            self._worker.summary.interrupted = self._orders.signal or signal.SIGTERM
-            for job in list(self._by_claim.values()):
-                job.why = job.why or "shutdown"
-                self._floor.kill_job(job)
-            self._floor.kill()
-            for job in list(self._by_claim.values()):
-                self._ended(job, End(verb="release", arguments={"reason": _AT_ONCE}), None)
-        self._floor.retire()
+        if self._stop_requests.count > 1:
+            self._worker.summary.interrupted = self._stop_requests.signal or signal.SIGTERM
+            for attempt in list(self._by_claim.values()):
+                attempt.why = attempt.why or "shutdown"
+                self._places.kill_attempt(attempt)
+            self._places.kill()
+            for attempt in list(self._by_claim.values()):
+                self._ended(attempt, End(verb="release", arguments={"reason": _AT_ONCE}), None)
+        self._places.retire()
+        if self._worker.drain:
+            look = partial(left, self._worker.using, list(self._handlers))
+            self._clerk.give(look, lambda said, problem: self._say(said) if said else None)
         self._clerk.give(self._upkeep.end, lambda result, problem: None)
-        self._clerk.end(_AT_ONCE_SECONDS if self._orders.stops > 1 else _STORE_SECONDS)
-        self._inbox.run()
+        self._clerk.end(_AT_ONCE_SECONDS if self._stop_requests.count > 1 else _STORE_SECONDS)
+        self._calls.run()
 
 
 def _cause(pause: Mapping[str, Any], *, came: bool) -> str:

@@ -6,24 +6,22 @@ lives. Everything here runs in the clerk's thread.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from django.db import connections
+from uuid import UUID
 
 from audit import conf
 from audit.agents.presence import Presence
 from audit.agents.readings import read
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
 from audit.recovery import RecoveryReport, Sweep, next_moment, recover, recover_due
-from audit.worker.books import Claimed
 from audit.worker.handlers import Handler
+from audit.worker.own_name import OwnName
+from audit.worker.store import Claimed
 
-__all__ = ["OwnName", "Upkeep"]
+__all__ = ["Upkeep"]
 
 _LIMIT = 100
 _LOOKED_AT = 500
@@ -50,6 +48,7 @@ class Upkeep:
         labels: what it offers.
         slots: how much it runs at once.
         recover_seconds: between two looks for what others left behind.
+        tokens: returns the claim tokens of all that this worker works on.
         is_named: whether somebody chose the name; host and process id are forgotten at the end.
     """
 
@@ -61,19 +60,21 @@ class Upkeep:
         labels: Sequence[str],
         slots: int,
         recover_seconds: float,
+        tokens: Callable[[], Collection[UUID]],
         *,
         is_named: bool = True,
     ) -> None:
         self._using = using
-        self._name = name
         self._is_named = is_named
+        self.own_name = OwnName(using, name, tokens)
         self._handlers = handlers
         self._presence = Presence(name, actions=list(handlers), labels=labels, slots=slots, using=using)
         self._manager = PauseManager(using, labels_of=lambda task: self._labels_of(task.action))
         self._beats = _Pass(self._beat, lambda: conf.settings().AGENT_HEARTBEAT_SECONDS)
         self._recovers = _Pass(self._recover, lambda: recover_seconds)
         self._resumes = _Pass(self._resume, lambda: _RESUME_SECONDS)
-        self._passes = [self._beats, self._recovers, self._resumes]
+        self._takes_over = _Pass(self._take_over, lambda: conf.settings().AGENT_HEARTBEAT_SECONDS)
+        self._passes = [self._beats, self._takes_over, self._recovers, self._resumes]
         self._sweep = Sweep()
         self.draining = False
         """Whether somebody asked this worker to take no new work."""
@@ -104,18 +105,12 @@ class Upkeep:
             each.due = now + each.every() * random.uniform(0.75, 1.25)  # noqa: S311 - a wait, no secret
         return [each.run for each in found]
 
-    def begin(self, own_name: OwnName) -> str:
-        """Register, and take over what the last worker of this name left, if this is the only one of it now."""
-        said = ""
-        if own_name.take():
-            taken = 0
-            while restarted := recover(worker=self._name, limit=_LIMIT, using=self._using).restarted:
-                taken += len(restarted)
-            said = f"Took over {taken} that the last worker of this name left." if taken else ""
+    def begin(self) -> str:
+        """Register, and return a line for the person, or nothing."""
         self._presence.register()
         beat = self._beat()
         self._beats.due = time.monotonic() + self._beats.every()
-        return f"{said} {beat}".strip()
+        return beat
 
     def end(self) -> None:
         """Leave the registry; a name that comes back stays there, and the next process goes on with it."""
@@ -135,6 +130,12 @@ class Upkeep:
             self.short = short
             said += " Short of capacity: no new work is taken." if short else " There is capacity again."
         return said.strip()
+
+    def _take_over(self) -> str:
+        taken = self.own_name.take_over()
+        usual = self._takes_over.every()
+        self._takes_over.due = time.monotonic() + self.own_name.next_look(usual)
+        return f"Took over {len(taken)} that the last worker of this name left." if taken else ""
 
     def _recover(self) -> str:
         report = recover(limit=_LIMIT, sweep=self._sweep, using=self._using)
@@ -188,30 +189,6 @@ class Upkeep:
             task.release(reason=verdict.summary[:_LONGEST_REASON], using=self._using)
             return "released"
         return "runs" if self._manager.pause_for_capacity(task, verdict) is None else "paused"
-
-
-class OwnName:
-    """The advisory lock on a worker's name, held by the session of its clerk as long as that lasts.
-
-    Who holds it is the only worker of the name, so executing work of the name that it has not claimed is left from
-    before a restart. Behind a pooler that lends sessions out, the lock would prove nothing, and is not taken.
-    """
-
-    def __init__(self, using: str, name: str) -> None:
-        self._using = using
-        digest = hashlib.sha256(b"audit_worker\0" + name.encode()).digest()
-        self._key = int.from_bytes(digest[:8], "big", signed=True)
-
-    def take(self) -> bool:
-        """Try to take the lock; returns whether this session holds it."""
-        connection: Any = connections[self._using]
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            # A pooler gives its clients numbers of its own.
-            if cursor.fetchone()[0] != connection.connection.info.backend_pid:
-                return False
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [self._key])
-            return bool(cursor.fetchone()[0])
 
 
 _WORDS = {

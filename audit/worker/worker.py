@@ -18,9 +18,9 @@ from audit.models import Task
 from audit.process.signals import SignalHandlers
 from audit.values import redaction, validation
 from audit.values.terminal import safe
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.handlers import choose, discover, seconds
-from audit.worker.inbox import Inbox
-from audit.worker.shift import Orders, Shift
+from audit.worker.shift import Shift
 from audit.worker.summary import Summary, listed
 
 __all__ = ["Summary", "Worker"]
@@ -73,7 +73,7 @@ class Worker:
         self.is_named = name is not None
         self.concurrency = validation.whole("concurrency", _cpus() if concurrency is None else concurrency)
         self.actions = None if actions is None else list(actions)
-        self.labels = [validation.label("labels", each) for each in labels]
+        self.labels = [validation.label("labels", label) for label in labels]
         self.batch = None if batch is None else validation.whole("batch", batch)
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.lease = lease_of(lease)
@@ -84,15 +84,15 @@ class Worker:
         self.using = using or router.db_for_write(Task)
         self.summary = Summary()
         self._tell = say
-        self._inbox = Inbox()
-        self._orders = Orders()
+        self._calls = Calls()
+        self._stop_requests = StopRequests()
 
     # From outside
 
     def stop(self) -> None:
         """Stop in good order; called twice, at once. May be called from any thread and from a signal handler."""
-        self._orders.stops += 1
-        self._inbox.wake()
+        self._stop_requests.count += 1
+        self._calls.wake()
 
     def run(self) -> Summary:
         """Work until told to stop, or until what was asked for is done; returns what was done.
@@ -110,14 +110,14 @@ class Worker:
         began = time.monotonic()
         if not connections[self.using].in_atomic_block:
             connections[self.using].close()  # it may be one of a pool, and is not used here
-        with self._inbox, SignalHandlers((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal):
-            Shift(self, handlers, self._inbox, self._orders, self._say).run()
+        with self._calls, SignalHandlers((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal):
+            Shift(self, handlers, self._calls, self._stop_requests, self._say).run()
         self.summary.seconds = time.monotonic() - began
         self._say(f"Stopped: {self.summary}.")
         return self.summary
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._orders.signal = number
+        self._stop_requests.signal = number
         self.stop()
 
     def _say(self, line: str) -> None:

@@ -8,8 +8,8 @@ from django.db import connection
 from django.urls import reverse
 
 from audit.admin.agents import page as agents_page
+from audit.agents.draining import drain
 from audit.agents.listing import MINUTES, history
-from audit.agents.registry import drain
 from audit.models import Agent
 from tests.support.agents import aged, agent, silent
 from tests.support.factories import claimed, sql, task_in

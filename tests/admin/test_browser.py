@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from audit.admin.shared import paging
-from audit.agents.registry import drain
+from audit.agents.draining import drain
 from audit.events import emit_event
 from audit.ledger.verify import keep
 from audit.models import ExecutionLog, PauseQueueEntry, Task

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from audit.admin.shared import panels
 from audit.admin.shared.wording import moment
-from audit.admin.tasks import counting
+from audit.admin.tasks import chart_counts
 from audit.admin.tasks.histogram import BARS
 from audit.ids import uuid7
 from audit.models import Task
@@ -106,8 +106,8 @@ def test_what_a_filter_leaves_out_has_no_number_in_the_chart(viewer) -> None:
 
 @pytest.mark.django_db
 def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(counting, "BOUNDED", 100)
-    monkeypatch.setattr(counting, "UNBOUNDED", 100)
+    monkeypatch.setattr(chart_counts, "BOUNDED", 100)
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", 100)
     past(150, every=timedelta(minutes=8))
     response = viewer.get(TASKS)
     chart = _chart(response)
@@ -122,15 +122,15 @@ def test_a_capped_chart_says_what_it_covers_and_shades_the_rest(viewer, monkeypa
     assert "audit-uncounted" in response.content.decode()
     assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "100+"
     past(0)
-    monkeypatch.setattr(counting, "BOUNDED", 150)
+    monkeypatch.setattr(chart_counts, "BOUNDED", 150)
     exact = _chart(viewer.get(TASKS))
     assert (exact.total_label, exact.capped, exact.uncounted) == ("150", False, "")
 
 
 @pytest.mark.django_db
 def test_words_and_documents_are_counted_in_smaller_samples_and_say_so(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(counting, "UNBOUNDED", 100)
-    monkeypatch.setattr(counting, "CHOICES", 5)
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", 100)
+    monkeypatch.setattr(chart_counts, "CHOICES", 5)
     past(30, plan={"key": "value"})
     for asked in ("q=task", "plan.key=value"):
         response = viewer.get(f"{TASKS}?since=all&{asked}")
@@ -200,10 +200,10 @@ def test_what_else_could_be_chosen_stays_to_be_chosen(viewer, asked, key, expect
 @pytest.mark.django_db
 def test_more_that_could_be_chosen_than_a_few_has_names_and_no_numbers(viewer, monkeypatch) -> None:
     _various()
-    monkeypatch.setattr("audit.admin.tasks.alternatives.OTHERS", 9)
+    monkeypatch.setattr("audit.admin.tasks.facet_counts.OTHERS", 9)
     assert _choices(viewer.get(f"{TASKS}?action=deploy"), "action")["deploy"] == 2
     assert set(_choices(viewer.get(f"{TASKS}?action=deploy"), "action").values()) == {2, None}
-    monkeypatch.setattr("audit.admin.tasks.alternatives.OTHERS", 10)
+    monkeypatch.setattr("audit.admin.tasks.facet_counts.OTHERS", 10)
     assert set(_choices(viewer.get(f"{TASKS}?action=deploy"), "action").values()) == {1, 2, 3, 4}
 
 
@@ -239,12 +239,12 @@ def test_what_else_could_be_chosen_costs_one_bounded_question_and_only_then(view
 
 @pytest.mark.django_db
 def test_choices_counted_in_a_sample_say_so(viewer, monkeypatch) -> None:
-    monkeypatch.setattr(counting, "CHOICES", 10)
+    monkeypatch.setattr(chart_counts, "CHOICES", 10)
     past(15)
     page = viewer.get(TASKS)
     assert _choices(page, "service") == {"billing": 10}
     assert "Counted among the newest 10." in text_of(page)
-    monkeypatch.setattr(counting, "CHOICES", 15)
+    monkeypatch.setattr(chart_counts, "CHOICES", 15)
     assert "Counted among" not in text_of(viewer.get(TASKS))
 
 

@@ -32,7 +32,7 @@ def _slow(monkeypatch, part: str, statement: str = "SELECT pg_sleep(5)") -> None
 
 
 def test_a_slow_list_is_a_503_that_says_what_to_narrow(viewer, monkeypatch) -> None:
-    monkeypatch.setattr("audit.admin.shared.base.reading", lambda using: panels.reading(using, 50))
+    monkeypatch.setattr("audit.admin.shared.read_only_admin.reading", lambda using: panels.reading(using, 50))
     _slow(monkeypatch, "audit.admin.tasks.page.read_page")
     response = viewer.get(f"{TASKS}?status=failed&since=all&until=1d&q=needle&after=zork")
     assert response.status_code == 503
@@ -65,7 +65,7 @@ def test_a_standby_that_would_not_wait_is_slow_and_no_failure(viewer, monkeypatc
 
 def test_a_slow_page_without_a_range_leads_to_its_list(viewer, monkeypatch) -> None:
     task = requested()
-    monkeypatch.setattr("audit.admin.shared.base.reading", lambda using: panels.reading(using, 50))
+    monkeypatch.setattr("audit.admin.shared.read_only_admin.reading", lambda using: panels.reading(using, 50))
     _slow(monkeypatch, "audit.admin.queue.page.read_page")
     _slow(monkeypatch, "audit.admin.task.page.read_task")
     _slow(monkeypatch, "audit.admin.tasks.page.range_name")

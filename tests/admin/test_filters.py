@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from audit.admin.tasks import counting
+from audit.admin.tasks import chart_counts
 from audit.models import Task
 from audit.reading.filters import TaskFilter, search
 from audit.reading.filters.values import KEYS
@@ -240,7 +240,9 @@ def test_statuses_that_are_not_chosen_are_counted_too_where_that_is_cheap(viewer
         ("Pending", "Approved", "Executing", "Paused", "Rejected"), "0"
     )
     # More than the sample holds: no number is better than a wrong one.
-    monkeypatch.setattr("audit.admin.tasks.page.by_status", lambda using, tasks, _: counting.by_status(using, tasks, 7))
+    monkeypatch.setattr(
+        "audit.admin.tasks.page.by_status", lambda using, tasks, _: chart_counts.by_status(using, tasks, 7)
+    )
     assert set(numbers().values()) == {"3", ""}
 
 

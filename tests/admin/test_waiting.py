@@ -90,7 +90,7 @@ def test_approved_work_is_behind_those_that_are_claimed_before_it(viewer) -> Non
 
 def test_more_than_are_counted_are_more(viewer, monkeypatch) -> None:
     monkeypatch.setattr(place_in_line, "MOST", 2)
-    monkeypatch.setattr("audit.admin.task.waiting.MOST", 2)
+    monkeypatch.setattr("audit.pausing.waiting.MOST", 2)
     for _ in range(4):
         approved(priority=1)
     assert "2+ of the approved tasks come before it." in _why(viewer, approved(priority=2))

@@ -253,6 +253,21 @@ def test_the_real_library_is_asked_as_it_is() -> None:
     assert found is None or isinstance(found, GpuUse)
 
 
+def test_gpu_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus._devices.cache_clear()
+    assert gpus.memory_of(7) is None  # no device
+    running = {0: [(7, 100), (8, 50)], 1: [(7, 20), (9, None)]}
+
+    def processes(device: int) -> list[Any]:
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in running[device]]
+
+    library = SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=processes)
+    monkeypatch.setattr(gpus, "_devices", lambda: (library, [0, 1]))
+    assert [gpus.memory_of(pid) for pid in (7, 8, 9)] == [120, 50, 0]
+    running.pop(1)
+    assert gpus.memory_of(7) is None  # the driver is gone
+
+
 def test_readings_of_a_group_have_their_moment(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "cgroup", "0::/w1\n")
     tree.put("w1", cpu__max="50000 100000", cpu__stat="usage_usec 1000000")

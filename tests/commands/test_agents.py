@@ -12,8 +12,8 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
+from audit.agents.draining import drain, undrain
 from audit.agents.presence import Presence
-from audit.agents.registry import drain, undrain
 from audit.context import actor
 from audit.exceptions import InvalidValue
 from audit.management.commands import audit_agents

@@ -12,7 +12,7 @@ from django.db import InternalError, OperationalError, ProgrammingError, connect
 from psycopg import errors
 
 from audit.exceptions import AuditError
-from audit.management.base import AuditCommand, os_user
+from audit.management.base import AuditCommand, _sentences, os_user
 
 pytestmark = pytest.mark.django_db
 
@@ -146,3 +146,18 @@ def test_from_a_shell_a_reader_that_leaves_ends_it_quietly():
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        (
+            "connection failed: Connection refused\n\tIs the server running there?\n",
+            "connection failed: Connection refused. Is the server running there?",
+        ),
+        ("failures were:\n- host: a", "failures were: - host: a"),
+        ("", ""),
+    ],
+)
+def test_lines_of_a_message_are_sentences(text, joined):
+    assert _sentences(text) == joined

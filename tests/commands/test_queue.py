@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support import commands
-from tests.support.commands import ESCAPED, HOSTILE, any_width
+from tests.support.commands import ESCAPED, HOSTILE, any_width, outcome
 
 pytestmark = pytest.mark.django_db
 
@@ -191,6 +191,14 @@ class TestDecisions:
         assert "begins several tasks" in refused[3]
         assert (status_of(queue["held"]), status_of(queue["due"])) == ("approved", "approved")
 
+    def test_one_refusal_is_said_once(self, queue):
+        for _ in range(2):
+            code, out, err = outcome("audit_queue", "resume", "999999")
+            assert (code, out) == (1, "")
+            assert err == (
+                "999999: refused, it is not an entry of the pause queue of database 'default'; it may have left"
+            )
+
     def test_a_verb_that_is_none_is_named(self):
         with pytest.raises(CommandError, match="invalid choice: 'resum'"):
             call_command("audit_queue", "resum", "1")
@@ -227,7 +235,7 @@ class TestDecisions:
             raise InvalidValue("text", "x", "cannot be stored")
 
         monkeypatch.setattr(Task, "note", refuse)
-        with pytest.raises(CommandError, match="1 of 1 refused"):
+        with pytest.raises(CommandError, match=rf"^{queue['due'].pk}: refused, text: cannot be stored"):
             run("hold", str(queue["due"].pk), "--reason", "why")
         assert not PauseQueueEntry.objects.get(pk=queue["due"].pk).held
 

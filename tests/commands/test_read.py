@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,10 +13,12 @@ from django.utils import timezone
 from audit.exceptions import AuditError
 from audit.ids import uuid7
 from audit.management.base import AuditCommand
+from audit.management.commands.audit_stats import _queue_line
 from audit.models import Task
+from audit.reading.health import FEW_DEAD, LONG_SNAPSHOT, QueueHealth
 from audit.reading.statistics import statistics
 from audit.status import Status
-from tests.support.commands import ESCAPED, HOSTILE, any_width, lines_of, record, run
+from tests.support.commands import ESCAPED, HOSTILE, any_width, lines_of, outcome, record, run
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +57,27 @@ class TestList:
         assert [each["id"] for each in lines_of("audit_list", "--limit", "3", "--before", keys[2])] == keys[3:6]
         out, err = run("audit_list", "--before", keys[5])
         assert (out.count(keys[6]), err) == (1, "")
+
+    def test_a_word_that_is_a_condition_is_suggested(self):
+        record(HOUR, status="failed", outcome={"error_type": "ValueError"})
+        assert "--search status:failed" in run("audit_list", "--search", "Failed")[1]
+        assert "--search error_type:ValueError" in run("audit_list", "--search", "ValueError")[1]
+        assert run("audit_list", "--search", "KeyError")[1] == "No tasks match.\n"
+        record(HOUR, summary="a failed disk")
+        assert run("audit_list", "--search", "failed")[1] == ""
+
+    def test_who_requested_is_a_column_of_its_own(self):
+        record(HOUR, requested_by="", actor="host:7")
+        out, _ = run("audit_list")
+        assert "Requested by" in out
+        assert "host:7" not in out
+
+    def test_wrong_settings_are_refused_before_anything(self, settings):
+        settings.AUDIT = {"LEASE_SECOND": 5}
+        code, out, err = outcome("audit_list")
+        assert (code, out) == (2, "")
+        assert "AUDIT['LEASE_SECOND'] is unknown; did you mean 'LEASE_SECONDS'?" in err
+        assert outcome("audit_keygen", "example.org/x")[0] == 0
 
     def test_tasks_of_one_moment_are_paged_by_id(self):
         at = timezone.now() - HOUR
@@ -385,10 +409,38 @@ class TestStats:
 
     def test_nothing(self):
         out = run("audit_stats")[0]
-        assert out.startswith("0 tasks\nFilter: since:1d\n\nQueue now: 0 leases expired, ")
-        assert out.count("\n") == 4
+        assert out == "0 tasks\nFilter: since:1d\n\nQueue now: nothing waits\n"
         [shown] = lines_of("audit_stats")
         assert (shown["tasks"], shown["failure_rate"], shown["ran_s"]["p50"]) == (0, None, None)
+
+    def test_the_queue_is_described_by_what_matters(self):
+        now = timezone.now()
+        calm = QueueHealth(
+            at=now,
+            oldest_due=None,
+            oldest_approved=None,
+            expired=0,
+            stuck=0,
+            oldest_expired=None,
+            dead_tuples=FEW_DEAD,
+            live_tuples=0,
+            oldest_snapshot=now - LONG_SNAPSHOT,
+        )
+        assert _queue_line(calm) == "Queue now: nothing waits"
+        bad = replace(calm, expired=2, stuck=1, dead_tuples=FEW_DEAD + 1, oldest_snapshot=now - 2 * LONG_SNAPSHOT)
+        assert _queue_line(bad).replace("\N{NO-BREAK SPACE}", " ") == (
+            "Queue now: a transaction is open 20 m 00 s, 2 leases expired (1 long ago), "
+            "50 001 dead rows beside 0 live ones"
+        )
+        assert "dead" not in _queue_line(replace(bad, live_tuples=FEW_DEAD + 1))
+
+    @pytest.mark.parametrize("command", ["audit_stats", "audit_list"])
+    def test_a_range_that_holds_nothing_is_explained(self, command):
+        for start, end in (("2026-11-24", "2026-11-24"), ("2026-11-24", "2026-11-23"), ("1h", "2h")):
+            assert "The range of time is empty" in run(command, "--since", start, "--until", end)[1]
+        for start, end in (("2026-11-24", "2026-11-25"), ("2h", "1h"), ("2026-11-24", "1h")):
+            assert "range" not in run(command, "--since", start, "--until", end)[1]
+        assert "range" in run(command, "--finished-since", "1d", "--finished-until", "1d")[1]
 
     def test_nothing_ran(self):
         Task.objects.request("x", actor="a")

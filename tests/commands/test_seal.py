@@ -32,8 +32,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     sealer(monkeypatch)
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
 
 
 def test_seal_says_what_it_did_and_keeps_its_checkpoints(tmp_path: Path) -> None:
@@ -48,6 +49,52 @@ def test_seal_says_what_it_did_and_keeps_its_checkpoints(tmp_path: Path) -> None
     code, out, err = run("audit_seal", "--checkpoints", tmp_path / "kept", "--print")
     # Printed once more: the run before may have ended between its signature and its output.
     assert (code, out, err) == (0, file.read_text(), f"Nothing new to seal; the tree has {rows} leaves.\n")
+
+
+def test_without_verifier_keys_it_seals_and_prints_the_line_for_the_settings(settings: Any) -> None:
+    settings.AUDIT = {}
+    finish(1)
+    code, _, err = run("audit_seal", "--batch", 1)
+    assert code == 0
+    assert LedgerLeaf.objects.exists()
+    assert err.count(f'AUDIT = {{"LEDGER_VERIFIERS": ["{VKEY}"]}}') == 1
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    finish(1)
+    code, _, err = run("audit_seal")
+    assert (code, "LEDGER_VERIFIERS" in err) == (0, False)
+    assert "The checkpoint is in the database only." in err
+
+
+def test_a_directory_that_does_not_exist_is_called_so(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal")
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path / "nosuchdir")
+    assert code == 1
+    assert f"There was no directory {tmp_path}/nosuchdir. This database has signed" in err
+    assert not (tmp_path / "nosuchdir").exists()
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path / "empty")
+    assert (code, "There was no directory" in err) == (1, False)
+
+
+def test_a_directory_that_is_behind_is_called_so(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    assert "behind" not in run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)[2]
+    for _ in range(2):
+        finish(1)
+        run("audit_seal")
+    small, _, large = LedgerCheckpoint.objects.order_by("size").values_list("size", flat=True)
+    code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)
+    assert code == 0
+    assert (
+        f"is behind the database: its newest checkpoint covers {small} leaves, the newest in the database {large}"
+        in err
+    )
+    code, _, err = run("audit_seal", "--checkpoints", tmp_path)
+    assert (code, "it lacked 1 older checkpoint." in err) == (0, True)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert "behind" not in run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path)[2]
 
 
 def test_seal_in_batches_signs_each() -> None:
@@ -275,7 +322,7 @@ def test_git_runs_without_keys_and_hooks_and_not_for_ever(tmp_path: Path, monkey
     assert "PRIVATE+KEY" not in seen
     # What it started holds its output open, as an agent that asks for a password.
     git.write_text("#!/bin/sh\nsleep 60\nexit 0\n")
-    monkeypatch.setattr("audit.ledger.repository.SECONDS", 0.3)
+    monkeypatch.setattr("audit.ledger.git_commit.SECONDS", 0.3)
     finish(1)
     code, _, err = run("audit_seal", "--checkpoints", kept, "--git")
     assert code == 1

@@ -17,6 +17,7 @@ from audit.management import presentation
 from audit.models import ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading.seal_state import seal_of
 from tests.support.commands import HOSTILE, any_width, lines_of, record, run
+from tests.support.factories import sql
 from tests.support.ledger import VKEY, sealer
 
 pytestmark = pytest.mark.django_db
@@ -246,9 +247,37 @@ class TestShow:
         assert "characters)" in run("audit_show", str(task.pk))[0]
 
     def test_an_unknown_id(self):
-        with pytest.raises(CommandError, match="begins no task of database 'default'; audit_list shows") as caught:
+        with pytest.raises(
+            CommandError, match=r"^No task in database 'default' has an id that begins with ffff\. "
+        ) as caught:
             run("audit_show", "ffff")
         assert caught.value.returncode == 2
+
+    def test_it_says_why_a_task_waits(self, monkeypatch):
+        task = Task.objects.request("paint", actor="a")
+        assert "Why it waits\n  - It waits for somebody to approve it, since " in run("audit_show", str(task.pk))[0]
+        task.approve(actor="b")
+        out, _ = run("audit_show", str(task.pk))
+        assert "  - No agent is registered that could do “paint”.\n" in out
+        assert "  - None of the approved tasks comes before it.\n" in out
+        task.pause(reason="awaiting_approval", resume_after=timedelta(hours=1), actor="c")
+        out, _ = run("audit_show", str(task.pk))
+        assert "  - A person has to approve what remains of it.\n" in out
+        assert "(in 1 h 00 m), it is rejected.\n" in out or "(in 59 m" in out
+        monkeypatch.setenv("COLUMNS", "40")
+        assert "\n    " in run("audit_show", str(task.pk))[0].split("Why it waits")[1].split("Pause queue")[0]
+        task.pause_entry.cancel(reason="no")
+        assert "Why it waits" not in run("audit_show", str(task.pk))[0]
+
+    def test_what_a_role_may_not_read_is_left_out(self):
+        task = Task.objects.request("paint", actor="a")
+        task.approve(actor="b")
+        sql(
+            "CREATE ROLE audit_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_reader;"
+            "REVOKE SELECT ON audit_agent FROM audit_reader; SET LOCAL ROLE audit_reader"
+        )
+        out, _ = run("audit_show", str(task.pk))
+        assert "Why it waits\n  - None of the approved tasks comes before it.\n" in out
 
     @pytest.mark.parametrize("width", ["40", "80"])
     def test_a_narrow_terminal(self, failed, monkeypatch, width):

@@ -46,6 +46,14 @@ def test_a_verifier_key_that_is_none_is_reported_by_its_place(settings: Any) -> 
     assert "--key: This is not a verifier key" in run("audit_verify", "--key", "nonsense")[2]
 
 
+def test_the_file_of_a_key_is_not_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("audit.vkey").write_text(VKEY)
+    code, _, err = run("audit_verify", "--key", "audit.vkey")
+    assert code == 2
+    assert err == '--key: audit.vkey is a file. Give the key that it holds: "$(cat audit.vkey)"'
+
+
 def test_a_file_that_is_no_checkpoint_proves_nothing_either_way(tmp_path: Path) -> None:
     finish(1)
     run("audit_seal")

@@ -101,6 +101,23 @@ def test_a_live_task_carries_no_end(status, column):
         _set(task, f"{column} = {changed(Task._meta.get_field(column))}")
 
 
+@pytest.mark.parametrize("missing", ["finished_at", "finished_xid", "row_version"])
+def test_an_end_is_whole_where_nothing_stamps_it(missing):
+    """A replica's session writes the row as it comes: each part of the end has to be there."""
+    task = task_in(Status.EXECUTING)
+    end = {"finished_at": "now()", "finished_xid": "pg_current_xact_id()", "row_version": "1"}
+
+    def change(parts):
+        _set(task, ", ".join(["status = 'completed'", *(f"{name} = {value}" for name, value in parts.items())]))
+
+    with unchanged(task), circumstance("replica role"), refused(CHECK, match="finished_whole"):
+        change({name: value for name, value in end.items() if name != missing})
+    with unchanged(task), circumstance("replica role"), refused(CHECK, match="finished_whole"):
+        change(end | {"row_version": "2"})
+    with circumstance("replica role"):
+        change(end)
+
+
 @pytest.mark.parametrize("step", [-1, -2, -1000])
 @pytest.mark.parametrize("where", ["as owner", "replica role", "plain session"])
 def test_a_lowered_revision_is_refused(where, step):

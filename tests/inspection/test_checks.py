@@ -14,6 +14,7 @@ from audit import checks, inspection
 from audit.ledger.tlog import keys
 from audit.models import LedgerHead, Task
 from tests.support.databases import temporary_database
+from tests.support.ledger import VKEY
 
 pytestmark = pytest.mark.django_db
 
@@ -91,17 +92,46 @@ def test_a_backlog_that_may_not_be_counted_is_reported() -> None:
 
 
 def test_a_sealer_that_is_behind(settings) -> None:
-    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 3600}
+    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 3600, "LEDGER_VERIFIERS": [VKEY]}
     now = timezone.now()
     LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": now, "size": 0, "low_xid": 0})
     Task.objects.bulk_record([{"action": "x", "status": "completed"}])
     assert _found() == {}
-    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 1}
+    settings.AUDIT = {"LEDGER_MAX_AGE_SECONDS": 1, "LEDGER_VERIFIERS": [VKEY]}
     _run("SELECT pg_sleep(1.1)")
     [message] = checks.check_database(None, databases=["default"])
     assert message.id == "audit.W002"
     assert "2 finished rows of 'default' are not sealed" in message.msg
     assert message.hint
+
+
+def test_seals_that_no_key_of_the_settings_checks(settings) -> None:
+    settings.AUDIT = {}
+    LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": None, "size": 0, "low_xid": 0})
+    assert _found() == {}
+    LedgerHead.objects.update_or_create(id=1, defaults={"sealed_at": timezone.now(), "size": 0, "low_xid": 0})
+    [message] = checks.check_database(None, databases=["default"])
+    assert message.id == "audit.W020"
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    assert _found() == {}
+
+
+def test_an_example_copied_from_the_documentation_is_no_key(settings) -> None:
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY, "example.org/audit+…"]}
+    [message] = checks.check_settings(None)
+    assert message.id == "audit.E004"
+    assert message.msg.startswith("AUDIT['LEDGER_VERIFIERS'][1]: This is not a verifier key")
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    assert checks.check_settings(None) == []
+
+
+def test_in_deployment_the_application_does_not_own_the_tables() -> None:
+    assert [each.id for each in run_checks(databases=["default"])] == []
+    assert [each.id for each in run_checks(databases=["default"], include_deployment_checks=True)].count(
+        "audit.W021"
+    ) == 1
+    _run("CREATE ROLE audit_plain", "SET LOCAL ROLE audit_plain")
+    assert checks.check_deployment(None, databases=["default"]) == []
 
 
 @pytest.mark.parametrize("variable", [keys.KEY_VARIABLE, keys.FILE_VARIABLE])
@@ -194,10 +224,13 @@ def test_audit_setting(settings, given, named):
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_encoding():
     with temporary_database("latin1", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0") as alias:
-        [message] = checks.check_database(None, databases=[alias])
+        nothing, message = checks.check_database(None, databases=[alias])
     assert message.id == "audit.W001"
     assert "LATIN1" in message.msg
     assert message.hint
+    # Nothing is migrated there.
+    assert (nothing.id, "Run manage.py migrate." in nothing.hint) == ("audit.W011", True)
+    assert "There are no audit tables here, so nothing can be recorded." in nothing.msg
 
 
 def test_manage_check_fails_on_it():

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit.leases.claim import ENTRIES, TASKS, claim_sql
-from audit.leases.recover import recover_tasks_sql
+from audit.leases.recover_sql import recover_tasks_sql
 from audit.models import PauseQueueEntry, Task
 from tests.support.factories import entry_of, refused, requested
 from tests.support.factories import sql as run_sql

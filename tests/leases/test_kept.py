@@ -199,7 +199,7 @@ def test_a_lost_lease_is_reported_to_the_log_and_to_the_caller(caplog: pytest.Lo
         eventually(lambda: "is lost" in caplog.text)
         task.outcome["files"] = 3
     assert stored(task).outcome["error_type"] == "LeaseExpired"
-    note = task.execution_log.get(kind="note")
+    note = task.execution_log.get(kind="note", action="")
     assert "ended as completed" in note.output_summary
     assert note.detail["outcome"] == {"success": True, "files": 3}
 
@@ -212,7 +212,7 @@ def test_a_lost_lease_does_not_hide_the_exception(caplog: pytest.LogCaptureFixtu
     assert "could not be stored" in caught.value.__notes__[0]
     assert str(task.pk) in caplog.text
     assert stored(task).outcome["error_type"] == "LeaseExpired"
-    assert task.execution_log.get(kind="note").detail["outcome"]["error_type"] == "ZeroDivisionError"
+    assert task.execution_log.get(kind="note", action="").detail["outcome"]["error_type"] == "ZeroDivisionError"
 
 
 @pytest.mark.django_db(transaction=True)

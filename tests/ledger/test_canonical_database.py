@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import ids
-from audit.ledger.rows import pin_encoding
+from audit.ledger.binary_rows import pin_encoding
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Kind, Uncanonical, row_hash
 from audit.ledger.tlog.wire import wire_bytes, wire_hash
 from auditproj.embedded.server import Server

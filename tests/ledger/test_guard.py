@@ -1,7 +1,9 @@
 """The tables of the ledger only grow: no row of any changes or goes, whoever asks."""
 
 import pytest
+from django.db import transaction
 
+from audit.sql import read
 from tests.support.attacks import circumstance
 from tests.support.factories import refused, sql
 from tests.support.ledger import behind_the_guards, finish, sealed
@@ -16,6 +18,21 @@ UPDATED = {
     "verification": "size = 1",
 }
 TABLES = [*UPDATED, "head", "tile"]
+
+
+def test_every_trigger_of_the_rule_is_enabled_always() -> None:
+    """The rule is run once more: what empties tables between tests enables the triggers by itself."""
+    forwards, backwards = read("ledger_guard_v1")
+    states = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgname ~ '^audit_ledger_.*_10_' ORDER BY 1"
+    with transaction.atomic():
+        for statement in [*backwards, *forwards]:
+            sql(statement)
+        found = sql(states)
+        transaction.set_rollback(True)
+    assert [name for name, _ in found] == sorted(
+        f"audit_ledger_{table}_10_{name}" for table in TABLES for name in ("guard", "no_truncate")
+    )
+    assert {state for _, state in found} == {"A"}
 
 
 @pytest.mark.parametrize("where", ["as owner", "replica role"])

@@ -116,7 +116,7 @@ def test_what_was_not_looked_at_is_reported(run) -> None:
     assert code == 0
     assert "Log rows proven: none" in out
     assert "\nPlan not compared: no row of the log in the file approves it\n" in out
-    assert "Cosigned by    no witness that was named\n" in out
+    assert "Cosigned by    none (no --witness given)\n" in out
     assert f"Not checked    signatures by {WITNESS.verifier.label}\n" in out
     assert run("check", "log", "--key", KEY)[1].startswith("Proven, without the task itself: task ")
 

@@ -76,3 +76,17 @@ def test_a_long_file_is_put_right_in_one_pass() -> None:
     data = b"extra " + b"\n".join([b"A" * 76] * 100_000) + b"\nindex 0\n"
     found = examine(data)
     assert found.text == "extra " + "A" * 7_600_000 + "\nindex 0\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_known_by_its_zeros(encoding: str) -> None:
+    found = examine("a line — b\n".encode(encoding))
+    assert found.text == "a line — b\n"
+    assert found.causes == ("it was stored as UTF-16; UTF-8 is needed",)
+
+
+@pytest.mark.parametrize("data", [b"a\0b\1", b"\0a\1b", b"\0ab", b"a long text with a\0zero\n"])
+def test_zeros_in_no_more_than_every_fourth_place_are_no_utf_16(data: bytes) -> None:
+    found = examine(data)
+    assert found.text is None
+    assert found.causes == ("it holds zero bytes: the machine may have stopped when it was copied",)

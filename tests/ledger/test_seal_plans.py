@@ -35,7 +35,7 @@ UNION ALL SELECT relname, pg_stat_get_xact_tuples_returned(oid) FROM pg_class WH
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """What the statement that looks for rows reads, by table and way, in all batches."""
     total: Counter[str] = Counter()
-    pick = sealer._pick
+    pick = sealer.pick
 
     def counted(*arguments: Any) -> Any:
         def counts() -> Counter[str]:
@@ -46,7 +46,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         total.update(counts() - before)
         return found
 
-    monkeypatch.setattr(sealer, "_pick", counted)
+    monkeypatch.setattr(sealer, "pick", counted)
     return total
 
 

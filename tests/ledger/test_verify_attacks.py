@@ -1,282 +1,29 @@
-"""What an owner of the database can do with the guards off, and what the verification says of it."""
+"""What an owner of the database can do to the ledger and its tables, and what the verification says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
-
 import pytest
 
-from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, Kind
-from audit.ledger.tlog.note import generate
-from audit.ledger.verify.findings import Code, Report
-from tests.support import ledger
-from tests.support.attacked import Base, fit_leaf, rebuild, resign
-from tests.support.factories import sql
-from tests.support.ledger import KEY, behind_the_guards, codes, verified
-
-THIEF = generate(KEY.name)
-STRANGER = generate("example.org/other")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attack:
-    """Something done to a sealed database, and all that is found of it, causes first."""
-
-    do: tuple[str | Callable[[Base], object], ...]
-    found: tuple[str, ...]
-    names: str = ""
-    """Which row of `Base.names` the findings name."""
-    outside: bool = False
-    """With the checkpoints that were kept outside."""
-    armed: bool = False
-    """With the guards on, because they are what is attacked."""
-    perhaps: str = ""
-    """A code that depends on what the server reads first."""
-
-
-def does(*steps: str | Callable[[Base], object], found: str, **options: Any) -> Attack:
-    return Attack(do=steps, found=tuple(found.split()), **options)
-
-
-def task_leaf(base: Base) -> None:
-    fit_leaf(TASK_V1, base.names["victim"])
-
-
-def step_leaf(base: Base) -> None:
-    fit_leaf(LOG_V1, base.names["step"])
-
-
-def tree(_: Base) -> None:
-    rebuild()
-
-
-def other_key(_: Base) -> None:
-    resign(THIEF)
-
-
-def stolen_key(_: Base) -> None:
-    resign(KEY)
-
-
-def seal_on(_: Base) -> None:
-    ledger.sealed()
-
-
-TASK = "UPDATE audit_task SET {} WHERE id = $victim"
-STEP = "UPDATE audit_executionlog SET {} WHERE id = $step"
-DECIDED = TASK.format("decided_by = 'eve'")
-REDONE = STEP.format("actor = 'eve'")
-GONE = (
-    "DELETE FROM audit_executionlog WHERE task_id = $bulk",
-    "DELETE FROM audit_task WHERE id = $bulk",
+from tests.support.attacked import Base, resign
+from tests.support.ledger import codes
+from tests.support.ledger_attacks import (
+    COPIED,
+    COPIED_LOGS,
+    COPIED_LOGS_NOW,
+    COPIED_NOW,
+    FORGED_STEP,
+    GONE,
+    NEW_TASK,
+    STRANGER,
+    Attack,
+    check_found,
+    does,
+    new_leaves,
+    outside,
+    params,
+    tree,
 )
-GONE_LEAVES = (
-    "DELETE FROM audit_ledger_leaf WHERE log_id IN (SELECT id FROM audit_executionlog WHERE task_id = $bulk)",
-    "DELETE FROM audit_ledger_leaf WHERE task_id = $bulk",
-)
-CLOSE = (
-    "DELETE FROM audit_ledger_leaf WHERE index = $step_leaf",
-    "UPDATE audit_ledger_leaf SET index = index + 100000 WHERE index > $step_leaf",
-    "UPDATE audit_ledger_leaf SET index = index - 100001 WHERE index > 100000",
-)
-# A copy of a row under another id, as it was stamped.
-COPY = """
-INSERT INTO audit_task SELECT (jsonb_populate_record(NULL::audit_task, to_jsonb(t) || jsonb_build_object({}))).*
-FROM audit_task AS t WHERE id = $other
-"""
-NEW_TASK = UUID("01935a2e-7c00-7abc-8def-0123456789ab")
-COPIED = COPY.format(f"'id', '{NEW_TASK}'")
-COPIED_NOW = COPY.format(f"'id', '{NEW_TASK}', 'finished_xid', pg_current_xact_id()::text")
-COPIED_LOG = """
-INSERT INTO audit_executionlog SELECT (jsonb_populate_record(NULL::audit_executionlog, to_jsonb(l)
-    || jsonb_build_object('id', 90000 + l.id, 'task_id', '{}', 'xid', {}))).*
-FROM audit_executionlog AS l WHERE task_id = $other
-"""
-COPIED_LOGS = COPIED_LOG.format(NEW_TASK, "l.xid::text")
-COPIED_LOGS_NOW = COPIED_LOG.format(NEW_TASK, "pg_current_xact_id()::text")
-FORGED_STEP = """
-INSERT INTO audit_executionlog SELECT (jsonb_populate_record(NULL::audit_executionlog, to_jsonb(l) || '{}')).*
-FROM audit_executionlog AS l WHERE id = {}
-"""
 
-
-def new_leaves(_: Base) -> None:
-    fit_leaf(TASK_V1, NEW_TASK)
-    for (log,) in sql("SELECT id FROM audit_executionlog WHERE id > 90000"):
-        fit_leaf(LOG_V1, log)
-
-
-ROWS = {
-    "a column": does(TASK.format("summary = 'other'"), found="row_tampered", names="victim"),
-    "a column of the log": does(STEP.format("output_summary = 'other'"), found="row_tampered", names="step"),
-    "who approved": does(DECIDED, found="row_tampered", names="victim"),
-    "who approved, in the log": does(
-        "UPDATE audit_executionlog SET actor = 'eve' WHERE id = $approval", found="row_tampered", names="approval"
-    ),
-    "and the leaf": does(DECIDED, task_leaf, found="leaf_changed root_mismatch", names="victim"),
-    "and the leaf of the log": does(REDONE, step_leaf, found="leaf_changed root_mismatch", names="step"),
-    "and the tree": does(DECIDED, task_leaf, tree, found="root_mismatch"),
-    "and the tree of the log": does(REDONE, step_leaf, tree, found="root_mismatch"),
-    "and signed by another key": does(DECIDED, task_leaf, tree, other_key, found="forged_checkpoint leaves_unsigned"),
-    "a step, and signed by another key": does(
-        REDONE, step_leaf, tree, other_key, found="forged_checkpoint leaves_unsigned"
-    ),
-    "and signed by another key, seen from outside": does(
-        *(DECIDED, task_leaf, tree, other_key),
-        found="forged_checkpoint leaves_unsigned root_mismatch",
-        outside=True,
-    ),
-    "and signed with the stolen key": does(DECIDED, task_leaf, tree, stolen_key, found="fork", outside=True),
-    "a step, and signed with the stolen key": does(REDONE, step_leaf, tree, stolen_key, found="fork", outside=True),
-    "with the stolen key, at other sizes": does(
-        *("DELETE FROM audit_ledger_checkpoint WHERE size < $size", DECIDED, task_leaf, tree, stolen_key),
-        found="checkpoint_deleted fork",
-        outside=True,
-    ),
-    "the salt": does(
-        "UPDATE audit_ledger_leaf SET salt = uuid_send(gen_random_uuid()) WHERE index = $leaf",
-        found="row_tampered",
-        names="victim",
-    ),
-    "the transaction": does(STEP.format("xid = '3'"), found="row_tampered", names="step"),
-    "12.50 to 12.5 in JSON": does(
-        TASK.format("""plan = '{"cost": 12.5}'"""), found="row_tampered plan_changed", names="victim"
-    ),
-    "a number of JSON in the log": does(
-        STEP.format("""detail = '{"cost": 12.50}'"""), found="row_tampered", names="step"
-    ),
-    "a microsecond": does(
-        TASK.format("created_at = created_at + interval '1 microsecond'"), found="row_tampered", names="victim"
-    ),
-    "a microsecond of the log": does(
-        STEP.format("at = at - interval '1 microsecond'"), found="row_tampered", names="step"
-    ),
-    "NULL to an empty text": does(
-        STEP.format("from_status = ''"),
-        found="row_tampered",
-        names="step",
-    ),
-    "NULL to an empty document": does(TASK.format("origin = '{}'"), found="row_tampered", names="victim"),
-    "NULL to a JSON null": does(
-        TASK.format("origin = 'null'"),
-        found="row_tampered",
-        names="victim",
-    ),
-    "two services to one": does(TASK.format("""services_touched = '{"a,b"}'"""), found="row_tampered", names="victim"),
-    "the order of services": does(TASK.format("services_touched = '{b,a}'"), found="row_tampered", names="victim"),
-    "back to live": does(
-        TASK.format("status = 'approved', finished_at = NULL, row_version = NULL, finished_xid = NULL"),
-        found="row_tampered status_unlogged",
-        names="victim",
-    ),
-    "failed to completed": does(TASK.format("status = 'failed'"), found="row_tampered status_unlogged", names="victim"),
-    "the content of two rows swapped": does(
-        "UPDATE audit_task AS a SET summary = b.action, action = b.action FROM audit_task AS b"
-        " WHERE (a.id, b.id) IN (($victim, $other), ($other, $victim))",
-        found="row_tampered",
-        names="victim",
-    ),
-    "two steps swapped, and their salts": does(
-        "UPDATE audit_executionlog AS a SET action = b.action, at = b.at, detail = b.detail"
-        " FROM audit_executionlog AS b"
-        " WHERE (a.id, b.id) IN (($step, $second_step), ($second_step, $step))",
-        "UPDATE audit_ledger_leaf AS a SET salt = b.salt FROM audit_ledger_leaf AS b"
-        " WHERE (a.log_id, b.log_id) IN (($step, $second_step), ($second_step, $step))",
-        found="row_tampered",
-        names="step",
-    ),
-    "two steps swapped whole": does(
-        "UPDATE audit_executionlog SET id = -1 WHERE id = $step",
-        "UPDATE audit_executionlog SET id = $step WHERE id = $second_step",
-        "UPDATE audit_executionlog SET id = $second_step WHERE id = -1",
-        found="row_tampered",
-        names="step",
-    ),
-    "a forged transition": does(
-        "UPDATE audit_executionlog SET kind = 'transition', from_status = 'approved', to_status = 'executing',"
-        " revision = 90 WHERE id = $step",
-        found="row_tampered history_broken",
-        names="step",
-    ),
-}
-DELETED = {
-    "a task with its log": does(*GONE, found="row_deleted", names="bulk"),
-    "a step": does("DELETE FROM audit_executionlog WHERE id = $step", found="row_deleted", names="step"),
-    "who approved": does(
-        "DELETE FROM audit_executionlog WHERE id = $approval", found="row_deleted history_broken", names="approval"
-    ),
-    "a task with its leaves": does(*GONE_LEAVES, *GONE, found="leaf_gap"),
-    "a step with its leaf": does(
-        "DELETE FROM audit_ledger_leaf WHERE index = $step_leaf",
-        "DELETE FROM audit_executionlog WHERE id = $step",
-        found="leaf_gap",
-    ),
-    "a leaf alone": does(
-        "DELETE FROM audit_ledger_leaf WHERE index = $step_leaf", found="row_inserted leaf_gap", names="step"
-    ),
-    "a step, and the gap closed": does(
-        "DELETE FROM audit_executionlog WHERE id = $step", *CLOSE, found="leaf_changed leaves_missing root_mismatch"
-    ),
-    "a step, the gap closed, the tree rebuilt": does(
-        "DELETE FROM audit_executionlog WHERE id = $step", *CLOSE, tree, found="leaves_missing root_mismatch"
-    ),
-    "the tail of leaves": does(
-        "DELETE FROM audit_ledger_leaf WHERE index >= $size - 50", found="row_inserted leaves_missing"
-    ),
-    "the tail of leaves and rows": does(
-        "DELETE FROM audit_executionlog WHERE id IN (SELECT log_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        "DELETE FROM audit_task WHERE id IN (SELECT task_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        "DELETE FROM audit_ledger_leaf WHERE index >= $size2",
-        found="leaves_missing",
-    ),
-    "the tail of rows": does(
-        "DELETE FROM audit_executionlog WHERE id IN (SELECT log_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        "DELETE FROM audit_task WHERE id IN (SELECT task_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        found="row_deleted",
-        names="bulk",
-    ),
-    "the tail of everything": does(
-        "DELETE FROM audit_executionlog WHERE id IN (SELECT log_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        "DELETE FROM audit_task WHERE id IN (SELECT task_id FROM audit_ledger_leaf WHERE index >= $size2)",
-        "DELETE FROM audit_ledger_leaf WHERE index >= $size2",
-        "DELETE FROM audit_ledger_checkpoint WHERE size > $size2",
-        tree,
-        found="rollback",
-        outside=True,
-    ),
-    "the last leaf, and one of any number in its place": does(
-        "UPDATE audit_ledger_leaf SET index = 4611686018427387904 WHERE index = $size - 1",
-        found="leaf_gap leaves_missing leaves_unsigned",
-    ),
-}
-INSERTED = {
-    "long ago, by a copied transaction": does(COPIED, COPIED_LOGS, found="row_inserted"),
-    "long ago, and sealed on": does(COPIED, COPIED_LOGS, seal_on, found="row_inserted"),
-    # The mark is believed: see docs/ledger.md, "What stays a window". Its place in the log is at the end all the same.
-    "long ago, behind a mark that was set back": does(
-        "UPDATE audit_ledger_head SET low_xid = '3'", COPIED, COPIED_LOGS, seal_on, found=""
-    ),
-    "without the trigger's stamps": does(
-        "ALTER TABLE audit_executionlog ALTER xid DROP NOT NULL",
-        FORGED_STEP.format('{"id": 90001, "xid": null}', "$step"),
-        found="schema_changed row_inserted",
-    ),
-    "now, not in the log": does(COPIED_NOW, seal_on, found="row_inserted"),
-    "now, not in the log, and not sealed": does(COPIED_NOW, found="row_inserted"),
-    "a step, of a transaction to come": does(
-        FORGED_STEP.format('{"id": 90001, "action": "forged", "xid": "99999999"}', "$step"), found="row_inserted"
-    ),
-    "a transition": does(
-        "INSERT INTO audit_executionlog SELECT (jsonb_populate_record(NULL::audit_executionlog, to_jsonb(l) ||"
-        " jsonb_build_object('id', 90001, 'actor', 'eve', 'revision', 90, 'xid', pg_current_xact_id()::text))).*"
-        " FROM audit_executionlog AS l WHERE id = $approval",
-        seal_on,
-        found="history_broken",
-    ),
-}
 LEDGER = {
     "two leaves swapped": does(
         "UPDATE audit_ledger_leaf SET index = 100000 WHERE index = $leaf",
@@ -558,41 +305,6 @@ SCHEMA = {
     ),
     "a table away": does("ALTER TABLE audit_ledger_leaf RENAME TO away", found="relation_replaced", armed=True),
 }
-ATTACKS = [
-    pytest.param(attack, id=f"{group}: {name}")
-    for group, attacks in {
-        "rows": ROWS,
-        "deleted": DELETED,
-        "inserted": INSERTED,
-        "ledger": LEDGER,
-        "schema": SCHEMA,
-    }.items()
-    for name, attack in attacks.items()
-]
-
-
-def perform(base: Base, attack: Attack) -> None:
-    before = [step for step in attack.do if step is not seal_on]
-    if attack.armed:
-        for step in before:
-            act(base, step)
-    else:
-        with behind_the_guards():
-            for step in before:
-                act(base, step)
-    if seal_on in attack.do:
-        seal_on(base)
-
-
-def act(base: Base, step: Any) -> None:
-    if callable(step):
-        step(base)
-    else:
-        sql(base.statement(step))
-
-
-def outside(base: Base) -> Report:
-    return verified(outside=base.notes)
 
 
 def test_the_sealed_database_is_intact(victim: Base) -> None:
@@ -602,42 +314,6 @@ def test_the_sealed_database_is_intact(victim: Base) -> None:
     assert (report.unsealed, report.covered["external_checkpoints"], report.covered["checkpoints"]) == (0, 3, 3)
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", params(ledger=LEDGER, schema=SCHEMA))
 def test_an_attack_is_found(victim: Base, attack: Attack) -> None:
-    perform(victim, attack)
-    report = verified(outside=victim.notes if attack.outside else None)
-    assert tuple(code for code in codes(report) if code != attack.perhaps) == attack.found, report.findings
-    assert report.intact == (not attack.found)
-    kinds = [each.code for each in report.findings]
-    assert kinds == sorted(kinds, key=list(Code).index)
-    if attack.names:
-        key = victim.names[attack.names]
-        named = [each for each in report.findings if key in (each.log, each.task and UUID(each.task))]
-        assert named, report.findings
-
-
-CHANGED = {
-    Kind.TEXT: "'other'",
-    Kind.INTEGER: "2000",
-    Kind.XID: "'1'",
-    Kind.IDENTIFIER: "'01935a2e-7c00-7abc-8def-000000000000'",
-    Kind.MOMENT: "'1999-12-31 23:59:59.999999+00'",
-    Kind.NAMES: "'{other}'",
-    Kind.DOCUMENT: "'[]'",
-}
-
-
-@pytest.mark.parametrize(
-    ("form", "name"),
-    [pytest.param(form, name, id=form.table) for form, name in ((TASK_V1, "victim"), (LOG_V1, "step"))],
-)
-def test_no_column_of_a_sealed_row_can_be_changed(victim: Base, form: Form, name: str) -> None:
-    key = victim.names[name]
-    sql(f"CREATE TABLE kept AS SELECT * FROM {form.table} WHERE id = %s", [key])
-    for each in form.stored[1:]:
-        with behind_the_guards():
-            sql(f"UPDATE {form.table} SET {each.name} = {CHANGED[each.kind]} WHERE id = %s", [key])
-        assert "row_tampered" in codes(verified()), each.name
-        with behind_the_guards():
-            sql(f"UPDATE {form.table} AS r SET {each.name} = kept.{each.name} FROM kept WHERE r.id = %s", [key])
-    assert codes(verified()) == []
+    check_found(victim, attack)

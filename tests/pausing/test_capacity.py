@@ -7,9 +7,10 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
+from audit.agents.draining import drain
 from audit.agents.needs import needs_of
 from audit.agents.readings import Reading
-from audit.agents.registry import drain, survey
+from audit.agents.survey import survey
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
@@ -133,7 +134,7 @@ def test_estimates_of_work_just_started_are_subtracted() -> None:
     assert check_capacity(task).kind == "short"
     read_as(presence, memory=0.9)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("audit.agents.registry.conf.settings", lambda: _lag(0))
+        patched.setattr("audit.agents.survey.conf.settings", lambda: _lag(0))
         # A reading that came after their start shows what they use.
         [surveyed] = survey("default")
     assert surveyed.free["memory"] == pytest.approx(0.1)

@@ -182,6 +182,18 @@ def test_a_claimed_batch_reads_the_registry_once() -> None:
     assert PauseManager().check_capacities([]) == []
 
 
+def test_a_batch_that_nobody_can_do_asks_once_who_is_missing() -> None:
+    agent("gone", actions=["work", "other"]).withdraw()
+    agent("here", actions=["else"])
+    tasks = [claimed(approved(action), "here") for action in ("work", "other", "third") for _ in range(2)]
+    found, made = statements(lambda: PauseManager().check_capacities(tasks))
+    assert [each.kind for each in found] == ["no_agent"] * 6
+    assert len(made) == 2
+    said = [each.evidence["absent"] for each in found]
+    assert said == [[{"agent": "gone", "state": "offline"}]] * 4 + [[]] * 2
+    assert [PauseManager().check_capacity(each).evidence for each in tasks] == [each.evidence for each in found]
+
+
 def test_a_gate_of_the_projects_own_is_asked_for_each(settings: Any) -> None:
     asked = []
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from audit.agents.registry import drain, undrain
+from audit.agents.draining import drain, undrain
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.pausing import CapacityVerdict, PauseManager, sets
-from audit.pausing.backoff import backoff, longest
+from audit.pausing import CapacityVerdict, PauseManager, bulk
+from audit.pausing.capacity_wait import capacity_wait, is_longest
 from audit.status import PauseReason, Status
 from tests.support.agents import GIB, agent, approved, due_now, read_as, short_entry, silent
 from tests.support.factories import claimed
@@ -56,6 +56,41 @@ def test_what_does_not_fit_is_deferred_for_longer_each_time(settings: Any) -> No
         assert entry.attempt == attempts
         due_now()
     assert ExecutionLog.objects.filter(task_id=entry.task_id, action="defer").count() >= 3
+
+
+def test_a_deferred_entry_says_why_it_still_waits(settings: Any) -> None:
+    entry = short_entry()
+
+    def note() -> str:
+        due_now()
+        assert resumed() == set()
+        entry.refresh_from_db()
+        assert entry.claim_token is None
+        return entry.note
+
+    presence = agent(cpu=0.9, slots=2)
+    assert note() == "Every agent that could do it is short: w1 (10% of CPU free, 0 s ago)."
+    read_as(presence, cpu=0.72)  # above the threshold of a pause, below that of resuming
+    assert "28% of CPU free" in note()
+    read_as(presence, cpu=0.1, memory=None)
+    assert note().startswith("No agent is known to have room")
+    agent("other", actions=["backup"], slots=1)
+    silent("w1", 100)
+    assert note() == "No agent that could do it takes work now: w1 is stale."
+    presence.beat()
+    read_as(presence)
+    agent("w1", slots=1)
+    claimed(approved("backup"), "w1")
+    assert note().startswith("No slot is free. There is capacity: w1 (")
+
+    def asked(task: Task) -> CapacityVerdict:
+        return CapacityVerdict(kind="short", evidence={}, summary="The budget of this month is spent.")
+
+    settings.AUDIT = {"CAPACITY_GATE": asked}
+    assert note() == "The budget of this month is spent."
+    # The log keeps what it was paused for.
+    paused = ExecutionLog.objects.get(task=entry.task_id, to_status=Status.PAUSED)
+    assert paused.detail["note"] == ""
 
 
 def test_as_many_as_slots_are_free_the_most_urgent_first() -> None:
@@ -230,13 +265,13 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
     for _ in range(3):
         short_entry()
     before = list(PauseQueueEntry.objects.order_by("id").values())
-    real = sets.resume_claimed
+    real = bulk.resume_claimed
 
     def fails(*args: Any, **options: Any) -> list[Task]:
         assert len(real(*args, **options)) == 3
         raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(sets, "resume_claimed", fails)
+    monkeypatch.setattr(bulk, "resume_claimed", fails)
     with pytest.raises(OperationalError, match="gone"):
         PauseManager().resume_due()
     assert list(PauseQueueEntry.objects.order_by("id").values()) == before
@@ -244,9 +279,9 @@ def test_what_fails_in_the_middle_has_changed_nothing(monkeypatch: pytest.Monkey
 
 
 def test_the_backoff_doubles_has_jitter_and_an_end() -> None:
-    seen = [backoff(1).total_seconds() for _ in range(200)]
+    seen = [capacity_wait(1).total_seconds() for _ in range(200)]
     assert all(7.5 <= each <= 15 for each in seen)
     assert max(seen) - min(seen) > 3
-    assert 150 <= backoff(6).total_seconds() <= 300
-    assert 150 <= backoff(10**9).total_seconds() <= 300
-    assert [longest(each) for each in (0, 1, 5, 6, 10**9)] == [False, False, False, True, True]
+    assert 150 <= capacity_wait(6).total_seconds() <= 300
+    assert 150 <= capacity_wait(10**9).total_seconds() <= 300
+    assert [is_longest(each) for each in (0, 1, 5, 6, 10**9)] == [False, False, False, True, True]

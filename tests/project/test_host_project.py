@@ -124,6 +124,7 @@ def test_without_the_runner_only_the_mixin_helps(run):
     ended = run(*_UNITTEST, "shop.tests.FlushedTests", HOST_TEST_RUNNER=plain)
     assert ended.returncode == 1
     assert _REFUSAL in ended.stdout
+    assert 'TEST_RUNNER = "audit.testing.runner.AuditDiscoverRunner"' in ended.stdout
     ended = run(*_UNITTEST, "shop.tests.MixedInTests", "shop.tests.RolledBackTests", HOST_TEST_RUNNER=plain)
     assert ended.returncode == 0, ended.stdout
 

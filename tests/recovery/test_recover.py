@@ -1,6 +1,6 @@
 """Recovery: what was left behind is put right once, by whoever comes, and nothing else is touched."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Thread
 from uuid import uuid4
 
@@ -108,6 +108,23 @@ def test_nothing_to_do_costs_one_statement_a_kind(django_assert_num_queries):
         assert recover().total == 0
 
 
+def test_what_nobody_approved_in_time_ended_without_success():
+    waiting = requested(approve_before=SHORT)
+    paused = task_in(Status.EXECUTING)
+    paused.pause(reason="awaiting_approval", resume_after=SHORT)
+    recover()
+    for task in (waiting, paused):
+        ended = Task.objects.get(pk=task.pk)
+        assert (ended.status, ended.outcome) == (
+            "rejected",
+            {
+                "success": False,
+                "error_type": "ApprovalExpired",
+                "output_summary": "Nobody approved it in time.",
+            },
+        )
+
+
 def test_a_pass_is_bounded():
     for _ in range(3):
         _expired()
@@ -116,11 +133,6 @@ def test_a_pass_is_bounded():
     for expected in (2, 1, 0):
         report = recover(limit=2)
         assert {report.counts[kind] for kind in ("leases", "approvals", "timeouts")} == {expected}
-
-
-def _why(key):
-    note = ExecutionLog.objects.get(task=key, action="recover")
-    return note.actor, note.output_summary
 
 
 def test_an_expired_lease_counts_and_a_restart_does_not():
@@ -132,12 +144,26 @@ def test_an_expired_lease_counts_and_a_restart_does_not():
         "approved", 0, 0, 1, "audit:recovery",
     )  # fmt: skip
     assert Task.objects.get(pk=expired.pk).expiries == 1
-    assert {key: _why(key) for key in (expired.pk, mine.pk)} == {
-        expired.pk: ("audit:recovery", "The lease of orch-1 ran out at attempt 1 without a sign of life."),
-        mine.pk: ("audit:recovery", "orch-1 was restarted in the middle of attempt 1."),
-    }
     with pytest.raises(LeaseLost):
         mine.complete()
+
+
+@pytest.mark.parametrize("on_expiry", ["requeue", "fail"])
+def test_the_log_says_whose_claim_was_taken_back(on_expiry):
+    expired, mine = _expired(on_expiry=on_expiry), task_in(Status.EXECUTING, on_expiry=on_expiry)
+    before = {task.pk: Task.objects.get(pk=task.pk) for task in (expired, mine)}
+    recover(worker="orch-1")
+    for task, words in ((expired, "ran out at"), (mine, "is gone or was restarted")):
+        note = ExecutionLog.objects.get(task=task, kind="note", action="recovery")
+        was, now = before[task.pk], Task.objects.get(pk=task.pk)
+        assert note.detail["claimed_by"] == "orch-1"
+        for name, moment in (("since", was.status_since), ("lease_expires_at", was.lease_expires_at)):
+            assert datetime.fromisoformat(note.detail[name]) == moment
+            assert note.detail[name] in note.output_summary
+        assert "orch-1" in note.output_summary
+        assert words in note.output_summary
+        assert note.output_summary.endswith("in attempt 1.")
+        assert (note.attempt, note.actor, note.revision) == (1, "audit:recovery", now.revision)
 
 
 @pytest.mark.parametrize("how", ["on_expiry", "cancel"])

@@ -13,7 +13,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import connection
 
-from audit.ledger.stored import frontier_bytes, write_tiles
+from audit.ledger.tables import frontier_bytes, write_tiles
 from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, row_hash
 from audit.ledger.tlog.checkpoint import Checkpoint

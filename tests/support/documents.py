@@ -80,6 +80,10 @@ def blocks(text: str) -> Iterator[Block]:
             excuse = runner = ""
 
 
+# The page whose reader writes the directory of checkpoints into the settings.
+_WITH_CHECKPOINTS = "docs/tutorial.md"
+
+
 class Place:
     """Where the blocks of one page run.
 
@@ -99,6 +103,7 @@ class Place:
             "from pathlib import Path\n"
             f"_VERIFIERS = Path({str(folder / 'audit.vkey')!r})\n"
             "AUDIT = {'LEDGER_VERIFIERS': _VERIFIERS.read_text().split()} if _VERIFIERS.exists() else {}\n"
+            f"if {page == _WITH_CHECKPOINTS}:\n    AUDIT['LEDGER_CHECKPOINTS'] = {str(folder / 'checkpoints')!r}\n"
         )
         (folder / "manage.py").write_text(
             "from django.core.management import execute_from_command_line\nimport sys\n"

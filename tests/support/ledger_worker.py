@@ -53,6 +53,7 @@ def write(chance: random.Random, until: float) -> None:
 def seal(chance: random.Random, until: float, secret: str, directory: Path, risk: float) -> None:
     from audit.ledger import exported
     from audit.ledger import seal as sealer
+    from audit.ledger.seal import signed_tree
     from audit.ledger.tlog import files
     from audit.ledger.tlog.note import Signer
 
@@ -72,9 +73,9 @@ def seal(chance: random.Random, until: float, secret: str, directory: Path, risk
 
         return wrapped
 
-    sealer._pick = dangerous(sealer._pick)
-    sealer.write_tiles = dangerous(sealer.write_tiles)
-    sealer._appended = dangerous(sealer._appended)
+    sealer.pick = dangerous(sealer.pick)
+    signed_tree.write_tiles = dangerous(signed_tree.write_tiles)
+    sealer.append = dangerous(sealer.append)
     files.os = _Os(may_die)
     kept = exported.Exports(directory)
     signer = Signer.parse(secret)

@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.utils import ConnectionHandler
 
 from audit import ids
-from audit.ledger.rows import Raw, pin_encoding
+from audit.ledger.binary_rows import Raw, pin_encoding
 from audit.ledger.seal import seal
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, canonical
 from audit.ledger.tlog.wire import wire_bytes

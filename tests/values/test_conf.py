@@ -34,8 +34,9 @@ def test_every_default_is_of_its_own_type(settings):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"LEASE_SECOND": 5}, "AUDIT['LEASE_SECOND'] is unknown"),
-        ({"lease_seconds": 5}, "AUDIT['lease_seconds'] is unknown"),
+        ({"LEASE_SECOND": 5}, "AUDIT['LEASE_SECOND'] is unknown; did you mean 'LEASE_SECONDS'?"),
+        ({"lease_seconds": 5}, "AUDIT['lease_seconds'] is unknown; did you mean 'LEASE_SECONDS'?"),
+        ({"WHATEVER": 5}, "AUDIT['WHATEVER'] is unknown."),
         ({5: 5}, "AUDIT[5] is unknown"),
         ({"LEASE_SECONDS": "60"}, "AUDIT['LEASE_SECONDS'] must be int, not '60'"),
         ({"LEASE_SECONDS": 10**12}, "AUDIT['LEASE_SECONDS'] must be at most 315360000, ten years, not 1000000000000"),
@@ -55,7 +56,7 @@ def test_a_mistake_is_named_with_its_key_and_value(settings, given, words):
     settings.AUDIT = given
     [problem] = conf.problems()
     assert words in problem
-    with pytest.raises(AuditError, match="AUDIT"):
+    with pytest.raises(AuditError, match=r"AUDIT.*python -m pydoc audit\.conf\.AuditSettings"):
         conf.settings()
 
 

@@ -152,6 +152,23 @@ def test_masked_text_stays_as_it_is(text: str, expected: str) -> None:
     assert redact_text(expected) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dsn=Zx9wQ7pL", f"dsn={MASK}"),
+        ("dsn=Zx9wQ7p", "dsn=Zx9wQ7p"),
+        ("dsn=0a1b2c3d4e@5f", f"dsn={MASK}"),
+        ("dsn=postgres://db1.example.com/Shop2", "dsn=postgres://db1.example.com/Shop2"),
+        ("dsn=https://0a1b2c3d4e5f60718293a4b5c6d7e8f9@o1.example.com/22", f"dsn=https://{MASK}@o1.example.com/22"),
+        ("connstr='Server=Db1;Database=Shop2'", "connstr='Server=Db1;Database=Shop2'"),
+        ("connstr='Server=Db1;Password=Zx9wQ7pL'", f"connstr='Server=Db1;Password={MASK}'"),
+        ("database_url=${DB_URL2}", "database_url=${DB_URL2}"),
+    ],
+)
+def test_the_value_of_an_address_is_masked_where_it_is_none(text: str, expected: str) -> None:
+    assert redact_text(text) == expected
+
+
 @pytest.mark.parametrize("text", PLAIN_TEXTS)
 def test_other_text_stays(text: str) -> None:
     assert redact_text(text) == text
@@ -189,6 +206,22 @@ def test_a_list_of_pairs_is_masked_by_the_names_in_it() -> None:
     # What is no list of pairs has no names.
     for other in ([["password", "x7", "z"], ["user", "bob"]], [["password", "x7"], [7, "bob"]]):
         assert redact(other) == other
+
+
+@pytest.mark.parametrize("key", ["a", "token", "session_cookie"])
+def test_400_levels_are_masked_and_no_more(key: str) -> None:
+    """Texts stand in the innermost; a list under the name of a secret is read in another way."""
+
+    def nested(levels: int) -> Any:
+        value: Any = ["password=Zx9wQ7pLm2Vt"]
+        for level in range(levels - 1):
+            value = {key if level == 0 else "a": value} if level % 2 == 0 else [value]
+        return value
+
+    assert "Zx9wQ7pLm2Vt" not in str(redact(nested(400)))
+    if key != "token":  # which is masked whole, whatever is in it
+        with pytest.raises(InvalidValue, match="nested deeper than 400 levels"):
+            redact(nested(401))
 
 
 def test_depth_is_bounded() -> None:

@@ -275,6 +275,21 @@ def test_repeating_the_end_with_its_token_is_success_and_changes_nothing(verb):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["complete", "fail"])
+def test_repeating_the_end_with_another_outcome_is_refused(verb):
+    task = task_in(Status.EXECUTING)
+    end = {"complete": Task.complete, "fail": lambda task, outcome: Task.fail(task, "x", outcome=outcome)}[verb]
+    twin = Task.objects.get(pk=task.pk)
+    end(task, {"version": "2.0", "size": 1})
+    with unchanged(task):
+        end(twin, {"size": 1, "version": "2.0"})
+        for other in ({"version": "3.0", "size": 1}, {"version": "2.0"}, {"version": "2.0", "size": True}):
+            with pytest.raises(TaskFrozen):
+                end(twin, other)
+            with pytest.raises(TaskFrozen):
+                end(Task.objects.get(pk=task.pk), other)
+
+
 def test_repeating_the_end_with_another_token_is_not():
     task = task_in(Status.EXECUTING)
     zombie = Task.objects.get(pk=task.pk)

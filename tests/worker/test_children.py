@@ -1,6 +1,7 @@
 """Handlers that take their process with them, never return, leak or print: one task ends, and the worker goes on."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -77,16 +78,13 @@ def test_secrets_in_pieces_are_masked_in_what_the_worker_prints() -> None:
 
 
 def test_a_child_that_has_grown_or_worked_enough_is_replaced() -> None:
-    big = 500 * 1024 * 1024
-    leak, small, after = approved("leak", big), approved("leak", 4096), approved("leak", 4096)
+    big = 200 * 1024 * 1024
+    leak, small, after, last = (approved("leak", size) for size in (big, 4096, 4096, 4096))
     run_all("--concurrency", "1", audit={"WORKER_CHILD_BYTES": 150 * 1024 * 1024, "WORKER_CHILD_TASKS": 2})
-    pids = [_ended(each)["pid"] for each in (leak, small, after)]
-    assert pids[0] != pids[1] == pids[2]
+    pids = [_ended(each)["pid"] for each in (leak, small, after, last)]
+    # The first child has grown, the second has worked enough.
+    assert pids[0] != pids[1] == pids[2] != pids[3]
     assert leak.resources_used["peak_rss_bytes"] > big > small.resources_used["peak_rss_bytes"]
-    more = [approved("echo") for _ in range(3)]
-    run_all("--concurrency", "1", audit={"WORKER_CHILD_TASKS": 2})
-    pids = [_ended(each)["pid"] for each in more]
-    assert pids[0] == pids[1] != pids[2]
 
 
 def test_what_work_used_is_its_own() -> None:
@@ -130,3 +128,18 @@ def test_sigterm_to_every_process_of_a_service_leaves_work_its_grace(tmp_path: A
         end.touch()
         assert running.wait() == 0
     assert _ended(task)["output_summary"] == "waited"
+
+
+@pytest.mark.parametrize("way", ["return", "die"])
+def test_a_process_that_is_left_behind_holds_nothing_up(way: str, tmp_path: Path) -> None:
+    plan = {"way": way, "pid": str(tmp_path / "pid"), "end": str(tmp_path / "end")}
+    task, later = approved("leave-behind", plan), approved("echo")
+    try:
+        done = run_all("--concurrency", "1", code=None)
+        assert done.process.returncode == (1 if way == "die" else 0)
+        assert Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+    finally:
+        (tmp_path / "end").touch()
+    task.refresh_from_db()
+    later.refresh_from_db()
+    assert (task.status, later.status) == ("failed" if way == "die" else "completed", "completed")

@@ -14,14 +14,14 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
+from audit.agents.draining import drain, undrain
 from audit.agents.presence import Presence
-from audit.agents.registry import drain, undrain
 from audit.models import Agent, ExecutionLog, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker
-from audit.worker.books import Books
-from audit.worker.inbox import Inbox
+from audit.worker.calls import Calls
 from audit.worker.shift import Shift
+from audit.worker.store import Store
 from tests.support.handling import audit_handlers
 from tests.support.worker import approved, eventually, logged, worker
 
@@ -79,18 +79,18 @@ def test_a_drain_counts_from_the_next_claim_on() -> None:
     """Also before the worker knows of it."""
     Presence("here", actions=["thread"], labels=[], slots=1, using="default").register()
     Presence("other").register()
-    books = Books("default", "here", timedelta(seconds=60), on_lost=lambda _: None, on_cancel=lambda _: None)
+    store = Store("default", "here", timedelta(seconds=60), on_lost=lambda _: None, on_cancel=lambda _: None)
     first, second = approved("thread"), approved("thread")
     drain("other", reason="not this one", actor="carol")
-    [claimed] = books.claim(["thread"], 1)
+    [claimed] = store.claim(["thread"], 1)
     assert claimed.task.pk == first.pk
-    books.forget(claimed)
+    store.forget(claimed)
     drain("here", reason="new disks", actor="carol")
-    assert books.claim(["thread"], 1) == []
+    assert store.claim(["thread"], 1) == []
     undrain("here")
-    [claimed] = books.claim(["thread"], 1)
+    [claimed] = store.claim(["thread"], 1)
     assert claimed.task.pk == second.pk
-    books.forget(claimed)
+    store.forget(claimed)
 
 
 def test_nothing_begins_once_drain_has_waited(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
     settings.AUDIT = {"CAPACITY_GATE": None}
     first, second = approved("thread", "wait"), approved("thread")
     worker = Worker(name="here", concurrency=1, actions=["thread"], poll_interval=0.01, say=lambda line: None)
-    real, open_ = Inbox.wait, Shift._open
+    real, open_ = Calls.wait, Shift._open
     waits: list[float] = []
     shifts: list[Shift] = []
 
-    def wait(self: Inbox, selector: Any, seconds: float) -> Any:
+    def wait(self: Calls, selector: Any, seconds: float) -> Any:
         intake = shifts[0]._intake
         if not intake.may_claim() and time.monotonic() > intake.poll_at:
             waits.append(seconds)
@@ -157,7 +157,7 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
         shifts.append(self)
         open_(self)
 
-    monkeypatch.setattr(Inbox, "wait", wait)
+    monkeypatch.setattr(Calls, "wait", wait)
     monkeypatch.setattr(Shift, "_open", opened)
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -166,7 +166,7 @@ def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatc
         seen = len(waits)
 
         def waits_again() -> bool:
-            worker._inbox.wake()
+            worker._calls.wake()
             return any(seconds > 0 for seconds in waits[seen:])
 
         eventually(waits_again)

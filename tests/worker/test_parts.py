@@ -6,12 +6,10 @@ import pickle
 import signal
 import socket
 import struct
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from audit.worker import frames, gpu
+from audit.worker import messages
 from audit.worker.children import Death
 from audit.worker.shift import _cause
 from tests.support.worker import worker
@@ -20,7 +18,7 @@ from tests.support.worker import worker
 def test_a_message_that_stops_in_the_middle_holds_nobody_up() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        reader = frames.Reader(ours)
+        reader = messages.Reader(ours)
         assert list(reader.read()) == []
         data = pickle.dumps(("ended", "x" * 100_000))
         framed = struct.pack("!Q", len(data)) + data
@@ -36,28 +34,13 @@ def test_a_message_that_stops_in_the_middle_holds_nobody_up() -> None:
 def test_a_side_that_is_gone_sends_nothing() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        frames.send(theirs, ("ready",))
+        messages.send(theirs, ("ready",))
         theirs.sendall(b"\0\0")
         theirs.close()
-        assert frames.receive(ours) == ("ready",)
-        assert frames.receive(ours) is None
+        assert messages.receive(ours) == ("ready",)
+        assert messages.receive(ours) is None
         with pytest.raises(OSError, match="Broken pipe"):
-            frames.send(ours, ("work",))
-
-
-def test_gpu_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu._devices.cache_clear()
-    assert gpu.gpu_memory(7) is None  # no device
-    running = {0: [(7, 100), (8, 50)], 1: [(7, 20), (9, None)]}
-
-    def processes(device: int) -> list[Any]:
-        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in running[device]]
-
-    library = SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=processes)
-    monkeypatch.setattr(gpu, "_devices", lambda: (library, [0, 1]))
-    assert [gpu.gpu_memory(pid) for pid in (7, 8, 9)] == [120, 50, 0]
-    running.pop(1)
-    assert gpu.gpu_memory(7) is None  # the driver is gone
+            messages.send(ours, ("work",))
 
 
 def test_a_death_is_described() -> None:

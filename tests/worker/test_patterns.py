@@ -8,13 +8,13 @@ import pytest
 
 from audit import handler
 from audit.agents.presence import Presence
-from audit.agents.registry import survey
+from audit.agents.survey import survey
 from audit.exceptions import InvalidValue
+from audit.leases.wakeup import Listener
 from audit.models import Agent, Task
 from audit.pausing import PauseManager
 from audit.values.patterns import covering, matching
 from audit.worker import handlers
-from audit.worker.wakeup import Listener
 from tests.support.agents import agent
 from tests.support.worker import approved, eventually
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from audit.models import Agent, ExecutionLog, Task
+from audit.worker.summary import left
 from tests.support.worker import approved, eventually, logged, run_all, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,23 +84,27 @@ def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
 
 
 def test_limits() -> None:
-    tasks = [approved("echo") for _ in range(5)]
-    with worker("--once", "--concurrency", "1", "--batch", "2") as running:
+    tasks = [approved("quick") for _ in range(5)]
+    only = ("--actions", "quick")  # without child processes, which take their time to start
+    with worker("--once", "--concurrency", "1", "--batch", "2", *only) as running:
         assert running.wait() == 0
     assert [_now(task).status for task in tasks] == ["completed"] * 2 + ["approved"] * 3
-    with worker("--once", "--concurrency", "3") as running:
-        assert running.wait() == 0
-    assert [_now(task).status for task in tasks] == ["completed"] * 5
-    tasks = [approved("echo") for _ in range(3)]
-    with worker("--max-tasks", "1", "--concurrency", "2", "--batch", "3") as running:
+    with worker("--max-tasks", "1", "--concurrency", "2", "--batch", "3", *only) as running:
         assert running.wait() == 0
         assert running.said("Stopped: 1 completed")
-    run_all("--concurrency", "1", "--actions", "echo,raise")
-    assert {_now(task).status for task in tasks} == {"completed"}
-    run_all("--concurrency", "1")  # nothing at all
     other = approved("unknown-action")
-    run_all("--concurrency", "1")
+    run_all("--concurrency", "1", *only)
+    assert {_now(task).status for task in tasks} == {"completed"}
     assert _now(other).status == "approved"
+    assert run_all("--concurrency", "1").said("Stopped: nothing ran")
+
+
+def test_the_only_claim_fills_every_place() -> None:
+    """Though children get ready one after the other."""
+    tasks = [approved("echo") for _ in range(3)]
+    with worker("--once", "--concurrency", "2") as running:
+        assert running.wait() == 0
+    assert [_now(task).status for task in tasks] == ["completed"] * 2 + ["approved"]
 
 
 def test_failures_are_retried_by_policy_and_the_last_one_is_final() -> None:
@@ -113,6 +118,17 @@ def test_failures_are_retried_by_policy_and_the_last_one_is_final() -> None:
     notes = ExecutionLog.objects.filter(task=bad, action="retry").order_by("id")
     assert [each.output_summary for each in notes] == ["not yet, failure 0", "not yet, failure 1"]
     assert "retry" in notes[0].detail["traceback"]
+
+
+def test_a_drained_worker_says_what_is_left() -> None:
+    task = approved("slow-retry")
+    done = run_all("--concurrency", "1", "--actions", "slow-retry")
+    due = _now(task).available_at.isoformat(sep=" ", timespec="seconds")
+    assert done.said(f"Left: 1 approved and not due yet, the first at {due}.")
+    approved("echo")
+    assert left("default", ["echo", "slow-retry"]).endswith("; 1 due and not claimed.")
+    assert left("default", ["echo"]) == "Left: 1 due and not claimed."
+    assert left("default", ["wait"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from audit.models import Event, ExecutionLog, Task
 from tests.support.factories import sql
 from tests.support.worker import WorkerProcess, approved, eventually, worker
 
+_MANY = 600
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _WORKERS = 3
@@ -76,6 +77,7 @@ def test_a_wait_that_times_out() -> None:
 def test_a_snapshot_that_is_held_holds_nothing_up(tmp_path: Path) -> None:
     file = tmp_path / "effects"
     tasks = [approved("effect", {"file": str(file), "way": way}) for way in ("end", "retry") * 5]
+    many = [{"action": "quick", "actor": "alice", "priority": 1 + number % 5} for number in range(_MANY)]
     holding, done = threading.Event(), threading.Event()
     seen: list[int] = []
 
@@ -95,12 +97,16 @@ def test_a_snapshot_that_is_held_holds_nothing_up(tmp_path: Path) -> None:
     try:
         holding.wait()
         eventually(lambda: seen)
-        with worker("--concurrency", "1"):
-            eventually(lambda: {_now(task).status for task in tasks} == {"completed"})
+        Task.objects.bulk_request(many)
+        sql("UPDATE audit_task SET status = 'approved' WHERE action = 'quick'")
+        # Each claim, each look of recovery and each end leaves rows behind that no vacuum may take away.
+        with worker("--concurrency", "4", "--batch", "20"):
+            eventually(lambda: not Task.objects.exclude(status="completed").exists())
     finally:
         done.set()
         holder.join()
     assert seen == [10, 10]
+    assert Task.objects.filter(action="quick", attempt=1, expiries=0).count() == _MANY
     assert [_attempts(task) for task in tasks] == [1, 2] * 5
 
 

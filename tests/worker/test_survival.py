@@ -106,31 +106,6 @@ def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
     assert [each.to_status for each in moves][-4:] == ["executing", "approved", "executing", "completed"]
 
 
-def test_a_restart_under_the_same_name_takes_over_at_once(tmp_path: Path) -> None:
-    task = approved("wait", str(tmp_path / "end"))
-    with worker("--concurrency", "1", "--lease", "3600", "--name", "same") as running:
-        logged(task, "waits")
-        _kill(running)
-    (tmp_path / "end").touch()
-    with worker("--concurrency", "1", "--lease", "3600", "--name", "same") as running:
-        eventually(lambda: _now(task).status == "completed")
-        assert running.said("Took over 1 that the last worker of this name left.")
-    assert (task.attempt, task.failures, task.expiries) == (2, 0, 0)
-
-
-def test_two_workers_of_one_name_leave_each_others_work_alone(tmp_path: Path) -> None:
-    first, second = approved("wait", str(tmp_path / "end")), approved("echo")
-    with worker("--concurrency", "1", "--name", "same", "--actions", "wait") as one:
-        logged(first, "waits")
-        with worker("--concurrency", "1", "--name", "same", "--actions", "echo") as two:
-            eventually(lambda: _now(second).status == "completed")
-            assert not two.said("Took over")
-            (tmp_path / "end").touch()
-            eventually(lambda: _now(first).status == "completed")
-        assert not one.said("lost")
-    assert first.attempt == 1
-
-
 def test_work_that_blocks_keeps_its_lease(tmp_path: Path) -> None:
     task = approved("wait", str(tmp_path / "end"))
     with worker("--concurrency", "1", "--lease", "1") as running:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 
 from audit.agents.readings import Reading
+from audit.leases.keeper import keeper
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker, upkeep
-from audit.worker.books import Books
 from audit.worker.ending import End
 from audit.worker.handlers import Handler
-from audit.worker.upkeep import OwnName, Upkeep
-from tests.support.factories import sql
+from audit.worker.store import Store
+from audit.worker.upkeep import Upkeep
 from tests.support.worker import approved, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,17 +32,17 @@ def _handler(action: str, **options: Any) -> Handler:
 
 
 def _upkeep(name: str = "w1") -> Upkeep:
-    return Upkeep("default", name, {"deploy": _handler("deploy")}, ["gpu"], 2, 1.0)
+    return Upkeep("default", name, {"deploy": _handler("deploy")}, ["gpu"], 2, 1.0, set)
 
 
-def _books(name: str = "w1") -> Books:
-    return Books("default", name, timedelta(seconds=60), on_lost=print, on_cancel=print)
+def _store(name: str = "w1") -> Store:
+    return Store("default", name, timedelta(seconds=60), on_lost=print, on_cancel=print)
 
 
 def test_a_worker_stands_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "read", lambda: FREE)
     kept = _upkeep()
-    kept.begin(OwnName("default", "w1"))
+    kept.begin()
     agent = Agent.objects.get()
     assert (agent.name, agent.actions, agent.labels, agent.slots) == ("w1", ["deploy"], ["gpu"], 2)
     assert ResourceMetric.objects.filter(agent=agent).count() == 1
@@ -62,7 +61,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     task = approved("deploy")
     monkeypatch.setattr(upkeep, "read", lambda: FULL)
     kept = _upkeep()
-    assert kept.begin(OwnName("default", "w1")) == "Short of capacity: no new work is taken."
+    assert kept.begin() == "Short of capacity: no new work is taken."
     assert kept.short
     kept.pause_short()
     entry = PauseQueueEntry.objects.get(task=task)
@@ -76,15 +75,15 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
 
 
 def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
-    kept, books = _upkeep(), _books()
+    kept, store = _upkeep(), _store()
     said = {"short": "paused", "no_agent": "released", "free": "runs", "unknown": "runs"}
     for kind, fate in said.items():
         task = approved("deploy")
         verdict = CapacityVerdict(kind=kind, evidence={"because": kind}, summary=f"It is {kind}.")
         settings.AUDIT = {"CAPACITY_GATE": lambda task, verdict=verdict: verdict}
-        [claimed] = books.claim(["deploy"], 1)
+        [claimed] = store.claim(["deploy"], 1)
         assert kept.fate(claimed) == fate, kind
-        books.forget(claimed)
+        store.forget(claimed)
         task.refresh_from_db()
         expected = {"short": "paused", "no_agent": "approved"}
         assert task.status == expected.get(kind, "executing"), kind
@@ -92,15 +91,28 @@ def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, set
             task.reject(actor="bob")
     settings.AUDIT = {"CAPACITY_GATE": None}
     approved("deploy")
-    [claimed] = books.claim(["deploy"], 1)
+    [claimed] = store.claim(["deploy"], 1)
     assert kept.fate(claimed) == "runs"
-    books.forget(claimed)
+    store.forget(claimed)
+
+
+def test_a_lease_that_the_store_forgets_is_kept_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = set()
+    monkeypatch.setattr(keeper, "keep", lambda lease, **callbacks: kept.add(lease) or lease)
+    monkeypatch.setattr(keeper, "forget", kept.remove)
+    store = _store()
+    for _ in range(2):
+        approved("deploy")
+    first, second = store.claim(["deploy"], 2)
+    assert {each.task_id for each in kept} == {first.task.pk, second.task.pk}
+    store.forget(first)
+    assert {each.task_id for each in kept} == {second.task.pk}
 
 
 def test_recovery_is_reported_in_words() -> None:
     task = approved("deploy")
-    [claimed] = _books("gone").claim(["deploy"], 1)
-    _books().forget(claimed)
+    [claimed] = _store("gone").claim(["deploy"], 1)
+    _store().forget(claimed)
     Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     kept = _upkeep()
     assert kept._recover() == "Recovered 1 task whose lease had run out."
@@ -147,10 +159,10 @@ def test_the_end_of_a_pause_is_such_a_moment(reason: str) -> None:
 
 def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
     task = approved("deploy")
-    books = _books()
-    [claimed] = books.claim(["deploy"], 1)
+    store = _store()
+    [claimed] = store.claim(["deploy"], 1)
     end = End(verb="pause", arguments={"priority": 77, "note": ""})
-    assert books.store(claimed, end, None) == "failed"
+    assert store.save_end(claimed, end, None) == "failed"
     task.refresh_from_db()
     assert task.outcome["error_type"] == "NotStored"
     assert "priority" in task.outcome["output_summary"]
@@ -159,60 +171,40 @@ def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
 def test_an_end_whose_answer_was_lost_is_no_loss() -> None:
     for verb, became in (("complete", "completed"), ("fail", "failed"), ("release", "released"), ("pause", "paused")):
         approved("deploy", priority=1)
-        books = _books()
-        [claimed] = books.claim(["deploy"], 1)
+        store = _store()
+        [claimed] = store.claim(["deploy"], 1)
         end = End(verb=verb, outcome={"success": verb == "complete", "error_type": None, "output_summary": ""})
-        assert books.store(claimed, end, None) == became
-        assert books.store(claimed, end, None) == became
+        assert store.save_end(claimed, end, None) == became
+        assert store.save_end(claimed, end, None) == became
         for task in Task.objects.filter(status="approved"):
             task.reject(actor="bob")
 
 
 def test_cancelled_work_is_not_retried() -> None:
     task = approved("deploy")
-    books = _books()
-    [claimed] = books.claim(["deploy"], 1)
+    store = _store()
+    [claimed] = store.claim(["deploy"], 1)
     claimed.task.request_cancel(actor="carol")
     end = End(verb="fail", outcome={"success": False, "error_type": "E", "output_summary": "x"})
-    assert books.store(claimed, end, _handler("deploy", max_attempts=5)) == "failed"
+    assert store.save_end(claimed, end, _handler("deploy", max_attempts=5)) == "failed"
     task.refresh_from_db()
     assert task.status == "failed"
 
 
 def test_only_failures_use_up_attempts() -> None:
     task = approved("deploy")
-    books, handler = _books(), _handler("deploy", max_attempts=2)
+    store, handler = _store(), _handler("deploy", max_attempts=2)
     failure = {"success": False, "error_type": "E", "output_summary": "x"}
     became = []
     for end in (End(verb="release"), End(verb="fail", outcome=failure), End(verb="release")):
-        [claimed] = books.claim(["deploy"], 1)
-        became.append(books.store(claimed, end, handler))
+        [claimed] = store.claim(["deploy"], 1)
+        became.append(store.save_end(claimed, end, handler))
         Task.objects.filter(pk=task.pk).update(available_at=task.created_at)
-    [claimed] = books.claim(["deploy"], 1)
-    became.append(books.store(claimed, End(verb="fail", outcome=failure), handler))
+    [claimed] = store.claim(["deploy"], 1)
+    became.append(store.save_end(claimed, End(verb="fail", outcome=failure), handler))
     assert became == ["released", "retried", "released", "failed"]
     task.refresh_from_db()
     assert (task.status, task.attempt, task.failures) == ("failed", 4, 2)
-
-
-def test_the_lock_on_a_name_is_one_sessions_and_no_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import connection
-
-    other = connection.copy()
-    try:
-        name = OwnName("default", "a name of its own")
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [name._key])
-        assert not name.take()
-    finally:
-        other.close()
-    assert OwnName("default", "w2").take()
-    sql("SELECT pg_advisory_unlock_all()")
-    # As behind a pooler: the number that the client was given is not the server's.
-    lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
-    pooled = SimpleNamespace(cursor=connection.cursor, connection=lent)
-    monkeypatch.setattr(upkeep, "connections", {"default": pooled})
-    assert not OwnName("default", "w3").take()
 
 
 def test_a_worker_can_be_run_from_code(settings: LazySettings) -> None:

@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 from audit.admin.agents.rows import AgentRow, agent_row
 from audit.admin.decide.forms import ReasonForm
 from audit.admin.decide.offers import way_back
-from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.ids import BadId, read_id
+from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.wording import shown
-from audit.agents.listing import listed
-from audit.agents.registry import drain, undrain
+from audit.agents.draining import drain, undrain
+from audit.agents.listing import with_readings
 from audit.decisions import MAX_REASON
 from audit.exceptions import AuditError
 from audit.models import Agent
@@ -103,6 +103,6 @@ def _read(using: str, object_id: str) -> Any:
         key = read_id(object_id, int)
     except BadId:
         raise NotThere from None
-    for agent in listed(using).filter(pk=key):
+    for agent in with_readings(using).filter(pk=key):
         return agent
     raise NotThere

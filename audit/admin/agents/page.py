@@ -13,14 +13,14 @@ from django.utils.translation import gettext as _
 
 from audit.admin.agents.drain import may_drain, receive
 from audit.admin.agents.rows import STATES, TONES, agent_row
-from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
+from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import shown
-from audit.agents.listing import Work, history, listed, states, work_of
+from audit.agents.listing import Work, history, states, with_readings, work_of
 from audit.models import Task
 from audit.status import AgentState
 from audit.values import moments
@@ -41,7 +41,7 @@ class AgentAdmin(ReadOnlyAdmin):
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         using, now = self.using, moments.now()
         state, name, problems = _asked(request)
-        agents = listed(using)
+        agents = with_readings(using)
         if state:
             agents = agents.filter(state=state)
         if name:
@@ -85,7 +85,7 @@ class AgentAdmin(ReadOnlyAdmin):
         return {**super().frame(request), "media": self.media + DECIDING}
 
     def detail_context(self, request: HttpRequest, key: Any) -> HttpResponse:
-        for name in listed(self.using).filter(pk=key).values_list("name", flat=True):
+        for name in with_readings(self.using).filter(pk=key).values_list("name", flat=True):
             return HttpResponseRedirect(f"{self.url('changelist')}?{urlencode({'agent': name})}")
         raise NotThere
 

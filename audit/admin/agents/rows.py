@@ -115,7 +115,7 @@ def agent_row(
     """Write an agent as text.
 
     Args:
-        agent: of `audit.agents.listing.listed`.
+        agent: of `audit.agents.listing.with_readings`.
         history: its last hour; None where nobody read it.
         works: what runs there, each with its title and the address of its page (empty for who may not see it).
         now: when the page is read.

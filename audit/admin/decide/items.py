@@ -26,7 +26,7 @@ from audit.status import PauseReason, Status
 from audit.values import moments
 
 if TYPE_CHECKING:
-    from audit.admin.shared.base import ReadOnlyAdmin
+    from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 
 __all__ = ["Item", "items"]
 

@@ -17,7 +17,7 @@ from audit.models import Task
 from audit.status import Status
 
 if TYPE_CHECKING:
-    from audit.admin.shared.base import ReadOnlyAdmin
+    from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 
 __all__ = ["ON_ENTRIES", "ON_TASKS", "Choice", "Offer", "about_one", "checkbox", "offer", "way_back"]
 

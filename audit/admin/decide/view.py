@@ -28,8 +28,8 @@ from audit.admin.decide.items import Item, items
 from audit.admin.decide.offers import way_back
 from audit.admin.decide.selection import BadSelection, Selection
 from audit.admin.decide.wording import BUTTONS, DONE, EFFECTS, TITLES, why_not
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.panels import panel, sqlstate
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import moment, shown
 from audit.decisions import MAX_REASON, Decision, decide

@@ -14,15 +14,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from audit.admin.decide.offers import way_back
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.jsontree import tree
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.wording import ago, grouped, shown
 from audit.events import MAX_PAYLOAD_BYTES, emit_event
 from audit.exceptions import AuditError, InvalidValue
 from audit.models import Event
 from audit.reading.awaited import MOST_ENTRIES, awaiting
 from audit.values import moments, validation
-from audit.verbs.calling import jsonb
+from audit.verbs.arguments import jsonb
 from audit.verbs.pausing import MAX_EVENT_NAME
 
 __all__ = ["EmitForm", "may_emit", "receive"]

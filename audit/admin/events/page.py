@@ -17,12 +17,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.events.emit import EmitForm, may_emit, receive
-from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
+from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.wording import ago, moment, shown
 from audit.models import Event, PauseQueueEntry
 from audit.reading.awaited import Awaited, awaited

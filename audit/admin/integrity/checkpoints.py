@@ -9,9 +9,9 @@ from django.db.models.functions import Left
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.facts import Fact
 from audit.admin.shared.files import text_file
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import ago, grouped, moment, shown
 from audit.ledger.tlog.errors import LedgerError
 from audit.ledger.tlog.note import Note, to_base64

@@ -22,9 +22,9 @@ from audit.admin.integrity.checkpoints import (
 )
 from audit.admin.integrity.reports import newest, read, report
 from audit.admin.integrity.verification import alarms, growth, list_columns, verification, verification_row
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.paging import Order, read_cursor, read_page
 from audit.admin.shared.panels import panel
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.models import Task
 from audit.values import moments
 

@@ -13,10 +13,10 @@ from uuid import UUID
 from django.db import connections
 from django.http import HttpResponse
 
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.files import json_document
 from audit.admin.shared.findings import code_label
 from audit.admin.shared.ids import BadId, read_id
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import shown
 
 __all__ = ["FINDINGS", "StoredFinding", "StoredVerification", "newest", "read", "report", "without_ids"]

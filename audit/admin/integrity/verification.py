@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from audit.admin.integrity.reports import FINDINGS, StoredFinding, StoredVerification, without_ids
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.facts import Fact
 from audit.admin.shared.panels import panel
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import ago, grouped, moment, shown, span
 from audit.models import ExecutionLog, LedgerVerification, Task, Verdict

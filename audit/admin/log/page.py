@@ -9,9 +9,9 @@ from django.utils.translation import gettext as _
 
 from audit.admin.log.query import ORDER, LogQuery
 from audit.admin.log.rows import list_columns, log_row
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.export import Export, range_name
 from audit.admin.shared.paging import read_page
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.seal_badge import seals_of_log
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN

@@ -19,9 +19,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.overview.cards import Card, agents_card, ended_card, integrity_card, needs_card, queue_card, runs_card
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.links import Link
 from audit.admin.shared.panels import NOT_MIGRATED, Panel, noting_denied, panel, reading, sqlstate
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.agents.listing import states
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
 from audit.reading import now as trail

@@ -15,13 +15,13 @@ from django.utils.translation import gettext as _
 from audit.admin.decide.offers import ON_ENTRIES, offer
 from audit.admin.queue.rows import QueueRow, list_columns, queue_row
 from audit.admin.queue.states import STATES, WHOLE, in_state
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.export import Export, ExportingAdmin
 from audit.admin.shared.health import health_facts
 from audit.admin.shared.links import Link
 from audit.admin.shared.paging import Order, Page, read_cursor, read_page
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import unknown_keys
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.titles import task_titles
 from audit.admin.shared.wording import shown
 from audit.models import Agent, Event, PauseQueueEntry, Task

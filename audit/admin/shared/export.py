@@ -17,10 +17,10 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.export_limits import IDLE_MS, IN_ALL, PER_USER, Patience, Slot, TooManyExports, look, reserve
 from audit.admin.shared.links import Link
 from audit.admin.shared.panels import reading, set_locally
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.timerange import SPANS, TimeRange
 from audit.admin.shared.wording import shown
 from audit.interchange import csv_lines, json_lines

@@ -15,9 +15,9 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.findings import code_label
 from audit.admin.shared.panels import panel
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.wording import ago, grouped, moment
 from audit.models import LedgerVerification
 from audit.reading.seal_state import NEWEST, OF_TASK, SealState, seal_state

@@ -14,7 +14,6 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from audit.admin.shared.base import ReadOnlyAdmin
 from audit.admin.shared.binning import Cut
 from audit.admin.shared.chips import chips
 from audit.admin.shared.drawing import meter
@@ -23,6 +22,7 @@ from audit.admin.shared.links import FilterLinks, filter_url
 from audit.admin.shared.paging import Order
 from audit.admin.shared.panels import panel
 from audit.admin.shared.query import ListQuery
+from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 from audit.admin.shared.samples import sized
 from audit.admin.shared.wording import grouped, moment, shown, span
 from audit.admin.statistics.charts import PERCENTILES, Charts, charts, percent

@@ -1,8 +1,8 @@
-"""Which columns of a task its page reads, and how each is called and written: a new column of the task goes here."""
+"""Which columns of a task its page reads, and how each is called and written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,16 +11,18 @@ from uuid import UUID
 from django.db.models import F, IntegerField, TextField
 from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.facts import Fact
 from audit.admin.shared.jsontree import LIMIT
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import moment, shown, span
+from audit.columns import TASK
 from audit.models import Task
 from audit.status import OnExpiry
 
-__all__ = ["COLUMNS", "DOCUMENTS", "SERVICES_SHOWN", "Column", "column_facts", "label_of", "read_task"]
+__all__ = ["COLUMNS", "DOCUMENTS", "SERVICES_SHOWN", "Column", "column_facts", "completed", "label_of", "read_task"]
 
 SERVICES_SHOWN = 200
 _LONGEST_TEXT = 500
@@ -58,7 +60,7 @@ class Column:
     """Whether only a finished task has it; it is not listed before."""
 
 
-COLUMNS = (
+_LABELLED = (
     Column(name="id", label=_("Id")),
     Column(name="parent", label=_("Parent")),
     Column(name="created_at", label=_("Created"), write=_moment),
@@ -89,8 +91,7 @@ COLUMNS = (
     Column(name="finished_xid", label=_("Finished in transaction"), finished=True),
     Column(name="row_version", label=_("Version of the hashed form"), finished=True),
 )
-"""What is listed among all fields, in this order. Of a text, which may be of any length, the beginning is read."""
-DOCUMENTS = {
+_HEADINGS = {
     "outcome": _("Outcome"),
     "suggestions": _("Suggestions"),
     "plan": _("Plan"),
@@ -99,9 +100,37 @@ DOCUMENTS = {
     "estimated_resources": _("Estimated resources"),
     "origin": _("Origin"),
 }
-"""The JSON columns that are shown, in this order, with their headings."""
 _ABOVE = ("action", "status")
 """What is read too, and stands above all that."""
+_WRITERS: dict[str, Callable[[Any, datetime], tuple[str, str]]] = {"text": _text, "timestamptz": _moment}
+
+
+def completed(labelled: Sequence[Column], headings: Mapping[str, Any]) -> tuple[tuple[Column, ...], dict[str, Any]]:
+    """Add the columns of a task that have no label here, each with the name that the model gives it.
+
+    Args:
+        labelled: columns with their labels.
+        headings: documents with their headings.
+
+    Returns:
+        All columns, and all documents with their headings; the added ones last.
+    """
+    plain, documents = list(labelled), dict(headings)
+    known = {*documents, *_ABOVE, "summary", "services_touched", *(column.name for column in plain)}
+    for described in TASK:
+        if described.name in known:
+            continue
+        label = capfirst(Task._meta.get_field(described.name).verbose_name)  # type: ignore[union-attr]
+        if described.is_document:
+            documents[described.name] = label
+        else:
+            plain.append(Column(name=described.name, label=label, write=_WRITERS.get(described.type, _plain)))
+    return tuple(plain), documents
+
+
+COLUMNS, DOCUMENTS = completed(_LABELLED, _HEADINGS)
+"""What is listed among all fields, and the JSON columns that are shown with their headings, each in this order. Of a
+text, which may be of any length, the beginning is read."""
 
 _LABELS = {column.name: column.label for column in COLUMNS}
 

@@ -19,7 +19,7 @@ from audit.admin.shared.drawing import meter
 from audit.admin.shared.wording import shown, span
 from audit.agents.needs import RESOURCES
 from audit.models import ExecutionLog
-from audit.pausing.manager import EVIDENCE
+from audit.pausing.pause_manager import EVIDENCE
 from audit.status import LogKind
 
 __all__ = ["Evidence", "Judged", "Room", "evidence", "read_evidence"]

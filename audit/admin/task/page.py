@@ -15,10 +15,10 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from audit.admin.decide.offers import about_one
-from audit.admin.shared.base import NotThere, ReadOnlyAdmin
 from audit.admin.shared.files import json_document
 from audit.admin.shared.jsontree import LIMIT
 from audit.admin.shared.links import Link, filter_url
+from audit.admin.shared.read_only_admin import NotThere, ReadOnlyAdmin
 from audit.admin.shared.seal_badge import integrity_url, seal_of_task
 from audit.admin.shared.titles import task_title
 from audit.admin.shared.wording import ago, shown

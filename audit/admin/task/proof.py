@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from audit import conf
-from audit.admin.shared.base import NotThere
 from audit.admin.shared.files import text_file
+from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import grouped, shown
 from audit.inspection.rights import said
 from audit.ledger.prove import CannotProve, prove
@@ -23,7 +23,7 @@ from audit.ledger.tlog.note import Verifier
 from audit.models import ExecutionLog, Task
 
 if TYPE_CHECKING:
-    from audit.admin.shared.base import ReadOnlyAdmin
+    from audit.admin.shared.read_only_admin import ReadOnlyAdmin
 
 __all__ = ["MOST_LOG_ROWS", "ProofOffer", "outside_transactions", "proof_offer", "send_proof"]
 

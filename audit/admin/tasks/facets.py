@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from audit.admin.shared.links import Link, filter_url
 from audit.admin.shared.query import ListQuery
 from audit.admin.shared.wording import shown
-from audit.admin.tasks.counting import LONGEST, Counts, Others
+from audit.admin.tasks.chart_counts import LONGEST, Counts, Others
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.values import BY_FIELD
 from audit.status import FailureClass, Status

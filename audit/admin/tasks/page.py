@@ -24,11 +24,11 @@ from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.wording import ago, grouped, moment, shown
-from audit.admin.tasks.alternatives import FAILURES, failures, others
-from audit.admin.tasks.counting import CHOICES, Others, Overview, by_status, overview
+from audit.admin.tasks.chart_counts import CHOICES, Others, Overview, by_status, overview
+from audit.admin.tasks.facet_counts import FAILURES, failures, others
 from audit.admin.tasks.facets import facets, seals, statuses
 from audit.admin.tasks.rows import list_columns, task_row
-from audit.admin.tasks.word_search import searched
+from audit.admin.tasks.search_plan import searched
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters import TaskFilter
 from audit.reading.filters.actors import close_to, is_pattern

@@ -99,7 +99,7 @@ def sign(checkpoint: Checkpoint, *signers: Signer) -> Note:
         InvalidKey: a witness's key; it cosigns the finished note (`note.sign`).
         Malformed: nobody signs.
     """
-    _check_kinds((each.verifier for each in signers), KeyKind.ED25519)
+    _check_kinds((signer.verifier for signer in signers), KeyKind.ED25519)
     return notes.sign(str(checkpoint), *signers)
 
 
@@ -165,7 +165,9 @@ def read_number(text: str, what: str) -> int:
 
 
 def _check_kinds(verifiers: Iterable[Verifier], kind: KeyKind) -> None:
-    for each in verifiers:
-        if each.kind is not kind:
+    for verifier in verifiers:
+        if verifier.kind is not kind:
             role = {KeyKind.ED25519: "a log's", KeyKind.COSIGNATURE: "a witness's"}
-            raise InvalidKey(f"The key {shown(each.label)} is {role[each.kind]} key where {role[kind]} belongs.")
+            raise InvalidKey(
+                f"The key {shown(verifier.label)} is {role[verifier.kind]} key where {role[kind]} belongs."
+            )

@@ -7,16 +7,17 @@ that seals and to no other.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from audit.ledger.tlog import files
 from audit.ledger.tlog.errors import InvalidKey
-from audit.ledger.tlog.note import KeyKind, Signer
+from audit.ledger.tlog.note import KeyKind, Signer, Verifier
 from audit.ledger.tlog.trusted import Untrusted, open_trusted
 
-__all__ = ["FILE_VARIABLE", "KEY_VARIABLE", "advice", "is_configured", "load", "read", "write"]
+__all__ = ["FILE_VARIABLE", "KEY_VARIABLE", "advice", "is_configured", "load", "read", "verifier_of", "write"]
 
 KEY_VARIABLE = "AUDIT_LEDGER_KEY"
 """The environment variable that holds signing keys, separated by white space."""
@@ -91,6 +92,30 @@ def write(path: Path, signer: Signer) -> None:
     files.create(path, f"{signer.secret()}\n")
 
 
+def verifier_of(text: str, kind: KeyKind = KeyKind.ED25519) -> Verifier:
+    """Read a verifier key that somebody wrote on a command line or into the settings.
+
+    Args:
+        text: the key.
+        kind: what it must be: a log's key, or a witness's.
+
+    Raises:
+        InvalidKey: it is none, or of the other kind, or the name of a file. The text is not shown, because it may be a
+            part of a signing key.
+    """
+    try:
+        verifier = Verifier.parse(text)
+    except InvalidKey as error:
+        if not os.path.isfile(text):  # noqa: PTH113 - False for what cannot be a path
+            raise
+        hint = f'{text} is a file. Give the key that it holds: "$(cat {shlex.quote(text)})"'
+        raise InvalidKey(hint) from error
+    if verifier.kind is not kind:
+        whose, other = ("a log's", "a witness's") if kind is KeyKind.ED25519 else ("a witness's", "a log's")
+        raise InvalidKey(f"{verifier.label} is {other} key, and {whose} key is needed.")
+    return verifier
+
+
 def advice(signer: Signer, path: Path | None) -> Iterator[str]:
     """Yield lines that say what to do with a new key; they do not hold its secret.
 
@@ -98,20 +123,15 @@ def advice(signer: Signer, path: Path | None) -> Iterator[str]:
         signer: the key.
         path: where it was written; None if it was printed.
     """
-    where = f"in {path}, which only you can read" if path else "the line on standard output; keep it secret"
-    yield f"The signing key is {where}. Whoever has it can sign as {signer.name}; if you lose it, make a new one."
-    yield ""
-    yield "The verifier key is public. Give it to whoever checks proofs, in a way that they trust:"
-    yield f"  {signer.verifier}"
-    yield ""
+    where = f"in {path}, which only you can read" if path else "the line on standard output"
+    yield f"The signing key is {where}. Keep it secret: whoever has it can sign as {signer.name}."
     if signer.kind is KeyKind.COSIGNATURE:
-        yield "The witness signs with:"
-        yield f"  python -m audit.ledger witness … --signing-key {path or 'FILE'}"
+        yield f"For whoever checks proofs: --witness '{signer.verifier}'"
+        yield f"To sign: python -m audit.ledger witness … --signing-key {path or 'FILE'}"
         return
-    yield "In the settings of every process, so that checkpoints are verified:"
-    yield f'  AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
-    yield "In the environment of the sealer, and of no other process:"
-    yield f"  {FILE_VARIABLE}={path.absolute()}" if path else f"  {KEY_VARIABLE}=<the signing key>"
+    yield f'In the settings of every process: AUDIT = {{"LEDGER_VERIFIERS": ["{signer.verifier}"]}}'
+    secret = f"{FILE_VARIABLE}={path.absolute()}" if path else f"{KEY_VARIABLE}=<the signing key>"
+    yield f"In the environment of the sealer only: {secret}"
 
 
 def _parse(text: str, where: str) -> tuple[Signer, ...]:
@@ -123,6 +143,6 @@ def _parse(text: str, where: str) -> tuple[Signer, ...]:
             raise InvalidKey(f"{where}: {error.problem}") from None
     if not signers:
         raise InvalidKey(f"{where} holds no signing key.")
-    if len({each.verifier.label for each in signers}) < len(signers):
+    if len({signer.verifier.label for signer in signers}) < len(signers):
         raise InvalidKey(f"{where} holds the same signing key twice.")
     return tuple(signers)

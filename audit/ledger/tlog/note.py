@@ -111,10 +111,12 @@ class Note:
             raise Malformed("signed note", "it has no signature")
         if len(self.signatures) > MAX_SIGNATURES:
             raise Malformed("signed note", f"it has more than {MAX_SIGNATURES} signatures")
-        for each in self.signatures:
-            _check_name(each.name, Malformed("signed note", f"{shown(each.name)} cannot be the name of a key"))
-            if len(each.key_id) != 4 or not each.data:
-                raise Malformed("signed note", f"the signature by {shown(each.name)} is too short")
+        for signature in self.signatures:
+            _check_name(
+                signature.name, Malformed("signed note", f"{shown(signature.name)} cannot be the name of a key")
+            )
+            if len(signature.key_id) != 4 or not signature.data:
+                raise Malformed("signed note", f"the signature by {shown(signature.name)} is too short")
         if len(str(self).encode()) > MAX_SIZE:
             raise Malformed("signed note", f"it has more than {MAX_SIZE} bytes")
 
@@ -329,13 +331,13 @@ def verify(note: Note, verifiers: Iterable[Verifier]) -> tuple[Verified, ...]:
     """
     known = {(each.name, each.key_id): each for each in verifiers}
     verified = tuple(
-        Verified(verifier=verifier, signature=each, at=verifier.check(note.text, each))
-        for each in note.signatures
-        if (verifier := known.get((each.name, each.key_id)))
+        Verified(verifier=verifier, signature=signature, at=verifier.check(note.text, signature))
+        for signature in note.signatures
+        if (verifier := known.get((signature.name, signature.key_id)))
     )
     if not verified:
         raise Unsigned(
-            tuple(f"{each.name}+{each.key_id.hex()}" for each in note.signatures),
+            tuple(f"{signature.name}+{signature.key_id.hex()}" for signature in note.signatures),
             tuple(each.label for each in known.values()),
         )
     return verified

@@ -238,7 +238,7 @@ def check(
         if proof.index in rows:
             raise InvalidProof(f"Leaf {proof.index} occurs twice in the file.")
         rows[proof.index] = _proven(proof, heads[proof.checkpoint])
-    _agreeing([each.checkpoint for each in heads.values()])
+    _agreeing([head.checkpoint for head in heads.values()])
     return _of_one_task(list(rows.values()))
 
 
@@ -300,18 +300,18 @@ def _proven(proof: Proof, head: SignedCheckpoint) -> ProvenRow:
 
 def _agreeing(heads: list[Checkpoint]) -> None:
     """See that the checkpoints of a file can all be true."""
-    if len({each.origin for each in heads}) > 1:
+    if len({head.origin for head in heads}) > 1:
         raise InvalidProof("The file mixes proofs from different logs.")
-    if len({each.size for each in heads}) < len({(each.size, each.root) for each in heads}):
+    if len({head.size for head in heads}) < len({(head.size, head.root) for head in heads}):
         raise InvalidProof("The file holds two signed checkpoints of one size with different roots: a fork.")
 
 
 def _of_one_task(rows: list[ProvenRow]) -> Checked:
     """Put the rows in order, and see that they are of one task, which holds the plan that was approved."""
-    log = [each for each in rows if each.form.name == LOG_V1.name]
-    tasks = [each for each in rows if each.form.name != LOG_V1.name]
+    log = [row for row in rows if row.form.name == LOG_V1.name]
+    tasks = [row for row in rows if row.form.name != LOG_V1.name]
     first = (tasks or log)[0]
-    if strange := next((each for each in rows if each.task_id != first.task_id), None):
+    if strange := next((row for row in rows if row.task_id != first.task_id), None):
         raise InvalidProof(
             f"The file is of task {first.task_id}, but leaf {strange.index} belongs to task {strange.task_id}."
         )

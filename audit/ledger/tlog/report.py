@@ -53,7 +53,7 @@ def checked_as_text(checked: Checked) -> Iterator[str]:
         yield ""
         yield from head_as_text(head)
         leaves = [each for each in _rows(checked) if each.head is head]
-        yield f"  Proven in it   {', '.join(_leaf(each) for each in leaves[:20])}" + (
+        yield f"  Proven in it   {', '.join(_leaf(leaf) for leaf in leaves[:20])}" + (
             f" and {len(leaves) - 20} more" if len(leaves) > 20 else ""
         )
 
@@ -82,9 +82,9 @@ def head_as_text(head: SignedCheckpoint) -> Iterator[str]:
     for each in head.cosigned:
         yield f"  Cosigned by    {safe(each.verifier.label)} at {_second(each.at)}"
     if not head.cosigned:
-        yield "  Cosigned by    no witness that was named"
+        yield "  Cosigned by    none (no --witness given)"
     known = {each.signature for each in (*head.signed, *head.cosigned)}
-    if unknown := [each for each in head.note.signatures if each not in known]:
+    if unknown := [signature for signature in head.note.signatures if signature not in known]:
         names = ", ".join(safe(f"{each.name}+{each.key_id.hex()}") for each in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         yield f"  Not checked    signatures by {names}{more}"
@@ -189,7 +189,7 @@ def _log_row(row: ProvenRow) -> Iterator[str]:
         f"by {values['actor']}" if values["actor"] else "",
         f"leaf {row.index}",
     )
-    yield "  " + "  ".join(safe(each) for each in parts if each)
+    yield "  " + "  ".join(safe(part) for part in parts if part)
     yield "      " + ", ".join(f"{name} {safe(values[name])}" for name in _BRIEF if values[name] not in (None, ""))
     if at_length := [name for name in _AT_LENGTH if values[name]]:
         yield from _columns(row, at_length, indent="      ")

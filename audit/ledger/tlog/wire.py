@@ -2,7 +2,7 @@
 
 Reading columns in binary asks the server for nothing but the values: no function of its catalog, which a superuser
 could have replaced, writes a moment, an array or a hash for us, and no setting of the session changes a byte, save the
-client's encoding, which the reader pins (`audit.ledger.rows`).
+client's encoding, which the reader pins (`audit.ledger.binary_rows`).
 """
 
 from collections.abc import Callable, Sequence

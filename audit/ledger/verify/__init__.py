@@ -15,8 +15,8 @@ from django.db import Error
 
 from audit.exceptions import AuditError
 from audit.inspection import Flaw, inspect
+from audit.ledger.binary_rows import pin_search_path, snapshot
 from audit.ledger.exported import Exported
-from audit.ledger.rows import pin_search_path, snapshot
 from audit.ledger.tlog.note import KeyKind, Verifier
 from audit.ledger.verify.findings import Code, Finding, Findings, Report
 from audit.ledger.verify.history import look_at_history
@@ -71,13 +71,13 @@ def verify(
             while nothing was found, or a failure of the verification that nothing found before explains.
         django.db.Error: the database cannot be read.
     """
-    for each in verifiers:
-        if each.kind is not KeyKind.ED25519:
+    for verifier in verifiers:
+        if verifier.kind is not KeyKind.ED25519:
             raise CannotVerify(
-                f"{each.label} is a witness's key, and a log's key is needed: audit_keygen printed it. Witnesses' "
+                f"{verifier.label} is a witness's key, and a log's key is needed: audit_keygen printed it. Witnesses' "
                 "signatures are checked with python -m audit.ledger checkpoint FILE --key VKEY --witness VKEY."
             )
-    names = {each.name for each in verifiers}
+    names = {verifier.name for verifier in verifiers}
     if len(names) != 1:
         listed = ", ".join(sorted(names)) or "none"
         raise CannotVerify(f"The verifier keys must be of one name, the log's; these are of: {listed}.")
@@ -234,21 +234,20 @@ def _not_covered(wanted: Expected, left: Unsealed, accepted: Collection[int], ou
     if left.count:
         oldest = f", the oldest of {left.oldest:%Y-%m-%d %H:%M:%S %Z}" if left.oldest else ""
         said.append(
-            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}: whoever owns the database can "
-            "still change them, and only their transitions, transaction and age are looked at."
+            f"{left.count} finished tasks and log rows that are not sealed yet{oldest}. An owner of the database can "
+            "still change them. Only their transitions, transaction and age were checked."
         )
         said.append(
-            "Whether these are new: that is believed of the sealer's mark and the server's identifier in the ledger's "
-            "head, which nobody signs, and of the transaction in each row. Whoever set the mark back can have put in "
-            "rows with old dates; they can only be sealed behind everything that is signed."
+            "Whether the unsealed rows are really new. This relies on unsigned bookkeeping: an owner could have "
+            "inserted backdated rows. They can only be sealed after everything that is already signed."
         )
-    said.append("What else tasks hold that are not finished, and the pause queue: they are sealed when they finish.")
+    said.append("Unfinished tasks and the pause queue. (What is sealed of the log of these tasks is covered.)")
     if outside and not (wanted.external or wanted.left_behind):
         said.append("No external checkpoint was found where they should be kept, or none was of this log.")
     if not outside:
         said.append(
-            "No external checkpoint was given: whoever has the signing key could have rewritten the whole log. "
-            "Keep checkpoints elsewhere and give them with --checkpoints."
+            "No external checkpoint was given, so a thief of the signing key could have rewritten the whole log. Keep "
+            "checkpoints elsewhere, and name their directory with --checkpoints."
         )
     if wanted.left_behind:
         said.append(

@@ -105,8 +105,8 @@ class Findings:
 
     def extend(self, findings: Iterable[Finding]) -> None:
         """Take several."""
-        for each in findings:
-            self.add(each.code, each.message, task=each.task, log=each.log, leaf=each.leaf)
+        for finding in findings:
+            self.add(finding.code, finding.message, task=finding.task, log=finding.log, leaf=finding.leaf)
 
     def ordered(self) -> list[Finding]:
         """What was kept, causes first, each code in the order of the tree."""
@@ -147,7 +147,7 @@ class Report:
             "started_at": moments.iso(self.started_at),
             "size": self.size,
             "signed": self.signed,
-            "findings": [each.as_json() for each in self.findings],
+            "findings": [finding.as_json() for finding in self.findings],
             "counts": self.counts,
             "covered": self.covered,
             "unsealed": self.unsealed,

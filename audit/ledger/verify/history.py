@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 from uuid import UUID
 
-from audit.ledger.rows import Raw, number
+from audit.ledger.binary_rows import Raw, number
 from audit.ledger.verify.findings import Code, Findings
 from audit.status import FINISHED, TRANSITIONS
 

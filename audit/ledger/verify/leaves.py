@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from audit.ledger.rows import Raw, number
+from audit.ledger.binary_rows import Raw, number
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
 from audit.ledger.tlog.wire import wire_hash
 from audit.ledger.verify.findings import Code, Findings

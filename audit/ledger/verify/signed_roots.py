@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from audit.ledger.exported import CannotExport, Exported
-from audit.ledger.stored import epochs, left_behind
+from audit.ledger.tables import epochs, left_behind
 from audit.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from audit.ledger.tlog.damage import Damage, examine
 from audit.ledger.tlog.errors import LedgerError, Malformed, Unproven, Unsigned, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from audit.ledger.stored import head_frontier, read_tiles
+from audit.ledger.tables import head_frontier, read_tiles
 from audit.ledger.tlog.errors import Malformed
 from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
 from audit.ledger.tlog.tiles import WIDTH, grow
@@ -125,11 +125,11 @@ class Tree:
                 f"{signed} leaves were signed, and the database has {self.size}: the end of the tree is missing.",
                 leaf=self.size,
             )
-        for each in reversed(self._roots):
-            if each.external and each.size > signed:
+        for root in reversed(self._roots):
+            if root.external and root.size > signed:
                 self._findings.add(
                     Code.ROLLBACK,
-                    f"{each.size} leaves were signed, says {each.source}, and the database has {self.size}: it was set "
+                    f"{root.size} leaves were signed, says {root.source}, and the database has {self.size}: it was set "
                     "back to an older state, or its end was cut off.",
                 )
 
@@ -196,7 +196,7 @@ class Tree:
 
     def _suspect(self, leaves: list[int]) -> None:
         """Remember leaves that differ from their tile, as many as a report has in full."""
-        fresh = [each for each in leaves if each > self._last_suspect]
+        fresh = [leaf for leaf in leaves if leaf > self._last_suspect]
         self._last_suspect = max([self._last_suspect, *fresh])
         room = MAX_FINDINGS - len(self._suspects)
         self._suspects += fresh[:room]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from audit.ledger.rows import Raw, number
+from audit.ledger.binary_rows import Raw, number
 from audit.ledger.verify.findings import Code, Findings
 from audit.models import LedgerHead
 
@@ -112,7 +112,7 @@ class _Waiting:
             )
             return
         self.count += 1
-        if written := [number(each) for each in moments if each is not None]:
+        if written := [number(moment) for moment in moments if moment is not None]:
             self.oldest = max(written) if self.oldest is None else min(self.oldest, max(written))
 
 

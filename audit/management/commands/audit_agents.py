@@ -10,9 +10,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
 from audit import conf
-from audit.agents.listing import listed
+from audit.agents.draining import drain, undrain
+from audit.agents.listing import with_readings
 from audit.agents.needs import RESOURCES
-from audit.agents.registry import drain, undrain
 from audit.management.base import FAILED, FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import count, duration, safe
 from audit.management.tables import Column
@@ -85,7 +85,7 @@ class Command(ListingCommand):
         else:
             undrain(name, using=using)
         self.acted = True
-        agent = listed(using).get(name=name)
+        agent = with_readings(using).get(name=name)
         if options.get("wait"):
             agent = self._empty(agent, using)
         if self.for_programs:
@@ -108,14 +108,14 @@ class Command(ListingCommand):
                 self.note(f"{safe(agent.name)}: waiting {waits}.")
                 said = waits
             time.sleep(_LOOK_SECONDS)
-            agent = listed(using).get(name=agent.name)
+            agent = with_readings(using).get(name=agent.name)
             if agent.drain_requested_at is None:
                 raise CommandError(f"{safe(agent.name)} was undrained meanwhile.", returncode=FAILED)
         return agent
 
     def _list(self, using: str, options: dict[str, Any]) -> int:
         self.outcome = FINE
-        agents = listed(using)
+        agents = with_readings(using)
         if options["state"]:
             agents = agents.filter(state__in=options["state"])
         if self.for_programs:

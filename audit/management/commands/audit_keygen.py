@@ -12,6 +12,8 @@ from audit.management.base import FINE, UNABLE, AuditCommand, path
 class Command(AuditCommand):
     """Makes a signing key."""
 
+    needs_settings = False
+
     help = (
         "Make a key that signs the log, and explain what to do with it. Standard output gets the signing key, or with "
         "--output the verifier key. A witness makes its own without Django: "

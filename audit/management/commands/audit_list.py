@@ -12,12 +12,14 @@ from audit.management.base import FINE, AuditCommand
 from audit.management.output import duration, moment, safe
 from audit.management.tables import Column, is_narrow
 from audit.models import Task
+from audit.models.querysets.search_text import fails_with
 from audit.reading.beginnings import beginnings
 from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
 from audit.reading.filters.actors import close_to, is_pattern
+from audit.reading.filters.build import quoted
 from audit.reading.filters.lookup import find_task
 from audit.reading.filters.search import found
-from audit.reading.filters.values import short_id
+from audit.reading.filters.values import GROUPS, short_id
 from audit.reading.spans import COLUMNS
 from audit.status import Status
 from audit.values import moments
@@ -68,6 +70,7 @@ class Command(AuditCommand):
                     if wanted or options["before"]
                     else "No tasks yet. Task.objects.request(…) makes one."
                 )
+        self.note_if_backwards(wanted)
         if counted.last is None:
             self._suggest(wanted, options["database"])
         if counted.more:
@@ -75,13 +78,20 @@ class Command(AuditCommand):
         return FINE
 
     def _suggest(self, wanted: TaskFilter, using: str) -> None:
-        """Name actors that look like those that no task names."""
+        """Name actors that look like those that no task names, and conditions for words that no text has."""
         for name in wanted.actors:
             if is_pattern(name) or Task.objects.using(using).by(name).exists():
                 continue
             close = close_to(using, name)
             meant = f" Close names: {', '.join(close)}." if close else ""
             self.note(safe(f"No task names the actor {name!r}.{meant} A part of a name: --actor '*{name}*'"))
+        for word in wanted.words:
+            if word.lower() in Status.values or word.lower() in GROUPS:
+                self.note(
+                    f"Words are looked for in the texts of a task. For its status: --search status:{word.lower()}"
+                )
+            elif Task.objects.using(using).filter(fails_with((word,))).exists():
+                self.note(safe(f"{word} is the error type of a task. For those: --search error_type:{quoted(word)}"))
 
     def _table(self, tasks: Iterator[Task]) -> bool:
         narrow = is_narrow()
@@ -97,7 +107,7 @@ class Command(AuditCommand):
                 task.action,
                 task.summary,
                 ", ".join(task.services_touched),
-                task.requested_by or task.actor,
+                task.requested_by or None,
                 took,
             )
 
@@ -109,7 +119,7 @@ class Command(AuditCommand):
                 Column(title="Action", least=8, rank=2),
                 Column(title="Summary", least=16),
                 Column(title="Services", least=8, rank=4),
-                Column(title="By", name=True, least=6, rank=5),
+                Column(title="Requested by", name=True, least=6, rank=5),
                 Column(title="Ran", right=True, rank=3),
             ),
             (row(task) for task in tasks),

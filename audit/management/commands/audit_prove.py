@@ -25,7 +25,7 @@ class Command(AuditCommand):
         "Django: python -m audit.ledger check FILE --key VKEY."
     )
     examples = (
-        "audit_prove 019bd8a3 > task.proof",
+        "audit_prove 019bd8a3-1b2c-7d4e > task.proof",
         "audit_prove --since old.checkpoint > growth.proof",
     )
     synopsis = "TASK [--with-log] [--key VKEY] > FILE   |   --since CHECKPOINT_FILE > FILE"

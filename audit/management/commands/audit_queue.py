@@ -77,7 +77,9 @@ class Command(ListingCommand):
                 "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
             )
             each.add_argument("--actor", type=_label, metavar="NAME", help=f"who decides (default {os_user()})")
-            each.add_argument("--reason", type=_label, metavar="TEXT", help="why; it is written into the log")
+            stored = "it is the outcome of the task" if verb == "cancel" else "it is written into the log"
+            without = "; without one the text of that outcome is empty" if verb == "cancel" else ""
+            each.add_argument("--reason", type=_label, metavar="TEXT", help=f"why; {stored}{without}")
             if verb == "defer":
                 each.add_argument(
                     "--until",
@@ -151,9 +153,14 @@ class Command(ListingCommand):
         done = self._decided(verb, options)
         if self.for_programs:
             self.json_each(done)
+        elif len(set(options["ids"])) == 1:
+            (each,) = done
+            if each["refused"]:
+                raise CommandError(_refusal(each), returncode=FAILED)
+            self._print(each)
         else:
             for each in done:
-                self._print(each)
+                self.note(_refusal(each)) if each["refused"] else self._print(each)
         if self._refused:
             raise CommandError(f"{self._refused} of {len(set(options['ids']))} refused.", returncode=FAILED)
         return FINE
@@ -201,11 +208,12 @@ class Command(ListingCommand):
             }
 
     def _print(self, done: dict[str, Any]) -> None:
-        if done["refused"]:
-            self.note(f"{safe(done['id'])}: refused, {safe(done['refused'])}")
-            return
         due = f", due {_moment_text(done['due_at'])}" if done["due_at"] else ""
         self.line(f"{safe(done['id'])}: {done['done']}{due} (task {done['task_id']}, {safe(done['action'])})")
+
+
+def _refusal(done: dict[str, Any]) -> str:
+    return f"{safe(done['id'])}: refused, {safe(done['refused'])}"
 
 
 def _values(entry: PauseQueueEntry, now: datetime) -> dict[str, Any]:

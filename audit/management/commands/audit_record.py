@@ -18,7 +18,7 @@ from audit.models import Task
 from audit.reading.filters import database_alias
 from audit.reading.filters.lookup import find_task
 from audit.recording import Recording, record
-from audit.recording.block import alias_of
+from audit.recording.block import ACTOR_VARIABLE, alias_of
 from audit.recording.running import OUTPUTS, describe, run_recorded, run_unrecorded
 from audit.values import validation
 from audit.values.validation import storable_text
@@ -30,6 +30,8 @@ _OPTIONS["services"] = "--service"
 
 class Command(AuditCommand):
     """Runs a command and records it; prints nothing of its own unless something is wrong."""
+
+    needs_settings = False  # --best-effort runs the command all the same
 
     help = (
         "Run a command as a recorded task. Its exit status, duration, resources and the end of its output are stored "
@@ -56,7 +58,11 @@ class Command(AuditCommand):
             metavar="NAME",
             help="a service that it touches; repeat it for several",
         )
-        parser.add_argument("--actor", metavar="NAME", help="who does it (default: cli:USER)")
+        parser.add_argument(
+            "--actor",
+            metavar="NAME",
+            help="who does it (default: the actor of the audit_record around it, else cli:USER)",
+        )
         parser.add_argument(
             "--parent",
             metavar="ID",
@@ -104,7 +110,9 @@ class Command(AuditCommand):
                 keep = [name for name in OUTPUTS if not options[f"no_{name}"]]
                 return run_recorded(self._recording(argv, options), argv, timeout=options["timeout"], keep=keep)
             except InvalidValue as error:
-                option = _OPTIONS.get(error.field.partition("[")[0], error.field)
+                option = _OPTIONS.get(error.field.partition("[")[0])
+                if option is None:
+                    raise
                 raise InvalidValue(option, error.value, error.problem) from error
         except (AuditError, Error, ImproperlyConfigured) as error:
             if not options["best_effort"] or _is_misuse(error, options):
@@ -118,7 +126,7 @@ class Command(AuditCommand):
             options["action"] or describe([Path(argv[0]).name])[:100],
             summary=options["summary"] or describe(argv),
             services=options["service"],
-            actor=options["actor"] or os_user(),
+            actor=options["actor"] or (None if os.environ.get(ACTOR_VARIABLE) else os_user()),
             parent=_parent(options),
             correlation_id=options["correlation_id"],
             using=options["database"],
@@ -138,16 +146,15 @@ def _parent(options: dict[str, Any]) -> UUID | str | None:
 def _is_misuse(error: Exception, options: dict[str, Any]) -> bool:
     """Whether the command line is wrong, and not the settings or the database."""
     if isinstance(error, InvalidValue):
-        return error.field not in {"lease", _AROUND} and (error.field != "using" or bool(options["database"]))
+        return error.field not in {"lease", _AROUND, ACTOR_VARIABLE} and (
+            error.field != "using" or bool(options["database"])
+        )
     return isinstance(error, NotDurable)
 
 
 def _command_shown(argv: list[str]) -> str:
-    """The command as one may show it: without arguments when nobody knows what is secret in them."""
-    try:
-        return describe(argv)
-    except AuditError:
-        return f"{storable_text(Path(argv[0]).name)} …"
+    """The command as one may show it: without its arguments, of which nobody may know here which are secret."""
+    return storable_text(Path(argv[0]).name) + (" …" if argv[1:] else "")
 
 
 def _seconds(text: str) -> float:

@@ -103,15 +103,25 @@ class Command(AuditCommand):
             raise CommandError(problem, returncode=UNABLE) from error
         known = verifiers((), needed=False)
         _insist_on_named(signers, known)
+        if not known:
+            self.note(
+                "AUDIT['LEDGER_VERIFIERS'] names no key, so audit_verify cannot check what this key signs. Add to the "
+                f"settings of every process:\n    AUDIT = {{{_verifiers_line(signers)}}}"
+            )
         if options["new_epoch"]:
             options["new_epoch"] = _named(options["new_epoch"], kept)
             return self._begin(options, signers, known, kept)
         if options["loop"]:
             return self._loop(options, signers, known, kept)
         try:
-            self._once(options, signers, known, kept)
+            sealed = self._once(options, signers, known, kept)
         except (RefusesToSeal, CannotExport) as error:
-            raise CommandError(str(error), returncode=FAILED) from error
+            raise _refused(error, kept) from error
+        if sealed and not kept and not options["print"]:
+            self.note(
+                "The checkpoint is in the database only. To keep it elsewhere too, give --checkpoints DIR or set "
+                "AUDIT['LEDGER_CHECKPOINTS']."
+            )
         return FINE
 
     def _once(
@@ -122,7 +132,8 @@ class Command(AuditCommand):
         kept: Exports | None,
         *,
         stop: StopRequest | None = None,
-    ) -> None:
+    ) -> int:
+        """Seal until nothing is left; returns how many rows."""
         quiet = stop is not None
         if options["print"] and not self._printed:
             # Before more is sealed: the run that signed it may have ended before it could print it.
@@ -156,6 +167,7 @@ class Command(AuditCommand):
             self.note(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
         elif not quiet:
             self.note(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
+        return total
 
     def _publish(
         self, batch: Batch, kept: Exports | None, place: tuple[int, int] | None, options: dict[str, Any]
@@ -176,8 +188,9 @@ class Command(AuditCommand):
                 .values_list("epoch", "size", "note")
             )
         try:
-            for each in missed:
-                kept.write(*each)
+            lacking = sum(kept.write(*each) for each in missed)
+            if lacking:
+                self.note(f"{kept.directory} was behind the database: it lacked {count(lacking, 'older checkpoint')}.")
             kept.write(batch.epoch, batch.size, batch.note)
         except CannotExport as error:
             later = "--first-export keeps it then" if place is None else "the next run keeps it"
@@ -219,7 +232,7 @@ class Command(AuditCommand):
                 try:
                     self._once(options, signers, known, kept, stop=stop)
                 except (RefusesToSeal, CannotExport) as error:
-                    raise CommandError(str(error), returncode=FAILED) from error
+                    raise _refused(error, kept) from error
                 except Busy as error:
                     self.note(f"{safe(error)} Trying again in {options['loop']} s.")
                 except Error as error:
@@ -228,6 +241,16 @@ class Command(AuditCommand):
                     connections[options["database"]].close()
                 stop.wait(options["loop"])
         return FINE
+
+
+def _refused(error: RefusesToSeal | CannotExport, kept: Exports | None) -> CommandError:
+    missing = f"There was no directory {kept.directory}. " if kept and kept.made else ""
+    return CommandError(f"{missing}{error}", returncode=FAILED)
+
+
+def _verifiers_line(signers: tuple[Signer, ...]) -> str:
+    named = ", ".join(f'"{each.verifier}"' for each in signers)
+    return f'"LEDGER_VERIFIERS": [{named}]'
 
 
 def _insist_on_named(signers: tuple[Signer, ...], known: tuple[Verifier, ...]) -> None:

@@ -12,6 +12,7 @@ from audit.management.base import FAILED, FINE, UNABLE, AuditCommand
 from audit.management.output import safe
 from audit.management.presentation import Details
 from audit.management.tables import terminal_width
+from audit.management.waiting import why_it_waits
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.reading.beginnings import beginnings
 from audit.reading.filters import add_database, positive
@@ -24,8 +25,11 @@ class Command(AuditCommand):
     """Shows tasks."""
 
     exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
-    help = "Show everything about a task: facts, durations, seal, outcome, plan, suggestions and its execution log."
-    examples = ("audit_show 019bd8a3", "audit_show 019bd8a3 --format json")
+    help = (
+        "Show everything about a task: facts, why it waits, durations, seal, outcome, plan, suggestions and its "
+        "execution log."
+    )
+    examples = ("audit_show 019bd8a3-1b2c-7d4e", "audit_show 019bd8a3-1b2c-7d4e --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take ids, and how much of the log to show."""
@@ -72,13 +76,15 @@ class Command(AuditCommand):
             rows = beginnings(ExecutionLog.objects.using(using).of(task), "output_summary")
             log = list(rows[: options["log"] + 1])
             self._shown += 1
+            entry = beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first()
             yield (
                 task,
                 Details(
                     log=log[: options["log"]],
                     more_log=len(log) > options["log"],
-                    entry=beginnings(PauseQueueEntry.objects.using(using), "note").filter(task_id=task.pk).first(),
+                    entry=entry,
                     seal=seal_of(task.pk, using),
+                    waits=[] if self.for_programs else why_it_waits(task, entry, using, moments.now()),
                 ),
             )
 

@@ -81,6 +81,7 @@ class Command(AuditCommand):
             self._page(wanted, figures, rated)
             self.line()
             self.line(_queue_line(queue))
+        self.note_if_backwards(wanted)
         if not rated:
             self.note("No failure rates: the filter chooses tasks by how they ended.")
         return FINE
@@ -189,13 +190,15 @@ def _queue_line(queue: QueueHealth) -> str:
         for what, since in (
             ("approved work waits", queue.oldest_approved),
             ("a due entry waits", queue.oldest_due),
-            ("a transaction is open", queue.oldest_snapshot),
+            ("a transaction is open", queue.oldest_snapshot if queue.snapshot_is_old else None),
         )
         if since is not None
     ]
-    parts.append(f"{count(queue.expired, 'lease')} expired" + (f" ({queue.stuck} long ago)" if queue.stuck else ""))
-    parts.append(f"{count(queue.dead_tuples, 'dead row')}")
-    return f"Queue now: {', '.join(parts)}"
+    if queue.expired:
+        parts.append(f"{count(queue.expired, 'lease')} expired" + (f" ({queue.stuck} long ago)" if queue.stuck else ""))
+    if queue.is_bloated:
+        parts.append(f"{count(queue.dead_tuples, 'dead row')} beside {count(queue.live_tuples, 'live one')}")
+    return f"Queue now: {', '.join(parts) or 'nothing waits'}"
 
 
 def _scope(found: Statistics) -> str:

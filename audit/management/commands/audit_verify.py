@@ -74,6 +74,8 @@ class Command(AuditCommand):
             self.json(report.as_json())
         else:
             self._print(report)
+        if report.intact:
+            self._note_if_behind(options)
         return self.outcome
 
     def _verified(self, keys: Sequence[Verifier], options: dict[str, Any]) -> Report:
@@ -91,6 +93,18 @@ class Command(AuditCommand):
         if report.intact:  # else what was found counts for more
             _insist_on_what_was_named(LedgerCheckpoint.objects.using(using), kept, accepted)
         return report
+
+    def _note_if_behind(self, options: dict[str, Any]) -> None:
+        """Say that the directory of checkpoints ends before the database does: what follows is not compared with it."""
+        kept = exports(options, make=False)
+        newest = kept.newest() if kept else None
+        signed = LedgerCheckpoint.objects.using(options["database"]).order_by("-epoch", "-size")
+        last = signed.values_list("epoch", "size").first()
+        if kept and newest and newest.place and last and newest.place < last:
+            self.note(
+                f"{safe(kept.directory)} is behind the database: its newest checkpoint covers {newest.place[1]} leaves,"
+                f" the newest in the database {last[1]}. audit_seal --checkpoints DIR writes those that are missing."
+            )
 
     def _store(self, options: dict[str, Any], store: Callable[[str], object]) -> None:
         if options["no_store"]:

@@ -31,7 +31,8 @@ class Command(AuditCommand):
         "audit_worker --actions deploy,backup --drain",
     )
     exits = (
-        "0 stopped in good order, 1 with --once or --drain: some work failed, 2 could not start, "
+        "0 stopped in good order (also when --drain left work that is not due yet, which it says), "
+        "1 with --once or --drain: some work failed, 2 could not start, "
         "128 + n stopped at once by a second signal n"
     )
 

@@ -19,14 +19,14 @@ from audit.exceptions import ConflictingTask, InvalidValue
 from audit.leases.arguments import claim_arguments
 from audit.leases.claim import TASKS, claim
 from audit.leases.queryset_where import queryset_where
-from audit.leases.recover import recover_tasks_sql
+from audit.leases.recover_sql import ACTOR, recover_tasks_sql
 from audit.statements.retry import persistently, reconnecting
 from audit.statements.rows import fetch
 from audit.status import FINISHED, LIVE, Status
 from audit.values import moments, validation
 from audit.values.patterns import like, split
 from audit.verbs import inserts
-from audit.verbs.existing import asks_otherwise, differing
+from audit.verbs.differences import asks_otherwise, differing
 
 if TYPE_CHECKING:
     from audit.models import Task
@@ -305,7 +305,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             where, params = queryset_where(self, self.db, "recover_expired")
         except EmptyResultSet:
             return []
-        actor = get_actor() or "audit:recovery"
+        actor = get_actor() or ACTOR
         sql = recover_tasks_sql(self.model, where, limit)
         attempt = partial(fetch, self.model, self.db, sql, [*params, max_expiries, actor])
         return reconnecting(connections[self.db], attempt)

@@ -34,8 +34,8 @@ def _unknown(key: str, value: str) -> str:
     close = suggestion(key, value)
     if not close and not looks_like_condition(key, value):
         return ""
-    meant = f"did you mean `{close}:{quoted(value[:_SHOWN])}`?" if close else f"there are {', '.join(CONDITIONS)}."
-    return f'`{key}` is not a condition; {meant} To search for these characters put "…" around them'
+    meant = f"Did you mean `{close}:{quoted(value[:_SHOWN])}`?" if close else f"There are {', '.join(CONDITIONS)}."
+    return f'has the unknown condition `{key}`. {meant} To search for these characters, put "…" around them.'
 
 
 class Build:

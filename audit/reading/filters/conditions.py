@@ -18,7 +18,9 @@ CONDITIONS = {
     "any_service": _("touched at least one of these services"),
     "action": _("any of these kinds of work"),
     "actor": _("requested, decided or last changed by any of these; `*` stands for any characters: `*bert-jan*`"),
-    "since": _("created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now (24h, 7d), or `all`"),
+    "since": _(
+        "created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now (30m, 24h, 7d, 2w), or `all`"
+    ),
     "until": _("created before"),
     "finished_since": _("finished at or after"),
     "finished_until": _("finished before"),

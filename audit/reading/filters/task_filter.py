@@ -218,6 +218,16 @@ class TaskFilter:
         """Whether no index finds some of it, and nothing else here makes the rows few; see Note [What is cheap]."""
         return bool(self.documents) and not self.narrow
 
+    def is_backwards(self, now: datetime) -> bool:
+        """Whether a range ends before or as it begins, so that no task can be in it.
+
+        Args:
+            now: from which spans count back.
+        """
+        pairs = ((self.since, self.until), (self.finished_since, self.finished_until))
+        ranges = [[now - end if isinstance(end, timedelta) else end for end in pair if end] for pair in pairs]
+        return any(len(both) == 2 and both[0] >= both[1] for both in ranges)
+
     @property
     def chooses_by_end(self) -> bool:
         """Whether it leaves out tasks for how they ended, so that a rate of failures among the others says nothing."""

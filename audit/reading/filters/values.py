@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
@@ -84,7 +85,8 @@ def _parsed_when(field: str, value: str) -> When:
         raise InvalidFilter(
             field,
             value,
-            "is not a time; write 2026-11-24, 2026-11-24T05:48:03+01:00, or a span back from now such as 24h",
+            "is not a time; write 2026-11-24, 2026-11-24T05:48:03+01:00, or a span back from now such as 24h"
+            " (units: s, m, h, d, w)",
         ) from None
 
 
@@ -121,9 +123,14 @@ def _status(field: str, value: object) -> tuple[str, ...]:
     if name in GROUPS:
         return GROUPS[name]
     if name not in Status.values:
-        known = ", ".join([*Status.values, *map(str, GROUPS)])
-        raise InvalidFilter(field, value, f"is not a status; use one of {known}")
+        raise _unknown(field, value, "a status", [*Status.values, *map(str, GROUPS)])
     return (str(Status(name)),)
+
+
+def _unknown(field: str, value: object, what: str, known: Sequence[str]) -> InvalidFilter:
+    close = get_close_matches(str(value).lower(), known, 1, 0.7)
+    meant = f"did you mean {close[0]}? There are" if close else "use one of"
+    return InvalidFilter(field, value, f"is not {what}; {meant} {', '.join(known)}")
 
 
 GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finished": tuple(map(str, FINISHED))}
@@ -133,8 +140,7 @@ GROUPS: dict[object, tuple[str, ...]] = {"live": tuple(map(str, LIVE)), "finishe
 def _failure(field: str, value: object) -> tuple[str, ...]:
     name = value.lower() if isinstance(value, str) else value
     if name not in FailureClass.values:
-        known = ", ".join(FailureClass.values)
-        raise InvalidFilter(field, value, f"is not a class of failures; use one of {known}")
+        raise _unknown(field, value, "a class of failures", FailureClass.values)
     return (str(FailureClass(name)),)
 
 

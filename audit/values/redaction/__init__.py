@@ -1,6 +1,9 @@
 """Masks secrets in JSON and in text: by names, by what stands around them, by the shape of tokens.
 
-`keys` knows names, `shapes` the tokens of vendors, `commands` the options of programs; `texts` finds values in a text.
+`texts` runs the rules for a text and decides which can find anything. `assignments`, `web`, `prose`, `markup` and
+`shell` hold them by what stands around a secret. `keys` knows names, `shapes` the tokens of vendors, `commands` the
+options of programs, `value` where a value begins and ends.
+
 Broad patterns (anything with `key`, `token` or `pass` in it) hide what an audit trail is for. What a project knows
 beyond this belongs into `AUDIT["REDACT_KEYS"]` and `AUDIT["REDACT_PATTERNS"]`.
 """
@@ -17,7 +20,8 @@ from audit.exceptions import AuditError, InvalidValue
 from audit.values import validation
 from audit.values.redaction.commands import secrets_of
 from audit.values.redaction.keys import ALONE, ENDING, MASK, Kind, fold, is_opaque, is_reference, kind_of, words
-from audit.values.redaction.texts import Span, spans
+from audit.values.redaction.texts import spans
+from audit.values.redaction.value import Span
 
 __all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_command", "redact_document", "redact_text"]
 
@@ -154,8 +158,6 @@ _VALUES = frozenset(["value", "val", "parametervalue", "content", "plaintext", "
 def _redact(value: Any, rules: _Rules, depth: int) -> Any:
     if isinstance(value, str):
         return _redact_text(value, rules)
-    if isinstance(value, dict | list | tuple) and depth > _MAX_DEPTH:
-        raise InvalidValue("value", "…", f"is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
         return _redact_dict(value, rules, depth)
     if isinstance(value, list | tuple):
@@ -163,7 +165,13 @@ def _redact(value: Any, rules: _Rules, depth: int) -> Any:
     return value
 
 
+def _check_depth(depth: int) -> None:
+    if depth >= _MAX_DEPTH:
+        raise InvalidValue("value", "…", f"is nested deeper than {_MAX_DEPTH} levels")
+
+
 def _redact_dict(value: dict[Any, Any], rules: _Rules, depth: int) -> dict[Any, Any]:
+    _check_depth(depth)
     named = _named(value, rules)
     is_secret = value.get("kind") == "Secret"
     masked: dict[Any, Any] = {}
@@ -254,6 +262,7 @@ def _is_opaque_text(value: Any) -> bool:
 def _redact_list(
     value: Sequence[Any], rules: _Rules, depth: int, is_secret: Callable[[Any], bool] = lambda _: False
 ) -> list[Any]:
+    _check_depth(depth)
     if len(value) > 1 and isinstance(value[0], str) and _is_command(value):
         return [f"{kept}{MASK}" if masked else kept for kept, masked in _words_masked(value, rules)]
     if value and all(isinstance(each, list | tuple) and len(each) == 2 and isinstance(each[0], str) for each in value):
@@ -285,12 +294,19 @@ _UNSEEN = re.compile(
 
 # So short, and without a sign, it is a word or a number: no token has less than twelve characters.
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{0,11}")
+# Short texts in which nothing was masked: the values of documents are the same few. None that holds a secret is kept.
+_seen: set[str] = set()
 
 
 def _redact_text(text: str, rules: _Rules) -> str:
-    if len(text) > 5 and not _PLAIN.fullmatch(text) and (masked := _masked(text)) != text:
-        # What is left beside a mask may be a secret by itself.
-        text = _masked(masked)
+    if len(text) > 5 and text not in _seen and not _PLAIN.fullmatch(text):
+        if (masked := _masked(text)) != text:
+            # What is left beside a mask may be a secret by itself.
+            text = _masked(masked)
+        elif len(text) < 200:
+            if len(_seen) >= 4096:
+                _seen.clear()
+            _seen.add(text)
     return _redact_custom(text, rules)
 
 
@@ -298,9 +314,7 @@ def _masked(text: str) -> str:
     """Mask what the rules find; they look at a text without colours, unseen characters and look-alike letters."""
     shown = fold(text)
     places: list[int] | None = None
-    if (
-        "\x1b" in shown or "\\x1b" in shown or "\\u001b" in shown or "\\033" in shown or not shown.isascii()
-    ) and _UNSEEN.search(shown):
+    if ("\x1b" in shown or "\\" in shown or not shown.isascii()) and _UNSEEN.search(shown):
         places, kept, position = [], [], 0
         for match in _UNSEEN.finditer(shown):
             kept.append(shown[position : match.start()])
@@ -313,6 +327,8 @@ def _masked(text: str) -> str:
     if len(small) != len(shown):
         small = "".join(each.lower() if len(each.lower()) == 1 else each for each in shown)
     found = sorted(spans(shown, small))
+    if not found:
+        return text
     if places is not None:
         found = [(places[start], places[end - 1] + 1) for start, end in found if end > start]
     return _splice(text, found)

@@ -5,7 +5,7 @@ error message is often cut short, and one that is masked without need costs noth
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 __all__ = ["key_blocks", "shapes"]
 
@@ -66,21 +66,41 @@ _TOKENS = (
     r"\$(?:2[abxy]\$\d\d\$[./A-Za-z0-9]{20,}|(?:apr1|[1567]|y|gy|sha1|md5|scrypt|argon2(?:id?|d))\$[./A-Za-z0-9$=,+-]{12,})",
     r"(?:pbkdf2_sha\d+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1|salted_sha1|pbkdf2_sha1)\$[^\s\"\'\\,;)\]}]{20,}|SCRAM-SHA-256\$[^\s\"\'\\,;)\]}]{20,}|\{S?SHA(?:512)?\}[A-Za-z0-9+/=]{20,}",
 )
-# Tokens that begin with anything; each is looked for only where the text before the bar stands.
+# Tokens that begin with anything; each is looked for only in a text that has what stands first, which is found fast.
 _OTHERS = (
-    ("hooks.slack.com/", r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[A-Za-z0-9+/_-]{12,}"),
-    (".webhook.office.com/", r"(?<=\.webhook\.office\.com/)webhookb2/[^\s\"'<>]+"),
-    ("/webhooks/", rf"(?<=/webhooks/)[0-9]+/{_W}{{8,}}"),
-    ("-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])"),  # Mailchimp
+    (r"hooks\.slack\.com/", r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[A-Za-z0-9+/_-]{12,}"),
+    (r"\.webhook\.office\.com/", r"(?<=\.webhook\.office\.com/)webhookb2/[^\s\"'<>]+"),
+    ("/webhooks/[0-9]", rf"(?<=/webhooks/)[0-9]+/{_W}{{8,}}"),
+    ("-us(?<=[0-9a-f]-us)[0-9]", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])"),  # Mailchimp
     ("8Q~", r"(?<![A-Za-z0-9_-])[A-Za-z0-9_.~-]{1,8}8Q~[A-Za-z0-9_.~-]{24,}"),  # Azure
-    (".atlasv1.", rf"(?:(?<=\\[nrt])|(?<![A-Za-z0-9\\]))[A-Za-z0-9]{{10,18}}\.atlasv1\.{_W}{{16,}}"),  # Terraform
+    (r"\.atlasv1\.", rf"(?:(?<=\\[nrt])|(?<![A-Za-z0-9\\]))[A-Za-z0-9]{{10,18}}\.atlasv1\.{_W}{{16,}}"),  # Terraform
     ("NRAL", r"(?<![A-Za-z0-9])[a-f0-9]{30,40}NRAL"),  # New Relic
 )
-_RARE = tuple((needed, re.compile(pattern)) for needed, pattern in _OTHERS)
-_LONG = r"(?=[\w$.+/:=%{}~-]{12})"
-_SHAPE = re.compile(rf"(?<![A-Za-z0-9_]){_LONG}(?:{'|'.join(_TOKENS)})")
+_RARE = tuple((re.compile(needed), re.compile(pattern)) for needed, pattern in _OTHERS)
+
+
+def _by_first_letter(patterns: Iterable[str]) -> str:
+    """Join patterns into one that looks at a letter once, and not at a hundred patterns: most words are no tokens."""
+    groups: dict[str, list[str]] = {}
+    for pattern in patterns:
+        depth = start = 0
+        for match in re.finditer(r"\\.|\[[^\]]*\]|[()|]|\Z", pattern):
+            depth += {"(": 1, ")": -1}.get(match[0], 0)
+            if not depth and match[0] in {"|", ""}:
+                one = pattern[start : match.start()]
+                groups.setdefault(one[0] if one[0].isalnum() else "", []).append(one)
+                start = match.end()
+    others = groups.pop("")
+    return "|".join([*(f"{each}(?:{'|'.join(one[1:] for one in ones)})" for each, ones in groups.items()), *others])
+
+
+_LONG = r"(?=[A-Za-z0-9_$.+/:=%{}~-]{12})"
+_SHAPE = rf"(?P<token>{_LONG}(?:{_by_first_letter(_TOKENS)}))"
+_FIRST = re.compile(_SHAPE)
+# What stands before a token is searched for: such characters are fewer than those that tokens begin with.
+_LATER = re.compile(rf"[^A-Za-z0-9_]{_SHAPE}")
 # Behind an escape a token follows a letter, as in `\\nghp_…`.
-_ESCAPED_SHAPE = re.compile(rf"(?:(?<![A-Za-z0-9_])|(?<=\\[nrt])){_LONG}(?:{'|'.join(_TOKENS)})")
+_ESCAPED = re.compile(rf"[^A-Za-z0-9_](?:[nrt](?<=\\[nrt]))??{_SHAPE}")
 
 # The secret half of a pair stands near its id: by commas, blanks, quotes.
 _AWS_PAIR = re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{12,16}[\"']?[\s,;:|]{1,4}[\"']?([A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])")
@@ -92,10 +112,13 @@ def shapes(text: str) -> Iterator[Span]:
     """Yield where tokens of a known shape stand."""
     if match := _CUT_OWN.match(text):
         yield match.span()
-    for match in (_ESCAPED_SHAPE if "\\" in text else _SHAPE).finditer(text):
-        yield match.span()
+    later = _ESCAPED if "\\" in text else _LATER
+    found = _FIRST.match(text) or later.search(text)
+    while found:
+        yield found.span("token")
+        found = later.search(text, found.end() - 1)
     for needed, pattern in _RARE:
-        if needed in text:
+        if needed.search(text):
             yield from (match.span() for match in pattern.finditer(text))
     if "AKIA" in text or "ASIA" in text:
         yield from (match.span(1) for match in _AWS_PAIR.finditer(text))

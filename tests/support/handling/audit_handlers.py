@@ -14,6 +14,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import handler
+from audit.worker import own_name
+
+own_name.QUIET_SECONDS = float(os.environ.get("AUDIT_WORKER_QUIET", own_name.QUIET_SECONDS))
 
 
 @handler("echo")
@@ -43,6 +46,11 @@ def retry(run):
     if run.task.failures < run.plan:
         raise ValueError(f"not yet, failure {run.task.failures}")
     return "at last"
+
+
+@handler("slow-retry", max_attempts=2, backoff=3600, isolation="thread")
+def slow_retry(run):
+    raise ValueError("not now")
 
 
 class _Odd(BaseException):
@@ -267,6 +275,31 @@ def fork(run):
     if pid:
         os.waitpid(pid, 0)
     return {"forked": pid == 0}
+
+
+@handler("leave-behind")
+def leave_behind(run):
+    """Leaves a grandchild that has everything open that this process has."""
+    pid = os.fork()
+    if not pid:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        Path(run.plan["pid"]).write_text(str(os.getpid()))
+        while not Path(run.plan["end"]).exists():
+            time.sleep(0.05)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    while not Path(run.plan["pid"]).exists():
+        time.sleep(0.01)
+    if run.plan["way"] == "die":
+        os._exit(3)
+    return "left"
+
+
+@handler("quick", isolation="thread")
+def quick(run):
+    return run.plan
 
 
 @handler("thread", isolation="thread")

@@ -104,6 +104,16 @@ def nest():
     return add.enqueue(2, b=3).id
 
 
+@task
+def steps_aside():
+    current_run().release()
+
+
+@task
+async def steps_aside_async():
+    current_run().release()
+
+
 @task(takes_context=True)
 def survive(context):
     if context.attempt == 1:

@@ -1,0 +1,194 @@
+"""What a worker reads and writes, in the clerk's thread: claims, what handlers hand in, and how their work ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Exists
+
+from audit.exceptions import AuditError, IllegalTransition, LeaseLost, TaskFrozen
+from audit.leases.keeper import KeptLease, keeper
+from audit.leases.prolong import Lease
+from audit.models import Agent, Task
+from audit.recording.fitting import fitted
+from audit.worker.clerk import is_away
+from audit.worker.ending import End
+from audit.worker.handlers import Handler
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ["GONE", "Claimed", "Store"]
+
+GONE = (LeaseLost, TaskFrozen, IllegalTransition)
+"""What a verb raises when the claim is gone."""
+
+
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """A task under this worker's lease."""
+
+    task: Task
+    kept: KeptLease | None = None
+    lost: bool = False
+    """Whether the database said that the claim is gone."""
+    tried: bool = False
+    """Whether its end was sent before, and perhaps carried out."""
+
+
+class Store:
+    """Carries out what the worker wants of the database.
+
+    Args:
+        using: the alias.
+        name: of the worker.
+        lease: how long a claim lasts without a sign of life.
+        on_lost: called with a claim whose lease is lost, in the keeper's thread.
+        on_cancel: called with a claim that a person asked to stop, in the keeper's thread.
+    """
+
+    def __init__(
+        self,
+        using: str,
+        name: str,
+        lease: timedelta,
+        *,
+        on_lost: Callable[[Claimed], None],
+        on_cancel: Callable[[Claimed], None],
+    ) -> None:
+        self.using = using
+        self.name = name
+        self.lease = lease
+        self._on_lost = on_lost
+        self._on_cancel = on_cancel
+        self._held: set[Claimed] = set()
+
+    def tokens(self) -> set[UUID]:
+        """Return the tokens of the claims that this worker has not stored the end of."""
+        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None}
+
+    def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
+        """Claim tasks and keep their leases from then on."""
+        # In the claim itself: since the last sign of life somebody may have asked this worker to drain.
+        drained = Agent.objects.filter(name=self.name, drain_requested_at__isnull=False)
+        tasks = Task.objects.using(self.using).filter(~Exists(drained))
+        return [self._keep(task) for task in tasks.claim(self.name, limit, self.lease, actions)]
+
+    def _keep(self, task: Task) -> Claimed:
+        claimed = Claimed(task)
+        token: UUID = task.claim_token  # type: ignore[assignment]
+        lease = Lease(task_id=task.pk, token=token, duration=self.lease, actor=self.name, using=self.using)
+
+        def cancel(requested_at: datetime) -> None:
+            task.cancel_requested_at = requested_at  # it is not tried again
+            self._on_cancel(claimed)
+
+        claimed.kept = keeper.keep(lease, on_lost=lambda: self._on_lost(claimed), on_cancel_requested=cancel)
+        self._held.add(claimed)
+        return claimed
+
+    def ask(self, claimed: Claimed) -> None:
+        """Ask soon whether a person wants this work to stop."""
+        if claimed.kept is not None:
+            keeper.hurry(claimed.kept)
+
+    def forget(self, claimed: Claimed) -> None:
+        """Keep the lease no more."""
+        self._held.discard(claimed)
+        if claimed.kept is not None:
+            keeper.forget(claimed.kept)
+
+    # What handlers hand in meanwhile
+
+    def carry_out(self, claimed: Claimed, verb: str, arguments: dict[str, Any]) -> Any:
+        """Carry out what a run asks for.
+
+        Raises:
+            LeaseLost, TaskFrozen, InvalidValue: as the verb does.
+        """
+        task = claimed.task
+        match verb:
+            case "log":
+                task.log(**arguments, using=self.using)
+            case "touch":
+                task.touch(*arguments["services"], using=self.using)
+                return task.services_touched
+            case "checkpoint":
+                return task.checkpoint(arguments["work_plan"], using=self.using) is not None
+            case "awaited_event":
+                return task.awaited_event(using=self.using)
+            case _:
+                raise AuditError(f"A run has no verb {verb!r}.")
+        return None
+
+    # How it ended
+
+    def save_end(self, claimed: Claimed, end: End, handler: Handler | None) -> str:
+        """Store how an attempt ended.
+
+        Args:
+            claimed: the task.
+            end: how it ended.
+            handler: whose policy says whether it is tried again.
+
+        Returns:
+            What became of the task: `completed`, `failed`, `retried`, `paused`, `released`, or `lost`.
+
+        Raises:
+            django.db.Error: the database is away; it may be called again.
+        """
+        tried, claimed.tried = claimed.tried, True
+        try:
+            became = self._save(claimed.task, end, handler)
+        except GONE:
+            # Pausing, releasing and retrying give the claim up: what the first try did, the second cannot repeat.
+            became = {"pause": "paused", "release": "released"}.get(end.verb, "lost") if tried else "lost"
+        except Exception as error:
+            if is_away(error):
+                raise
+            became = self._fail_refused(claimed.task, error, end)
+        self.forget(claimed)
+        return became
+
+    def _save(self, task: Task, end: End, handler: Handler | None) -> str:
+        match end.verb:
+            case "pause":
+                task.pause(**end.arguments, using=self.using)
+                return "paused"
+            case "paused":
+                return "paused"
+            case "release":
+                task.release(reason=end.arguments.get("reason", ""), using=self.using)
+                return "released"
+        outcome, more = fitted("outcome", end.outcome, redacted=False)
+        changes = [*end.changes, *more]
+        if changes:
+            task.note(
+                "The result of the work was changed where it could not be stored as it was.",
+                detail={"changed": changes},
+                actor=self.name,
+                using=self.using,
+            )
+        if end.verb == "complete":
+            task.complete(outcome, resources=end.resources, using=self.using)
+            return "completed"
+        delay = None
+        if handler is not None and handler.max_attempts > 1 and task.cancel_requested_at is None:
+            delay = handler.delay(task.failures + 1)
+        if delay is None:
+            task.fail("", outcome=outcome, resources=end.resources, using=self.using)
+            return "failed"
+        task.retry("", outcome=outcome, delay=delay, using=self.using)
+        return "retried"
+
+    def _fail_refused(self, task: Task, problem: Exception, end: End) -> str:
+        """Fail a task whose end the database refuses; if that is refused too, its lease runs out."""
+        with contextlib.suppress(*GONE):
+            summary = f"The work ended ({end.verb}), and that could not be stored: {problem}"
+            task.fail(summary[:2000], outcome={"error_type": "NotStored"}, resources=end.resources, using=self.using)
+            return "failed"
+        return "lost"

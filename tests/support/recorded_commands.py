@@ -1,0 +1,45 @@
+"""Runs `audit_record` as a process, and waits for what it writes."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import connection
+
+from audit.models import Task
+
+UNREACHABLE = {"DATABASE_URL": "postgres://u:p@127.0.0.1:1/x"}
+
+
+def start(*words: str, environment: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    # A test that names another server means its database, not the one of the tests.
+    database = "" if "DATABASE_URL" in (environment or {}) else connection.settings_dict["NAME"]
+    command = [sys.executable, "-m", "tests.support.recorder", database, "manage", "audit_record", *words]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=os.environ | (environment or {}), **(pipes | options))
+
+
+def recorded(*words: str, environment: dict[str, str] | None = None, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    """Run the command as a process of its own; its exit status and both outputs."""
+    process = start(*words, environment=environment, stdin=subprocess.PIPE)
+    out, err = process.communicate(stdin, timeout=60)
+    return process.returncode, out, err
+
+
+def only() -> Task:
+    return Task.objects.get()
+
+
+def python(program: str) -> Sequence[str]:
+    return ("--", sys.executable, "-c", program)
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+    return found
