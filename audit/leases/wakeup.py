@@ -60,17 +60,19 @@ def nudge(using: str, worker: str) -> None:
         transaction.on_commit(lambda: notify(using, [worker], channel=WORKERS), using=using)
 
 
-def notify(using: str, actions: Iterable[str], *, channel: str = CHANNEL) -> None:
+def notify(using: str, actions: Iterable[str], *, channel: str | None = None) -> None:
     """Tell workers now; what goes wrong is logged, for the work stands.
 
     Args:
         using: the alias of the database.
         actions: kinds of work that there is, or other payloads.
-        channel: to whom.
+        channel: another one than `CHANNEL`.
     """
     try:
         with connections[using].cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, action) FROM unnest(%s::text[]) AS action", [channel, list(actions)])
+            cursor.execute(
+                "SELECT pg_notify(%s, action) FROM unnest(%s::text[]) AS action", [channel or CHANNEL, list(actions)]
+            )
     except Exception as error:  # noqa: BLE001 - whatever it is: polling finds the work
         logger.warning("Workers could not be notified; they find the work when they look next: %s", error)
         with contextlib.suppress(Exception):

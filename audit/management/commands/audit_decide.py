@@ -64,10 +64,13 @@ class Command(AuditCommand):
         if self.for_programs:
             self.json_each(done)
         for each in () if self.for_programs else done:
-            if each["refused"]:
-                self.note(f"{safe(each['id'])}: refused, {safe(each['refused'])}")
-            else:
+            if each["done"]:
                 self.line(f"{safe(each['id'])}: {each['done']} (task {each['task_id']}, {safe(each['action'])})")
+                continue
+            refusal = f"{safe(each['id'])}: refused, {safe(each['refused'])}"
+            if len(done) == 1:
+                raise CommandError(refusal, returncode=FAILED)
+            self.note(refusal)
         if refused := sum(each["refused"] is not None for each in done):
             raise CommandError(f"{refused} of {len(done)} refused.", returncode=FAILED)
         return FINE
