@@ -4,6 +4,7 @@
 the database as well.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -363,6 +364,8 @@ def _server_version(connection: Any) -> int:
 
 def _guards(alias: str) -> list[CheckMessage]:
     flaws = inspection.inspect(alias, minor=True)
+    if sys.argv[1:2] == ["migrate"]:  # which runs this check before it does what is missing
+        flaws = [flaw for flaw in flaws if flaw.kind != "unfinished"]
     found: list[CheckMessage] = [
         (Caution if flaw.minor else Error)(
             f"{flaw.problem} (database {alias!r})", hint=flaw.remedy, obj=flaw.name, id=_IDS[flaw.kind]

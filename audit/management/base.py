@@ -284,15 +284,9 @@ def _refusal(error: Error) -> str:
     """What the database says: its message, detail and hint, each on a line; not where in its code it was."""
     diag = getattr(error.__cause__, "diag", None)
     if diag is None or not diag.message_primary:
-        return output.safe(_sentences(str(error))[:2000])
+        return output.safe(output.sentences(str(error))[:2000])
     lines = [diag.message_primary, diag.message_detail, diag.message_hint and f"Hint: {diag.message_hint}"]
     return "\n".join(output.safe(" ".join(each.split())[:2000]) for each in lines if each)
-
-
-def _sentences(text: str) -> str:
-    """Join the lines of a message, each with a mark at its end: libpq ends some without, before the next sentence."""
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return " ".join([*(line if line[-1] in ".:;,?!" else f"{line}." for line in lines[:-1]), *lines[-1:]])
 
 
 class ListingCommand(AuditCommand):

@@ -13,7 +13,7 @@ from typing import Any
 from audit.values import moments
 from audit.values.terminal import safe, safe_json
 
-__all__ = ["age", "count", "duration", "json_text", "moment", "safe"]
+__all__ = ["age", "count", "duration", "json_text", "moment", "safe", "sentences"]
 
 
 def json_text(value: Mapping[str, Any], *, indent: int | None = None) -> str:
@@ -84,3 +84,9 @@ def count(number: int, one: str = "", many: str = "") -> str:
     if not one:
         return digits
     return f"{digits} {one if number == 1 else many or f'{one}s'}"
+
+
+def sentences(text: str) -> str:
+    """Join the lines of a message, each with a mark at its end: libpq ends some without, before the next sentence."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return " ".join([*(line if line[-1] in ".:;,?!" else f"{line}." for line in lines[:-1]), *lines[-1:]])

@@ -106,11 +106,12 @@ class Upkeep:
         return [each.run for each in found]
 
     def begin(self) -> str:
-        """Register, and return a line for the person, or nothing."""
+        """Register, recover before the first claim, and return a line for the person, or nothing."""
         self._presence.register()
         beat = self._beat()
-        self._beats.due = time.monotonic() + self._beats.every()
-        return beat
+        for each in (self._beats, self._recovers):
+            each.due = time.monotonic() + each.every()
+        return f"{self._recover()} {beat}".strip()
 
     def end(self) -> None:
         """Leave the registry; a name that comes back stays there, and the next process goes on with it."""

@@ -12,7 +12,8 @@ from django.db import InternalError, OperationalError, ProgrammingError, connect
 from psycopg import errors
 
 from audit.exceptions import AuditError
-from audit.management.base import AuditCommand, _sentences, os_user
+from audit.management.base import AuditCommand, os_user
+from audit.management.output import sentences
 
 pytestmark = pytest.mark.django_db
 
@@ -160,4 +161,4 @@ def test_from_a_shell_a_reader_that_leaves_ends_it_quietly():
     ],
 )
 def test_lines_of_a_message_are_sentences(text, joined):
-    assert _sentences(text) == joined
+    assert sentences(text) == joined

@@ -102,7 +102,7 @@ def test_what_cannot_be_proven_is_not(capsys: pytest.CaptureFixture[str]) -> Non
     assert "it is sealed when it has finished" in run("audit_prove", live.pk, "--key", VKEY)[2]
     code, _, err = run("audit_prove", uuid4(), "--key", VKEY)
     assert code == 2
-    assert "begins no task of database 'default'" in err
+    assert "in database 'default'." in err
     with behind_the_guards():
         sql("UPDATE audit_task SET summary = 'other' WHERE id = %s", [task.pk])
     code, out, err = run("audit_prove", task.pk, "--key", VKEY)

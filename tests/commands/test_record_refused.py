@@ -40,7 +40,7 @@ def test_best_effort_runs_it_all_the_same() -> None:
     [
         ([], "Name the command"),
         (["--"], "Name the command"),
-        (["--parent", "zzz", "--", "true"], "--parent: is not an id; write a UUID or its first"),
+        (["--parent", "zzz", "--", "true"], "--parent: 'zzz' is not a task id: write a UUID or its first"),
         (["--database", "nope", "--", "true"], "'nope' is not a database of this project"),
         (["--action", "x" * 101, "--", "true"], "action: has 101 characters"),
         (["--service", "", "--best-effort", "--", "true"], "--service: must not be empty"),

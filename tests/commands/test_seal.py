@@ -159,7 +159,7 @@ def test_seal_refuses_when_what_is_kept_is_newer(
     code, _, err = run("audit_seal", "--new-epoch", kept.name, "--reason", "restored")
     assert (code, f"{kept.name} cannot be read" in err) == (2, True)  # without a directory of checkpoints
     monkeypatch.chdir(tmp_path.parent)
-    settings.AUDIT = {"LEDGER_CHECKPOINTS": str(tmp_path)}
+    settings.AUDIT = {"LEDGER_CHECKPOINTS": str(tmp_path), "LEDGER_VERIFIERS": [VKEY]}
     code, _, err = run("audit_seal", "--new-epoch", kept.name, "--reason", "restored")
     assert (code, err) == (0, "Epoch 2 begins at leaf 0; run audit_seal as before.\n")
     assert run("audit_seal", "--checkpoints", tmp_path)[0] == 0
@@ -210,7 +210,8 @@ def test_seal_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "audit_keygen" in err
 
 
-def test_a_key_of_another_log_could_not_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_of_another_log_could_not_seal(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.AUDIT = {}
     finish(1)
     run("audit_seal")
     foreign = generate("example.org/other")
@@ -226,6 +227,7 @@ def test_a_key_of_another_log_could_not_seal(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_keys_are_exchanged_by_signing_with_both(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.AUDIT = {}
     successor = generate(KEY.name)
     finish(1)
     run("audit_seal")
@@ -246,6 +248,7 @@ def test_keys_are_exchanged_by_signing_with_both(monkeypatch: pytest.MonkeyPatch
 def test_a_key_that_follows_without_overlap_must_know_its_predecessor(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
+    settings.AUDIT = {}
     successor = generate(KEY.name)
     finish(1)
     run("audit_seal")

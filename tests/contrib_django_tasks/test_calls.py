@@ -77,7 +77,7 @@ def test_only_the_last_error_finishes_a_task(tasks, in_loop: bool) -> None:
 @pytest.mark.parametrize("in_loop", [False, True])
 def test_an_error_of_what_a_person_cancelled_finishes_it(tasks, in_loop: bool) -> None:
     run = _begun((tasks.at_last_async if in_loop else tasks.at_last).enqueue(9))
-    run._desk.flags.cancelled = True
+    run._channel.flags.cancelled = True
     with _hearing(framework.task_finished) as finished:
         assert _call(run, in_loop).verb == "fail"
     assert finished == [("FAILED", 1, True)]
@@ -138,7 +138,10 @@ def test_what_a_worker_heeds_is_the_policy_of_the_call(tasks) -> None:
     handler = _refined(Task.objects.get(pk=declared.enqueue().id))
     found = (handler.max_attempts, handler.backoff, handler.max_backoff, handler.timeout, handler.isolation)
     assert found == (4, 2.0, 30.0, 7.0, "process")
-    assert _refined(Task.objects.get(pk=tasks.add_async.enqueue(1, 2).id)).isolation == "async"
+    row = Task.objects.get(pk=tasks.add_async.enqueue(1, 2).id)
+    assert _refined(row).isolation == "async"
+    row.plan = row.plan | {"policy": {"retries": 1}}
+    assert _refined(row).max_attempts == 1  # the call itself says what is wrong
     del tasks.other_plain.audit_policy
 
 

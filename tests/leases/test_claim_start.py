@@ -138,7 +138,7 @@ def test_new_and_more_urgent_work_is_taken_first(clock: list[float]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_finds_too_few_behind_the_floor_looks_at_all(clock: list[float]) -> None:
+def test_who_finds_too_few_behind_the_start_looks_at_all(clock: list[float]) -> None:
     fill()
     with held():
         used_up()
@@ -155,7 +155,7 @@ def test_who_finds_too_few_behind_the_floor_looks_at_all(clock: list[float]) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_floor_is_of_the_same_rows_alone(clock: list[float]) -> None:
+def test_the_start_is_of_the_same_rows_alone(clock: list[float]) -> None:
     fill()
     other = Task.objects.request("other", actor="a", priority=1)
     other.approve(actor="b")
@@ -168,7 +168,7 @@ def test_the_floor_is_of_the_same_rows_alone(clock: list[float]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_inside_of_a_transaction_there_is_no_floor(clock: list[float]) -> None:
+def test_inside_of_a_transaction_there_is_no_start(clock: list[float]) -> None:
     fill()
     with held():
         used_up()
@@ -181,7 +181,7 @@ def test_inside_of_a_transaction_there_is_no_floor(clock: list[float]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_claim_that_may_be_rolled_back_leaves_no_floor(clock: list[float]) -> None:
+def test_a_claim_that_may_be_rolled_back_leaves_no_start(clock: list[float]) -> None:
     fill()
     with held():
         used_up()
@@ -194,7 +194,7 @@ def test_a_claim_that_may_be_rolled_back_leaves_no_floor(clock: list[float]) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_held_snapshot_there_is_no_floor(clock: list[float]) -> None:
+def test_without_a_held_snapshot_there_is_no_start(clock: list[float]) -> None:
     Task.objects.bulk_request([{"action": "work", "actor": "a"}] * 1300)
     sql("UPDATE audit_task SET status = 'approved'")
     assert len(Task.objects.claim("w", limit=1250)) == 1250
@@ -240,7 +240,7 @@ def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: p
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slow_claim_that_found_nothing_leaves_no_floor(clock: list[float]) -> None:
+def test_a_slow_claim_that_found_nothing_leaves_no_start(clock: list[float]) -> None:
     for _ in range(3):
         assert Task.objects.claim("w") == []
         assert start() is None

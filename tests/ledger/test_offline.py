@@ -93,6 +93,16 @@ def test_a_task_in_clear(run) -> None:
     assert "leaf 2 (task), leaf 0 (log row 1200), leaf 3 (log row 1206), leaf 1 (log row 1207)\n" in out
 
 
+def test_another_letter_of_the_row_proves_nothing(run) -> None:
+    """As the tutorials have it tried."""
+    proof = str(LEDGER.proof(2))
+    start = proof.index("extra ") + len("extra ")
+    for place in range(start, proof.index("\n", start), 53):
+        Path("other").write_text(proof[:place] + ("A" if proof[place] != "A" else "B") + proof[place + 1 :])
+        code, _, err = run("check", "other", "--key", KEY)
+        assert (code, "NOT PROVEN" in err) == (1, True)
+
+
 def test_a_plan_that_was_not_approved_is_named_with_the_one_that_was(run) -> None:
     other = '{"steps": ["check"]}'
     log = Log(an_approval(), a_task(plan=other))

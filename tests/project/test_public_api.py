@@ -12,7 +12,7 @@ from audit.models import PauseQueueEntry, Task
 
 PUBLIC = {
     "audit": ["aemit_event", "emit_event", "handler", "record"],
-    "audit.checks": ["MINIMUM_SERVER", "check_database", "check_settings"],
+    "audit.checks": ["MINIMUM_SERVER", "check_database", "check_deployment", "check_settings"],
     "audit.context": ["actor", "get_actor"],
     "audit.decisions": ["Decision", "MAX_REASON", "Seen", "carry_out", "decide"],
     "audit.events": ["AwaitedEvent", "MAX_PAYLOAD_BYTES", "aemit_event", "emit_event"],

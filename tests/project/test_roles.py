@@ -202,7 +202,7 @@ def test_the_application_works_with_events_and_agents(server: Any, role: Any, se
 def test_the_sealer_seals_and_writes_nothing_else(server: Any, role: Any, settled: Task, tmp_path: Path) -> None:
     Task.objects.using("owner").bulk_record([{"action": "later", "status": "completed"}])
     code, _, err = outcome("audit_seal", "--database", role("sealer"), "--checkpoints", tmp_path, "--first-export")
-    assert (code, err.startswith("Sealed 2 rows")) == (0, True), err
+    assert (code, "Sealed 2 rows" in err) == (0, True), err
     for statement in (
         "UPDATE audit_task SET summary = 'eve'",
         "INSERT INTO audit_executionlog (kind) VALUES ('note')",
@@ -316,7 +316,7 @@ def test_the_check_names_the_missing_right(server: Any, role: Any, settled: Task
     assert "(audit.W002) Whether the sealer of 'auditor' is behind is not known: role audit_auditor lacks SELECT" in err
     with _without(server, "auditor", "SELECT ON django_migrations"):
         code, _, err = outcome("check", "--database", using)
-        assert (code, re.findall(r"audit\.\w+", err)) == (0, ["audit.W003"]), err
+        assert (code, re.findall(r"audit\.\w+", err)) == (0, ["audit.W003", "audit.W020"]), err
         assert outcome("audit_verify", "--key", VKEY, "--database", using)[0] == 0
 
 

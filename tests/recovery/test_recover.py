@@ -11,8 +11,10 @@ from django.db import connection
 from audit.context import actor
 from audit.exceptions import InvalidValue, LeaseLost, TaskFrozen
 from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.pausing import PauseManager
 from audit.recovery import RecoveryReport, arecover, recover
 from audit.status import Status
+from tests.support.agents import agent, silent
 from tests.support.factories import assert_same, claimed, entry_of, requested, sql, task_in, unchanged
 
 pytestmark = pytest.mark.django_db
@@ -186,6 +188,21 @@ def test_only_the_very_name_is_ones_own(name):
     with unchanged(task):
         assert recover(worker=name).total == 0
         assert recover().total == 0
+
+
+def test_an_agent_without_heartbeats_keeps_its_work_while_its_leases_live():
+    presence = agent("orch-1")
+    task = task_in(Status.EXECUTING)
+    for seconds in (60, 3600):
+        silent("orch-1", seconds)
+        with unchanged(task):
+            assert recover().total == 0
+            assert PauseManager().pause_short() == []
+            assert PauseManager().resume_due() == []
+    presence.beat()
+    sql("UPDATE audit_task SET lease_expires_at = now() - interval '1 second' WHERE id = %s", [task.pk])
+    # And a heartbeat keeps nothing whose lease is over.
+    assert recover().leases == (task.pk,)
 
 
 def test_a_missing_entry_is_made_held_and_a_surplus_one_goes():

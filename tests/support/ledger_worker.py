@@ -2,8 +2,8 @@
 
 `python -m tests.support.ledger_worker DATABASE NAME write SECONDS`: transactions of finished tasks and log rows, with
 delays, savepoints and rollbacks. `… seal SECONDS KEY DIRECTORY CHANCE`: seals in batches of mixed size and exports;
-at each of several points it kills itself with that chance, as SIGKILL would, and says in `DIRECTORY.deaths` whether
-that was before the commit.
+at each of several points it kills itself with that chance, as SIGKILL would, and says in `DIRECTORY.deaths` that it
+began, and whether it died before the commit.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def seal(chance: random.Random, until: float, secret: str, directory: Path, risk
     from audit.ledger.tlog.note import Signer
 
     deaths = os.open(f"{directory}.deaths", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(deaths, f"began:{os.getpid()}\n".encode())
 
     def may_die(when: str = "after") -> None:
         if chance.random() < risk:

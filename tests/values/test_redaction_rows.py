@@ -219,9 +219,13 @@ cf -p §
 ibmcloud -p §
 aws put-parameter --value §
 az login -p §
+az sql server -p §
+az mysql -p §
+az postgres -p §
 az secret set --value §
 az --connection-string §
 gcloud secrets --data §
+gcloud auth activate-refresh-token bob §
 gh secret set -b §
 gh secret set --body §
 gh login -t §

@@ -6,12 +6,24 @@ import pickle
 import signal
 import socket
 import struct
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from django.db import Error, InterfaceError, OperationalError, transaction
 
+from audit.models import Task
 from audit.worker import messages
+from audit.worker.calls import StopRequests
 from audit.worker.children import Death
-from audit.worker.shift import _cause
+from audit.worker.clerk import is_away
+from audit.worker.ending import End
+from audit.worker.intake import Intake
+from audit.worker.shift import Shift, _cause
+from audit.worker.store import Claimed
+from audit.worker.summary import Summary
+from tests.support.factories import sql
 from tests.support.worker import worker
 
 
@@ -69,3 +81,59 @@ def test_a_pause_says_what_it_waits_for() -> None:
     assert _cause({"event": "build-42", "note": ""}) == ": it waits for the event 'build-42'"
     assert _cause({"reason": "awaiting_approval", "note": "look"}) == ": awaiting approval: look"
     assert _cause({}) == ""
+
+
+def test_the_end_of_lost_work_is_not_sent() -> None:
+    """Not even its note that a result was changed, which no claim fences."""
+    said: list[str] = []
+    owner: Any = SimpleNamespace(summary=Summary())
+    shift = Shift(owner, None, None, StopRequests(), said.append)  # type: ignore[arg-type]
+    forgotten: list[Claimed] = []
+    shift._store = SimpleNamespace(forget=forgotten.append)  # type: ignore[assignment]
+    shift._clerk = None  # type: ignore[assignment]  # whoever gives it a request fails
+    shift._storing = 0
+    claimed = Claimed(Task(action="deploy"), lost=True)
+    job: Any = SimpleNamespace(claimed=claimed, handler=None, started=time.monotonic())
+    shift._by_claim = {claimed: job}
+    shift._ended(job, End(verb="complete", changes=["a set"]), None)
+    assert (forgotten, shift._by_claim, shift._storing) == ([claimed], {}, 0)
+    assert owner.summary.counts == {"lost": 1}
+    assert said[0].endswith("nothing of it was stored")
+
+
+def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
+    started: list[Claimed] = []
+    places = SimpleNamespace(can_run=lambda handler: True, free=1)
+    claims = [Claimed(Task(action="deploy"), lost=lost) for lost in (True, False, True)]
+    nothing: Any = None
+    intake = Intake(
+        nothing,
+        SimpleNamespace(of=lambda task: None),  # type: ignore[arg-type]
+        store=nothing,
+        upkeep=nothing,
+        clerk=nothing,
+        places=places,  # type: ignore[arg-type]
+        start=started.append,
+        unfinished=lambda: 0,
+        arrived=lambda: None,
+        say=lambda line: None,
+    )
+    intake.waiting.extend(claims)
+    intake.start_waiting()
+    assert (started, list(intake.waiting)) == ([claims[1]], [])
+
+
+@pytest.mark.django_db
+def test_a_server_that_takes_no_writes_is_away_and_one_that_refuses_is_not() -> None:
+    problems = {}
+    for kind, statement in (
+        ("read-only", "SET LOCAL transaction_read_only = on; CREATE TABLE t ()"),
+        ("refused", "SELECT 1 / 0"),
+    ):
+        with pytest.raises(Error) as caught, transaction.atomic():
+            sql(statement)
+        problems[kind] = is_away(caught.value)
+    assert problems == {"read-only": True, "refused": False}
+    assert is_away(OperationalError())
+    assert is_away(InterfaceError())
+    assert not is_away(ValueError())

@@ -18,7 +18,7 @@ from audit.worker.ending import End
 from audit.worker.handlers import Handler
 from audit.worker.store import Store
 from audit.worker.upkeep import Upkeep
-from tests.support.worker import approved, eventually
+from tests.support.worker import approved, run_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -119,42 +119,55 @@ def test_recovery_is_reported_in_words() -> None:
     assert kept._recover() == ""
 
 
+def _asked(kept: Upkeep) -> float:
+    """Have it ask for the next moment; returns in how many seconds at most the next pass comes."""
+    kept._resumes.due = begun = time.monotonic() + 3600
+    assert kept._resume() == ""
+    return kept._resumes.due - begun + 3600 - 0.5
+
+
 def test_the_next_pass_comes_right_after_the_next_moment() -> None:
     kept = _upkeep()
-    begun = time.monotonic()
-    kept.due()
-    usual = kept._resumes.due
-    assert kept._resume() == ""
-    assert kept._resumes.due == usual > begun + 3
-    Task.objects.request("deploy", actor="alice", approve_before=timedelta(hours=1))
-    kept._resume()
-    assert kept._resumes.due == usual  # an hour is later than that
-    late = Task.objects.request("deploy", actor="alice", approve_before=timedelta(seconds=2))
-    begun = time.monotonic()
-    kept._resume()
-    assert kept._resumes.due < begun + 2 + 0.5 + (time.monotonic() - begun)
+    assert _asked(kept) == 3599.5  # there is no moment
+    Task.objects.request("deploy", actor="alice", approve_before=timedelta(hours=2))
+    assert _asked(kept) == 3599.5  # it is later than that
+    Task.objects.request("deploy", actor="alice", approve_before=timedelta(minutes=20))
+    assert _asked(kept) < 1300
     assert kept.wakes_at() <= kept._resumes.due
-    eventually(lambda: kept._resume() == "Recovered 1 task that nobody approved in time.")
+    late = Task.objects.request("deploy", actor="alice", approve_before=timedelta(microseconds=1))
+    assert kept._resume() == "Recovered 1 task that nobody approved in time."
     late.refresh_from_db()
     assert (late.status, late.outcome["error_type"]) == ("rejected", "ApprovalExpired")
     kept.due()
+    assert kept._resume not in kept.due()
     kept.ask_for_moments()
     assert kept._resume in kept.due()
 
 
 @pytest.mark.parametrize("reason", ["manual_pause", "awaiting_event"])
 def test_the_end_of_a_pause_is_such_a_moment(reason: str) -> None:
-    task = approved("deploy")
-    event = "never" if reason == "awaiting_event" else ""
-    task.pause(reason=reason, event=event, resume_after=timedelta(seconds=1))
     kept = _upkeep()
-    kept.due()
-    kept._resume()
-    assert kept._resumes.due < time.monotonic() + 1.5
+    event = "never" if reason == "awaiting_event" else ""
+    approved("deploy").pause(reason=reason, event=event, resume_after=timedelta(minutes=20))
+    assert _asked(kept) < 1300
+    task = approved("deploy")
+    task.pause(reason=reason, event=event, resume_after=timedelta(microseconds=1))
     expected = "Recovered 1 task whose wait for an event timed out." if event else "Resumed 1 task that was due."
-    eventually(lambda: kept._resume() == expected)
+    assert kept._resume() == expected
     task.refresh_from_db()
     assert task.status == "approved"
+
+
+def test_a_worker_recovers_before_its_first_claim() -> None:
+    task = approved("quick")
+    [claimed] = _store("gone").claim(["quick"], 1)
+    _store().forget(claimed)
+    Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+    # It looks for work once, and finds what it has recovered.
+    done = run_all("--concurrency", "1", "--actions", "quick", "--poll-interval", "3600")
+    assert done.said("Recovered 1 task whose lease had run out.")
+    task.refresh_from_db()
+    assert (task.status, task.attempt, task.expiries) == ("completed", 2, 1)
 
 
 def test_an_end_that_cannot_be_stored_fails_the_task() -> None:

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from audit.management import presentation
 from audit.management.base import FINE, AuditCommand
-from audit.management.output import moment, safe
+from audit.management.output import moment, safe, sentences
 from audit.management.tables import Column, Table, is_narrow, terminal_width
 from audit.models import Task
 from audit.process.signals import StopRequest
@@ -118,7 +118,7 @@ class Command(AuditCommand):
                 if getattr(error.__cause__, "sqlstate", None) == _CANCELLED:
                     raise
                 if not lost:
-                    problem = safe(" ".join(str(error).split())[:500])
+                    problem = safe(sentences(str(error))[:500])
                     self.note(f"The connection to database {options['database']!r} is lost; trying again. ({problem})")
                 connections[options["database"]].close()
                 pause = min(max(pause, 0.5) * 2, _LONGEST_WAIT) if lost else options["interval"]

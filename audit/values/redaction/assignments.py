@@ -84,9 +84,20 @@ def _after_option(text: str, name: str, gap: str, stop: int) -> Span | None:
     if quoted != ("," in gap):
         return None
     found = find_value(text, stop, quoted)
+    if found and (shown := text[slice(*found)].rstrip("])}")).isupper() and _as_placeholder(bare).endswith(shown):
+        return None  # what a help text writes: `--password PASSWORD`
+    if found and "\n" in gap and _MORE.match(text, found[1]) and not is_opaque(text[slice(*found)][:LOOK]):
+        return None  # the option ended its line, and the next one is another command or message
     if found is None or text[slice(*found)].startswith("-") or (dashes == 1 and kind_of(bare) is not Kind.ALL):
         return found if found and is_opaque(text[slice(*found)][:LOOK]) else None
     return None if is_reference(text[slice(*found)][:LOOK]) or HARMLESS.match(text[slice(*found)][:LOOK]) else found
+
+
+_MORE = re.compile(r"[ \t]+[^\s\\]")
+
+
+def _as_placeholder(option: str) -> str:
+    return option.upper().replace("-", "_")
 
 
 def _after_item(text: str, name: str, stop: int) -> Span | None:

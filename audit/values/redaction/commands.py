@@ -83,9 +83,13 @@ kubectl oc / secret | --from-literal=
 oc cf ibmcloud | -p
 aws / put-parameter | --value
 az / login | -p
+az / sql server | -p
+az / mysql | -p
+az / postgres | -p
 az / secret set | --value
 az | --connection-string
 gcloud / secrets | --data
+gcloud / activate-refresh-token | $
 gh / secret set | -b --body
 gh glab / login | -t
 gh glab / variable set | --value

@@ -402,7 +402,8 @@ def is_strong(name: str) -> bool:
 
 _REFERENCE = re.compile(
     r"""
-      \$\{[^}:]*\}? | \$\( | \$[A-Za-z_]+$ | %?\{\{ | %\( | %[sdr]$ | \{\w*\} | <[^<>]*> | [*xX•.…]{3,}$ | %\w+%$
+      \((?:sensitive|known)\b  # as Terraform shows one
+    | \$\{[^}:]*\}? | \$\( | \$[A-Za-z_]+$ | %?\{\{ | %\( | %[sdr]$ | \{\w*\} | <[^<>]*> | [*xX•.…]{3,}$ | %\w+%$
     | (?:~|\.{1,2})/ | /(?:etc|home|usr|var|run|root|opt|tmp|mnt|srv|dev|proc|secrets?|keys?|app|data|vault|Users)/
     | /?(?:[\w.-]+/)+[\w.-]+\.[a-z]{2,4}$ | [A-Za-z]:\\ | [\w-]+\.(?:pem|key|crt|txt|json|ya?ml|env|ppk|py|sh)$
     | [A-Z]+(?:_[A-Z]+){2,}$ | arn:aws | (?:op|vault|ssm|file|gcp-?sm|aws-?sm|secretsmanager|awskms|projects):?/

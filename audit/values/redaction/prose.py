@@ -15,7 +15,8 @@ _SAID = re.compile(
         |p(?<!\w.)rivate[ _-]?(?:key|token)|l(?<!\w.)icense[ _-]?(?:key|token)
         |p(?<!\w.)in|c(?<!\w.)redentials?)\b['"]?
         (?P<how>
-            (?:[ ]+(?:for|of|provided|received|found|given|supplied|in|by))(?:[ ]+[^\s:=]{1,60}){0,4}?[ ]*[:=]
+            (?:[ ]+(?:for|of|provided|received|found|given|supplied|in|by))(?:[ ]+[^\s:=]{1,60}){0,4}?
+            (?:[ ]*[:=]|[ ]+(?:is|was)(?:[ ]+now)?)
           | [ ]+(?:is|was|are|will[ ]be|set[ ]to|changed[ ]to|reset[ ]to|now|to|as|being)(?:[ ]+now)?[ ]*[:=]?
           | (?=[ ])
         )

@@ -7,7 +7,7 @@ from audit.values.redaction.commands import programs, secrets_of
 from audit.values.redaction.keys import MASK, is_reference
 from audit.values.redaction.value import Span, is_key_like
 
-__all__ = ["commands", "files", "listed", "pgpass"]
+__all__ = ["commands", "files", "listed", "pgpass", "redis"]
 
 _NETRC = re.compile(
     r"(?:\bmachine\s{1,20}\S{1,200}\s{1,20}|\bdefault\s{1,20}|^[ \t]{0,20})(?:login|user)[ \t]+\S{1,100}\s{1,20}password[ \t]+(\S{1,300})",  # noqa: E501
@@ -18,6 +18,11 @@ _GIVEN = re.compile(r"password(?<=\spassword)[ \t]+\S")
 _LOGIN = re.compile(r"(?:login|user)[ \t]+\S{1,100}\s{1,20}\Z")
 _PGPASS = re.compile(r"^[\w.*-]{1,100}:(?:\d{4,5}|\*):[\w.*-]{1,100}:[\w.*@-]{1,100}:(\S{1,300})$", re.MULTILINE)
 _PORT = re.compile(r":(?:\d{4,5}|\*):")
+_REDIS = re.compile(
+    r"""(?:config[ ]+set[ ]+(?:requirepass|masterauth)|:\d{2,5}(?:\[\d+\])?>[ ]*auth(?:[ ]+\S{1,100}(?=[ ]+\S))?)
+        [ ]+["']?(?P<pw>[^\s"']{1,300})""",
+    re.VERBOSE,
+)
 _PIPED = re.compile(
     r"""\b(?:echo|printf|print)[ ]+(?:-[neE]+[ ]+)?(?:['"]?%s(?:\\n)?['"]?[ ]+)?(?:"(?P<a>[^"\r\n]{1,300})"|'(?P<b>[^'\r\n]{1,300})'|(?P<c>[^\s|'"]{1,300}))[ ]*\|[^|\r\n]{0,80}?
         (?:-stdin|sudo[ ]+-S|chpasswd|passwd|with-token|password|smbclient|cryptsetup)""",  # noqa: E501
@@ -40,6 +45,14 @@ def files(text: str, small: str) -> Iterator[Span]:
     for match in _HERE.finditer(small) if "<<<" in text else ():
         if not is_reference(text[slice(*match.span(1))]):
             yield match.span(1)
+
+
+def redis(text: str, small: str) -> Iterator[Span]:
+    """What somebody types at the prompt of `redis-cli`."""
+    for match in _REDIS.finditer(small):
+        span = match.span("pw")
+        if not text.startswith(MASK, span[0]) and not is_reference(text[slice(*span)]):
+            yield span
 
 
 def pgpass(text: str, small: str) -> Iterator[Span]:

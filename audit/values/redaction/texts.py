@@ -14,7 +14,7 @@ from audit.values.redaction.commands import words_of
 from audit.values.redaction.markup import elements, kubernetes, pairs
 from audit.values.redaction.prose import calls, said, sql
 from audit.values.redaction.shapes import key_blocks, shapes
-from audit.values.redaction.shell import commands, files, listed, pgpass
+from audit.values.redaction.shell import commands, files, listed, pgpass, redis
 from audit.values.redaction.value import Span
 from audit.values.redaction.web import headers, schemes, urls
 
@@ -30,6 +30,7 @@ _ALWAYS: tuple[tuple[_Rule, tuple[str, ...]], ...] = (
     (schemes, ("bearer", "basic", "api", "token", "negotiate", "ntlm", "sso-key")),
     (listed, ("'-", '"-')),
     (pgpass, (":",)),
+    (redis, ("requirepass", "masterauth", "> auth", ">auth")),
 )
 _WITH_NAMES: tuple[tuple[_Rule, tuple[str, ...]], ...] = (
     (assigned, (":", "=", ">", "%", '"', "'", "-")),

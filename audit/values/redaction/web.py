@@ -41,7 +41,7 @@ _END_OF_LINE = re.compile(r"[\r\n]|\\[rn](?![\w/])")
 _SCHEME = re.compile(
     # `(?<!\w.)` behind a first letter is `\b` before it, but the search looks for the letters first.
     r"(?P<scheme>b(?<!\w.)(?:earer|asic)|a(?<!\w.)pi-?key|t(?<!\w.)oken|n(?<!\w.)(?:egotiate|tlm)|s(?<!\w.)so-key)"
-    r"[ \t]+(?P<value>[\w.~+/%=-]{6,})"
+    r"[ \t]+(?P<value>(?!http/\d)[\w.~+/%=-]{6,})"
 )
 
 
@@ -64,17 +64,21 @@ _USER = re.compile(
 _BARE_USER = re.compile(
     r""":(?P<pw>[^\s:@/"'<>(){}\[\],]{3,100}+)@(?P<host>(?:tcp|unix)\(|[\w-]+(?:\.[\w-]+)*[:/]|[\w-]+(?:\.[\w-]+)+|localhost)"""
 )
+_ORACLE = re.compile(r"oracle:(?:thin|oci8?):[\w.$#-]{1,64}/(?P<pw>\"[^\"\r\n]{1,100}\"|[^\s@\"']{1,100})@")
 _BEFORE_COLON = re.compile(r"(?<![\w/.@%+-])[\w.%+-]{1,64}\Z")
 
 
 def urls(text: str, small: str) -> Iterator[Span]:
-    """`scheme://user:password@host`, `scheme://token@host`, `user:password@host:port`."""
+    """`scheme://user:password@host`, `scheme://token@host`, `user:password@host:port`, `jdbc:oracle:thin:user/…@`."""
     for match in _USER.finditer(text):
         if match["pw"]:
             if not is_reference(match["pw"]) and not match["pw"].startswith(MASK):
                 yield match.span("pw")
         elif match["at"] and is_key_like(match["user"]):
             yield match.span("user")
+    for match in _ORACLE.finditer(text):
+        if not is_reference(match["pw"]) and match["pw"] != MASK:
+            yield match.span("pw")
     done = 0
     for match in _BARE_USER.finditer(text):
         if _BEFORE_COLON.search(text, max(done, match.start() - 64), match.start()):
