@@ -1,8 +1,9 @@
 """Events that paused work waits for: emitted once under a name, kept, and passed to the work that waits.
 
 Note [Emit and pause at the same moment]
-    Neither transaction sees the other, so the pause may be stored beside an event that was emitted already. Nothing is
-    lost: `audit.recovery.recover`, which every worker runs regularly, resumes what waits for an event that is there.
+    Neither transaction sees the other, so the pause may be stored beside an event that was emitted already. So both
+    look once more when they have committed: whoever commits last sees the other. What a killed process leaves there
+    waits until the next `audit.recovery.recover`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def emit_event(name: str, payload: Any = None, *, actor: str | None = None, usin
     """Say that something has happened, and let the work go on that waits for it, in one transaction.
 
     The first emit of a name is kept; a later one returns it, unchanged, and lets go on who waits by then. An event may
-    come before the pause: the next recovery resumes it. Of more than 10 000 that wait, or while somebody changes one of
-    them, the rest is left to recovery too.
+    come before the pause: the work then goes on at once. Of more than 10 000 that wait, or while somebody changes one
+    of them, the rest is left to the next recovery.
 
     Args:
         name: what happened, at most 200 characters, such as `build-42`; what may happen again needs a new name.
@@ -58,11 +59,16 @@ def emit_event(name: str, payload: Any = None, *, actor: str | None = None, usin
     db = using or router.db_for_write(Event)
     who = acting(actor)
 
+    def look() -> None:
+        if end_waits(db, _THIS, [name], limit=_AT_ONCE, actor=who):
+            announce(db, [ANY])
+
     def attempt() -> Event:
         with transaction.atomic(using=db, savepoint=False):
             event = _kept(db, name, text, who)
-            if end_waits(db, _THIS, [name], limit=_AT_ONCE, actor=who):
-                announce(db, [ANY])
+            look()
+            # Note [Emit and pause at the same moment]
+            transaction.on_commit(look, using=db, robust=True)
         return event
 
     connection = connections[db]

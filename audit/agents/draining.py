@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import router
-from django.db.models.functions import Now
+from django.db.models import DateTimeField, Func
 
 from audit.exceptions import InvalidValue
+from audit.leases.wakeup import nudge
 from audit.models import Agent
 from audit.values import validation
 from audit.verbs.arguments import acting
@@ -17,6 +18,9 @@ __all__ = ["drain", "undrain"]
 
 def drain(name: str, *, reason: str, actor: str | None = None, using: str | None = None) -> Agent:
     """Ask an agent to take no new work, until `undrain`, also after it restarts; asked again, the first time stays.
+
+    A worker's next claim finds it. One that is under way may still begin work: once `Agent.drain_confirmed` is true,
+    nothing begins any more.
 
     Args:
         name: the agent's.
@@ -34,9 +38,14 @@ def drain(name: str, *, reason: str, actor: str | None = None, using: str | None
     alias = using or router.db_for_write(Agent)
     agents = Agent.objects.using(alias).filter(name=validation.label("name", name))
     agents.filter(drain_requested_at__isnull=True).update(
-        drain_requested_at=Now(), drain_requested_by=acting(actor), drain_reason=why
+        # Later than every sign of life that did not see it, whatever this statement waited for.
+        drain_requested_at=Func(function="clock_timestamp", output_field=DateTimeField()),
+        drain_requested_by=acting(actor),
+        drain_reason=why,
     )
-    return _the(agents, name)
+    agent = _the(agents, name)
+    nudge(alias, name)
+    return agent
 
 
 def undrain(name: str, *, using: str | None = None) -> Agent:
@@ -55,7 +64,9 @@ def undrain(name: str, *, using: str | None = None) -> Agent:
     alias = using or router.db_for_write(Agent)
     agents = Agent.objects.using(alias).filter(name=validation.label("name", name))
     agents.update(drain_requested_at=None, drain_requested_by="", drain_reason="")
-    return _the(agents, name)
+    agent = _the(agents, name)
+    nudge(alias, name)
+    return agent
 
 
 def _the(agents: Any, name: str) -> Agent:

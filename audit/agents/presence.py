@@ -144,6 +144,10 @@ class Presence:
         [(draining, superseded)] = rows
         return PresenceState(draining=draining, superseded=superseded)
 
+    def forget(self) -> None:
+        """Leave the registry without a trace, if the row is this process's: for a name that never comes back."""
+        Agent.objects.using(self._using).filter(name=self.name, instance=self.instance).delete()
+
     def withdraw(self) -> bool:
         """Say that this agent has stopped.
 

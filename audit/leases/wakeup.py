@@ -1,7 +1,7 @@
-"""NOTIFY and LISTEN: workers hear that there is work, so that they need not wait for their next look.
+"""NOTIFY and LISTEN: workers hear that there is work, or that something was asked of one, so that they look at once.
 
 It is a courtesy: sent after the commit that made the work claimable, by the application and never by a trigger, in a
-statement of its own. Where it is lost, workers find the work when they look.
+statement of its own. Where it is lost, workers find the work when they look, and hear the rest with their heartbeats.
 
 The listener is a thread with a connection of its own. It connects again, with growing waits, and lets the worker look
 once after each new connection, for what was announced meanwhile is lost.
@@ -22,7 +22,7 @@ from audit.statements.connections import own
 from audit.values.backoff import backoff
 from audit.values.patterns import covering
 
-__all__ = ["ANY", "CHANNEL", "Listener", "announce", "notify"]
+__all__ = ["ANY", "CHANNEL", "WORKERS", "Listener", "announce", "notify", "nudge"]
 
 logger = logging.getLogger("audit")
 
@@ -30,6 +30,8 @@ CHANNEL = "audit_task"
 """The channel; the payload of each notification is an action, or `ANY`."""
 ANY = ""
 """The payload for work of any action."""
+WORKERS = "audit_worker"
+"""The other channel; the payload of each notification is the name of the worker of which something was asked."""
 
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 30.0
@@ -47,16 +49,30 @@ def announce(using: str, actions: Iterable[str]) -> None:
         transaction.on_commit(lambda: notify(using, named), using=using)
 
 
-def notify(using: str, actions: Iterable[str]) -> None:
+def nudge(using: str, worker: str) -> None:
+    """Have a worker give its next heartbeats at once, after the commit: it is to drain, or its work is to stop.
+
+    Args:
+        using: the alias that this was written through.
+        worker: its name.
+    """
+    if conf.settings().NOTIFY and worker:
+        transaction.on_commit(lambda: notify(using, [worker], channel=WORKERS), using=using)
+
+
+def notify(using: str, actions: Iterable[str], *, channel: str | None = None) -> None:
     """Tell workers now; what goes wrong is logged, for the work stands.
 
     Args:
         using: the alias of the database.
-        actions: kinds of work that there is.
+        actions: kinds of work that there is, or other payloads.
+        channel: another one than `CHANNEL`.
     """
     try:
         with connections[using].cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, action) FROM unnest(%s::text[]) AS action", [CHANNEL, list(actions)])
+            cursor.execute(
+                "SELECT pg_notify(%s, action) FROM unnest(%s::text[]) AS action", [channel or CHANNEL, list(actions)]
+            )
     except Exception as error:  # noqa: BLE001 - whatever it is: polling finds the work
         logger.warning("Workers could not be notified; they find the work when they look next: %s", error)
         with contextlib.suppress(Exception):
@@ -69,12 +85,24 @@ class Listener:
     Args:
         using: the alias of the database.
         actions: what the worker can do; what else is announced does not wake it.
-        wake: called in the listener's thread.
+        wake: called in the listener's thread when there is work.
+        name: the worker's.
+        nudged: called in the listener's thread when something was asked of this worker.
     """
 
-    def __init__(self, using: str, actions: Collection[str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        using: str,
+        actions: Collection[str],
+        wake: Callable[[], None],
+        *,
+        name: str,
+        nudged: Callable[[], None],
+    ) -> None:
         self._actions = frozenset(actions)
         self._wake = wake
+        self._name = name
+        self._nudged = nudged
         self._ended = threading.Event()
         self._using = using
         self._connect = own(using)
@@ -93,8 +121,10 @@ class Listener:
                 self._connection.ensure_connection()
                 raw: Any = self._connection.connection
                 with self._connection.cursor() as cursor:
+                    cursor.execute(f"LISTEN {WORKERS}")
                     cursor.execute(f"LISTEN {CHANNEL}")
                 self._wake()
+                self._nudged()
                 lost = 0
                 self._listen(raw)
             except Exception as error:  # noqa: BLE001 - polling goes on
@@ -106,9 +136,13 @@ class Listener:
     def _listen(self, raw: Any) -> None:
         quiet = 0.0
         while not self._ended.is_set():
-            heard = [each.payload for each in raw.notifies(timeout=1.0, stop_after=1)]
-            if any(payload == ANY or not self._actions.isdisjoint(covering(payload)) for payload in heard):
-                self._wake()
+            heard = [(each.channel, each.payload) for each in raw.notifies(timeout=1.0, stop_after=1)]
+            for channel, payload in heard:
+                if channel == WORKERS:
+                    if payload == self._name:
+                        self._nudged()
+                elif payload == ANY or not self._actions.isdisjoint(covering(payload)):
+                    self._wake()
             quiet = 0.0 if heard else quiet + 1.0
             if quiet >= _CHECK_SECONDS:
                 quiet = 0.0

@@ -126,6 +126,7 @@ def task_page(
     for title, value in (
         ("Outcome", task.outcome),
         ("Plan", task.plan),
+        ("Work plan: what remains", task.work_plan),
         ("Estimated resources", task.estimated_resources),
         ("Resources used", task.resources_used),
         ("Origin", task.origin),

@@ -81,6 +81,11 @@ class Agent(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def drain_confirmed(self) -> bool:
+        """Whether it was asked to take no new work, and has given a sign of life since: it begins nothing any more."""
+        return self.drain_requested_at is not None and self.heartbeat_at > self.drain_requested_at
+
 
 def _ratio(name: str) -> Q:
     # NaN is larger than every number to PostgreSQL, so this refuses it.

@@ -12,6 +12,7 @@ from audit.values import redaction, validation
 
 __all__ = [
     "APPROVAL_EXPIRED",
+    "CANCELLED",
     "CLASSES",
     "LEASE_EXPIRED",
     "REJECTION",
@@ -67,6 +68,8 @@ WORKER_RESTARTED = "WorkerRestarted"
 """The `outcome.error_type` of a task that a restarted worker left behind and that must not run again."""
 APPROVAL_EXPIRED = "ApprovalExpired"
 """The `outcome.error_type` of a task that was rejected because nobody approved it in time."""
+CANCELLED = "Cancelled"
+"""The `outcome.error_type` of a task that ended because a person had asked it to stop, or had given it up."""
 REJECTION = "Rejected"
 """The `outcome.error_type` of a task that was rejected, which its status says already."""
 

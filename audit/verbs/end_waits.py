@@ -9,8 +9,10 @@ from uuid import UUID
 
 from audit.statements.rows import columns, fetch, run, table
 
-__all__ = ["PausedWork", "end_waits", "resume_waits", "waits_sql"]
+__all__ = ["EMITTED", "PausedWork", "end_waits", "resume_waits", "waits_sql"]
 
+EMITTED = "entry.event <> '' AND EXISTS (SELECT FROM audit_event AS event WHERE event.name = entry.event)"
+"""The condition on `audit_pause_queue AS entry` that the event it waits for was emitted."""
 _RESUMED = "status = 'approved', work_plan = coalesce(entry.work_plan, task.work_plan)"
 
 

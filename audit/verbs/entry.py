@@ -17,6 +17,7 @@ from audit.statements.retry import persistently
 from audit.statements.rows import adopt, columns, fetch, table
 from audit.status import FINISHED, PauseReason, Status
 from audit.values import validation
+from audit.values.failures import CANCELLED
 from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class PauseQueueEntryVerbs(models.Model):
         """
         outcome = {
             "success": False,
-            "error_type": "Cancelled",
+            "error_type": CANCELLED,
             "output_summary": validation.text("reason", reason),
         }
         return self._end(Status.REJECTED, "outcome = %s::jsonb,", [jsonb("outcome", outcome)], actor, using)

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import Q
 
 from audit import conf
 from audit.exceptions import InvalidValue
+from audit.leases.wakeup import announce
 from audit.statements.retry import persistently
 from audit.statements.rows import table
 from audit.status import LogKind, PauseReason, Status
 from audit.values import validation
 from audit.values.plans import is_remainder
-from audit.verbs.arguments import async_twin, jsonb, writes_to
+from audit.verbs.arguments import acting, async_twin, jsonb, writes_to
+from audit.verbs.end_waits import EMITTED, PausedWork, resume_waits
+from audit.verbs.hook import adopt
 from audit.verbs.log import LogVerbs
 from audit.verbs.move import Move, run
 
@@ -28,6 +31,7 @@ __all__ = ["MAX_EVENT_NAME", "AwaitedEvent", "PauseVerbs"]
 MAX_EVENT_NAME = 200
 """How many characters the name of an event may have."""
 
+_THIS_ONE = PausedWork(where=f"entry.id = %s AND {EMITTED}")
 _CHANGED_PLAN = "The work plan is not a remainder of the approved plan."
 _QUEUE = (
     "INSERT INTO audit_pause_queue"
@@ -64,7 +68,14 @@ class AwaitedEvent:
     timed_out: bool
     """Whether the time of the wait passed first."""
     emitted: bool
-    """Whether the event was emitted; neither this nor `timed_out` when a person let the work go on before."""
+    """Whether the event was emitted."""
+
+    @property
+    def reason(self) -> str:
+        """Why the work goes on: `emitted`, `timed_out`, or `resumed` by a person who did not wait for either."""
+        if self.emitted:
+            return "emitted"
+        return "timed_out" if self.timed_out else "resumed"
 
 
 class PauseVerbs(LogVerbs):
@@ -102,12 +113,13 @@ class PauseVerbs(LogVerbs):
                 `insufficient_capacity` are held unless a resume time is given. What awaits an approval always is.
             note: in words.
             event: the name of an event to wait for, at most 200 characters; the reason is `awaiting_event` then.
-                `awaited_event` says afterwards what came of it.
+                `awaited_event` says afterwards what came of it. If the event was emitted before, the work goes on at
+                once: the task is approved again, and the entry is gone.
             actor: who pauses.
             using: the alias to write through.
 
         Returns:
-            The entry.
+            The entry, as it was made.
 
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone, or it is neither executing nor approved.
@@ -137,7 +149,24 @@ class PauseVerbs(LogVerbs):
             insert_params=[remains, str(reason), note, event, at, after, held, priority],
         )
         entry.task = self  # type: ignore[assignment]
+        if event:
+            self._go_on_if_emitted(entry, writes_to(self, using), acting(actor, entry.paused_by))
         return entry
+
+    def _go_on_if_emitted(self, entry: PauseQueueEntry, db: str, actor: str) -> None:
+        """Let the work go on if its event is there; see Note [Emit and pause at the same moment] in `audit.events`."""
+        connection = connections[db]
+
+        def look() -> None:
+            found = persistently(connection, lambda: resume_waits(db, _THIS_ONE, [entry.pk], limit=1, actor=actor))
+            if found:
+                adopt(self, found[0])
+                announce(db, [self.action])
+
+        if connection.in_atomic_block:
+            look()
+        # Outside of a transaction the pause is committed: what goes wrong now is logged, and left to recovery.
+        transaction.on_commit(look, using=db, robust=True)
 
     def checkpoint(
         self, work_plan: Any, *, actor: str | None = None, using: str | None = None
@@ -173,7 +202,8 @@ class PauseVerbs(LogVerbs):
             using: the alias to read from; the one that verbs write through when left out.
 
         Returns:
-            Name, payload and whether the wait timed out; None when the last pause was for something else, or lasts.
+            Name, payload and why the work goes on. None if the task was never paused, if its last pause was for
+            something else, or if that lasts.
         """
         db = writes_to(self, using)
         last = Q(kind=LogKind.NOTE, action="event") | Q(kind=LogKind.TRANSITION, to_status=Status.PAUSED)

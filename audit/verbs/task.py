@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit.exceptions import InvalidValue
 from audit.leases.arguments import lease_of
-from audit.leases.wakeup import announce
+from audit.leases.wakeup import announce, nudge
 from audit.status import Status
 from audit.values import validation
 from audit.values.failures import REJECTION, failure_outcome
@@ -53,10 +53,11 @@ _TOUCH_HELD = Move(
     sources=(Status.EXECUTING,), sets=_ADD_SERVICES, changes=("services_touched",), needs_token=True, fenced=True
 )
 _TOUCH = Move(sources=UNCLAIMED, sets=_ADD_SERVICES, changes=("services_touched",), fenced=True)
+_ONE_MORE_FAILURE = "failures = least(task.failures, 2147483646) + 1"
 _RETRY = Move(
     sources=(Status.EXECUTING,),
     to=Status.APPROVED,
-    sets="available_at = statement_timestamp() + %s, failures = least(task.failures, 2147483646) + 1",
+    sets=f"available_at = statement_timestamp() + %s, {_ONE_MORE_FAILURE}",
     needs_token=True,
     fenced=True,
     inserts="ExecutionLog",
@@ -66,6 +67,15 @@ _RETRY = Move(
     " FROM moved",
 )
 _RELEASE = Move(sources=(Status.EXECUTING,), to=Status.APPROVED, needs_token=True, fenced=True)
+_RELEASE_WITH_REASON = Move(
+    sources=(Status.EXECUTING,),
+    to=Status.APPROVED,
+    needs_token=True,
+    fenced=True,
+    inserts="ExecutionLog",
+    insert="INSERT INTO audit_executionlog (task_id, kind, revision, actor, attempt, action, output_summary)"
+    " SELECT moved.id, 'note', moved.revision, moved.actor, moved.attempt, 'release', %s FROM moved",
+)
 _RESULTS = (
     "outcome = %s::jsonb, resources_used = coalesce(%s::jsonb, task.resources_used),"
     " suggestions = coalesce(%s::jsonb, task.suggestions)"
@@ -83,8 +93,8 @@ _COMPLETE = Move(
 _FAIL = Move(
     sources=(Status.EXECUTING,),
     to=Status.FAILED,
-    sets=_RESULTS,
-    changes=_RESULT_COLUMNS,
+    sets=f"{_RESULTS}, {_ONE_MORE_FAILURE}",
+    changes=(*_RESULT_COLUMNS, "failures"),
     needs_token=True,
     fenced=True,
     repeatable=True,
@@ -131,7 +141,9 @@ class TaskVerbs(PauseVerbs):
         run(self, _REJECT, [jsonb("outcome", outcome)], actor=actor, using=using)
 
     def request_cancel(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
-        """Ask executing work to stop. Its worker learns it from the next heartbeat. The log keeps the reason.
+        """Ask executing work to stop. Its worker hears it at once, or learns it from the next heartbeat.
+
+        The log keeps the reason. Nothing forces the work to end; see `Run.cancelled`.
 
         If it is asked twice, `cancel_requested_at` keeps the first moment.
 
@@ -142,6 +154,7 @@ class TaskVerbs(PauseVerbs):
         said = validation.text("reason", reason)
         hint = "Only executing work can be asked to stop; reject work that waits."
         run(self, _REQUEST_CANCEL, actor=actor, using=using, insert_params=[said], hint=hint)
+        nudge(writes_to(self, using), self.claimed_by)
 
     # What the holder of the claim does
 
@@ -176,14 +189,23 @@ class TaskVerbs(PauseVerbs):
             raise InvalidValue("services", services, "name at least one service")
         run(self, _TOUCH_HELD if self.claim_token else _TOUCH, [names], actor=actor, using=using)
 
-    def release(self, *, actor: str | None = None, using: str | None = None) -> None:
+    def release(self, *, reason: str = "", actor: str | None = None, using: str | None = None) -> None:
         """Give the claim back: executing → approved, for any worker to take.
+
+        Args:
+            reason: why, in words; the log keeps it as a note with the action `release`.
+            actor: who gives it back.
+            using: the alias to write through.
 
         Raises:
             TaskFrozen, LeaseLost, IllegalTransition: the claim is gone.
+            InvalidValue: a text that cannot be stored.
         """
-        self._prepared("release")
-        run(self, _RELEASE, actor=actor, using=using)
+        (reason,) = self._prepared("release", reason)
+        if validation.text("reason", reason):
+            run(self, _RELEASE_WITH_REASON, actor=actor, using=using, insert_params=[reason])
+        else:
+            run(self, _RELEASE, actor=actor, using=using)
         announce(writes_to(self, using), [self.action])
 
     def complete(
@@ -226,7 +248,7 @@ class TaskVerbs(PauseVerbs):
         actor: str | None = None,
         using: str | None = None,
     ) -> None:
-        """Finish the work badly: executing → failed, or paused → failed without a claim.
+        """Finish the work badly: executing → failed, which `failures` counts; or paused → failed without a claim.
 
         Called again with the same outcome and the token that finished it, it succeeds and changes nothing.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from audit.values.failures import CANCELLED
 from audit.worker.children import Child, Death
 from audit.worker.ending import End, failed
 from audit.worker.handlers import Handler
@@ -48,15 +49,25 @@ def died(attempt: Attempt, death: Death) -> End:
 
 
 def end_to_store(attempt: Attempt, end: End) -> End:
-    """Return the end that is stored: of work that the worker ended, what becomes of it."""
+    """Return the end that is stored: what becomes of work that the worker ended, or that a person asked to stop."""
+    if end.verb == "release" and attempt.flags.cancelled:
+        return _cancelled(end, "It was given back after a person had asked it to stop.")
     if end.verb != "stopped":
         return end
     if attempt.why == "timeout":
         how = "did not end then, and was killed" if attempt.killed else "was ended"
         said = f"The handler's time of {attempt.handler.timeout:g} s was over; it {how}."
         made = failed("Timeout", said)
+    elif attempt.flags.cancelled:
+        return _cancelled(end, "The worker ended it after a person had asked it to stop.")
     else:
-        made = End(verb="release")
+        made = End(verb="release", arguments={"reason": "The worker stopped before the work was done."})
+    made.resources = end.resources
+    return made
+
+
+def _cancelled(end: End, summary: str) -> End:
+    made = failed(CANCELLED, summary)
     made.resources = end.resources
     return made
 

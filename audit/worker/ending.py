@@ -2,8 +2,8 @@
 
 Note [Ends of a handler]
     A handler that returns has done its work, also by `sys.exit(0)`. Any other exception is an error, `BaseException`
-    too: the worker goes on. `run.pause` and `run.release` leave it by raising `Leave`. `Stopped` is raised into a
-    handler that the worker ends.
+    too: the worker goes on. `run.pause`, `run.release` and `run.cancel` leave it by raising `Leave`. `Stopped` is
+    raised into a handler that the worker ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from audit.context import actor
 from audit.recording.fitting import fitted
-from audit.values.failures import failure_outcome
+from audit.values.failures import CANCELLED, failure_outcome
 from audit.worker.handlers import Handler
 from audit.worker.run import Leave, Run
 
@@ -86,6 +86,8 @@ def failed(error_type: str, summary: str, **more: Any) -> End:
 
 
 def _raised(error: BaseException) -> End:
+    if isinstance(error, Leave) and error.verb == "cancel":
+        return failed(CANCELLED, error.arguments["output_summary"])
     if isinstance(error, Leave):
         return End(verb=error.verb, arguments=error.arguments)
     if isinstance(error, SystemExit) and not error.code:

@@ -78,6 +78,8 @@ class Intake:
         """Whether it could claim now, if it were time."""
         if not self.open or self.under_way or self.waiting or (self._worker.once and self.claimed_once):
             return False
+        if self._worker.once and self._places.is_starting:
+            return False  # its only claim fills every place
         return self._places.free > 0
 
     def claim(self) -> None:

@@ -1,4 +1,7 @@
-"""What children print: passed on to the worker's own standard error, and the end of it kept for the outcome.
+"""What children print: passed on to the worker's own standard error, and the end of it kept for the outcome, masked.
+
+What is passed on goes line by line, so that no secret is cut in two; a line without an end waits until it has one,
+until the work ends, or until it is long.
 
 A thread drains the pipes whatever the rest of the worker does. Where nobody takes what the worker itself prints, it
 waits, and the children that print with it, as they would alone.
@@ -15,11 +18,13 @@ from collections.abc import Iterator
 from audit import conf
 from audit.process.streams import write_all
 from audit.process.tails import MARGIN, tail_text
+from audit.values.redaction import redact_text
 
 __all__ = ["Output"]
 
 _CHUNK = 65536
 _LONGEST_TAKE = 64
+_LONGEST_LINE = 65536
 _TO = 2
 
 
@@ -33,9 +38,12 @@ class Output:
         self._lock = threading.Lock()
         self._kept = bytearray()
         self._seen = 0
-        self._to_pass: list[bytes] = []
+        self._to_pass = bytearray()
+        self._unended = False
         self._open = True
         self._ended, self._end = os.pipe()
+        for each in (self._ended, self._end):
+            os.set_blocking(each, False)
         self._thread = threading.Thread(target=self._drain, name="audit-worker-output", daemon=True)
 
     @contextlib.contextmanager
@@ -57,6 +65,11 @@ class Output:
             kept, seen = bytes(self._kept), self._seen
             self._kept.clear()
             self._seen = 0
+            if self._open and self._to_pass:
+                # By the thread: whoever calls this must not wait for those who read what the worker prints.
+                self._unended = True
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._end, b".")
         return (tail_text(kept, seen, self._limit) if seen else ""), seen
 
     def close(self) -> None:
@@ -73,7 +86,7 @@ class Output:
         if not data:
             self._open = False
             return False
-        self._to_pass.append(data)
+        self._to_pass += data
         self._kept += data
         self._seen += len(data)
         if len(self._kept) > 4 * (self._limit + MARGIN):
@@ -88,11 +101,32 @@ class Output:
             poll.poll()
             with self._lock:
                 self._pull()
-                passing, self._to_pass = self._to_pass, []
-            with contextlib.suppress(OSError):
-                for each in passing:
-                    write_all(_TO, each)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._ended, _CHUNK)
+                passing = self._lines(all_of_it=self._unended or not self._open)
+                self._unended = False
+            self._pass_on(passing)
         with self._lock:
+            passing = self._lines(all_of_it=True)
             os.close(self._read)
             os.close(self._ended)
             self._read = self._ended = -1
+        self._pass_on(passing)
+
+    def _lines(self, *, all_of_it: bool) -> bytes:
+        """Take what may be passed on: whole lines, or all there is."""
+        end = len(self._to_pass)
+        if not all_of_it:
+            end = max(self._to_pass.rfind(b"\n"), self._to_pass.rfind(b"\r")) + 1
+            if not end and len(self._to_pass) > _LONGEST_LINE:
+                end = len(self._to_pass)
+        taken = bytes(self._to_pass[:end])
+        del self._to_pass[:end]
+        return taken
+
+    def _pass_on(self, data: bytes) -> None:
+        if data:
+            # What is no text comes out as it went in.
+            text = redact_text(data.decode("utf-8", "surrogateescape"))
+            with contextlib.suppress(OSError):
+                write_all(_TO, text.encode("utf-8", "surrogateescape"))

@@ -80,6 +80,11 @@ class Places:
     def _idle(self) -> list[Child]:
         return [child for child in self.children if child.ready and not child.retired and child not in self._busy]
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether a place is not ready yet, because its child is still starting."""
+        return self._missing() > 0 or any(not each.ready and not each.retired for each in self.children)
+
     def can_run(self, handler: Handler) -> bool:
         """Whether there is a place for a task of this handler now."""
         if len(self.attempts) >= self._concurrency:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from audit.exceptions import IllegalTransition, InvalidValue
+from audit.exceptions import AuditError, IllegalTransition, InvalidValue
 from audit.status import PauseReason
 from audit.values import validation
 from audit.values.failures import failure_outcome
@@ -54,7 +54,9 @@ class Channel(Protocol):
 
 
 class Leave(BaseException):
-    """Leaves a handler by another way than its end: `verb` is `pause`, `release`, or `paused` by a checkpoint.
+    """Leaves a handler by another way than its end.
+
+    `verb` is `pause`, `release`, `cancel`, or `paused` by a checkpoint.
 
     It is no `Exception`, so that handlers which catch those let it pass.
     """
@@ -73,7 +75,10 @@ class _Hook:
 
     def prepared(self, verb: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if verb in ("checkpoint", "complete", "fail", "pause", "release", "retry"):
-            hint = "A handler returns its outcome, raises, or calls run.pause(…), run.checkpoint(…) or run.release()."
+            hint = (
+                "A handler returns its outcome, raises, or calls run.pause(…), run.checkpoint(…), run.release() or"
+                " run.cancel(…)."
+            )
             raise IllegalTransition(self._task.pk, self._task.status, "", hint)
         return tuple(map(redact, values))
 
@@ -121,14 +126,18 @@ class Run:
 
     @property
     def cancelled(self) -> bool:
-        """Whether a person has asked this work to stop; known within a third of the lease."""
+        """Whether a person has asked this work to stop: heard at once by NOTIFY, else within a third of the lease.
+
+        A handler that heeds it calls `cancel`. One that returns has completed its work all the same.
+        """
         return self._channel.flags.cancelled
 
     @property
     def should_stop(self) -> bool:
         """Whether to stop soon: somebody asked for it, the worker stops, the time is over, or the lease is lost.
 
-        A handler that heeds it calls `checkpoint` and `release`, so that another attempt goes on from there.
+        A handler that heeds it calls `checkpoint` and `release`, so that another attempt goes on from there. If a
+        person has asked for it, there is none: the task then fails as `Cancelled`.
         """
         flags = self._channel.flags
         return flags.cancelled or flags.lost or flags.stopping or flags.timed_out
@@ -255,9 +264,32 @@ class Run:
             arguments["priority"] = validation.priority("priority", priority)
         raise Leave("pause", arguments)
 
-    def release(self) -> None:
-        """Give the claim back and leave the handler, by raising: any worker may go on from the last checkpoint."""
-        raise Leave("release", {})
+    def release(self, reason: str = "") -> None:
+        """Give the claim back and leave the handler, by raising: any worker may go on from the last checkpoint.
+
+        Args:
+            reason: why, in words; the log keeps it.
+
+        Raises:
+            InvalidValue: a text that cannot be stored; the handler goes on.
+        """
+        raise Leave("release", {"reason": validation.text("reason", redact(reason)) or "The handler gave it back."})
+
+    def cancel(self, output_summary: str = "") -> None:
+        """End work that a person has asked to stop, and leave the handler, by raising.
+
+        The task fails with the error type `Cancelled`, and is not tried again.
+
+        Args:
+            output_summary: what was done by then, in words.
+
+        Raises:
+            AuditError: nobody has asked it to stop; the handler goes on.
+            InvalidValue: a text that cannot be stored; the handler goes on.
+        """
+        if not self.cancelled:
+            raise AuditError("Nobody has asked this work to stop: ask run.cancelled before you call run.cancel().")
+        raise Leave("cancel", {"output_summary": validation.text("output_summary", redact(output_summary))})
 
     def _ask(self, verb: str, arguments: dict[str, Any]) -> Any:
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit import conf
 from audit.leases.wakeup import Listener
+from audit.status import Status
 from audit.worker.attempt import Attempt
 from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Child
@@ -38,6 +39,8 @@ _STORE_SECONDS = 10.0
 _AT_ONCE_SECONDS = 5.0
 _LONGEST_RECOVERY_SECONDS = 30.0
 _TRIES_TO_BEGIN = 5
+_NOT_BEGUN = "The worker stopped before the work began."
+_AT_ONCE = "A second signal stopped the worker at once."
 
 
 class Shift:
@@ -97,6 +100,7 @@ class Shift:
             self._worker.concurrency,
             min(self._worker.lease.total_seconds() / 2, _LONGEST_RECOVERY_SECONDS),
             self._store.tokens,
+            is_named=self._worker.is_named,
         )
         self._clerk = Clerk(self._worker.using, self._calls.put, self._say)
         self._places = Places(
@@ -121,8 +125,13 @@ class Shift:
             say=self._say,
         )
         if conf.settings().NOTIFY:
-            wake = partial(self._calls.put, self._intake.look_at_once)
-            self._listener = Listener(self._worker.using, self._handlers, wake)
+            self._listener = Listener(
+                self._worker.using,
+                self._handlers,
+                partial(self._calls.put, self._intake.look_at_once),
+                name=self._worker.name,
+                nudged=partial(self._calls.put, self._nudged),
+            )
         # A new session holds none of the locks of the one before.
         self._clerk.connected.append(self._upkeep.own_name.hold)
         self._begin = partial(self._clerk.give, self._upkeep.begin, self._on_begun)
@@ -193,7 +202,13 @@ class Shift:
             return idle and self._intake.claimed_once
         return self._worker.drain and idle and self._intake.found_nothing
 
-    # From the keeper's thread
+    # From the listener's and the keeper's thread
+
+    def _nudged(self) -> None:
+        """Ask the database at once what is asked of this worker and of its work."""
+        self._upkeep.ask_to_beat()
+        for claimed in (*self._intake.waiting, *self._by_claim):
+            self._store.ask(claimed)
 
     def _lost(self, claimed: Claimed) -> None:
         def lost() -> None:
@@ -258,7 +273,9 @@ class Shift:
         if became in ("failed", "retried"):
             why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))
         elif became == "paused":
-            why = _cause(end.arguments)
+            why = _cause(end.arguments, came=claimed.task.status == Status.APPROVED)
+            if end.arguments.get("resume_after") is not None:
+                self._upkeep.ask_for_moments()
         word = {"retried": "failed", "released": "given back"}.get(became or "", became)
         more = {"lost": "; nothing of it was stored", "retried": ", and is tried again"}.get(became or "", "")
         self._say(f"{named(claimed.task)} {word} after {took:.1f} s{more}{why}")
@@ -291,7 +308,8 @@ class Shift:
             self._stop_at = now + self._worker.shutdown_timeout
             running = len(self._by_claim)
             if self._stop_requests.count:
-                waits = f"; {running} at work have {self._worker.shutdown_timeout:g} s to finish" if running else ""
+                tasks = "1 task has" if running == 1 else f"{running} tasks have"
+                waits = f"; {tasks} {self._worker.shutdown_timeout:g} s to finish" if running else ""
                 self._say(f"Stopping{waits}.")
             for attempt in self._by_claim.values():
                 self._places.flag(attempt, "stopping")
@@ -313,7 +331,8 @@ class Shift:
             def released(became: str | None, problem: Exception | None) -> None:
                 self._storing -= 1
 
-            give_back = partial(self._store.save_end, claimed, End(verb="release"), None)
+            not_begun = End(verb="release", arguments={"reason": _NOT_BEGUN})
+            give_back = partial(self._store.save_end, claimed, not_begun, None)
             self._clerk.give(give_back, released, keep=True)
 
     def _has_shut_down(self) -> bool:
@@ -334,7 +353,7 @@ class Shift:
                 self._places.kill_attempt(attempt)
             self._places.kill()
             for attempt in list(self._by_claim.values()):
-                self._ended(attempt, End(verb="release"), None)
+                self._ended(attempt, End(verb="release", arguments={"reason": _AT_ONCE}), None)
         self._places.retire()
         if self._worker.drain:
             look = partial(left, self._worker.using, list(self._handlers))
@@ -344,8 +363,15 @@ class Shift:
         self._calls.run()
 
 
-def _cause(pause: Mapping[str, Any]) -> str:
-    """Say why work was paused: the event that it waits for, or the reason, and the handler's note."""
+def _cause(pause: Mapping[str, Any], *, came: bool) -> str:
+    """Say why work was paused: the event that it waits for, or the reason, and the handler's note.
+
+    Args:
+        pause: the arguments of the pause.
+        came: whether the event was there already, so that the work goes on.
+    """
     event = pause.get("event")
     cause = f"it waits for the event {event!r}" if event else str(pause.get("reason", "")).replace("_", " ")
+    if came:
+        cause = f"the event {event!r} is there already, and it goes on"
     return "".join(f": {each}" for each in (cause, pause.get("note")) if each)

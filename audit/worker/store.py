@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists
+
 from audit.exceptions import AuditError, IllegalTransition, LeaseLost, TaskFrozen
 from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
-from audit.models import Task
+from audit.models import Agent, Task
 from audit.recording.fitting import fitted
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
@@ -71,20 +73,28 @@ class Store:
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
-        tasks = Task.objects.using(self.using).claim(self.name, limit, self.lease, actions)
-        return [self._keep(task) for task in tasks]
+        # In the claim itself: since the last sign of life somebody may have asked this worker to drain.
+        drained = Agent.objects.filter(name=self.name, drain_requested_at__isnull=False)
+        tasks = Task.objects.using(self.using).filter(~Exists(drained))
+        return [self._keep(task) for task in tasks.claim(self.name, limit, self.lease, actions)]
 
     def _keep(self, task: Task) -> Claimed:
         claimed = Claimed(task)
         token: UUID = task.claim_token  # type: ignore[assignment]
         lease = Lease(task_id=task.pk, token=token, duration=self.lease, actor=self.name, using=self.using)
 
-        def cancel(_: datetime) -> None:
+        def cancel(requested_at: datetime) -> None:
+            task.cancel_requested_at = requested_at  # it is not tried again
             self._on_cancel(claimed)
 
         claimed.kept = keeper.keep(lease, on_lost=lambda: self._on_lost(claimed), on_cancel_requested=cancel)
         self._held.add(claimed)
         return claimed
+
+    def ask(self, claimed: Claimed) -> None:
+        """Ask soon whether a person wants this work to stop."""
+        if claimed.kept is not None:
+            keeper.hurry(claimed.kept)
 
     def forget(self, claimed: Claimed) -> None:
         """Keep the lease no more."""
@@ -152,7 +162,7 @@ class Store:
             case "paused":
                 return "paused"
             case "release":
-                task.release(using=self.using)
+                task.release(reason=end.arguments.get("reason", ""), using=self.using)
                 return "released"
         outcome, more = fitted("outcome", end.outcome, redacted=False)
         changes = [*end.changes, *more]

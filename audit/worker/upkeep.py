@@ -16,7 +16,7 @@ from audit import conf
 from audit.agents.presence import Presence
 from audit.agents.readings import read
 from audit.pausing import CapacityVerdict, PauseManager, capacity_here, check_capacity, gate
-from audit.recovery import RecoveryReport, Sweep, recover
+from audit.recovery import RecoveryReport, Sweep, next_moment, recover, recover_due
 from audit.worker.handlers import Handler
 from audit.worker.own_name import OwnName
 from audit.worker.store import Claimed
@@ -25,7 +25,10 @@ __all__ = ["Upkeep"]
 
 _LIMIT = 100
 _LOOKED_AT = 500
+_LONGEST_REASON = 1000
 _RESUME_SECONDS = 5.0
+_AFTER_SECONDS = 0.5
+"""So long at most after a moment the pass comes that it makes due: workers must not all come at once."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Upkeep:
         slots: how much it runs at once.
         recover_seconds: between two looks for what others left behind.
         tokens: returns the claim tokens of all that this worker works on.
+        is_named: whether somebody chose the name; host and process id are forgotten at the end.
     """
 
     def __init__(
@@ -57,8 +61,11 @@ class Upkeep:
         slots: int,
         recover_seconds: float,
         tokens: Callable[[], Collection[UUID]],
+        *,
+        is_named: bool = True,
     ) -> None:
         self._using = using
+        self._is_named = is_named
         self.own_name = OwnName(using, name, tokens)
         self._handlers = handlers
         self._presence = Presence(name, actions=list(handlers), labels=labels, slots=slots, using=using)
@@ -82,6 +89,14 @@ class Upkeep:
         """When the next pass is due, on the monotonic clock."""
         return min(each.due for each in self._passes)
 
+    def ask_to_beat(self) -> None:
+        """Give the next sign of life soon: somebody may have asked this worker to drain."""
+        self._beats.due = 0.0
+
+    def ask_for_moments(self) -> None:
+        """Look soon for the next moment that makes something due; called when work was paused until one."""
+        self._resumes.due = 0.0
+
     def due(self) -> list[Callable[[], str]]:
         """Return the passes that are due now; each returns a line for the person, or nothing."""
         now = time.monotonic()
@@ -99,8 +114,8 @@ class Upkeep:
         return f"{self._recover()} {beat}".strip()
 
     def end(self) -> None:
-        """Leave the registry."""
-        self._presence.withdraw()
+        """Leave the registry; a name that comes back stays there, and the next process goes on with it."""
+        self._presence.withdraw() if self._is_named else self._presence.forget()
 
     # The passes
 
@@ -130,8 +145,19 @@ class Upkeep:
         return _in_words(report)
 
     def _resume(self) -> str:
-        resumed = self._manager.resume_due(_LIMIT)
-        return f"Resumed {len(resumed)} that were due." if resumed else ""
+        said = []
+        passed, seconds = next_moment(using=self._using)
+        if passed:
+            report = recover_due(limit=_LIMIT, using=self._using)
+            said.append(_in_words(report))
+            if report.is_full(_LIMIT):
+                seconds = 0.0
+        if resumed := self._manager.resume_due(_LIMIT):
+            said.append(f"Resumed {_tasks(len(resumed))} that {'was' if len(resumed) == 1 else 'were'} due.")
+        if seconds is not None:
+            soon = time.monotonic() + seconds + random.uniform(0, _AFTER_SECONDS)  # noqa: S311 - a wait, no secret
+            self._resumes.due = min(self._resumes.due, soon)
+        return " ".join(filter(None, said))
 
     # Capacity
 
@@ -161,11 +187,26 @@ class Upkeep:
             return "runs"
         verdict = verdict or self._manager.check_capacity(task)
         if verdict.kind == "no_agent" and asked is not check_capacity:
-            task.release(using=self._using)
+            task.release(reason=verdict.summary[:_LONGEST_REASON], using=self._using)
             return "released"
         return "runs" if self._manager.pause_for_capacity(task, verdict) is None else "paused"
 
 
+_WORDS = {
+    "leases": "{} whose lease had run out",
+    "restarted": "{} of this worker's name",
+    "entries_made": "{} without an entry in the pause queue",
+    "entries_removed": "{} with a needless entry in the pause queue",
+    "events": "{} whose event was emitted",
+    "timeouts": "{} whose wait for an event timed out",
+    "approvals": "{} that nobody approved in time",
+}
+
+
 def _in_words(report: RecoveryReport) -> str:
-    counted = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.counts.items() if count)
+    counted = ", ".join(_WORDS[kind].format(_tasks(count)) for kind, count in report.counts.items() if count)
     return f"Recovered {counted}." if counted else ""
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"

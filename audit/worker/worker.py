@@ -70,6 +70,7 @@ class Worker:
         say: Callable[[str], None] = logger.info,
     ) -> None:
         self.name = validation.label("name", f"{socket.gethostname()}:{os.getpid()}" if name is None else name)
+        self.is_named = name is not None
         self.concurrency = validation.whole("concurrency", _cpus() if concurrency is None else concurrency)
         self.actions = None if actions is None else list(actions)
         self.labels = [validation.label("labels", label) for label in labels]

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
 from audit.agents.draining import drain, undrain
+from audit.agents.presence import Presence
 from audit.context import actor
 from audit.exceptions import InvalidValue
+from audit.management.commands import audit_agents
 from audit.models import Agent, PauseQueueEntry, Task
 from audit.status import AgentState, Status
 from tests.support.agents import agent, approved, short_entry, silent
@@ -63,7 +66,7 @@ def test_names_are_shown_harmlessly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_draining_keeps_who_and_why_until_undrained() -> None:
     agent("w1")
     out, _ = run("audit_agents", "drain", "w1", "--reason", "new disks", "--actor", "alice")
-    assert out == "w1: draining, 0 running\n"
+    assert out == "w1: draining, not confirmed yet, 0 running\n"
     before = Agent.objects.get()
     assert (before.drain_reason, before.drain_requested_by) == ("new disks", "alice")
     run("audit_agents", "drain", "w1", "--reason", "again", "--actor", "bob")
@@ -73,6 +76,50 @@ def test_draining_keeps_who_and_why_until_undrained() -> None:
     assert (shown["state"], shown["drain_reason"], shown["drain_requested_at"]) == (AgentState.AVAILABLE, "", None)
     assert run("audit_agents", "drain", "w1", "--reason", "x")[0]
     assert Agent.objects.get().drain_requested_by.startswith("cli:")
+
+
+@pytest.mark.django_db
+def test_an_agent_confirms_with_a_sign_of_life_or_is_gone() -> None:
+    presence = Presence("w1")
+    presence.register()
+    out, err = run("audit_agents", "drain", "w1", "--reason", "new disks")
+    assert out == "w1: draining, not confirmed yet, 0 running\n"
+    assert "--wait waits for that" in err
+    [shown] = lines_of("audit_agents", "list")
+    assert shown["drain_confirmed"] is False
+    presence.beat()
+    again, quiet = run("audit_agents", "drain", "w1", "--reason", "again")
+    assert (again, quiet) == ("w1: draining, 0 running\n", "")
+    [shown] = lines_of("audit_agents", "list")
+    assert shown["drain_confirmed"] is True
+    agent("w2")
+    silent("w2", 3 * 3600)
+    assert run("audit_agents", "drain", "w2", "--reason", "x") == ("w2: draining, 0 running\n", "")
+    agent("w3")
+    Agent.objects.filter(name="w3").update(stopped_at=Now())
+    assert run("audit_agents", "drain", "w3", "--reason", "x", "--wait") == ("w3: draining, 0 running\n", "")
+
+
+@pytest.mark.django_db
+def test_waiting_ends_when_nothing_runs_and_when_somebody_undrains(monkeypatch: pytest.MonkeyPatch) -> None:
+    presence = Presence("w1")
+    presence.register()
+    [task] = [claimed(approved(), "w1")]
+    looks: list[str] = []
+
+    def later(seconds: float) -> None:
+        [presence.beat, task.complete][len(looks)]()
+        looks.append("looked")
+
+    monkeypatch.setattr(audit_agents.time, "sleep", later)
+    out, err = run("audit_agents", "drain", "w1", "--reason", "new disks", "--wait")
+    assert out == "w1: draining, 0 running\n"
+    assert err == "w1: waiting until it confirms.\nw1: waiting for 1 task.\n"
+    undrain("w1")
+    monkeypatch.setattr(audit_agents.time, "sleep", lambda seconds: undrain("w1"))
+    code, out, err = outcome("audit_agents", "drain", "w1", "--reason", "x", "--wait")
+    assert (code, out) == (1, "")
+    assert "w1 was undrained meanwhile" in err
 
 
 @pytest.mark.django_db
@@ -99,11 +146,15 @@ def test_resume_makes_one_pass() -> None:
     agent(slots=2)
     entries = [short_entry() for _ in range(3)]
     assert run("audit_resume") == ("Resumed 2 tasks.\n", "")
-    assert run("audit_resume") == ("", "Nothing that is due fits now.\n")
+    assert run("audit_resume") == (
+        "",
+        "1 task is due, and no agent has room; audit_agents shows what is free.\n",
+    )
     claimed(Task.objects.get(pk=entries[0].task_id), "w9").complete()
     assert lines_of("audit_resume", "--limit", "1") == [
         {"task_id": str(entries[2].task_id), "action": "deploy", "priority": 3}
     ]
+    assert run("audit_resume") == ("", "Nothing is due.\n")
 
 
 @pytest.mark.django_db(transaction=True)

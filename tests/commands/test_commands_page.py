@@ -60,6 +60,8 @@ def test_every_option_stands_there_and_none_that_is_not(name: str) -> None:
 def test_every_verb_stands_there() -> None:
     [verbs] = [each for each in _parser("audit_queue")._actions if isinstance(each, argparse._SubParsersAction)]
     assert verbs.choices.keys() <= _rows(SECTIONS["audit_queue"])
+    [verbs] = [each for each in _parser("audit_decide")._actions if isinstance(each, argparse._SubParsersAction)]
+    assert verbs.choices.keys() <= _rows(SECTIONS["audit_decide"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -109,3 +111,6 @@ def test_the_json_has_the_keys_of_theexamples() -> None:
     assert _json("audit_queue")[0].keys() == entry.keys()
     assert _json("audit_queue", "resume", paused.pk)[0].keys() == decision.keys()
     assert Task.objects.get(pk=paused.pk).status == "approved"
+    [decision] = examples("audit_decide")[0]
+    pending = task_in("pending")
+    assert _json("audit_decide", "approve", pending.pk, "--reason", "x")[0].keys() == decision.keys()

@@ -1,6 +1,7 @@
 """The page about Django's Tasks framework does what it says."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_the_page(settings, tmp_path, monkeypatch) -> None:
-    configured, tasks = (
+    configured, tasks, named = (
         each.code for each in blocks(PAGES["docs/django-tasks.md"].read_text("utf-8")) if each.language == "python"
     )
     made: dict = {}
@@ -30,6 +31,10 @@ def test_the_page(settings, tmp_path, monkeypatch) -> None:
     assert (row.action, row.status, row.services_touched) == ("task:page_shop.tasks.refund", "pending", ["billing"])
     assert row.plan["policy"] == {"max_attempts": 3, "timeout": 60.0}
     assert Task.objects.get(pk=receipt.id).decided_by == "audit:django-tasks"
+    assert row.requested_by == ""
+    request = SimpleNamespace(user=SimpleNamespace(get_username=lambda: "alice"))
+    exec(named, {"refund": shop.refund, "request": request})
+    Task.objects.get(requested_by="alice").reject(actor="carol")
     row.approve(actor="carol")
     variables = {"DJANGO_SETTINGS_MODULE": "tests.support.tasking.settings", "PYTHONPATH": f"{tmp_path}:."}
     run_all("--actions", "task:*", variables=variables)

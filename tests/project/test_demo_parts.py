@@ -146,7 +146,7 @@ def test_the_handlers_do_what_they_say() -> None:
     found = {each.action: each for each in Task.objects.filter(pk__in=[rolled.pk, probe.pk, service.pk, built.pk])}
     assert {action: (each.status, each.failures) for action, each in found.items()} == {
         "roll-out": ("completed", 0),
-        "probe": ("failed", 1),
+        "probe": ("failed", 2),
         "start-service": ("completed", 1),
         "await-build": ("completed", 0),
     }

@@ -21,7 +21,7 @@ NOT_RUN = {
     "docs/ledger-format.md": 1,
     "docs/ledger.md": 3,
     "docs/recording.md": 2,
-    "docs/tutorial-worker.md": 2,
+    "docs/tutorial-worker.md": 3,
     "docs/tutorial.md": 3,
     "docs/witness.md": 1,
 }

@@ -70,6 +70,8 @@ class _Reader:
         """Enter the next block in the second terminal; its last line starts a worker."""
         line = next(self.blocks).code.splitlines()[-1]
         assert line.startswith("python manage.py audit_worker ")
+        assert "--lease 20" in line
+        line = line.replace("--lease 20", "--lease 2")
         with (self.folder / "worker.log").open("ab") as log:
             self.worker = subprocess.Popen(
                 line.removesuffix(" &").split(), cwd=self.folder, env=self.environment, stderr=log
@@ -158,19 +160,28 @@ def test_a_stranger_follows_the_page(reader: _Reader) -> None:
     worker.send_signal(signal.SIGKILL)
     assert worker.wait() == -signal.SIGKILL
     reader.start_worker()
-    reader.said("Took over 1 that the last worker of this name left.")
+    reader.said("Worker web-2 runs deploy, one at a time.")
+    reader.said("Recovered 1 task whose lease had run out.")
     hold.unlink()
     _until(lambda: Task.objects.get(pk=second.pk).status == "completed", lambda: "the second task")
     assert Task.objects.get(pk=second.pk).attempt == 2
     assert (folder / "live.txt").read_text() == "2.1\n"
 
     reader.environment["TASK"] = str(second.pk)
-    assert "executing → approved" in reader.enter()
+    shown = reader.enter()
+    assert "executing → approved" in shown
+    assert "The lease of web-1, which held this since" in shown
     reader.environment["AUDIT_LEDGER_KEY_FILE"] = str(folder / "audit.key")
     reader.enter()
+    reader.enter()
+    reader.enter()
+    elsewhere = folder / "elsewhere"
+    # Another folder, without the project: no manage.py, no settings, no database.
+    assert sorted(each.name for each in elsewhere.iterdir()) == ["audit.vkey", "task.tlog-proof"]
+    reader.folder = elsewhere
     assert reader.enter().startswith("Proven")
-    proof = folder / "task.tlog-proof"
-    key = (folder / "audit.vkey").read_text().strip()
+    proof = elsewhere / "task.tlog-proof"
+    key = (elsewhere / "audit.vkey").read_text().strip()
     text = proof.read_text()
     middle = len(text) // 2
     proof.write_text(text[:middle] + ("A" if text[middle] != "A" else "B") + text[middle + 1 :])

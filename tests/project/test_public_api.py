@@ -67,7 +67,7 @@ TASK_VERBS = {
     "pause": ["actor", "event", "held", "priority", "reason", "resume_after", "using", "work_plan"],
     "complete": ["actor", "outcome", "resources", "suggestions", "using"],
     "fail": ["actor", "error", "outcome", "resources", "suggestions", "using"],
-    "release": ["actor", "using"],
+    "release": ["actor", "reason", "using"],
     "retry": ["actor", "delay", "error", "outcome", "using"],
     "checkpoint": ["actor", "using", "work_plan"],
     "awaited_event": ["using"],

@@ -27,7 +27,7 @@ def test_it_says_what_it_did_and_what_it_would_do(capsys):
     task = _left()
     with unchanged(task):
         call_command("audit_recover", "--dry-run")
-    assert capsys.readouterr().out == "1 task whose lease had run out\n"
+    assert capsys.readouterr().out == f"1 task whose lease had run out\n  {task.pk}\n"
     call_command("audit_recover")
     assert capsys.readouterr().out == "1 task whose lease had run out\n"
     call_command("audit_recover")
@@ -36,10 +36,9 @@ def test_it_says_what_it_did_and_what_it_would_do(capsys):
 
 
 def test_it_makes_passes_until_nothing_is_left(capsys):
-    for _ in range(5):
-        _left()
+    first, second, *_ = [_left().pk for _ in range(5)]
     call_command("audit_recover", "--dry-run", "--limit", "2")
-    assert capsys.readouterr().out == "2 tasks or more whose lease had run out\n"
+    assert capsys.readouterr().out == f"2 tasks or more whose lease had run out\n  {first}\n  {second}\n"
     call_command("audit_recover", "--limit", "2")
     assert capsys.readouterr().out == "5 tasks whose lease had run out\n"
 

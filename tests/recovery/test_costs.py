@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from audit.events import emit_event
 from audit.models import PauseQueueEntry, Task
 from audit.reading import health
-from audit.recovery import Sweep, recover
+from audit.recovery import Sweep, next_moment, recover
 from audit.status import Status
 from tests.leases.test_claims_plans import nodes
 from tests.support.factories import requested, sql, task_in
@@ -92,6 +92,15 @@ def test_a_pass_reads_a_part_of_what_is_paused(kind: str, monkeypatch: pytest.Mo
     assert rows_read(lambda: recover(sweep=sweep)) < 50 * 12
     assert recover(sweep=sweep).total == 0
     assert sweep.after.int == 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_asking_for_the_next_moment_reads_few_rows(kind: str) -> None:
+    fill(**KINDS[kind])
+    assert rows_read(next_moment) < 20
+    passed, seconds = next_moment()
+    assert not passed
+    assert (seconds is not None and 3500 < seconds <= 3600) == (kind in ("for a time", "deadline", "timed event"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,12 +4,13 @@ import time
 from threading import Thread
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from audit.events import emit_event
 from audit.models import Event, Task
 from audit.recovery import recover
 from audit.status import Status
+from audit.verbs import pausing
 from tests.support.factories import sql, task_in
 from tests.support.sessions import Background, session
 
@@ -27,22 +28,52 @@ def _me() -> str:
 
 
 @pytest.mark.parametrize("first", ["pause", "emit"])
-def test_neither_sees_the_other_and_recovery_finds_both(first):
+def test_neither_sees_the_other_and_whoever_commits_last_looks_again(first):
+    task = task_in(Status.EXECUTING)
+    with session(_me(), "READ COMMITTED") as other:
+        if first == "pause":
+            with transaction.atomic():
+                other.execute(_PAUSE.format(id=task.pk))
+                emit_event("build-42", 1)
+                assert recover(dry_run=True).events == ()
+                other.execute("COMMIT")
+        else:
+            other.execute("INSERT INTO audit_event (name, payload) VALUES ('build-42', '1')")
+            with transaction.atomic():
+                task.pause(event="build-42")
+                assert task.status == "paused"
+                other.execute("COMMIT")
+        other.execute("BEGIN")
+    task.refresh_from_db()
+    assert task.status == "approved"
+    assert task.awaited_event().payload == 1
+
+
+def test_recovery_finds_a_pause_that_never_looked():
     task = task_in(Status.EXECUTING)
     with session(_me(), "READ COMMITTED") as other:
         other.execute(_PAUSE.format(id=task.pk))
-        with transaction.atomic():
-            emit_event("build-42", 1)
-            assert recover(dry_run=True).events == ()
-            if first == "pause":
-                other.execute("COMMIT")
-        if first == "emit":
-            other.execute("COMMIT")
+        emit_event("build-42", 1)
+        other.execute("COMMIT")
         other.execute("BEGIN")
     task.refresh_from_db()
     assert task.status == "paused"
     assert recover().events == (task.pk,)
     assert task.awaited_event().payload == 1
+
+
+@pytest.mark.parametrize("kind", [OperationalError, ZeroDivisionError])
+def test_a_look_that_fails_leaves_the_pause_as_it_is(kind, monkeypatch, caplog):
+    def fails(*args, **options):
+        raise kind("it went away")
+
+    emit_event("build-42", 1)
+    task = task_in(Status.EXECUTING)
+    monkeypatch.setattr(pausing, "resume_waits", fails)
+    task.pause(event="build-42")
+    assert task.status == "paused"
+    assert "it went away" in caplog.text
+    assert recover().events == (task.pk,)
 
 
 @pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
@@ -87,7 +118,6 @@ def test_many_pauses_and_emits_at_once_leave_nobody_waiting():
         thread.start()
     for thread in threads:
         thread.join()
-    recover(limit=1000)
     assert Event.objects.count() == 5
     assert set(Task.objects.values_list("status", flat=True)) == {"approved"}
     for task in tasks:

@@ -38,9 +38,10 @@ class WorkerProcess:
             "AUDIT_WORKER_DB": json.dumps({"NAME": connection.settings_dict["NAME"]} | (database or {})),
             "AUDIT_WORKER_AUDIT": json.dumps(audit or {}),
         }
+        self.environment = os.environ | given | (variables or {})
         self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "audit_worker", *arguments],
-            env=os.environ | given | (variables or {}),
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -25,7 +25,7 @@ def _waiting(event="build-42", **options):
 
 def test_a_pause_on_an_event_is_held_until_it_comes(django_assert_num_queries):
     task = task_in(Status.EXECUTING)
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):  # the second looks for the event
         entry = task.pause(event="build-42", work_plan=["deploy"])
     assert_same(entry)
     assert (entry.reason, entry.event, entry.held) == ("awaiting_event", "build-42", True)
@@ -39,30 +39,55 @@ def test_a_pause_on_an_event_is_held_until_it_comes(django_assert_num_queries):
     assert (task.status, task.work_plan, task.actor) == ("approved", ["deploy"], "ci")
     assert not PauseQueueEntry.objects.exists()
     assert task.awaited_event() == AwaitedEvent(name="build-42", payload={"sha": "abc"}, timed_out=False, emitted=True)
+    assert task.awaited_event().reason == "emitted"
     assert [row[0] for row in log_of(task)[-2:]] == ["note", "transition"]
     note = task.execution_log.get(action="event")
     assert (note.actor, note.output_summary, note.detail["emitted_by"]) == ("ci", "build-42", "ci")
 
 
-def test_the_first_emit_is_kept_and_a_later_one_lets_go_on_who_waits_by_then():
+def test_the_first_emit_is_kept_and_a_later_one_changes_nothing():
     first = emit_event("build-42", 1, actor="ci")
-    task, _ = _waiting()
     again = emit_event("build-42", 2, actor="mallory")
     assert (again.pk, again.payload, again.emitted_by, again.emitted_at) == (first.pk, 1, "ci", first.emitted_at)
     assert Event.objects.count() == 1
+
+
+def test_the_work_goes_on_at_once_if_its_event_came_first():
+    emit_event("build-42", 1, actor="ci")
+    task = task_in(Status.EXECUTING)
+    entry = task.pause(event="build-42", work_plan=["deploy"], actor="orch-1")
+    assert (entry.event, entry.held) == ("build-42", True)
+    assert (task.status, task.work_plan, task.actor, task.claim_token) == ("approved", ["deploy"], "orch-1", None)
+    assert_same(task)
+    assert not PauseQueueEntry.objects.exists()
+    assert task.awaited_event() == AwaitedEvent(name="build-42", payload=1, timed_out=False, emitted=True)
+    assert [row[1:3] for row in log_of(task)[-3:]] == [("executing", "paused"), (None, None), ("paused", "approved")]
+    # Another event is another's.
+    other, _ = _waiting("build-4")
+    assert other.status == "paused"
+
+
+def _stored_beside_its_event():
+    """As a process leaves it that is killed between its pause and its look."""
+    task, entry = _waiting()
+    sql("INSERT INTO audit_event (name, payload) VALUES ('build-42', '1')")
+    return task, entry
+
+
+def test_what_was_left_waiting_is_found_by_a_later_emit_and_by_recovery():
+    task, _ = _stored_beside_its_event()
+    assert emit_event("build-42", 2, actor="mallory").payload == 1
     task.refresh_from_db()
     assert (task.status, task.actor) == ("approved", "mallory")
     assert task.awaited_event().payload == 1
 
 
-def test_an_event_that_came_first_is_found_by_the_next_recovery():
-    emit_event("build-42")
-    task, _ = _waiting()
-    assert task.status == "paused"
+def test_what_was_left_waiting_is_found_by_the_next_recovery():
+    task, _ = _stored_beside_its_event()
     assert recover().events == (task.pk,)
     task.refresh_from_db()
     assert (task.status, task.actor) == ("approved", "audit:recovery")
-    assert task.awaited_event() == AwaitedEvent(name="build-42", payload=None, timed_out=False, emitted=True)
+    assert task.awaited_event() == AwaitedEvent(name="build-42", payload=1, timed_out=False, emitted=True)
     assert recover().total == 0
 
 
@@ -84,6 +109,7 @@ def test_a_wait_that_timed_out_says_so():
     task.refresh_from_db()
     assert task.status == "approved"
     assert task.awaited_event() == AwaitedEvent(name="build-42", payload=None, timed_out=True, emitted=False)
+    assert task.awaited_event().reason == "timed_out"
 
 
 def test_a_resumer_that_takes_the_due_entry_times_it_out_as_well():
@@ -105,6 +131,7 @@ def test_a_person_may_let_it_go_on_before():
     task, _ = _waiting(resume_after=timedelta(hours=1))
     entry_of(task).resume(actor="bob")
     assert task.awaited_event() == AwaitedEvent(name="build-42", payload=None, timed_out=False, emitted=False)
+    assert task.awaited_event().reason == "resumed"
 
 
 @pytest.mark.parametrize("way", ["raw", "queryset", "save"])

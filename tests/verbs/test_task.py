@@ -136,7 +136,14 @@ def test_release(one):
     assert_same(task)
     assert (task.status, task.claim_token, task.claimed_by, task.lease_expires_at) == ("approved", None, "", None)
     assert log_of(task)[-1] == ("transition", "executing", "approved", "orch-1")
-    assert claimed(task, "orch-2").attempt == 2
+    task = claimed(task, "orch-2")
+    assert task.attempt == 2
+    with one():
+        task.release(reason="the host is away")
+    assert_same(task)
+    assert [row[0] for row in log_of(task)[-2:]] == ["note", "transition"]
+    note = task.execution_log.get(action="release")
+    assert (note.output_summary, note.actor, note.attempt) == ("the host is away", "orch-2", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """What handlers get, what becomes of what they return or raise, and what the log says of it."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from audit.models import ExecutionLog, PauseQueueEntry, Task
-from audit.status import Status
+from audit.status import FINISHED, Status
+from tests.support.factories import sql
 from tests.support.worker import approved, eventually, logged, run_all, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,14 +97,55 @@ def test_pauses_and_events() -> None:
     assert _ended(task) == {"status": "completed", "success": True, "left": 2}
 
 
-def test_cancelled_work_is_asked_to_stop() -> None:
-    task = approved("heed")
-    with worker("--lease", "1") as running:
+_LISTENERS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN audit_task'"
+_CANCELLED = {
+    "heeds": ("heed", None, "failed", "Cancelled", "stopped in time, password=[masked]"),
+    "gives back": (
+        "heed",
+        "gives back",
+        "failed",
+        "Cancelled",
+        "It was given back after a person had asked it to stop.",
+    ),
+    "raises": ("stubborn", "raises", "failed", "ValueError", "cannot go on"),
+    "returns": ("stubborn", "returns", "completed", None, "all done"),
+}
+
+
+@pytest.mark.parametrize("way", _CANCELLED)
+@pytest.mark.parametrize("notify", [True, False])
+def test_cancelled_work_is_asked_to_stop_and_is_not_tried_again(way: str, notify: bool) -> None:
+    action, plan, status, error, summary = _CANCELLED[way]
+    task = approved(action, plan)
+    # With NOTIFY it hears of it long before a third of the lease.
+    with worker("--lease", "36000" if notify else "1", "--concurrency", "1", audit={"NOTIFY": notify}) as running:
+        eventually(lambda: not notify or sql(_LISTENERS))
         logged(task, "waits")
-        task.request_cancel(actor="carol", reason="no")
-        eventually(lambda: _ended(task)["status"] == Status.COMPLETED)
-        assert task.outcome["output_summary"] == "cancelled"
+        with override_settings(AUDIT={"NOTIFY": notify}):
+            Task.objects.get(pk=task.pk).request_cancel(actor="carol", reason="no")
+        eventually(lambda: _ended(task)["status"] in FINISHED)
         assert not running.said("lost")
+    assert (task.status, task.outcome.get("error_type"), task.attempt) == (status, error, 1)
+    assert task.outcome["output_summary"] == summary
+
+
+def test_work_that_ignores_it_ends_with_the_worker_and_runs_no_more() -> None:
+    task = approved("stubborn", "sleeps")
+    with worker("--concurrency", "1", "--shutdown-timeout", "0", "--lease", "1") as running:
+        logged(task, "waits")
+        task.request_cancel(actor="carol")
+        eventually(lambda: running.process.poll() is None and Task.objects.get(pk=task.pk).revision > task.revision + 1)
+        running.send(signal.SIGTERM)
+        assert running.wait() == 0
+    assert _ended(task)["error_type"] == "Cancelled"
+    assert task.outcome["output_summary"] == "The worker ended it after a person had asked it to stop."
+
+
+def test_a_handler_cancels_nothing_by_itself() -> None:
+    task = approved("cancels")
+    run_all("--concurrency", "1", code=1)
+    assert _ended(task)["error_type"] == "AuditError"
+    assert "Nobody has asked this work to stop" in task.outcome["output_summary"]
 
 
 def test_threads_and_coroutines_run_in_the_worker_itself() -> None:

@@ -58,12 +58,23 @@ def test_a_handler_that_does_not_return_is_ended_with_what_it_started(stubborn: 
 def test_output_is_drained_and_its_end_is_kept() -> None:
     task = approved("print", {"seconds": 1})
     quiet = approved("echo")
-    run_all("--concurrency", "1", audit={"OUTPUT_TAIL_BYTES": 1000})
+    done = run_all("--concurrency", "1", audit={"OUTPUT_TAIL_BYTES": 1000})
     outcome = _ended(task)
+    # The worker's own output has the same, and what is left of a line without an end.
+    assert done.said("the password=[masked] is last")
+    assert not done.said("hunter2")
     assert outcome["output_bytes"] > 1_000_000
     assert outcome["output"].endswith("the password=[masked] is last\nand é\n")
     assert len(outcome["output"].encode()) == 1000
     assert "output" not in _ended(quiet)
+
+
+def test_secrets_in_pieces_are_masked_in_what_the_worker_prints() -> None:
+    tasks = [approved("print-pieces", {"pieces": ["pass", "word=hun", "ter2", end]}) for end in ("\n", "")]
+    done = run_all("--concurrency", "1")
+    assert [_ended(task)["output"].rstrip() for task in tasks] == ["password=[masked]"] * 2
+    eventually(lambda: sum("password=[masked]" in line for line in done.lines) == 2)
+    assert not any(piece in line for line in done.lines for piece in ("hun", "ter2"))
 
 
 def test_a_child_that_has_grown_or_worked_enough_is_replaced() -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 
+from audit.agents.draining import drain, undrain
 from audit.agents.presence import Presence
 from audit.models import Agent, ExecutionLog, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker
 from audit.worker.calls import Calls
 from audit.worker.shift import Shift
+from audit.worker.store import Store
 from tests.support.handling import audit_handlers
-from tests.support.worker import approved, eventually, logged
+from tests.support.worker import approved, eventually, logged, worker
 
 assert audit_handlers
 
@@ -61,11 +68,74 @@ def test_a_worker_that_drains_claims_nothing(settings: LazySettings) -> None:
     Presence("here", actions=["thread"], labels=[], slots=1, using="default").register()
     Agent.objects.update(drain_requested_at="2026-01-01T00:00:00Z", drain_requested_by="carol")
     task = approved("thread")
-    worker, said = _run()
-    assert worker.summary.ended == 0
+    made, said = _run()
+    assert made.summary.ended == 0
     assert any("Draining: no new work is taken." in line for line in said)
     task.refresh_from_db()
     assert (task.status, task.attempt) == ("approved", 0)
+
+
+def test_a_drain_counts_from_the_next_claim_on() -> None:
+    """Also before the worker knows of it."""
+    Presence("here", actions=["thread"], labels=[], slots=1, using="default").register()
+    Presence("other").register()
+    store = Store("default", "here", timedelta(seconds=60), on_lost=lambda _: None, on_cancel=lambda _: None)
+    first, second = approved("thread"), approved("thread")
+    drain("other", reason="not this one", actor="carol")
+    [claimed] = store.claim(["thread"], 1)
+    assert claimed.task.pk == first.pk
+    store.forget(claimed)
+    drain("here", reason="new disks", actor="carol")
+    assert store.claim(["thread"], 1) == []
+    undrain("here")
+    [claimed] = store.claim(["thread"], 1)
+    assert claimed.task.pk == second.pk
+    store.forget(claimed)
+
+
+def test_nothing_begins_once_drain_has_waited(tmp_path: Path) -> None:
+    with worker("--concurrency", "2", "--name", "w1", "--poll-interval", "0.01") as running:
+        eventually(lambda: running.said("Worker w1 runs"))
+        busy = approved("wait", str(tmp_path / "end"))
+        logged(busy, "waits")
+        enough = threading.Event()
+        requests = threading.Thread(target=_request_until, args=(enough,))
+        requests.start()
+        command = subprocess.Popen(
+            [sys.executable, "-m", "django", "audit_agents", "drain", "w1", "--reason", "new disks", "--wait"],
+            env=running.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            eventually(lambda: Agent.objects.get(name="w1").drain_confirmed)
+            eventually(lambda: Task.objects.filter(attempt=0).exists())
+            enough.set()
+            assert command.poll() is None
+            (tmp_path / "end").touch()
+            out, err = command.communicate(timeout=120)
+        finally:
+            enough.set()
+            requests.join()
+            command.kill()
+        assert (out, command.returncode) == ("w1: draining, 0 running\n", 0)
+        assert "waiting for 1 task" in err
+        left = [task.pk for task in Task.objects.filter(attempt=0)]
+        late = approved("echo")
+        undrain("w1")
+        eventually(lambda: not Task.objects.filter(status__in=["approved", "executing"]).exists())
+        [ended] = ExecutionLog.objects.filter(task=late, from_status="pending").values_list("at", flat=True)
+        assert left
+        assert not Task.objects.filter(pk__in=left, started_at__lt=ended).exists()
+
+
+def _request_until(enough: threading.Event) -> None:
+    try:
+        while not enough.wait(0.05):
+            approved("echo")
+    finally:
+        connection.close()
 
 
 def test_a_worker_whose_places_are_full_waits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:

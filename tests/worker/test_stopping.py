@@ -20,18 +20,24 @@ def _now(task: Task) -> Task:
     return task
 
 
+def _said(task: Task) -> str:
+    return ExecutionLog.objects.get(task=task, action="release").output_summary
+
+
 def test_work_that_finishes_in_time_is_completed(tmp_path: Path) -> None:
     task, next_one = approved("wait", str(tmp_path / "end")), approved("echo")
     with worker("--concurrency", "1", "--name", "w") as running:
         logged(task, "waits")
         running.send(signal.SIGTERM)
-        eventually(lambda: running.said("Stopping; 1 at work have 30 s"))
+        eventually(lambda: running.said("Stopping; 1 task has 30 s to finish."))
         (tmp_path / "end").touch()
         assert running.wait() == 0
         assert running.said("Stopped: 1 completed")
     assert _now(task).status == "completed"
     assert _now(next_one).status == "approved"
     assert Agent.objects.get(name="w").stopped_at is not None
+    run_all("--concurrency", "1")
+    assert list(Agent.objects.values_list("name", flat=True)) == ["w"]
 
 
 def test_work_that_does_not_is_given_back_and_uses_up_no_attempt(tmp_path: Path) -> None:
@@ -46,6 +52,8 @@ def test_work_that_does_not_is_given_back_and_uses_up_no_attempt(tmp_path: Path)
         assert (_now(task).status, task.failures, task.expiries, task.claimed_by) == ("approved", 0, 0, "")
     assert heeds.work_plan == {"left": 1}
     assert hung.outcome is None
+    assert _said(hung) == "The worker stopped before the work was done."
+    assert _said(heeds) == "The handler gave it back."
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
@@ -59,6 +67,8 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert not Path(f"/proc/{child}").exists()
     # None waits for its lease to run out.
     assert [_now(task).status for task in tasks] == ["approved"] * 3
+    assert _said(tasks[0]) == "A second signal stopped the worker at once."
+    assert {_said(task) for task in tasks[1:]} == {"The worker stopped before the work began."}
 
 
 def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
@@ -89,13 +99,21 @@ def test_limits() -> None:
     assert run_all("--concurrency", "1").said("Stopped: nothing ran")
 
 
+def test_the_only_claim_fills_every_place() -> None:
+    """Though children get ready one after the other."""
+    tasks = [approved("echo") for _ in range(3)]
+    with worker("--once", "--concurrency", "2") as running:
+        assert running.wait() == 0
+    assert [_now(task).status for task in tasks] == ["completed"] * 2 + ["approved"]
+
+
 def test_failures_are_retried_by_policy_and_the_last_one_is_final() -> None:
     good, bad = approved("retry", 2), approved("retry", 9)
     with worker("--concurrency", "1", "--max-tasks", "6") as running:
         assert running.wait() == 0
         assert running.said("4 retried")
     assert (_now(good).status, good.failures, good.attempt) == ("completed", 2, 3)
-    assert (_now(bad).status, bad.failures, bad.attempt) == ("failed", 2, 3)
+    assert (_now(bad).status, bad.failures, bad.attempt) == ("failed", 3, 3)
     assert bad.outcome["output_summary"] == "not yet, failure 2"
     notes = ExecutionLog.objects.filter(task=bad, action="retry").order_by("id")
     assert [each.output_summary for each in notes] == ["not yet, failure 0", "not yet, failure 1"]

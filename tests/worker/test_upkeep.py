@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     monkeypatch.setattr(upkeep, "read", lambda: FREE)
     assert kept._beat() == "There is capacity again."
     PauseQueueEntry.objects.update(resume_after=entry.paused_at, due_at=entry.paused_at)
-    assert kept._resume() == "Resumed 1 that were due."
+    assert kept._resume() == "Resumed 1 task that was due."
 
 
 def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
@@ -114,8 +115,47 @@ def test_recovery_is_reported_in_words() -> None:
     _store().forget(claimed)
     Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     kept = _upkeep()
-    assert kept._recover() == "Recovered 1 leases."
+    assert kept._recover() == "Recovered 1 task whose lease had run out."
     assert kept._recover() == ""
+
+
+def _asked(kept: Upkeep) -> float:
+    """Have it ask for the next moment; returns in how many seconds at most the next pass comes."""
+    kept._resumes.due = begun = time.monotonic() + 3600
+    assert kept._resume() == ""
+    return kept._resumes.due - begun + 3600 - 0.5
+
+
+def test_the_next_pass_comes_right_after_the_next_moment() -> None:
+    kept = _upkeep()
+    assert _asked(kept) == 3599.5  # there is no moment
+    Task.objects.request("deploy", actor="alice", approve_before=timedelta(hours=2))
+    assert _asked(kept) == 3599.5  # it is later than that
+    Task.objects.request("deploy", actor="alice", approve_before=timedelta(minutes=20))
+    assert _asked(kept) < 1300
+    assert kept.wakes_at() <= kept._resumes.due
+    late = Task.objects.request("deploy", actor="alice", approve_before=timedelta(microseconds=1))
+    assert kept._resume() == "Recovered 1 task that nobody approved in time."
+    late.refresh_from_db()
+    assert (late.status, late.outcome["error_type"]) == ("rejected", "ApprovalExpired")
+    kept.due()
+    assert kept._resume not in kept.due()
+    kept.ask_for_moments()
+    assert kept._resume in kept.due()
+
+
+@pytest.mark.parametrize("reason", ["manual_pause", "awaiting_event"])
+def test_the_end_of_a_pause_is_such_a_moment(reason: str) -> None:
+    kept = _upkeep()
+    event = "never" if reason == "awaiting_event" else ""
+    approved("deploy").pause(reason=reason, event=event, resume_after=timedelta(minutes=20))
+    assert _asked(kept) < 1300
+    task = approved("deploy")
+    task.pause(reason=reason, event=event, resume_after=timedelta(microseconds=1))
+    expected = "Recovered 1 task whose wait for an event timed out." if event else "Resumed 1 task that was due."
+    assert kept._resume() == expected
+    task.refresh_from_db()
+    assert task.status == "approved"
 
 
 def test_a_worker_recovers_before_its_first_claim() -> None:
@@ -125,7 +165,7 @@ def test_a_worker_recovers_before_its_first_claim() -> None:
     Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     # It looks for work once, and finds what it has recovered.
     done = run_all("--concurrency", "1", "--actions", "quick", "--poll-interval", "3600")
-    assert done.said("Recovered 1 leases.")
+    assert done.said("Recovered 1 task whose lease had run out.")
     task.refresh_from_db()
     assert (task.status, task.attempt, task.expiries) == ("completed", 2, 1)
 
@@ -177,7 +217,7 @@ def test_only_failures_use_up_attempts() -> None:
     became.append(store.save_end(claimed, End(verb="fail", outcome=failure), handler))
     assert became == ["released", "retried", "released", "failed"]
     task.refresh_from_db()
-    assert (task.status, task.attempt, task.failures) == ("failed", 4, 1)
+    assert (task.status, task.attempt, task.failures) == ("failed", 4, 2)
 
 
 def test_a_worker_can_be_run_from_code(settings: LazySettings) -> None:

@@ -133,13 +133,16 @@ def test_work_is_picked_up_without_a_poll_also_after_the_listener_was_cut_off() 
     assert task.outcome == {"success": True, "name": "build-7", "payload": {"ok": True}, "timed_out": False}
 
 
-def test_an_event_that_came_before_the_pause_and_one_that_never_comes() -> None:
+def test_an_event_that_came_before_the_pause() -> None:
     emit_event("build-8", 1)
     task = approved("await-event", "build-8")
-    with worker("--concurrency", "1", "--lease", "1"):
+    with worker("--concurrency", "1", "--name", "w1") as running:
         eventually(lambda: Task.objects.get(pk=task.pk).status == "completed")
+        eventually(lambda: running.said("s: the event 'build-8' is there already, and it goes on"))
     task.refresh_from_db()
     assert task.outcome["payload"] == 1
+    # It waited for no recovery.
+    assert task.execution_log.get(from_status="paused").actor == "w1"
 
 
 def test_polling_alone_finds_all_work() -> None:

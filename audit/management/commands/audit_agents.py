@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
+from audit import conf
 from audit.agents.draining import drain, undrain
 from audit.agents.listing import with_readings
 from audit.agents.needs import RESOURCES
-from audit.management.base import FINE, UNABLE, ListingCommand, os_user
-from audit.management.output import duration, safe
+from audit.management.base import FAILED, FINE, UNABLE, ListingCommand, os_user
+from audit.management.output import count, duration, safe
 from audit.management.tables import Column
 from audit.models import Agent
 from audit.reading.filters import add_database
 from audit.status import AgentState
 
+_LOOK_SECONDS = 0.2
 _HELP = {
     "list": "list every agent of the registry: its state, its running tasks, its last reading",
     "drain": "ask an agent to take no new work until undrain; running tasks go on",
@@ -38,10 +41,10 @@ class Command(ListingCommand):
     examples = (
         "audit_agents list",
         "audit_agents list --state stale --state offline",
-        "audit_agents drain worker-1 --reason 'new disks'",
+        "audit_agents drain worker-1 --reason 'new disks' --wait",
         "audit_agents undrain worker-1",
     )
-    exits = "0 done, 2 could not do it"
+    exits = "0 done, 1 with --wait: somebody undrained it meanwhile, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
@@ -61,6 +64,9 @@ class Command(ListingCommand):
             if verb == "drain":
                 each.add_argument("--reason", required=True, help="why it takes no new work")
                 each.add_argument("--actor", help=f"who asks (default {os_user()})")
+                each.add_argument(
+                    "--wait", action="store_true", help="wait until it runs nothing and begins nothing any more"
+                )
             add_database(each)
             self.add_format(each)
             self.add_shared(each)
@@ -80,11 +86,32 @@ class Command(ListingCommand):
             undrain(name, using=using)
         self.acted = True
         agent = with_readings(using).get(name=name)
+        if options.get("wait"):
+            agent = self._empty(agent, using)
         if self.for_programs:
             self.json(_values(agent))
-        else:
-            self.line(f"{safe(agent.name)}: {agent.state}, {agent.running} running")
+            return FINE
+        unsure = options["verb"] == "drain" and not _begins_nothing(agent)
+        self.line(
+            f"{safe(agent.name)}: {agent.state}{', not confirmed yet' if unsure else ''}, {agent.running} running"
+        )
+        if unsure:
+            self.note("It may still begin work until it confirms with its next heartbeat. --wait waits for that.")
         return FINE
+
+    def _empty(self, agent: Any, using: str) -> Any:
+        """Wait until an agent that drains runs nothing and begins nothing any more."""
+        said = ""
+        while not _begins_nothing(agent) or agent.running:
+            waits = f"for {count(agent.running, 'task')}" if _begins_nothing(agent) else "until it confirms"
+            if waits != said:
+                self.note(f"{safe(agent.name)}: waiting {waits}.")
+                said = waits
+            time.sleep(_LOOK_SECONDS)
+            agent = with_readings(using).get(name=agent.name)
+            if agent.drain_requested_at is None:
+                raise CommandError(f"{safe(agent.name)} was undrained meanwhile.", returncode=FAILED)
+        return agent
 
     def _list(self, using: str, options: dict[str, Any]) -> int:
         self.outcome = FINE
@@ -128,6 +155,12 @@ class Command(ListingCommand):
         )
 
 
+def _begins_nothing(agent: Any) -> bool:
+    """Whether an agent that drains begins no work any more: it has confirmed, or it is gone."""
+    gone = agent.stopped_at is not None or agent.silent.total_seconds() > conf.settings().AGENT_OFFLINE_SECONDS
+    return agent.drain_confirmed or gone
+
+
 def _percent(ratio: float | None) -> str | None:
     return None if ratio is None else f"{ratio:.0%}"
 
@@ -149,5 +182,6 @@ def _values(agent: Any) -> dict[str, Any]:
         "drain_requested_at": agent.drain_requested_at,
         "drain_requested_by": agent.drain_requested_by,
         "drain_reason": agent.drain_reason,
+        "drain_confirmed": agent.drain_confirmed,
         "reading": agent.reading,
     }

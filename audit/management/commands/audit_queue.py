@@ -14,7 +14,7 @@ from audit.management import presentation
 from audit.management.base import FAILED, FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import age, duration, safe
 from audit.management.tables import Column
-from audit.models import PauseQueueEntry, Task
+from audit.models import Event, PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
 from audit.reading.beginnings import beginnings
 from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
@@ -32,7 +32,7 @@ _REASONS: dict[str, str] = {
 }
 _DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
 _HELP = {
-    "resume": "continue the work now: its work plan becomes the task's plan, and workers may claim it",
+    "resume": "continue the work now: workers may claim it, and find in its work_plan what remains",
     "hold": "keep it paused until somebody resumes or defers it",
     "defer": "make it due at another time; an entry that is held is released",
     "cancel": "give up the work: the task is rejected",
@@ -113,13 +113,13 @@ class Command(ListingCommand):
         found = found[: options["limit"]]
         if self.for_programs:
             self.json_each(_values(entry, now) for entry in found)
-        elif not self._table(found, now):
+        elif not self._table(found, now, _emitted(found, options["database"])):
             self.note("Nothing is paused." if not wanted and not options["state"] else "Nothing paused matches.")
         if more:
             self.note("There are more: --limit N, or narrow it with --state and the other conditions.")
         return FINE
 
-    def _table(self, entries: list[PauseQueueEntry], now: datetime) -> bool:
+    def _table(self, entries: list[PauseQueueEntry], now: datetime, emitted: set[str]) -> bool:
         return self.table(
             (
                 Column(title="Entry", right=True),
@@ -137,7 +137,7 @@ class Command(ListingCommand):
                     entry.pk,
                     state := presentation.entry_state(entry, now),
                     age(entry.paused_at, now),
-                    _due(entry, state, now),
+                    "emitted: at the next recovery" if entry.event in emitted else _due(entry, state, now),
                     entry.priority,
                     _reason(entry),
                     str(entry.task_id)[:18],
@@ -254,6 +254,12 @@ _UNSHOWN = tuple(
 def _reason(entry: PauseQueueEntry) -> str:
     event = f" {entry.event}" if entry.event else ""
     return _REASONS[entry.reason] + event + (f": {entry.note}" if entry.note else "")
+
+
+def _emitted(entries: list[PauseQueueEntry], using: str) -> set[str]:
+    """Return which of the events that are waited for have been emitted."""
+    awaited = {entry.event for entry in entries if entry.event}
+    return set(Event.objects.using(using).filter(name__in=awaited).values_list("name", flat=True)) if awaited else set()
 
 
 def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
@@ -13,7 +15,7 @@ from audit.management.output import count, safe
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
-from audit.recovery import RecoveryReport, Sweep, recover
+from audit.recovery import RecoveryReport, Sweep, next_moment, recover
 
 _KINDS = {
     "leases": "whose lease had run out",
@@ -78,14 +80,24 @@ class Command(AuditCommand):
         self.refuse_endless("--loop", options)
         sweep = Sweep() if options["loop"] else None
         with StopRequest() as stop:
+            if options["loop"]:
+                self.note(f"Recovering every {options['interval']} s, and at each deadline, until stopped.")
             self._passes(options, stop, sweep, options["worker"])
             while options["loop"] and not stop.requested:
-                # Those that were started together must not come together for ever.
-                stop.wait(options["interval"] * random.uniform(0.8, 1.2))  # noqa: S311 - a wait, no secret
+                stop.wait(self._pause(options))
                 if not stop.requested:
                     # The worker has started since: what is under its name now is its own.
                     self._passes(options, stop, sweep, None)
         return FINE
+
+    def _pause(self, options: dict[str, Any]) -> float:
+        """Return how many seconds to wait: until the next deadline or time-out, at most the interval."""
+        with suppress(Error):  # the next pass says so
+            _, seconds = next_moment(using=options["database"])
+            if seconds is not None and seconds < options["interval"]:
+                return seconds + random.uniform(0, 0.5)  # noqa: S311 - a wait, no secret
+        # Those that were started together must not come together for ever.
+        return float(options["interval"] * random.uniform(0.8, 1.2))  # noqa: S311 - a wait, no secret
 
     def _passes(self, options: dict[str, Any], stop: StopRequest, sweep: Sweep | None, worker: str | None) -> None:
         """Make passes until one is not full; with --loop, a database that is away is waited for."""
@@ -107,16 +119,18 @@ class Command(AuditCommand):
         found = {kind: [key for each in reports for key in getattr(each, kind)] for kind in _KINDS}
         total = {kind: len(keys) for kind, keys in found.items()}
         if not self.for_programs:
-            self._table(total, options)
+            self._table(found, options)
         elif any(total.values()) or not options["loop"]:
             kinds = {kind: [str(key) for key in keys] for kind, keys in found.items()}
             self.json({"dry_run": options["dry_run"], "total": sum(total.values()), **kinds})
         self.flush()
 
-    def _table(self, total: dict[str, int], options: dict[str, Any]) -> None:
-        for kind, number in total.items():
-            if number:
-                more = " or more" if options["dry_run"] and number >= options["limit"] else ""
-                self.line(f"{count(number, 'task')}{more} {_KINDS[kind]}")
-        if not any(total.values()) and not options["loop"]:
+    def _table(self, found: dict[str, list[UUID]], options: dict[str, Any]) -> None:
+        for kind, keys in found.items():
+            if keys:
+                more = " or more" if options["dry_run"] and len(keys) >= options["limit"] else ""
+                self.line(f"{count(len(keys), 'task')}{more} {_KINDS[kind]}")
+                for key in keys if options["dry_run"] else ():
+                    self.line(f"  {key}")
+        if not any(found.values()) and not options["loop"]:
             self.note("There is nothing to recover.")

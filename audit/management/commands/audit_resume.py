@@ -15,6 +15,8 @@ from audit.pausing import PauseManager
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 
+_COUNTED = 1000
+
 
 class Command(AuditCommand):
     """Resumes what is due and fits."""
@@ -53,10 +55,11 @@ class Command(AuditCommand):
         """Make a pass, or many."""
         self.refuse_endless("--loop", options)
         if not options["loop"]:
+            due = PauseQueueEntry.objects.using(options["database"]).due()[: _COUNTED + 1].count()
             resumed = self._pass(options)
             self._print(resumed, options)
             if not resumed:
-                self.note("Nothing that is due fits now.")
+                self.note(_why_none(due))
             return FINE
         with StopRequest() as stop:
             self.note(f"Resuming every {options['interval']} s until stopped.")
@@ -81,3 +84,10 @@ class Command(AuditCommand):
         elif tasks:
             self.line(f"Resumed {count(len(tasks), 'task')}.")
         self.flush()
+
+
+def _why_none(due: int) -> str:
+    if not due:
+        return "Nothing is due."
+    number = f"More than {_COUNTED} tasks" if due > _COUNTED else count(due, "task")
+    return f"{number} {'is' if due == 1 else 'are'} due, and no agent has room; audit_agents shows what is free."

@@ -114,10 +114,30 @@ def heed(run):
     run.log("waits")
     while not run.should_stop:
         time.sleep(0.01)
-    if run.cancelled:
-        return "cancelled"
+    if run.cancelled and run.plan != "gives back":
+        run.cancel("stopped in time, password=hunter2")
     run.checkpoint({"left": 1})
     return run.release()
+
+
+@handler("stubborn", max_attempts=3, backoff=0.01)
+def stubborn(run):
+    run.log("waits")
+    while not run.cancelled:
+        time.sleep(0.01)
+    match run.plan:
+        case "raises":
+            raise ValueError("cannot go on")
+        case "returns":
+            return "all done"
+        case _:
+            time.sleep(1000)
+    return None
+
+
+@handler("cancels")
+def cancels(run):
+    run.cancel("for no reason")
 
 
 @handler("close-database")
@@ -157,6 +177,13 @@ def prints(run):
     sys.stdout.flush()
     os.write(2, "and é\n".encode())
     return {"at": sys.maxsize}
+
+
+@handler("print-pieces")
+def print_pieces(run):
+    for piece in run.plan["pieces"]:
+        os.write(1, piece.encode())
+        time.sleep(0.05)
 
 
 @handler("leak")
