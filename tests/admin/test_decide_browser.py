@@ -159,7 +159,7 @@ def test_a_row_that_gets_the_focus_is_not_behind_the_buttons(page) -> None:
 def test_paused_work_is_deferred_from_its_page_to_a_time_somebody_picks(page) -> None:
     task = task_in("paused")
     page.goto(f"{page.base}{TASKS}{task.pk}/change/")
-    page.click("#pause button[value=defer]")
+    page.click("#audit-decide button[value=defer]")
     page.wait_for_url("**/decide/")
     page.fill("#id_until", "2100-05-06T07:08")
     page.fill("#id_reason", "after the release")
