@@ -16,6 +16,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import connections, router
 
+from audit import conf
 from audit.context import get_actor
 from audit.leases.recover_sql import ACTOR, expired_sql, overdue_sql, own_sql, reject_overdue_sql, release_own_sql
 from audit.leases.wakeup import ANY, announce
@@ -270,7 +271,7 @@ def _acts(db: str, worker: str | None, limit: int, part: list[UUID], actor: str)
     end = partial(end_waits, db, limit=limit, actor=actor)
     yield "leases", lambda: [task.pk for task in Task.objects.using(db).recover_expired(limit)]
     if worker is not None:
-        yield "restarted", (release_own_sql(limit), [worker, actor])
+        yield "restarted", (release_own_sql(limit, conf.settings().MAX_EXPIRIES), [worker, actor])
     yield "entries_made", (entry_repair.make_entries_sql(limit, bool(part)), [*part, *part, actor, actor, actor])
     yield "entries_removed", (entry_repair.remove_entries_sql(limit, bool(part)), [*part, *part, actor])
     *approvals, timeouts = _due(db, limit, actor)

@@ -22,6 +22,7 @@ __all__ = ["Missing", "Registered", "Surveyed", "absent", "elsewhere", "survey"]
 
 _TOTALS = {"cpu": "cpu_count", "memory": "memory_bytes_total", "gpu_memory": "gpu_memory_bytes_total"}
 _ABSENT_SHOWN = 10
+_MISSING = 1000
 
 # An estimate may be a large document: only what is asked of it travels.
 _ESTIMATE = "jsonb_build_object({})".format(", ".join(f"'{key}', task.estimated_resources -> '{key}'" for key in KEYS))
@@ -171,12 +172,12 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
 
 
 def elsewhere(using: str) -> list[Missing]:
-    """Read the agents that do not count now: silent, stopped, or draining; who was there last comes first.
+    """Read the agents that do not count now: silent, stopped, or draining; the thousand that were there last.
 
     Args:
         using: the alias to read through.
     """
-    agents = _elsewhere(using).with_state().order_by("-heartbeat_at")
+    agents = _elsewhere(using).with_state().order_by("-heartbeat_at")[:_MISSING]
     rows = persistently(connections[using], lambda: list(agents))
     return [Missing(name=each.name, actions=each.actions, labels=each.labels, state=each.state) for each in rows]
 

@@ -13,8 +13,8 @@ Note [Shape of a claim]
     which is always looked up in the primary key. RETURNING has no order: the caller sorts.
 
 Note [Token]
-    The client makes one token for all rows of a claim. A verb is fenced by row and token, so rows need none of their
-    own.
+    The client makes one token for all rows that a statement claims. A verb is fenced by row and token, so rows need
+    none of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.models import Model
 
 from audit.leases.claim_start import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, Start, index_reads, session_claims
@@ -128,7 +128,11 @@ def claim(
     claimed = ask.take(limit, start)
     if start is not None and len(claimed) < limit:
         seen.start = None
-        claimed += ask.take(limit - len(claimed))
+        try:
+            claimed += ask.take(limit - len(claimed))
+        except Error:
+            if not claimed:
+                raise  # else what was claimed would be nobody's until its lease runs out
         claimed.sort(key=ask.order)
     return claimed
 

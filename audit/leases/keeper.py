@@ -170,6 +170,7 @@ class LeaseKeeper:
                     each.due = time.monotonic() + each.period / 4
 
     def _prolong_alike(self, kept: list[KeptLease]) -> None:
+        planned = {each: each.due for each in kept}
         connection = kept[0].destination.connect()
         try:
             found = prolong(connection, [each.lease for each in kept])
@@ -179,7 +180,8 @@ class LeaseKeeper:
         for each in kept:
             state = found[each.lease.task_id, each.lease.token]
             if state.prolonged:
-                each.due = now + each.period
+                if each.due == planned[each]:  # else `hurry` came after the statement, which may not have seen why
+                    each.due = now + each.period
                 if state.cancel_requested_at is not None:
                     _call(each, each.on_cancel_requested, state.cancel_requested_at)
             elif state.locked:

@@ -94,17 +94,21 @@ ORDER BY task.id LIMIT {limit:d}
 """  # noqa: S608 - conditions of this app; every value is a parameter
 
 
-def release_own_sql(limit: int, where: str = "") -> str:
+def release_own_sql(limit: int, max_expiries: int, where: str = "") -> str:
     """Write the statement that takes those claims back: to approved, or failed where the work must not run again.
+
+    A claim that is taken back is a lost lease: work that kills its worker each time must not run for ever.
 
     Args:
         limit: how many at most; must be a whole number, it is written into the statement.
+        max_expiries: how many lost leases fail a task; a whole number, too.
         where: further conditions on `task`, each led by AND.
 
     Returns:
         SQL with the parameters name (text), those of `where`, and actor (text).
     """
-    fails = "(task.on_expiry = 'fail' OR task.cancel_requested_at IS NOT NULL)"
+    expiries = f"least(task.expiries, {LARGEST_COUNT - 1}) + 1"
+    fails = f"(task.on_expiry = 'fail' OR task.cancel_requested_at IS NOT NULL OR {expiries} >= {max_expiries:d})"
     note = "%%s, which held this since %%s with a lease until %%s, is gone or was restarted, in attempt %%s."
     return f"""
 WITH picked AS MATERIALIZED ({own_sql(limit, where, _held("task"))} {_LOCK}), recovered AS (
@@ -115,7 +119,7 @@ SET status = CASE WHEN {fails} THEN 'failed' ELSE 'approved' END,
         'error_type', '{WORKER_RESTARTED}',
         'output_summary', format('%%s was restarted in the middle of attempt %%s.', task.claimed_by, task.attempt)
     ) ELSE task.outcome END,
-    actor = %s, revision = task.revision + 1
+    expiries = {expiries}, actor = %s, revision = task.revision + 1
 WHERE task.id = ANY (ARRAY(SELECT picked.id FROM picked))
 RETURNING task.*
 ), noted AS ({_note_sql("recovered", note)})

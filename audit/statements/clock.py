@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from audit.statements.rows import run
-from audit.values import moments
 
 __all__ = ["database_now"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def database_now(using: str) -> datetime:
@@ -16,5 +17,6 @@ def database_now(using: str) -> datetime:
     Args:
         using: its alias.
     """
-    [(at,)] = run(using, "SELECT statement_timestamp()", [])
-    return moments.with_zone(at)
+    # As a number: without `USE_TZ` a moment comes naive, and is ambiguous for an hour each autumn.
+    [(microseconds,)] = run(using, "SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint", [])
+    return _EPOCH + timedelta(microseconds=microseconds)

@@ -38,7 +38,9 @@ class Destination:
             options: options of the driver that the settings do not give.
         """
         settings = dict(connection.settings_dict)
-        options |= settings.get("OPTIONS", {})
+        # A connection of `own` has those of `LIVENESS`, which nobody chose.
+        given = settings.get("OPTIONS", {}).items()
+        options |= {name: value for name, value in given if name not in options or LIVENESS.get(name) != value}
         options.pop("pool", None)
         return cls(kind=type(connection), alias=connection.alias, settings=settings | {"OPTIONS": options})
 

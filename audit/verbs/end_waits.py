@@ -104,7 +104,7 @@ def _end_sql(waits: PausedWork, limit: int, to: str) -> str:
 WITH picked AS MATERIALIZED ({waits_sql(waits, limit, lock=True)}), entry AS MATERIALIZED (
     SELECT entry.task_id, entry.work_plan FROM audit_pause_queue AS entry
     WHERE entry.id = ANY (ARRAY(SELECT picked.entry_id FROM picked)) AND {waits.where}
-    FOR UPDATE
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE audit_task AS task SET {to}, actor = %s, revision = task.revision + 1
 FROM entry

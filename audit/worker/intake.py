@@ -159,6 +159,7 @@ class Intake:
             handler = self._handlers.of(claimed.task)
             if claimed.lost:
                 self.waiting.remove(claimed)
+                self._store.forget(claimed)
             elif self._places.can_run(handler):
                 self.waiting.remove(claimed)
                 self._start(claimed)

@@ -4,9 +4,11 @@ Note [One name]
     Every worker holds a shared advisory lock on its name, in the session of its clerk, from before its first claim.
     Whoever can have the lock for itself alone has no other worker of its name beside it. But a session also ends when
     somebody cuts it or the server restarts, and its process lives on: that one is back in `QUIET_SECONDS`, or cannot
-    reach the database. So a claim is taken over only when, for that long, every look found this worker alone, and the
-    claim there with the same token and a lease that nobody prolonged. Claims of this process are never taken. While
-    two workers of one name live, neither takes over, and leases decide.
+    reach the database. Where the network drops what it is given, the server keeps the session, and the lock with it.
+    So a claim is taken over only when, for that long, every look found this worker alone, and the claim there with the
+    same token and a lease that nobody prolonged. Claims of this process are never taken. While two workers of one name
+    live, neither takes over, and leases decide. A worker that nobody gave a name has that of its process, which never
+    comes back: it takes nothing over.
 
     Behind a pooler that lends sessions out, a lock would prove nothing. It is not taken there, and leases decide.
 """
@@ -22,6 +24,7 @@ from uuid import UUID
 
 from django.db import connections
 
+from audit import conf
 from audit.leases.recover_sql import own_sql, release_own_sql
 from audit.leases.wakeup import ANY, announce
 from audit.recovery import ACTOR
@@ -104,7 +107,7 @@ class OwnName:
 
     def _take(self, claims: set[_Claim]) -> list[UUID]:
         # In one statement of its own transaction: whoever waits for the shared lock waits no longer than that.
-        sql = release_own_sql(_LIMIT, f"{_UNCHANGED} {_ALONE}")
+        sql = release_own_sql(_LIMIT, conf.settings().MAX_EXPIRIES, f"{_UNCHANGED} {_ALONE}")
         ids, tokens, ends = (list(column) for column in zip(*claims, strict=True))
         taken = [key for (key,) in run(self._using, sql, [self._name, ids, tokens, ends, self._key, ACTOR])]
         if taken:

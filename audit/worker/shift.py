@@ -132,8 +132,9 @@ class Shift:
                 name=self._worker.name,
                 nudged=partial(self._calls.put, self._nudged),
             )
-        # A new session holds none of the locks of the one before.
-        self._clerk.connected.append(self._upkeep.own_name.hold)
+        if self._worker.is_named:  # no other worker ever has the name of a process
+            # A new session holds none of the locks of the one before.
+            self._clerk.connected.append(self._upkeep.own_name.hold)
         self._begin = partial(self._clerk.give, self._upkeep.begin, self._on_begun)
         self._tries = 0
         self._begin()
@@ -173,7 +174,8 @@ class Shift:
                 self._places.keep_children()
                 self._intake.start_waiting()
                 self._intake.claim()
-                self._look_after()
+            # A worker that stops beats on: so it hears that its session was cut, and holds its name again.
+            self._look_after(stopping=self._stop_at is not None)
             self._wait()
         self._finish()
 
@@ -182,11 +184,10 @@ class Shift:
         moments = [self._places.wakes_at(starting=self._stop_at is None)]
         if self._stop_at is not None:
             moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
-        else:
-            if self._intake.may_claim():
-                moments.append(self._intake.poll_at)
-            if self._may_look_after():
-                moments.append(self._upkeep.wakes_at())
+        elif self._intake.may_claim():
+            moments.append(self._intake.poll_at)
+        if self._may_look_after():
+            moments.append(self._upkeep.wakes_at(stopping=self._stop_at is not None))
         pause = min(moments) - time.monotonic()
         for child in self._calls.wait(self._places.selector, max(min(pause, 60.0), 0.0)):
             self._places.hear(child)
@@ -285,10 +286,10 @@ class Shift:
     def _may_look_after(self) -> bool:
         return self._intake.open and not self._upkeep_under_way and not self._clerk.away
 
-    def _look_after(self) -> None:
+    def _look_after(self, *, stopping: bool) -> None:
         if not self._may_look_after():
             return
-        for each in self._upkeep.due():
+        for each in self._upkeep.due(stopping=stopping):
             self._upkeep_under_way += 1
             self._clerk.give(each, self._on_looked_after)
 

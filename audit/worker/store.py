@@ -15,8 +15,9 @@ from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
 from audit.models import Agent, Task
 from audit.recording.fitting import fitted
+from audit.values.failures import CANCELLED
 from audit.worker.clerk import is_away
-from audit.worker.ending import End
+from audit.worker.ending import End, failed
 from audit.worker.handlers import Handler
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["GONE", "Claimed", "Store"]
 
 GONE = (LeaseLost, TaskFrozen, IllegalTransition)
 """What a verb raises when the claim is gone."""
+_GIVEN_BACK = "The worker gave it back after a person had asked it to stop."
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +163,10 @@ class Store:
                 return "paused"
             case "paused":
                 return "paused"
+            case "release" if task.cancel_requested_at is not None:
+                # Given back, it would be claimed again, against what the person asked for.
+                task.fail("", outcome=failed(CANCELLED, _GIVEN_BACK).outcome, using=self.using)
+                return "failed"
             case "release":
                 task.release(reason=end.arguments.get("reason", ""), using=self.using)
                 return "released"

@@ -28,6 +28,7 @@ _LOOKED_AT = 500
 _LONGEST_REASON = 1000
 _RESUME_SECONDS = 5.0
 _AFTER_SECONDS = 0.5
+_LEAST_SECONDS = 1.0
 """So long at most after a moment the pass comes that it makes due: workers must not all come at once."""
 
 
@@ -85,9 +86,9 @@ class Upkeep:
         handler = self._handlers.get(action)
         return frozenset() if handler is None else handler.labels
 
-    def wakes_at(self) -> float:
-        """When the next pass is due, on the monotonic clock."""
-        return min(each.due for each in self._passes)
+    def wakes_at(self, *, stopping: bool = False) -> float:
+        """When the next pass is due, on the monotonic clock; a worker that stops only beats."""
+        return self._beats.due if stopping else min(each.due for each in self._passes)
 
     def ask_to_beat(self) -> None:
         """Give the next sign of life soon: somebody may have asked this worker to drain."""
@@ -97,10 +98,10 @@ class Upkeep:
         """Look soon for the next moment that makes something due; called when work was paused until one."""
         self._resumes.due = 0.0
 
-    def due(self) -> list[Callable[[], str]]:
+    def due(self, *, stopping: bool = False) -> list[Callable[[], str]]:
         """Return the passes that are due now; each returns a line for the person, or nothing."""
         now = time.monotonic()
-        found = [each for each in self._passes if each.due <= now]
+        found = [each for each in ([self._beats] if stopping else self._passes) if each.due <= now]
         for each in found:
             each.due = now + each.every() * random.uniform(0.75, 1.25)  # noqa: S311 - a wait, no secret
         return [each.run for each in found]
@@ -155,7 +156,8 @@ class Upkeep:
         if resumed := self._manager.resume_due(_LIMIT):
             said.append(f"Resumed {_tasks(len(resumed))} that {'was' if len(resumed) == 1 else 'were'} due.")
         if seconds is not None:
-            soon = time.monotonic() + seconds + random.uniform(0, _AFTER_SECONDS)  # noqa: S311 - a wait, no secret
+            wait = seconds and max(seconds, _LEAST_SECONDS)
+            soon = time.monotonic() + wait + random.uniform(0, _AFTER_SECONDS)  # noqa: S311 - a wait, no secret
             self._resumes.due = min(self._resumes.due, soon)
         return " ".join(filter(None, said))
 

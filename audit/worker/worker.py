@@ -33,7 +33,7 @@ class Worker:
 
     Args:
         name: whose claims they are; `host:pid` when left out. A name that stays the same across restarts lets the next
-            worker of it take over at once what the last one left.
+            worker of it take over what the last one left, before its leases end.
         concurrency: how many tasks at once; the number of CPUs when left out.
         actions: which to run; all that have a handler when left out.
         labels: what this worker offers to handlers that ask for it.

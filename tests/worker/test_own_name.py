@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import LazySettings
 from django.db import connection
 
 from audit.models import ExecutionLog, Task
@@ -96,6 +97,21 @@ def test_what_nobody_works_on_is_taken_over_once_it_was_quiet_for_long_enough(cl
     assert ExecutionLog.objects.filter(task=left).order_by("-id").values_list("actor", flat=True)[0] == "audit:recovery"
     clock.goes_on()
     assert mine.take_over() == []
+
+
+def test_work_that_kills_its_worker_each_time_fails_at_last(clock: _Clock, settings: LazySettings) -> None:
+    settings.AUDIT = {"MAX_EXPIRIES": 2}
+    left = _claimed()
+    mine = _held()
+    for status in ("approved", "failed"):
+        assert mine.take_over() == []
+        clock.goes_on()
+        assert mine.take_over() == [left.pk]
+        left.refresh_from_db()
+        assert left.status == status
+        if status == "approved":
+            [left] = Task.objects.claim("w1", 1, timedelta(hours=1))
+    assert (left.expiries, left.outcome["error_type"]) == (2, "WorkerRestarted")
 
 
 def test_a_session_that_lingers_is_waited_for(clock: _Clock) -> None:
@@ -210,7 +226,7 @@ def test_a_restart_under_the_same_name_takes_over(tmp_path: Path) -> None:
     with worker("--concurrency", "1", "--lease", "3600", "--name", "same") as running:
         eventually(lambda: _now(task).status == "completed")
         assert running.said(_TOOK_OVER)
-    assert (task.attempt, task.failures, task.expiries) == (2, 0, 0)
+    assert (task.attempt, task.failures, task.expiries) == (2, 0, 1)
 
 
 def test_a_killed_worker_whose_session_lingers_is_taken_over_when_that_ends(tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ def test_children_that_do_not_start_end_the_worker_with_the_reason() -> None:
 
 
 def test_a_pause_says_what_it_waits_for() -> None:
-    assert _cause({"event": "build-42", "note": ""}) == ": it waits for the event 'build-42'"
-    assert _cause({"reason": "awaiting_approval", "note": "look"}) == ": awaiting approval: look"
-    assert _cause({}) == ""
+    assert _cause({"event": "build-42", "note": ""}, came=False) == ": it waits for the event 'build-42'"
+    assert _cause({"event": "build-42"}, came=True) == ": the event 'build-42' is there already, and it goes on"
+    assert _cause({"reason": "awaiting_approval", "note": "look"}, came=False) == ": awaiting approval: look"
+    assert _cause({}, came=False) == ""
 
 
 def test_the_end_of_lost_work_is_not_sent() -> None:
@@ -105,11 +106,12 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
     started: list[Claimed] = []
     places = SimpleNamespace(can_run=lambda handler: True, free=1)
     claims = [Claimed(Task(action="deploy"), lost=lost) for lost in (True, False, True)]
+    forgotten: list[Claimed] = []
     nothing: Any = None
     intake = Intake(
         nothing,
         SimpleNamespace(of=lambda task: None),  # type: ignore[arg-type]
-        store=nothing,
+        store=SimpleNamespace(forget=forgotten.append),  # type: ignore[arg-type]
         upkeep=nothing,
         clerk=nothing,
         places=places,  # type: ignore[arg-type]
@@ -120,7 +122,7 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
     )
     intake.waiting.extend(claims)
     intake.start_waiting()
-    assert (started, list(intake.waiting)) == ([claims[1]], [])
+    assert (started, forgotten, list(intake.waiting)) == ([claims[1]], [claims[0], claims[2]], [])
 
 
 @pytest.mark.django_db

@@ -115,7 +115,7 @@ def test_short_work_is_paused_by_patterns() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_listener_hears_what_its_patterns_cover() -> None:
     heard: list[str] = []
-    listener = Listener("default", ["task:*"], lambda: heard.append("woken"))
+    listener = Listener("default", ["task:*"], lambda: heard.append("woken"), name="w1", nudged=lambda: None)
     try:
         eventually(lambda: heard)  # it looks once when it has connected
         heard.clear()

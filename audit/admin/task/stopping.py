@@ -65,9 +65,8 @@ def _next(task: Mapping[str, Any]) -> str:
 
 
 def _asked(using: str, task: Mapping[str, Any]) -> tuple[str, str]:
-    """The first request under this claim, which `cancel_requested_at` is the moment of."""
+    """The first request, which `cancel_requested_at` is the moment of."""
     notes = ExecutionLog.objects.using(using).filter(task=task["id"], kind=LogKind.NOTE, action=_ACTION)
-    found = notes.filter(attempt=task["attempt"]).order_by("id")
-    for who, reason in found.values_list(Left("actor", 400), Left("output_summary", _LONGEST + 1))[:1]:
+    for who, reason in notes.order_by("id").values_list(Left("actor", 400), Left("output_summary", _LONGEST + 1))[:1]:
         return who, reason
     return "", ""

@@ -85,9 +85,12 @@ class Command(ListingCommand):
         else:
             undrain(name, using=using)
         self.acted = True
-        agent = with_readings(using).get(name=name)
-        if options.get("wait"):
+        agent = with_readings(using).filter(name=name).first()
+        if agent is not None and options.get("wait"):
             agent = self._empty(agent, using)
+        if agent is None:  # it has no name of its own, and has stopped
+            self.note(f"{safe(name)}: stopped, and no longer registered.")
+            return FINE
         if self.for_programs:
             self.json(_values(agent))
             return FINE
@@ -100,7 +103,7 @@ class Command(ListingCommand):
         return FINE
 
     def _empty(self, agent: Any, using: str) -> Any:
-        """Wait until an agent that drains runs nothing and begins nothing any more."""
+        """Wait until an agent that drains runs nothing and begins nothing any more, or is gone: then None."""
         said = ""
         while not _begins_nothing(agent) or agent.running:
             waits = f"for {count(agent.running, 'task')}" if _begins_nothing(agent) else "until it confirms"
@@ -108,9 +111,11 @@ class Command(ListingCommand):
                 self.note(f"{safe(agent.name)}: waiting {waits}.")
                 said = waits
             time.sleep(_LOOK_SECONDS)
-            agent = with_readings(using).get(name=agent.name)
+            name, agent = agent.name, with_readings(using).filter(name=agent.name).first()
+            if agent is None:
+                return None
             if agent.drain_requested_at is None:
-                raise CommandError(f"{safe(agent.name)} was undrained meanwhile.", returncode=FAILED)
+                raise CommandError(f"{safe(name)} was undrained meanwhile.", returncode=FAILED)
         return agent
 
     def _list(self, using: str, options: dict[str, Any]) -> int:
