@@ -33,12 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rows", type=int, nargs="+", default=browser.ROWS, metavar="N", help="tasks, for browser (1000000)"
     )
+    parser.add_argument(
+        "--subjects",
+        nargs="+",
+        default=list(queue.QUEUES),
+        choices=queue.QUEUES,
+        metavar="NAME",
+        help="for queue (all)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every single measurement")
     given = parser.parse_args(arguments)
     if given.rounds < 1 or given.scale <= 0 or min(given.rows) < 1:
         parser.error("--rounds, --scale and --rows must be positive")
     report = Report(rounds=given.rounds, say=_say)
-    suites = _SUITES | {"browser": partial(browser.run, rows=given.rows)}
+    suites = _SUITES | {
+        "browser": partial(browser.run, rows=given.rows),
+        "queue": partial(queue.run, subjects=given.subjects),
+    }
     chosen = list(_SUITES) if given.suite == "all" else [given.suite]
     try:
         with scratch() as place:

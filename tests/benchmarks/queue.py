@@ -4,7 +4,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,21 +33,24 @@ class _Sizes:
     def __init__(self, scale: float) -> None:
         self.jobs = max(20, int(1000 * scale))
         self.warm = 4
-        self.looks = max(5, int(100 * scale))
+        self.looks = max(3, int(100 * scale))
         self.claims = max(500, int(50_000 * scale))
         self.single = max(20, int(200 * min(scale, 1)))
         self.idle = max(2, int(100 * scale))
-        self.idle_s = max(5.0, 30 * min(scale, 1))
+        self.idle_s = max(1.0, 30 * min(scale, 1))
 
 
 class _Bench:
     """The subjects that are here, each with a process that asks for jobs."""
 
-    def __init__(self, place: Place, stack: ExitStack, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, stack: ExitStack, folder: Path, say: Callable[[str], None], subjects: Collection[str]
+    ) -> None:
         self.place = place
         self.moments = folder / "moments"
         self.asking: dict[str, Crew] = {}
-        for name, queue in QUEUES.items():
+        for name in subjects:
+            queue = QUEUES[name]
             if reason := queue.missing():
                 say(f"skipped: {name}: {reason} (pip install 'django-task-audit[benchmark]')")
                 continue
@@ -81,13 +84,13 @@ class _Bench:
             time.sleep(0.01)
 
 
-def run(place: Place, report: Report, scale: float) -> None:
-    """Measure and print; arguments as in `claims.run`."""
+def run(place: Place, report: Report, scale: float, subjects: Collection[str] = tuple(QUEUES)) -> None:
+    """Measure and print; arguments as in `claims.run`, and the names of those that are measured."""
     sizes = _Sizes(scale)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audit-benchmark-")))
         stack.enter_context(_variable(str(folder / "moments")))
-        bench = _Bench(place, stack, folder, report.say)
+        bench = _Bench(place, stack, folder, report.say, subjects)
         waits: dict[tuple[str, str], list[float]] = {}
         recoveries: dict[str, list[float]] = {}
         for number in range(report.rounds):
@@ -227,7 +230,7 @@ def _print(
     audited = {name: 1.0 for name, queue in QUEUES.items() if queue.history and not name.startswith("ours")}
     for workers in WORKERS:
         for cell, unit in ((_cell(workers), "/s"), (by_cpu(_cell(workers)), "/CPU s")):
-            for ours in ("ours", "ours, async"):
+            for ours in (name for name in ("ours", "ours, async") if report.has(cell, name)):
                 report.compare(cell, ours, audited, unit=unit, notes={})
     for way, words in _WAYS.items():
         report.say(f"\npick-up {words}, milliseconds from the call to the handler: p50, p99")

@@ -21,6 +21,8 @@ def test_a_glance() -> None:
             "idle workers, cores for 100 of them, from 2",
             "a new worker of the same name",
         ],
+        "--subjects",
+        *("ours", "pgqueuer + history", "procrastinate", "django-tasks-db + history"),
     )
 
 

@@ -12,7 +12,7 @@ from audit.leases.keeper import keeper
 from audit.leases.prolong import Lease
 from audit.models import ExecutionLog, Task
 from audit.recovery import recover
-from audit.worker.connections import own
+from audit.statements.connections import Destination, own
 from tests.support.factories import claimed
 from tests.support.proxy import network
 from tests.support.worker import approved, eventually, logged, worker
@@ -74,6 +74,11 @@ def test_connections_of_a_worker_notice_a_dead_network() -> None:
     try:
         found = {each.keyword.decode(): each.val for each in made.connection.pgconn.info}
         assert [found[name] for name in ("keepalives_idle", "tcp_user_timeout")] == [b"15", b"30000"]
+        # What such a connection has by itself is nobody's choice; what a project has set stays.
+        keeps = Destination.of(made, tcp_user_timeout=10_000).settings["OPTIONS"]
+        assert (keeps["keepalives_idle"], keeps["tcp_user_timeout"]) == (15, 10_000)
+        made.settings_dict["OPTIONS"]["tcp_user_timeout"] = 20_000
+        assert Destination.of(made, tcp_user_timeout=10_000).settings["OPTIONS"]["tcp_user_timeout"] == 20_000
     finally:
         made.close()
     task = claimed(approved("wait"))
@@ -82,6 +87,6 @@ def test_connections_of_a_worker_notice_a_dead_network() -> None:
         on_lost=print,
     )
     keeper.forget(kept)
-    options = kept.source.settings["OPTIONS"]
+    options = kept.destination.settings["OPTIONS"]
     assert (options["keepalives_idle"], options["tcp_user_timeout"]) == (15, 10_000)
     assert "pool" not in options
