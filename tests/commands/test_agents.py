@@ -123,6 +123,16 @@ def test_waiting_ends_when_nothing_runs_and_when_somebody_undrains(monkeypatch: 
 
 
 @pytest.mark.django_db
+def test_waiting_ends_when_the_agent_leaves_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    presence = Presence("host:1")
+    presence.register()
+    monkeypatch.setattr(audit_agents.time, "sleep", lambda seconds: presence.forget())
+    out, err = run("audit_agents", "drain", "host:1", "--reason", "new disks", "--wait")
+    assert out == ""
+    assert err.endswith("host:1: stopped, and no longer registered.\n")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("arguments", [["undrain", "w9"], ["drain", "w9", "--reason", "x"]])
 def test_an_agent_that_is_not_there_is_named(arguments: list[str]) -> None:
     code, out, err = outcome("audit_agents", *arguments)

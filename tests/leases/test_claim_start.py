@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from audit.leases import claim as claims
@@ -187,6 +187,26 @@ def test_inside_of_a_transaction_there_is_no_start(clock: list[float]) -> None:
         urgent.release()
         with transaction.atomic():
             assert [each.pk for each in Task.objects.claim("w")] == [urgent.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_claimed_behind_the_start_is_returned_when_the_rest_fails(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill()
+    with held():
+        used_up()
+        Task.objects.claim("w")
+        assert start() is not None
+
+        def fails(*_: Any) -> Any:
+            raise OperationalError("the connection is lost")
+
+        monkeypatch.setattr(claims._Claim, "_look", fails)
+        found = Task.objects.claim("w", limit=CLAIMED)
+        assert len(found) == WAITING - 1
+        with pytest.raises(OperationalError):
+            Task.objects.claim("w")
 
 
 @pytest.mark.django_db(transaction=True)

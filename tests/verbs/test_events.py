@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 import audit
 from audit.context import actor
@@ -14,6 +14,7 @@ from audit.models import Event, PauseQueueEntry, Task
 from audit.recovery import recover
 from audit.status import Status
 from tests.support.factories import assert_same, claimed, entry_of, log_of, refused, sql, task_in, unchanged
+from tests.support.sessions import session
 
 pytestmark = pytest.mark.django_db
 
@@ -202,6 +203,22 @@ def test_an_emit_that_is_rolled_back_leaves_everybody_waiting():
         emit_event("build-42")
         transaction.set_rollback(True)
     assert not Event.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_emit_waits_for_nobody_who_decides_about_an_entry():
+    task = claimed(task_in(Status.APPROVED))
+    task.pause(event="build-42")
+    with session(connection.settings_dict["USER"], "READ COMMITTED") as other:
+        other.execute("SELECT FROM audit_pause_queue FOR UPDATE")
+        sql("SET statement_timeout = '20s'")
+        try:
+            emit_event("build-42")
+        finally:
+            sql("RESET statement_timeout")
+    task.refresh_from_db()
+    assert task.status == Status.PAUSED
+    assert recover().events == (task.pk,)
 
 
 def test_models_of_events_are_append_only():

@@ -204,6 +204,27 @@ def test_cancelled_work_is_not_retried() -> None:
     assert task.status == "failed"
 
 
+def test_cancelled_work_that_the_worker_gives_back_has_failed() -> None:
+    task = approved("deploy")
+    store = _store()
+    [claimed] = store.claim(["deploy"], 1)
+    claimed.task.request_cancel(actor="carol")
+    assert store.save_end(claimed, End(verb="release", arguments={"reason": "stopped"}), None) == "failed"
+    task.refresh_from_db()
+    assert (task.status, task.outcome["error_type"]) == ("failed", "Cancelled")
+
+
+def test_a_worker_that_stops_only_beats() -> None:
+    kept = _upkeep()
+    kept.due()
+    for each in kept._passes:
+        each.due = 0.0
+    assert kept.wakes_at(stopping=True) == 0.0
+    assert kept.due(stopping=True) == [kept._beat]
+    assert kept.wakes_at(stopping=True) > time.monotonic()
+    assert len(kept.due()) == len(kept._passes) - 1
+
+
 def test_only_failures_use_up_attempts() -> None:
     task = approved("deploy")
     store, handler = _store(), _handler("deploy", max_attempts=2)
