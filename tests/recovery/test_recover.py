@@ -137,13 +137,13 @@ def test_a_pass_is_bounded():
         assert {report.counts[kind] for kind in ("leases", "approvals", "timeouts")} == {expected}
 
 
-def test_an_expired_lease_counts_and_a_restart_does_not():
+def test_an_expired_lease_counts_and_so_does_a_restart():
     expired, mine = _expired(), task_in(Status.EXECUTING)
     report = recover(worker="orch-1")
     assert (report.leases, report.restarted) == ((expired.pk,), (mine.pk,))
     late = Task.objects.get(pk=mine.pk)
     assert (late.status, late.expiries, late.failures, late.attempt, late.actor) == (
-        "approved", 0, 0, 1, "audit:recovery",
+        "approved", 1, 0, 1, "audit:recovery",
     )  # fmt: skip
     assert Task.objects.get(pk=expired.pk).expiries == 1
     with pytest.raises(LeaseLost):
