@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks.glance import glance
 
 
-@pytest.mark.slow
+@pytest.mark.glance
 @pytest.mark.parametrize(
     ("suite", "expected"),
     [

@@ -8,7 +8,7 @@ from tests.benchmarks import moments, queue
 from tests.benchmarks.glance import glance
 
 
-@pytest.mark.slow
+@pytest.mark.glance
 def test_a_glance() -> None:
     glance(
         "queue",

@@ -5,7 +5,7 @@ import pytest
 from tests.benchmarks.glance import glance
 
 
-@pytest.mark.slow
+@pytest.mark.glance
 @pytest.mark.parametrize(
     ("suite", "expected", "options"),
     [
