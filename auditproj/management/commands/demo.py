@@ -157,7 +157,8 @@ class Command(BaseCommand):
         if sealed.returncode:
             self.stdout.write(f"Not sealed: {_last_line(sealed.stderr)}")
             return None
-        self.stdout.write(_last_line(sealed.stderr))
+        said = [line for line in sealed.stderr.splitlines() if line.startswith("Sealed")]
+        self.stdout.write(" ".join(said) or _last_line(sealed.stderr))
         verified = ledger.once("audit_verify")
         verdict = [line for line in verified.stdout.splitlines() if line.startswith(("INTACT", "TAMPERING", "Covered"))]
         self.stdout.write(". ".join(verdict) or _last_line(verified.stderr))
