@@ -24,11 +24,12 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE p.proname = ANY(%(functions)s) AND p.pronargs = 0 AND n.nspname = %(schema)s
 ORDER BY 1
 """
-# Names of settings are kept as PostgreSQL spells them.
+# Names of settings are kept as PostgreSQL spells them, values as somebody typed them.
 _SETTINGS = """
 SELECT coalesce(d.datname, ''), coalesce(r.rolname, '')
 FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
-WHERE 'session_replication_role=replica' = ANY(s.setconfig) AND (s.setdatabase = 0 OR d.datname = current_database())
+WHERE 'session_replication_role=replica' = ANY(lower(s.setconfig::text)::text[])
+    AND (s.setdatabase = 0 OR d.datname = current_database())
 ORDER BY 1, 2
 """
 _PUBLICATIONS = """

@@ -361,6 +361,7 @@ _COLUMNS = [
 
 _SURROUNDINGS = [
     does("CREATE ROLE eve", "ALTER ROLE eve SET session_replication_role = replica", E034="eve"),
+    does("CREATE ROLE eve", "ALTER ROLE eve SET Session_Replication_Role = 'REPLICA'", E034="eve"),
     does("ALTER ROLE ALL SET session_replication_role = replica", E034="ALL"),
     does("SET LOCAL session_replication_role = replica", E034="session_replication_role"),
     does("CREATE PUBLICATION part FOR TABLE audit_task (id, action)", W012="part"),

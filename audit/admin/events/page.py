@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.admin.events.emit import EmitForm, may_emit, receive
+from audit.admin.shared.ids import BadId, read_id
 from audit.admin.shared.jsontree import Tree, tree
 from audit.admin.shared.links import Link
 from audit.admin.shared.media import DECIDING
@@ -63,12 +64,12 @@ class EventAdmin(ReadOnlyAdmin):
             events = events.filter(name=name)
         before = request.GET.get("older", "")
         problems = unknown_keys(request.GET, ("name", "older"))
-        if before.isascii() and before.isdigit() and len(before) <= 18:
-            events = events.filter(pk__lt=int(before))
-        elif before:
-            problems.append(
-                _("The place %(place)s means nothing; this is the first page.") % {"place": shown(before, 80)}
-            )
+        if before:
+            try:
+                events = events.filter(pk__lt=read_id(before, int))
+            except BadId:
+                said = _("The place %(place)s means nothing; this is the first page.")
+                problems.append(said % {"place": shown(before, 80)})
         rows = list(_columns(events)[: PAGE_SIZE + 1])
         more, rows = len(rows) > PAGE_SIZE, rows[:PAGE_SIZE]
         queue = self.sees(request, PauseQueueEntry)
