@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 from django.test import Client, override_settings
 
+from audit import __version__
 from audit.admin.task.proof import MOST_LOG_ROWS
 from audit.ledger.tlog import proof
 from audit.ledger.tlog.note import generate
@@ -46,10 +47,10 @@ def test_a_proof_is_downloaded_and_holds_offline(viewer: Client, tmp_path: Path)
     file.write_bytes(response.content)
     with override_settings(AUDIT=TRUSTED):
         html = viewer.get(page_of(task)).content.decode()
-    install, command = unescape(
+    _, install, command = unescape(
         re.search(r"How to check the proof.*?<pre>(.*?)</pre>", html, re.DOTALL)[1]
     ).splitlines()
-    assert install.endswith("--no-deps django-task-audit")
+    assert install.endswith(f"--no-deps django_task_audit-{__version__}-py3-none-any.whl")
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "audit.ledger"]
     ran = subprocess.run(

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from audit import conf
+from audit import __version__, conf
 from audit.admin.shared.files import text_file
 from audit.admin.shared.read_only_admin import NotThere
 from audit.admin.shared.wording import grouped, shown
@@ -54,7 +54,8 @@ def proof_offer(page: ReadOnlyAdmin, key: UUID) -> ProofOffer:
         return ProofOffer(hint=_("No proof to download: AUDIT['LEDGER_VERIFIERS'] names no key."))
     keys = " ".join(f"--key '{each}'" for each in conf.settings().LEDGER_VERIFIERS)
     check = (
-        "python -m pip install cryptography && python -m pip install --no-deps django-task-audit\n"
+        "python -m pip install cryptography\n"
+        f"python -m pip install --no-deps django_task_audit-{__version__}-py3-none-any.whl\n"
         f"python -m audit.ledger check {key}.tlog-proof {keys}"
     )
     return ProofOffer(url=page.url("proof", key, model="task"), check=check)
