@@ -120,7 +120,7 @@ def test_nothing_begins_once_drain_has_waited(tmp_path: Path) -> None:
             requests.join()
             command.kill()
         assert (out, command.returncode) == ("w1: draining, 0 running\n", 0)
-        assert "waiting for 1 task" in err
+        assert "w1: waiting until it confirms." in err
         left = [task.pk for task in Task.objects.filter(attempt=0)]
         late = approved("echo")
         undrain("w1")
