@@ -114,13 +114,12 @@ def test_nothing_begins_once_drain_has_waited(tmp_path: Path) -> None:
             enough.set()
             assert command.poll() is None
             (tmp_path / "end").touch()
-            out, err = command.communicate(timeout=120)
+            out, _ = command.communicate(timeout=120)
         finally:
             enough.set()
             requests.join()
             command.kill()
         assert (out, command.returncode) == ("w1: draining, 0 running\n", 0)
-        assert "w1: waiting until it confirms." in err
         left = [task.pk for task in Task.objects.filter(attempt=0)]
         late = approved("echo")
         undrain("w1")
