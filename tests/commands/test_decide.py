@@ -1,10 +1,13 @@
 """`audit_decide`: the decisions of the browser, on the command line."""
 
 import json
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import OperationalError
 
+from audit.management.commands import audit_decide
 from audit.models import ExecutionLog, Task
 from audit.status import Status
 from tests.support.commands import ESCAPED, HOSTILE, outcome, run
@@ -92,3 +95,19 @@ def test_a_decision_needs_a_reason_that_can_be_stored() -> None:
 def test_names_are_shown_harmlessly() -> None:
     task = requested(action=HOSTILE)
     assert ESCAPED in run("audit_decide", "approve", str(task.pk), "--reason", "x")[0]
+
+
+def test_what_was_decided_is_said_though_the_next_one_meets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = requested(), requested()
+    carry_out = audit_decide.carry_out
+
+    def fails(what: Any, task: Task, *rest: Any, **more: Any) -> Any:
+        if task.pk == second.pk:
+            raise OperationalError("the server is gone")
+        return carry_out(what, task, *rest, **more)
+
+    monkeypatch.setattr(audit_decide, "carry_out", fails)
+    code, out, _ = outcome("audit_decide", "approve", first.pk, second.pk, "--reason", "x")
+    assert code == 2
+    assert out.startswith(f"{first.pk}: approved")
+    assert Task.objects.get(pk=first.pk).status == "approved"

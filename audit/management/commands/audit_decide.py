@@ -21,6 +21,7 @@ from audit.values.terminal import brief
 
 __all__ = ["Command"]
 
+_DECISIONS = {"approve": Decision.APPROVE, "reject": Decision.REJECT, "stop": Decision.REQUEST_CANCEL}
 _DONE = {"approve": "approved", "reject": "rejected", "stop": "asked to stop"}
 _HELP = {
     "approve": "let pending work run",
@@ -59,34 +60,39 @@ class Command(AuditCommand):
             self.add_shared(each)
 
     def run(self, **options: Any) -> int:
-        """Decide about each of the tasks."""
-        done = list(self._decided(options["verb"], options))
+        """Decide about each of the tasks, and say at once what came of it: an error at one must not hide the others."""
+        options["ids"] = list(dict.fromkeys(options["ids"]))
+        refused = 0
+
+        def counted() -> Iterator[dict[str, Any]]:
+            nonlocal refused
+            for each in self._decided(options["verb"], options):
+                refused += each["refused"] is not None
+                yield each
+
         if self.for_programs:
-            self.json_each(done)
-        for each in () if self.for_programs else done:
+            self.json_each(counted())
+        for each in () if self.for_programs else counted():
             if each["done"]:
                 self.line(f"{safe(each['id'])}: {each['done']} (task {each['task_id']}, {safe(each['action'])})")
                 continue
             refusal = f"{safe(each['id'])}: refused, {safe(each['refused'])}"
-            if len(done) == 1:
+            if len(options["ids"]) == 1:
                 raise CommandError(refusal, returncode=FAILED)
             self.note(refusal)
-        if refused := sum(each["refused"] is not None for each in done):
-            raise CommandError(f"{refused} of {len(done)} refused.", returncode=FAILED)
+        if refused:
+            raise CommandError(f"{refused} of {len(options['ids'])} refused.", returncode=FAILED)
         return FINE
 
     def _decided(self, verb: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Decide about each task, and yield what came of it."""
         using, name, reason = options["database"], options["actor"] or os_user(), options["reason"]
-        for text in dict.fromkeys(options["ids"]):
+        for text in options["ids"]:
             values: dict[str, Any] = {"id": text, "done": None, "refused": None, "task_id": None, "action": None}
             try:
                 with transaction.atomic(using=using):
                     task = find_task(text, Task.objects.using(using), field="id")
-                    if verb == "stop":
-                        task.request_cancel(reason=reason, actor=name, using=using)
-                    else:
-                        carry_out(Decision(verb), task, None, reason=reason, actor=name, using=using)
+                    carry_out(_DECISIONS[verb], task, None, reason=reason, actor=name, using=using)
             except AuditError as error:
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
                 yield values | {"refused": problem}
