@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `tests/reading/test_scale.py` be asked for a large database."""
     parser.addoption("--rows", type=int, default=50_000, help="tasks in the database of reading/test_scale.py (50000)")
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Let `-n logical` have three workers on two cores: tests with processes of their own mostly wait for them."""
+    workers = yield
+    return workers if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else workers * 3 // 2
 
 
 # xdist sets it for its workers; what commands print would depend on how the tests are run.

@@ -69,7 +69,7 @@ class Procrastinate(AsyncContender):
 
     async def claim(self, count: int) -> int:
         manager = self._app.job_manager
-        if self._worker is None:
+        if not self.claimed:  # real workers of `queue` have deleted the one before, which sends no heartbeats
             self._worker = await manager.register_worker()
         for claimed in range(count):
             found = await manager.fetch_job(None, self._worker)
