@@ -57,7 +57,7 @@ class AuditSettings:
     """Whether a work plan that is not a remainder of the approved plan is sent back to a person (see `task.pause`)."""
 
     RECORD_LEASE_SECONDS: int = 60
-    """How long recorded work may go without a sign of life before recovery fails it."""
+    """How long recorded work may go without a heartbeat before recovery fails it."""
 
     OUTPUT_TAIL_BYTES: int = 16 * 1024
     """How much of each output of a recorded command is kept, for ever: its last bytes; 0 keeps none."""
@@ -91,13 +91,13 @@ class AuditSettings:
     """How often a worker shows the registry that it lives, and reads how much of its machine is in use."""
 
     AGENT_STALE_SECONDS: int = 30
-    """Without a sign of life for so long an agent is stale: it is not counted on. A reading this old is unknown."""
+    """Without a heartbeat for so long an agent is stale: it is not counted on. A reading this old is unknown."""
 
     AGENT_OFFLINE_SECONDS: int = 120
-    """Without a sign of life for so long an agent is offline."""
+    """Without a heartbeat for so long an agent is offline."""
 
     AGENTS_KEEP_SECONDS: int = 7 * 86_400
-    """How long an agent that gives no sign of life stays in the registry; one that drains stays."""
+    """How long an agent that sends no heartbeat stays in the registry; one that drains stays."""
 
     METRICS_KEEP_SECONDS: int = 86_400
     """How long readings of agents are kept."""

@@ -1,1 +1,1 @@
-"""The registry of those who take work, their signs of life, and readings of their machines."""
+"""The registry of those who take work, their heartbeats, and readings of their machines."""

@@ -38,7 +38,7 @@ def drain(name: str, *, reason: str, actor: str | None = None, using: str | None
     alias = using or router.db_for_write(Agent)
     agents = Agent.objects.using(alias).filter(name=validation.label("name", name))
     agents.filter(drain_requested_at__isnull=True).update(
-        # Later than every sign of life that did not see it, whatever this statement waited for.
+        # Later than every heartbeat that did not see it, whatever this statement waited for.
         drain_requested_at=Func(function="clock_timestamp", output_field=DateTimeField()),
         drain_requested_by=acting(actor),
         drain_reason=why,

@@ -66,7 +66,7 @@ class States:
 
 
 def with_readings(using: str) -> Any:
-    """Every agent by name, with `state`, `running`, `silent` (how long ago its last sign of life was, a timedelta),
+    """Every agent by name, with `state`, `running`, `silent` (how long ago its last heartbeat was, a timedelta),
     `reading`, its last one as an object of `at`, `source` and the ratios in use (None without one), and `reading_age`.
 
     Args:

@@ -1,9 +1,9 @@
-"""Shows the registry that an agent lives: it registers, gives signs of life with a reading, and withdraws.
+"""Shows the registry that an agent lives: it registers, sends heartbeats with a reading, and withdraws.
 
 Note [Two processes of one name]
-    The row belongs to the process that registered last; the other one learns by its next sign of life that it was
+    The row belongs to the process that registered last; the other one learns by its next heartbeat that it was
     superseded. Both may go on, because leases alone decide whose work is whose. Once the row is given up, or without
-    a sign of life for `AUDIT["AGENT_OFFLINE_SECONDS"]`, whichever of them still lives has it again.
+    a heartbeat for `AUDIT["AGENT_OFFLINE_SECONDS"]`, whichever of them still lives has it again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ WHERE agent.name = %s AND NOT EXISTS (SELECT FROM mine)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceState:
-    """What the registry answers to a sign of life."""
+    """What the registry answers to a heartbeat."""
 
     draining: bool
     """Whether somebody asked this agent to take no new work."""
@@ -122,7 +122,7 @@ class Presence:
         return agent
 
     def beat(self, reading: Reading | None = None) -> PresenceState:
-        """Give a sign of life, and keep a reading; old readings, of whatever agent, are pruned on the way.
+        """Send a heartbeat, and keep a reading; old readings, of whatever agent, are pruned on the way.
 
         An agent that was pruned meanwhile registers anew.
 

@@ -73,7 +73,7 @@ class Missing(Registered):
 
 @dataclass(slots=True, kw_only=True)
 class Surveyed(Registered):
-    """An agent that gave a sign of life lately, and what it has left; what is placed on it is subtracted."""
+    """An agent that sent a heartbeat lately, and what it has left; what is placed on it is subtracted."""
 
     slots: int
     draining: bool
@@ -129,7 +129,7 @@ class Surveyed(Registered):
 
 
 def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
-    """Read every agent with a sign of life within `AUDIT["AGENT_STALE_SECONDS"]`, those that drain, too.
+    """Read every agent with a heartbeat within `AUDIT["AGENT_STALE_SECONDS"]`, those that drain, too.
 
     A reading that is older is unknown. Of work that started after a reading, or up to `AUDIT["CAPACITY_LAG_SECONDS"]`
     before it, the estimate is subtracted.

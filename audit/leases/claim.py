@@ -107,7 +107,7 @@ def claim(
         params: their parameters.
         limit: how many at most.
         worker: whose claim it is.
-        lease: how long it lasts without a sign of life.
+        lease: how long it lasts without a heartbeat.
         actor: who acts.
     """
     ask = _Claim(

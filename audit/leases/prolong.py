@@ -36,7 +36,7 @@ class Lease:
     token: UUID
     """The fencing token of the claim."""
     duration: timedelta
-    """How long the claim lasts without a sign of life."""
+    """How long the claim lasts without a heartbeat."""
     actor: str
     using: str
     """The alias of the database."""

@@ -56,7 +56,7 @@ WITH picked AS MATERIALIZED (
             'success', false,
             'error_type', '{LEASE_EXPIRED}',
             'output_summary', format(
-                'The lease of %%s ran out at attempt %%s without a sign of life.', task.claimed_by, task.attempt)
+                'The lease of %%s ran out at attempt %%s without a heartbeat.', task.claimed_by, task.attempt)
         ) ELSE task.outcome END,
         expiries = least(task.expiries, {LARGEST_COUNT - 1}) + 1, actor = %s, revision = task.revision + 1
     FROM judged

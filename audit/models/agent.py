@@ -34,7 +34,7 @@ def _names(verbose_name: Any) -> ArrayField[Any, Any]:
 
 
 class Agent(models.Model):
-    """Somebody who takes work: a worker by its name, what it can do, and its last sign of life."""
+    """Somebody who takes work: a worker by its name, what it can do, and its last heartbeat."""
 
     id = models.BigAutoField(primary_key=True)
     name = models.TextField(_("name"), unique=True)
@@ -83,7 +83,7 @@ class Agent(models.Model):
 
     @property
     def drain_confirmed(self) -> bool:
-        """Whether it was asked to take no new work, and has given a sign of life since: it begins nothing any more."""
+        """Whether it was asked to take no new work, and has sent a heartbeat since: it begins nothing any more."""
         return self.drain_requested_at is not None and self.heartbeat_at > self.drain_requested_at
 
 

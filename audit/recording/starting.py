@@ -30,7 +30,7 @@ def insert_executing(
         model: `Task`.
         using: the alias to write through.
         values: what `audit.verbs.inserts.recorded` has checked.
-        lease: how long it lasts without a sign of life.
+        lease: how long it lasts without a heartbeat.
 
     Returns:
         The task, equal to its row, and what the session is set to that inserted it.

@@ -48,7 +48,7 @@ class Store:
     Args:
         using: the alias.
         name: of the worker.
-        lease: how long a claim lasts without a sign of life.
+        lease: how long a claim lasts without a heartbeat.
         on_lost: called with a claim whose lease is lost, in the keeper's thread.
         on_cancel: called with a claim that a person asked to stop, in the keeper's thread.
     """
@@ -75,7 +75,7 @@ class Store:
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
-        # In the claim itself: since the last sign of life somebody may have asked this worker to drain.
+        # In the claim itself: since the last heartbeat somebody may have asked this worker to drain.
         drained = Agent.objects.filter(name=self.name, drain_requested_at__isnull=False)
         tasks = Task.objects.using(self.using).filter(~Exists(drained))
         return [self._keep(task) for task in tasks.claim(self.name, limit, self.lease, actions)]

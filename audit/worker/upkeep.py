@@ -91,7 +91,7 @@ class Upkeep:
         return self._beats.due if stopping else min(each.due for each in self._passes)
 
     def ask_to_beat(self) -> None:
-        """Give the next sign of life soon: somebody may have asked this worker to drain."""
+        """Send the next heartbeat soon: somebody may have asked this worker to drain."""
         self._beats.due = 0.0
 
     def ask_for_moments(self) -> None:

@@ -32,15 +32,15 @@ class Worker:
     """Runs handlers until it is told to stop.
 
     Args:
-        name: whose claims they are; `host:pid` when left out. A name that stays the same across restarts lets the next
-            worker of it take over what the last one left, before its leases end.
+        name: the name that its claims carry; `host:pid` when left out. A name that stays the same across restarts lets
+            the next worker of it take over what the last one left, before its leases end.
         concurrency: how many tasks at once; the number of CPUs when left out.
         actions: which to run; all that have a handler when left out.
         labels: what this worker offers to handlers that ask for it.
         batch: how many to claim at a time; as many as there are free places when left out. More than that wait in the
             worker, under its lease: quick for short work, unfair to other workers for long work.
         poll_interval: seconds between two looks for work when nothing wakes it.
-        lease: how long a claim lasts without a sign of life; `AUDIT["LEASE_SECONDS"]` when left out.
+        lease: how long a claim lasts after its last heartbeat; `AUDIT["LEASE_SECONDS"]` when left out.
         shutdown_timeout: seconds that work has to finish once the worker is told to stop.
         max_tasks: stop after so many attempts.
         once: claim once, run that, and stop.

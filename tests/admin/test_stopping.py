@@ -33,7 +33,7 @@ def test_from_the_page_to_the_confirmation_and_back(decider: Client) -> None:
     confirmed = form_of(asked, "audit-reason")
     with unchanged(task):
         assert "Give a reason" in text_of(decider.post(URL, confirmed | {"reason": " "}))
-    # It goes on to give signs of life meanwhile.
+    # It goes on to send heartbeats meanwhile.
     task.heartbeat()
     answer = decider.post(URL, confirmed | {"reason": "the window closes"})
     assert messages_of(decider, answer) == ["success: “Deploy Uptime Kuma”: asked to stop."]

@@ -1,4 +1,4 @@
-"""The registry: signs of life, states by the database's clock, and what the tables refuse."""
+"""The registry: heartbeats, states by the database's clock, and what the tables refuse."""
 
 import os
 import socket

@@ -36,7 +36,7 @@ def aged(seconds: float) -> None:
 
 
 def silent(name: str, seconds: float) -> None:
-    """Let an agent have given no sign of life for so long."""
+    """Let an agent have sent no heartbeat for so long."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE audit_agent SET heartbeat_at = heartbeat_at - %s WHERE name = %s",

@@ -32,8 +32,8 @@ TONES = {
 STATES = {
     AgentState.AVAILABLE: gettext_lazy("takes work"),
     AgentState.BUSY: gettext_lazy("all slots are taken"),
-    AgentState.STALE: gettext_lazy("no sign of life for a while; it is not counted on"),
-    AgentState.OFFLINE: gettext_lazy("stopped, or no sign of life for long"),
+    AgentState.STALE: gettext_lazy("no heartbeat for a while; it is not counted on"),
+    AgentState.OFFLINE: gettext_lazy("stopped, or no heartbeat for long"),
     AgentState.DRAINING: gettext_lazy("was asked to take no new work"),
 }
 """What each means."""

@@ -110,9 +110,9 @@ def _text(value: str) -> str:
     length = ngettext("%(count)d character", "%(count)d characters", len(value)) % {"count": len(value)}
     first = value.lstrip().split("\n", 1)[0]
     return format_html(
-        '<details class="json-long"><summary><span class="json-text">"<bdi>{}</bdi></span> <small>{}</small></summary>'
-        "<pre><bdi>{}</bdi></pre></details>",
-        shown(first, 100) + ("" if len(first) > 100 else "…"),
-        length,
-        shown(value, LIMIT),
+        '<details class="json-long"><summary><span class="json-text">"<bdi>{first}</bdi></span>'
+        " <small>{length}</small></summary><pre><bdi>{whole}</bdi></pre></details>",
+        first=shown(first, 100) + ("" if len(first) > 100 else "…"),
+        length=length,
+        whole=shown(value, LIMIT),
     )

@@ -165,11 +165,10 @@ def _rates(places: Sequence[_Place]) -> Series:
         height = max(rate / top * _HEIGHT, 1.2) if failed else 0
         part = (
             format_html(
-                '<path class="audit-part f-failed" d="M{} {}h{}V100h-{}z"/>',
-                f"{place.x:.2f}",
-                f"{_HEIGHT - height:.2f}",
-                f"{place.width:.2f}",
-                f"{place.width:.2f}",
+                '<path class="audit-part f-failed" d="M{x} {y}h{width}V100h-{width}z"/>',
+                x=f"{place.x:.2f}",
+                y=f"{_HEIGHT - height:.2f}",
+                width=f"{place.width:.2f}",
             )
             if failed
             else ""

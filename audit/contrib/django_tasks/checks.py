@@ -40,7 +40,7 @@ def check_workers(
     return [
         Caution(
             f"{waiting.action} {waiting.pk} waits since {since:%Y-%m-%d %H:%M} UTC, and no worker that "
-            f"could run it has given a sign of life in {alias!r}.",
+            f"could run it has sent a heartbeat in {alias!r}.",
             hint="Run manage.py audit_worker; with --actions, name 'task:*', or 'task@QUEUE:*' for a queue.",
             id="audit.W019",
         )

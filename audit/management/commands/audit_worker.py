@@ -39,7 +39,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take what `Worker` takes."""
         parser.add_argument(
-            "--name", metavar="NAME", help="whose claims they are (default host:pid); keep it across restarts"
+            "--name", metavar="NAME", help="the name that its claims carry (default host:pid); keep it across restarts"
         )
         parser.add_argument(
             "-c", "--concurrency", type=_count, metavar="N", help="tasks at once (default: the number of CPUs)"
@@ -60,7 +60,7 @@ class Command(AuditCommand):
             "--lease",
             type=_seconds,
             metavar="S",
-            help='seconds a claim lasts without a sign of life (default: AUDIT["LEASE_SECONDS"])',
+            help='seconds a claim lasts after its last heartbeat (default: AUDIT["LEASE_SECONDS"])',
         )
         parser.add_argument(
             "--shutdown-timeout",

@@ -48,7 +48,7 @@ class AgentQuerySet(models.QuerySet["Agent"]):
         return self.annotate(running=running).annotate(state=state)
 
     def fresh(self) -> Self:
-        """Narrow to agents that have not stopped and gave a sign of life within `AUDIT["AGENT_STALE_SECONDS"]`."""
+        """Narrow to agents that have not stopped and sent a heartbeat within `AUDIT["AGENT_STALE_SECONDS"]`."""
         return self.exclude(_stopped()).exclude(_silent(conf.settings().AGENT_STALE_SECONDS))
 
     def able(self, action: str, labels: Iterable[str] = ()) -> Self:
