@@ -40,7 +40,9 @@ LEFT JOIN (
     SELECT task.claimed_by, count(*) AS running, jsonb_agg(jsonb_build_array(
             extract(epoch FROM statement_timestamp() - task.status_since), {_ESTIMATE}
         )) FILTER (WHERE task.status_since > statement_timestamp() - %s
-            AND (own.id IS NULL OR (task.status_since, task.id) < (own.status_since, own.id))
+            AND (own.id IS NULL OR CASE WHEN task.claim_token = own.claim_token
+                THEN (task.priority, task.available_at, task.id) < (own.priority, own.available_at, own.id)
+                ELSE (task.status_since, task.id) < (own.status_since, own.id) END)
             AND jsonb_typeof(task.estimated_resources) = 'object') AS started
     FROM audit_task AS task LEFT JOIN audit_task AS own ON own.id = %s AND own.status = 'executing'
     WHERE task.status = 'executing' GROUP BY task.claimed_by
@@ -136,8 +138,8 @@ def survey(using: str, *, before: UUID | None = None) -> list[Surveyed]:
 
     Args:
         using: the alias to read through.
-        before: a task; if it is executing, only what started before it is subtracted. So a batch is judged as if
-            its tasks had been claimed one by one.
+        before: a task; if it is executing, only what started before it is subtracted, and of its own claim what is
+            more urgent. So a batch is judged as if its tasks had been claimed one by one.
 
     Returns:
         The agents, by name.

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from typing import Any, Literal
+from uuid import UUID
 
 from django.db import router
 
@@ -75,7 +77,11 @@ def check_capacities(
     if not tasks:
         return []
     alias = using or router.db_for_write(Task, instance=tasks[0])
-    in_order = sorted(tasks, key=lambda task: (task.status_since, task.pk))
+    began: dict[UUID | None, datetime] = {}
+    for task in tasks:
+        began[task.claim_token] = min(task.status_since, began.get(task.claim_token, task.status_since))
+    # One claim writes its rows in any order.
+    in_order = sorted(tasks, key=lambda task: (began[task.claim_token], task.priority, task.available_at, task.pk))
     agents = survey(alias, before=in_order[0].pk)
     by_name = {agent.name: agent for agent in agents}
     said = {}

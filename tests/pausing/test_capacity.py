@@ -156,6 +156,17 @@ def test_of_a_batch_as_many_are_free_as_fit() -> None:
     assert kinds == ["free", "free", "free", "short", "short", "short"]
 
 
+def test_of_a_batch_the_most_urgent_are_free() -> None:
+    agent(memory=0.25, slots=8)
+    for priority in range(5, 0, -1):
+        approved(priority=priority, estimated_resources={"memory_bytes": 3 * GIB})
+    batch = Task.objects.claim("w1", limit=5)
+    assert [each.priority for each in batch] == [1, 2, 3, 4, 5]
+    expected = ["free", "free", "free", "short", "short"]
+    assert [check_capacity(each).kind for each in batch] == expected
+    assert [each.kind for each in PauseManager().check_capacities(batch[::-1])] == expected[::-1]
+
+
 def _lag(seconds: int) -> Any:
     return SimpleNamespace(AGENT_STALE_SECONDS=30, CAPACITY_LAG_SECONDS=seconds)
 
