@@ -45,6 +45,13 @@ def _approve(other: Any, task: Task) -> None:
         cursor.execute("UPDATE audit_task SET status = 'approved' WHERE id = %s", [task.pk])
 
 
+def _look_behind_all_others(follower: Follower) -> None:
+    """Look twice, each time when whatever was open at the look before has ended, in a database next door too."""
+    for _ in range(2):
+        ended()
+        list(follower.look())
+
+
 def test_what_was_there_is_no_news_and_what_comes_is_reported_once_and_in_order() -> None:
     requested(summary="old")
     follower = _follower()
@@ -106,9 +113,7 @@ def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.Monke
     for _ in range(20):
         requested()
         list(follower.look())
-    ended()
-    list(follower.look())
-    list(follower.look())
+    _look_behind_all_others(follower)
     assert len(follower._seen) <= 2
     assert len(follower._looks) <= 2
     with _elsewhere() as open_one:
@@ -118,9 +123,7 @@ def test_what_is_remembered_and_read_again_stays_small(monkeypatch: pytest.Monke
             list(follower.look())
         assert len(follower._looks) >= 5
     requested()
-    ended()
-    list(follower.look())
-    list(follower.look())
+    _look_behind_all_others(follower)
     assert len(follower._looks) <= 2
 
 
