@@ -13,8 +13,9 @@ from django.db.models import Exists
 from audit.exceptions import AuditError, IllegalTransition, LeaseLost, TaskFrozen
 from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
-from audit.models import Agent, Task
+from audit.models import Agent, ExecutionLog, Task
 from audit.recording.fitting import fitted
+from audit.status import LogKind, Status
 from audit.values.failures import CANCELLED
 from audit.worker.clerk import is_away
 from audit.worker.ending import End, failed
@@ -27,6 +28,12 @@ __all__ = ["GONE", "Claimed", "Store"]
 
 GONE = (LeaseLost, TaskFrozen, IllegalTransition)
 """What a verb raises when the claim is gone."""
+_GIVES_UP = {
+    "pause": (Status.PAUSED, "paused"),
+    "release": (Status.APPROVED, "released"),
+    "fail": (Status.APPROVED, "retried"),
+}
+"""The status that an end leads to which gives the claim up, and what became of the task then."""
 _GIVEN_BACK = "The worker gave it back after a person had asked it to stop."
 
 
@@ -147,8 +154,7 @@ class Store:
         try:
             became = self._save(claimed.task, end, handler)
         except GONE:
-            # Pausing, releasing and retrying give the claim up: what the first try did, the second cannot repeat.
-            became = {"pause": "paused", "release": "released"}.get(end.verb, "lost") if tried else "lost"
+            became = self._gave_up(claimed.task, end) if tried else "lost"
         except Exception as error:
             if is_away(error):
                 raise
@@ -156,10 +162,19 @@ class Store:
         self.forget(claimed)
         return became
 
+    def _gave_up(self, task: Task, end: End) -> str:
+        """Ask the log what a try whose answer was lost did: one that gave the claim up cannot be repeated."""
+        to, became = _GIVES_UP.get(end.verb, (None, "lost"))
+        moves = ExecutionLog.objects.using(self.using).filter(task=task, kind=LogKind.TRANSITION)
+        stored = moves.filter(from_status=Status.EXECUTING, to_status=to, attempt=task.attempt, actor=self.name)
+        return became if to is not None and stored.exists() else "lost"
+
     def _save(self, task: Task, end: End, handler: Handler | None) -> str:
         match end.verb:
             case "pause":
-                task.pause(**end.arguments, using=self.using)
+                entry = task.pause(**end.arguments, using=self.using)
+                # A changed plan that goes back to a person waits for nothing else.
+                end.arguments |= {"reason": entry.reason, "event": entry.event, "note": entry.note}
                 return "paused"
             case "paused":
                 return "paused"

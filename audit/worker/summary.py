@@ -32,7 +32,9 @@ class Summary:
         return sum(self.counts.values())
 
     def __str__(self) -> str:
-        counted = ", ".join(f"{number} {word}" for word, number in self.counts.most_common())
+        # By word where two are equal: what ended first says nothing.
+        most = sorted(self.counts.items(), key=lambda each: (-each[1], each[0]))
+        counted = ", ".join(f"{number} {word}" for word, number in most)
         return f"{counted or 'nothing ran'} in {self.seconds:.0f} s"
 
 

@@ -1,6 +1,7 @@
 """Claims by real processes that are killed, and a server that is."""
 
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
@@ -40,25 +42,50 @@ def _worker(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command)
 
 
+def _approve(ids: list[Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE audit_task SET status = 'approved', actor = 'bob', revision = revision + 1 WHERE id = ANY(%s)",
+            [ids],
+        )
+
+
+def _wait_until_it_stands_still(worker: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 60
+    while worker.poll() is None and psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_killed_workers_lose_and_double_nothing() -> None:
     ids = Task.objects.bulk_request([{"action": "work", "actor": "alice"}] * TASKS)
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE audit_task SET status = 'approved', actor = 'bob', revision = revision + 1")
+    waiting = list(ids)
     chance = random.Random(7)
     workers = {f"w{number}": _worker(f"w{number}") for number in range(WORKERS)}
     kills = 0
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     try:
         while any(worker.poll() is None for worker in workers.values()):
             assert time.monotonic() < deadline, f"{Task.objects.live().count()} tasks left, {kills} kills"
-            time.sleep(0.2)
+            time.sleep(0.05)
+            # In portions, of which something is left for each kill: fast workers are not done before the last one.
+            if waiting and not Task.objects.filter(status="approved").exists():
+                portion = max(len(waiting) // (KILLS - kills + 1), 1)
+                _approve(waiting[:portion])
+                del waiting[:portion]
             # Those at work: one that still starts, on a busy machine, would lose nothing.
             busy = set(Task.objects.filter(status="executing").values_list("claimed_by", flat=True))
             busy = sorted(name for name in busy & workers.keys() if workers[name].poll() is None)
             if kills < KILLS and busy:
                 name = chance.choice(busy)
+                # It stands still while the test looks whether a kill would hit a claim.
+                workers[name].send_signal(signal.SIGSTOP)
+                _wait_until_it_stands_still(workers[name])
+                if not Task.objects.filter(status="executing", claimed_by=name).exists():
+                    workers[name].send_signal(signal.SIGCONT)
+                    continue
                 workers[name].kill()
                 workers[name].wait()
                 del workers[name]
@@ -69,7 +96,7 @@ def test_killed_workers_lose_and_double_nothing() -> None:
             worker.kill()
             worker.wait()
 
-    assert kills >= 20
+    assert kills == KILLS
     assert Task.objects.filter(status="completed").count() == len(ids) == TASKS
     completions = ExecutionLog.objects.filter(kind="transition", to_status="completed")
     assert completions.count() == completions.values("task_id").distinct().count() == TASKS
@@ -81,7 +108,7 @@ def test_killed_workers_lose_and_double_nothing() -> None:
     assert not unpaired
     expired = [end for end in ends if end[2] == "approved"]
     assert all(actor == "audit:recovery" for *_, actor in expired)
-    assert expired, "no kill hit a claim: the test tested nothing"
+    assert len(expired) >= KILLS, "a kill hit no claim"
     assert len(ends) == TASKS + len(expired)
 
 
@@ -89,16 +116,25 @@ def test_killed_workers_lose_and_double_nothing() -> None:
 def test_recovery_against_completion() -> None:
     """A worker that finishes and a recovery that ends its lease race: exactly one of them wins."""
     won = {"completed": 0, "recovered": 0}
-    for attempt in range(40):
+    chance = random.Random(7)
+    deadline = time.monotonic() + 120
+    while sum(won.values()) < 40 or not all(won.values()):
+        assert time.monotonic() < deadline, won
         Task.objects.request("race", actor="alice").approve(actor="bob")
         (task,) = Task.objects.claim(worker="w", lease=timedelta(milliseconds=1))
         time.sleep(0.005)
         lost: list[AuditError] = []
         start = threading.Barrier(2)
 
-        def finish(task: Task = task, lost: list[AuditError] = lost, start: threading.Barrier = start) -> None:
+        # One of them a little after the other, by as much as a busy machine needs sooner or later.
+        ahead = chance.uniform(-1, 1) * 0.005 * 1.02 ** sum(won.values())
+
+        def finish(
+            task: Task = task, lost: list[AuditError] = lost, start: threading.Barrier = start, wait: float = -ahead
+        ) -> None:
             connection.ensure_connection()  # which takes longer than the race
             start.wait()
+            time.sleep(max(wait, 0))
             try:
                 task.complete()
             except AuditError as error:
@@ -109,7 +145,7 @@ def test_recovery_against_completion() -> None:
         thread = threading.Thread(target=finish)
         thread.start()
         start.wait()
-        time.sleep(attempt * 0.0002)  # now before the other, now after it
+        time.sleep(max(ahead, 0))
         recovered = Task.objects.recover_expired(max_expiries=1)
         thread.join()
         task = Task.objects.get(pk=task.pk)
@@ -118,7 +154,6 @@ def test_recovery_against_completion() -> None:
         ends = ExecutionLog.objects.of(task).filter(kind="transition", from_status="executing")
         assert ends.count() == 1
         won["recovered" if recovered else "completed"] += 1
-    assert min(won.values()) > 0, won
 
 
 @pytest.fixture

@@ -193,9 +193,10 @@ def test_a_lease_that_the_work_itself_has_locked_is_prolonged_afterwards() -> No
 
 
 def lose(task: Task) -> None:
-    with connection.cursor() as cursor:
+    # In one transaction: the keeper, which skips locked rows, cannot prolong it in between.
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE audit_task SET lease_expires_at = now() - interval '1 s' WHERE id = %s", [task.pk])
-    assert [each.pk for each in Task.objects.recover_expired()] == [task.pk]
+        assert task.pk in [each.pk for each in Task.objects.recover_expired()]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -373,9 +374,8 @@ def test_a_lease_that_is_forgotten_runs_out(own_keeper: LeaseKeeper) -> None:
     own_keeper.keep(lease_of(other), on_lost=unexpected)
     eventually(lambda: stored(other).lease_expires_at > other.lease_expires_at)
     assert stored(forgotten).lease_expires_at == forgotten.lease_expires_at
-    found: list[Task] = []
-    eventually(lambda: bool(found.extend(Task.objects.recover_expired()) or found))
-    assert [each.pk for each in found] == [forgotten.pk]
+    # On a busy machine the other's lease may run out too.
+    eventually(lambda: forgotten.pk in [each.pk for each in Task.objects.recover_expired()])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -142,23 +142,30 @@ def test_the_last_user_stops_the_server_before_it_is_gone(home: Path) -> None:
 
 
 def test_a_forked_child_is_a_user_until_it_ends(home: Path) -> None:
-    then = "import os, time\nif os.fork() == 0:\n    time.sleep(1.5)\n    os._exit(0)"
+    end = home.parent / "end"
+    then = (
+        "import os, time\nif os.fork() == 0:\n"
+        f"    while not os.path.exists({str(end)!r}):\n        time.sleep(0.02)\n    os._exit(0)"
+    )
     with User(home, then) as user:
         user.server()
-        user.dismiss()
-        assert user.process.wait(timeout=10) == 0
-        assert running(home), "the child still uses it"
+        try:
+            user.dismiss()
+            assert user.process.wait(timeout=60) == 0
+            assert running(home), "the child still uses it"
+        finally:
+            end.touch()
     assert until(lambda: running(home) is None)
 
 
 def test_neither_server_nor_watcher_keeps_the_pipes_of_a_killed_user(home: Path) -> None:
-    with User(home) as first, User(home) as second:
-        first.server()
-        second.server()
-        began = time.monotonic()
+    # The third keeps server and watcher alive.
+    with User(home) as first, User(home) as second, User(home) as third:
+        for user in (first, second, third):
+            user.server()
         first.kill()  # waits for the end of its output
         second.kill()
-        assert time.monotonic() - began < 2
+        assert running(home)
 
 
 def test_django_reconnects_to_a_killed_server(alias: base.DatabaseWrapper, home: Path) -> None:

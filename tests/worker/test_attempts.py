@@ -118,7 +118,7 @@ def test_cancelled_work_is_asked_to_stop_and_is_not_tried_again(way: str, notify
     action, plan, status, error, summary = _CANCELLED[way]
     task = approved(action, plan)
     # With NOTIFY it hears of it long before a third of the lease.
-    with worker("--lease", "36000" if notify else "1", "--concurrency", "1", audit={"NOTIFY": notify}) as running:
+    with worker("--lease", "36000" if notify else "6", "--concurrency", "1", audit={"NOTIFY": notify}) as running:
         eventually(lambda: not notify or sql(_LISTENERS))
         logged(task, "waits")
         with override_settings(AUDIT={"NOTIFY": notify}):
@@ -131,7 +131,7 @@ def test_cancelled_work_is_asked_to_stop_and_is_not_tried_again(way: str, notify
 
 def test_work_that_ignores_it_ends_with_the_worker_and_runs_no_more() -> None:
     task = approved("stubborn", "sleeps")
-    with worker("--concurrency", "1", "--shutdown-timeout", "0", "--lease", "1") as running:
+    with worker("--concurrency", "1", "--shutdown-timeout", "0", "--lease", "6") as running:
         logged(task, "waits")
         task.request_cancel(actor="carol")
         eventually(lambda: running.process.poll() is None and Task.objects.get(pk=task.pk).revision > task.revision + 1)
@@ -152,10 +152,10 @@ def test_threads_and_coroutines_run_in_the_worker_itself() -> None:
     thread, plain, hang, block = (
         approved("thread"),
         approved("async"),
-        approved("async", "hang"),
+        approved("async-hang"),
         approved("async", "block"),
     )
-    done = run_all("--concurrency", "4", "--actions", "thread,async", code=1)
+    done = run_all("--concurrency", "4", "--actions", "thread,async,async-hang", code=1)
     assert _ended(thread)["status"] == "completed"
     assert thread.resources_used.keys() == {"wall_s", "cpu_s"}
     [step] = _steps(thread)

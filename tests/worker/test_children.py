@@ -41,17 +41,15 @@ def test_a_child_that_dies_ends_one_task() -> None:
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_a_handler_that_does_not_return_is_ended_with_what_it_started(stubborn: bool) -> None:
-    task = approved("hang", "stubborn" if stubborn else None)
+    task = approved("hang-timed", "stubborn" if stubborn else None)
     after = approved("echo")
     with worker("--concurrency", "1", "--drain") as running:
-        detail = logged(task, "hangs").detail
-        sleeper = psutil.Process(detail["sleeper"])
-        assert sleeper.is_running()
+        sleeper = logged(task, "hangs").detail["sleeper"]
         assert running.wait() == 1
     assert _ended(task)["error_type"] == "Timeout"
     how = "did not end then, and was killed" if stubborn else "was ended"
-    assert task.outcome["output_summary"] == f"The handler's time of 4 s was over; it {how}."
-    eventually(lambda: not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE)
+    assert task.outcome["output_summary"] == f"The handler's time of 8 s was over; it {how}."
+    eventually(lambda: _is_gone(sleeper), "a sleeper that ends")
     assert _ended(after)["status"] == "completed"
 
 
@@ -88,12 +86,12 @@ def test_a_child_that_has_grown_or_worked_enough_is_replaced() -> None:
 
 
 def test_what_work_used_is_its_own() -> None:
-    burnt, idle, leak, small = approved("burn", 0.5), approved("echo"), approved("leak", 100 << 20), approved("echo")
+    burnt, idle, leak, small = approved("burn", 1.0), approved("echo"), approved("leak", 100 << 20), approved("echo")
     run_all("--concurrency", "1")
     for each in (burnt, idle, leak, small):
         each.refresh_from_db()
-    assert 0.5 <= burnt.resources_used["cpu_s"] < 5
-    assert idle.resources_used["cpu_s"] < 0.3
+    # A busy machine makes the same work cost more, but not that much.
+    assert idle.resources_used["cpu_s"] < 0.5 < 1.0 <= burnt.resources_used["cpu_s"] < 10
     # One process ran them all: the peak of one is not that of the next.
     assert leak.outcome["pid"] == small.outcome["pid"] == idle.outcome["pid"]
     assert leak.resources_used["peak_rss_bytes"] > idle.resources_used["peak_rss_bytes"] + (90 << 20)
@@ -106,11 +104,11 @@ def test_children_end_with_a_worker_that_is_killed() -> None:
         running.process.kill()
         running.process.wait()
         for pid in (detail["pid"], detail["sleeper"]):
-            eventually(lambda pid=pid: not psutil.pid_exists(pid) or _is_zombie(pid), "children that end")
+            eventually(lambda pid=pid: _is_gone(pid), "children that end")
     assert _ended(task)["status"] == Status.EXECUTING
 
 
-def _is_zombie(pid: int) -> bool:
+def _is_gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

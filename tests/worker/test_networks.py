@@ -19,7 +19,7 @@ from tests.support.worker import approved, eventually, logged, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-_OPTIONS = ("--concurrency", "1", "--lease", "2")
+_OPTIONS = ("--concurrency", "1", "--lease", "6")
 
 
 def _now(task: Task) -> Task:

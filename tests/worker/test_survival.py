@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from django.db import connection
@@ -19,6 +20,7 @@ from tests.support.worker import WorkerProcess, approved, eventually, logged, ru
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+_KEPT = "6"  # seconds; a busy machine prolongs it in time
 _OTHERS = (
     "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     " AND backend_type = 'client backend'"
@@ -72,17 +74,43 @@ def _kill(running: WorkerProcess) -> None:
     running.process.wait()
 
 
+def _let_run_out(task: Task) -> None:
+    """End the lease of a worker that is gone or stands still."""
+    Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+
+
 def test_killed_while_its_claim_is_committed() -> None:
     """The server finishes the statement of a worker that is gone: executing, for nobody, until the lease runs out."""
     task = approved("echo")
-    with worker("--concurrency", "1", "--lease", "1", "--name", "gone") as running, _held("executing"):
+    with worker("--concurrency", "1", "--name", "gone") as running, _held("executing"):
         eventually(_is_held)
         _kill(running)
     eventually(lambda: _now(task).status == "executing")
     assert task.claimed_by == "gone"
-    with worker("--concurrency", "1", "--lease", "1"):
+    _let_run_out(task)
+    with worker("--concurrency", "1"):
         eventually(lambda: _now(task).status == "completed")
     assert (task.attempt, task.expiries) == (2, 1)
+
+
+def test_killed_between_the_commit_of_its_claim_and_the_start_of_the_handler(tmp_path: Path) -> None:
+    asked, effects = tmp_path / "asked", tmp_path / "effects"
+    task = approved("effect", {"file": str(effects), "way": "end"})
+    gate = {"CAPACITY_GATE": "tests.support.handling.gates.never_answer"}
+    with worker(
+        "--concurrency", "1", "--name", "gone", audit=gate, variables={"AUDIT_WORKER_GATE": str(asked)}
+    ) as gone:
+        eventually(asked.exists)
+        # Another session sees it: the claim is committed.
+        assert (_now(task).status, task.claimed_by) == ("executing", "gone")
+        _kill(gone)
+    assert not effects.exists()
+    _let_run_out(task)
+    with worker("--concurrency", "1"):
+        eventually(lambda: _now(task).status == "completed")
+    assert effects.read_text() == f"{task.pk}:2\n"
+    assert (_claims(task), task.attempt, task.expiries, task.failures) == (2, 2, 1, 0)
+    assert ExecutionLog.objects.get(task=task, action="recovery").detail["claimed_by"] == "gone"
 
 
 def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
@@ -97,7 +125,7 @@ def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
     # The server has carried out what it was sent: that work is done, and not done again.
     eventually(lambda: _now(at_end).status == "completed")
     assert _now(in_work).status == "executing"
-    Task.objects.filter(pk=in_work.pk).update(lease_expires_at=in_work.created_at)
+    _let_run_out(in_work)
     (tmp_path / "work").touch()
     with worker("--concurrency", "1") as running:
         eventually(lambda: _now(in_work).status == "completed")
@@ -108,7 +136,7 @@ def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
 
 def test_work_that_blocks_keeps_its_lease(tmp_path: Path) -> None:
     task = approved("wait", str(tmp_path / "end"))
-    with worker("--concurrency", "1", "--lease", "1") as running:
+    with worker("--concurrency", "1", "--lease", _KEPT) as running:
         logged(task, "waits")
         first_end = _now(task).lease_expires_at
         eventually(lambda: sql("SELECT statement_timestamp() > %s", [first_end]) == [(True,)])
@@ -121,9 +149,11 @@ def test_work_that_blocks_keeps_its_lease(tmp_path: Path) -> None:
 
 def test_a_worker_that_lost_its_lease_stores_nothing(tmp_path: Path) -> None:
     task = approved("wait", str(tmp_path / "end"))
-    with worker("--concurrency", "1", "--lease", "1", "--poll-interval", "3600", audit={"NOTIFY": False}) as running:
+    with worker("--concurrency", "1", "--lease", "15", "--poll-interval", "3600", audit={"NOTIFY": False}) as running:
         child = logged(task, "waits").detail["pid"]
         running.send(signal.SIGSTOP)
+        eventually(lambda: psutil.Process(running.process.pid).status() == psutil.STATUS_STOPPED)
+        _let_run_out(task)
         eventually(lambda: recover().leases == (task.pk,))
         [taken] = Task.objects.claim("other", actions=["wait"])
         running.send(signal.SIGCONT)
@@ -171,7 +201,7 @@ def test_connections_that_are_cut_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_only_the_clock_of_the_database_counts(hours: int, tmp_path: Path) -> None:
     wrong, task = approved("clock"), approved("wait", str(tmp_path / "end"))
-    with worker("--concurrency", "1", "--lease", "2", variables={"AUDIT_WORKER_CLOCK": str(hours * 3600)}) as running:
+    with worker("--concurrency", "1", "--lease", _KEPT, variables={"AUDIT_WORKER_CLOCK": str(hours * 3600)}) as running:
         logged(task, "waits")
         first_end = _now(task).lease_expires_at
         for clock in ("time", "now", "django"):
@@ -191,7 +221,7 @@ def test_work_that_holds_the_last_connection_of_a_pool_keeps_its_lease(tmp_path:
     tasks = [approved("hold", str(tmp_path / "end")) for _ in range(2)]
     pool = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 2, "timeout": 60}}, "CONN_MAX_AGE": 0}
     engine = {"ENGINE": "django.db.backends.postgresql", **_reached()}
-    with worker("--concurrency", "2", "--lease", "1", database=engine | pool) as running:
+    with worker("--concurrency", "2", "--lease", _KEPT, database=engine | pool) as running:
         for task in tasks:
             logged(task, "holds")
         ends = [_now(task).lease_expires_at for task in tasks]

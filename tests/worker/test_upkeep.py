@@ -16,9 +16,10 @@ from audit.pausing import CapacityVerdict
 from audit.worker import Worker, upkeep
 from audit.worker.ending import End
 from audit.worker.handlers import Handler
+from audit.worker.shift import _cause
 from audit.worker.store import Store
 from audit.worker.upkeep import Upkeep
-from tests.support.worker import approved, run_all
+from tests.support.worker import approved, eventually, run_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -191,6 +192,44 @@ def test_an_end_whose_answer_was_lost_is_no_loss() -> None:
         assert store.save_end(claimed, end, None) == became
         for task in Task.objects.filter(status="approved"):
             task.reject(actor="bob")
+
+
+_FAILURE: dict[str, Any] = {"success": False, "error_type": "E", "output_summary": "x"}
+
+
+def test_a_retry_whose_answer_was_lost_is_no_loss() -> None:
+    approved("deploy")
+    store, handler = _store(), _handler("deploy", max_attempts=2, backoff=0.001, max_backoff=0.001)
+    [claimed] = store.claim(["deploy"], 1)
+    end = End(verb="fail", outcome=_FAILURE)
+    assert store.save_end(claimed, end, handler) == "retried"
+    # Whoever has it meanwhile does not change what was stored.
+    eventually(lambda: Task.objects.claim("other", actions=["deploy"]))
+    assert store.save_end(claimed, end, handler) == "retried"
+
+
+@pytest.mark.parametrize("verb", ["fail", "release", "pause"])
+def test_an_end_that_came_after_recovery_is_lost_however_often_it_was_sent(verb: str) -> None:
+    task = approved("deploy")
+    store, handler = _store(), _handler("deploy", max_attempts=2)
+    [claimed] = store.claim(["deploy"], 1)
+    claimed.tried = True  # and that try did not reach the database
+    Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+    assert [each.pk for each in Task.objects.recover_expired()] == [task.pk]
+    assert store.save_end(claimed, End(verb=verb, outcome=_FAILURE), handler) == "lost"
+
+
+def test_a_pause_whose_plan_goes_back_to_a_person_does_not_say_that_it_waits_for_the_event(
+    settings: LazySettings,
+) -> None:
+    settings.AUDIT = {"REAPPROVE_CHANGED_PLANS": True}
+    approved("deploy", ["a"])
+    store = _store()
+    [claimed] = store.claim(["deploy"], 1)
+    end = End(verb="pause", arguments={"event": "build-42", "work_plan": ["b"], "note": "new"})
+    assert store.save_end(claimed, end, None) == "paused"
+    said = ": awaiting approval: The work plan is not a remainder of the approved plan. new"
+    assert _cause(end.arguments, came=False) == said
 
 
 def test_cancelled_work_is_not_retried() -> None:

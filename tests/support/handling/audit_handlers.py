@@ -73,7 +73,8 @@ def die(run):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@handler("hang", timeout=4)
+@handler("hang")
+@handler("hang-timed", timeout=8)
 def hang(run):
     sleeper = subprocess.Popen(["sleep", "1000"])
     run.log("hangs", detail={"pid": os.getpid(), "sleeper": sleeper.pid})
@@ -312,20 +313,23 @@ def in_thread(run):
     return "done"
 
 
-@handler("async", timeout=1.0)
+@handler("async")
 async def in_loop(run):
     async with run.step("in the loop"):
         await asyncio.sleep(0)
     await run.atouch("dns")
     match run.plan:
-        case "hang":
-            await asyncio.sleep(1000)
         case "block":
             run.log("would block")
         case "checkpoint":
             await run.acheckpoint([1])
             run.release()
     return {"pid": os.getpid()}
+
+
+@handler("async-hang", timeout=1.0)
+async def hang_in_loop(run):
+    await asyncio.sleep(1000)
 
 
 @handler("labelled", labels=["gpu"])
