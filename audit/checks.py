@@ -243,7 +243,7 @@ def _ledger(alias: str) -> list[CheckMessage]:
 
 
 def _queue(alias: str) -> list[CheckMessage]:
-    """W015 to W017: what nobody recovers, what waits too long, and dead rows that stay."""
+    """W015 to W017: what nobody recovers, what waits too long, dead rows that stay and what makes them stay."""
     try:
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
             cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NULL", [Task._meta.db_table])
@@ -270,36 +270,34 @@ def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
 
 
 def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
-    limit = conf.settings().QUEUE_MAX_WAIT_SECONDS
     waits = {
-        "Approved work": (found.oldest_approved, "Check that workers run which claim this kind of work"),
-        "A due pause entry": (found.oldest_due, "Check that a worker or audit_resume --loop runs"),
+        "oldest_approved": ("Approved work", "Check that workers run which claim this kind of work"),
+        "oldest_due": ("A due pause entry", "Check that a worker or audit_resume --loop runs"),
     }
     return [
         Caution(
-            f"{what} of {alias!r} has waited since {since:%Y-%m-%d %H:%M} UTC.",
-            hint=f'{remedy}. If such a wait is normal, raise AUDIT["QUEUE_MAX_WAIT_SECONDS"].',
+            f"{waits[name][0]} of {alias!r} has waited since {getattr(found, name):%Y-%m-%d %H:%M} UTC.",
+            hint=f'{waits[name][1]}. If such a wait is normal, raise AUDIT["QUEUE_MAX_WAIT_SECONDS"].',
             id="audit.W016",
         )
-        for what, (since, remedy) in waits.items()
-        if since is not None and (found.at - since).total_seconds() > limit
+        for name in found.advice()
+        if name in waits
     ]
 
 
 def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
-    if not found.is_bloated:
+    since = f"{found.oldest_snapshot:%Y-%m-%d %H:%M} UTC" if found.snapshot_is_old else ""
+    if found.is_bloated:
+        problem = f"The queue of {alias!r} has {found.dead_tuples} dead rows and {found.live_tuples} live ones."
+        hint = "Check that autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
+        if since:
+            hint = f"End the transaction that is open since {since} (pg_stat_activity, pg_prepared_xacts). {hint}"
+    elif since:
+        problem = f"A transaction in {alias!r} is open since {since}. VACUUM cannot remove what it could still see."
+        hint = "End the transaction (pg_stat_activity, pg_prepared_xacts). Until then dead rows slow claims down."
+    else:
         return []
-    hint = "Check that autovacuum runs, and run VACUUM audit_task, audit_pause_queue."
-    if found.snapshot_is_old:
-        since = f"{found.oldest_snapshot:%Y-%m-%d %H:%M} UTC"
-        hint = f"End the transaction that is open since {since} (pg_stat_activity). {hint}"
-    return [
-        Caution(
-            f"The queue of {alias!r} has {found.dead_tuples} dead rows and {found.live_tuples} live ones.",
-            hint=hint,
-            id="audit.W017",
-        )
-    ]
+    return [Caution(problem, hint=hint, id="audit.W017")]
 
 
 _SEQUENCE = """

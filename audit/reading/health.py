@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections, router
+from django.utils.translation import gettext_lazy
 
 from audit import conf
 from audit.models import Task
@@ -20,6 +21,14 @@ FEW_DEAD = 50_000
 """So many dead rows slow no claim down."""
 LONG_SNAPSHOT = timedelta(minutes=10)
 """An open transaction is old after this time."""
+
+_ADVICE = {
+    "oldest_approved": gettext_lazy("start workers, or undrain agents"),
+    "oldest_due": gettext_lazy("run a worker, or audit_resume"),
+    "expired": gettext_lazy("run audit_recover or a worker"),
+    "oldest_snapshot": gettext_lazy("it keeps VACUUM from its work; end it (see pg_stat_activity)"),
+    "dead_tuples": gettext_lazy("VACUUM should run more often"),
+}
 
 # Each number by its own index, and each subquery stops at the first row.
 _SQL = """
@@ -41,7 +50,8 @@ SELECT
         WHERE relid IN ('audit_task'::regclass, 'audit_pause_queue'::regclass)),
     least(
         (SELECT min(xact_start) FROM pg_stat_activity
-            WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'),
+            WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+            AND datname = current_database()),
         (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database()))
 FROM audit_task WHERE status = 'executing'
 """
@@ -66,8 +76,8 @@ class QueueHealth:
     """Rows of tasks and entries that VACUUM has not removed, as the server estimates."""
     live_tuples: int
     oldest_snapshot: datetime | None
-    """When the oldest open transaction began that keeps VACUUM from removing rows; None also where this role may not
-    see those of others (`pg_read_all_stats`)."""
+    """When the oldest open transaction of this database began that keeps VACUUM from removing rows; None also where
+    this role may not see those of others (`pg_read_all_stats`)."""
 
     @property
     def is_bloated(self) -> bool:
@@ -77,7 +87,27 @@ class QueueHealth:
     @property
     def snapshot_is_old(self) -> bool:
         """Whether the oldest open transaction has kept VACUUM from its work for longer than `LONG_SNAPSHOT`."""
-        return self.oldest_snapshot is not None and self.at - self.oldest_snapshot > LONG_SNAPSHOT
+        return self._is_older(self.oldest_snapshot, LONG_SNAPSHOT)
+
+    def advice(self) -> dict[str, str]:
+        """Say what to do about each number that stands out, by its name.
+
+        Returns:
+            Some of `oldest_approved`, `oldest_due`, `expired`, `oldest_snapshot` and `dead_tuples`, in this order. A
+            wait stands out after `AUDIT["QUEUE_MAX_WAIT_SECONDS"]`.
+        """
+        wait = timedelta(seconds=conf.settings().QUEUE_MAX_WAIT_SECONDS)
+        stands_out = {
+            "oldest_approved": self._is_older(self.oldest_approved, wait),
+            "oldest_due": self._is_older(self.oldest_due, wait),
+            "expired": self.stuck > 0,
+            "oldest_snapshot": self.snapshot_is_old,
+            "dead_tuples": self.is_bloated,
+        }
+        return {name: str(_ADVICE[name]) for name, does in stands_out.items() if does}
+
+    def _is_older(self, since: datetime | None, limit: timedelta) -> bool:
+        return since is not None and self.at - since > limit
 
 
 def health(using: str | None = None) -> QueueHealth:

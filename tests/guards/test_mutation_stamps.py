@@ -10,6 +10,7 @@ from tests.support.rules import assignments, observed, rewrite
 pytestmark = pytest.mark.django_db
 
 _WRITE, _LOG, _ENTRY = "audit_task_write_v1", "audit_log_write_v1", "audit_entry_write_v1"
+_EVENT = "audit_event_write_v1"
 _HOUR_AGO = (
     "SET LOCAL session_replication_role = replica;"
     " UPDATE audit_task SET status_since = now() - interval '1 hour' WHERE id = {id};"
@@ -42,6 +43,9 @@ def _paused(**values):
 _NOTE = (
     "INSERT INTO audit_executionlog (task_id, kind, at, db_role, row_version, xid, actor)"
     " VALUES ({id}, 'note', '2001-01-01', 'x', 9, '7', '')"
+)
+_EMITTED = (
+    "INSERT INTO audit_event (name, emitted_at, db_role, emitted_by) VALUES ('build-42', '2001-01-01', 'x', '{by}')"
 )
 _ROLE = "'db:' || session_user"
 
@@ -180,6 +184,15 @@ _STAMPS = {
         ],
         "NEW.due_at := coalesce(NEW.resume_after, NEW.paused_at);": [
             (Status.PAUSED, (_entry("resume_after = '2001-01-01'"),), "entry.due_at = '2001-01-01'")
+        ],
+    },
+    _EVENT: {
+        "NEW.emitted_at := clock_timestamp();": [
+            (Status.PENDING, (_EMITTED.format(by=""),), "event.emitted_at > '2002-01-01'")
+        ],
+        "NEW.db_role := session_user;": [(Status.PENDING, (_EMITTED.format(by=""),), "event.db_role = session_user")],
+        "NEW.emitted_by := 'db:' || session_user;": [
+            (Status.PENDING, (_EMITTED.format(by=""),), f"event.emitted_by = {_ROLE}")
         ],
     },
     "audit_actor_named_v1": {
@@ -351,6 +364,22 @@ _PIECES = {
         ),
         "(SELECT detail->>'event' FROM audit_executionlog WHERE task_id = task.id AND action = 'event') = 'build-42'",
     ),
+    "who emitted an event": (
+        _EVENT,
+        "IF NEW.emitted_by = '' THEN",
+        "IF true THEN",
+        Status.PENDING,
+        (_EMITTED.format(by="ci"),),
+        "event.emitted_by = 'ci'",
+    ),
+    "the mark of a named actor is no part of the name of an entry": (
+        _ENTRY,
+        "octet_length(ltrim(NEW.actor, chr(1)))",
+        "octet_length(NEW.actor)",
+        Status.PAUSED,
+        (_entry("actor = repeat('x', 4096), revision = revision + 1"),),
+        "length(entry.actor) = 4096",
+    ),
     "plan changed before its approval": (
         "audit_task_replan_v1",
         "BEGIN",
@@ -388,6 +417,15 @@ def test_without_its_piece_the_row_says_something_else(piece):
     assert observed(task, holds, *statements)
     rewrite(function, old, new)
     assert not observed(task, holds, *statements)
+
+
+def test_were_the_stamps_of_an_event_always_on_a_replica_would_lose_those_of_its_source():
+    task = task_in(Status.PENDING).pk
+    seen = (task, "event.db_role = 'x' AND event.emitted_at < '2002-01-01'", _REPLICA, _EMITTED.format(by=""))
+    assert observed(*seen)
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_10_write")
+    assert not observed(*seen)
 
 
 def test_without_its_stamp_a_verification_is_dated_ahead():

@@ -134,6 +134,64 @@ def test_in_deployment_the_application_does_not_own_the_tables() -> None:
     assert checks.check_deployment(None, databases=["default"]) == []
 
 
+_OWNED = """
+SELECT 'ALTER TABLE ' || oid::regclass || ' OWNER TO ' FROM pg_class
+WHERE relkind = 'r' AND relname LIKE 'audit\\_%' AND relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'ALTER FUNCTION ' || oid::regprocedure || ' OWNER TO ' FROM pg_proc
+WHERE proname LIKE 'audit\\_%' AND pronamespace = 'public'::regnamespace
+"""
+
+
+def _moved(owner: str, kind: str = "ALTER") -> None:
+    """Give everything of the app, or its tables or functions, another owner."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OWNED)
+        _run(*(f"{command}{owner}" for (command,) in cursor.fetchall() if command.startswith(kind)))
+
+
+@pytest.mark.parametrize("way", ["ALTER", "REASSIGN"])
+def test_an_owner_of_everything_is_no_flaw_and_a_warning_to_who_connects_as_it(way) -> None:
+    """Nothing in the database says who the owner should be, so only who connects as the owner is warned."""
+    _run(
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "CREATE ROLE audit_installer",
+        "CREATE ROLE audit_app LOGIN",
+        "CREATE ROLE audit_other LOGIN",
+        "GRANT USAGE, CREATE ON SCHEMA public TO audit_installer, audit_app",
+    )
+    _moved("audit_installer")
+    _run("SET LOCAL SESSION AUTHORIZATION audit_app")
+    assert checks.check_deployment(None, databases=["default"]) == []
+    _run("RESET SESSION AUTHORIZATION")
+    if way == "ALTER":
+        _moved("audit_app")
+    else:
+        _run("REASSIGN OWNED BY audit_installer TO audit_app")
+    assert inspection.inspect("default") == []
+    _run("SET LOCAL SESSION AUTHORIZATION audit_other")
+    assert checks.check_deployment(None, databases=["default"]) == []
+    _run("SET LOCAL SESSION AUTHORIZATION audit_app")
+    assert _found() == {}
+    [message] = checks.check_deployment(None, databases=["default"])
+    assert message.id == "audit.W021"
+    assert "connects to 'default' as the role 'audit_app', which owns the audit tables" in message.msg
+    _run(f"ALTER TABLE audit_task DISABLE TRIGGER {_GUARD}")  # what the warning is about
+    assert _found().keys() == {"audit.E012"}
+
+
+@pytest.mark.parametrize("kind", ["ALTER TABLE", "ALTER FUNCTION"])
+def test_an_owner_of_a_part_is_a_flaw_whoever_looks(kind) -> None:
+    _run("SET CONSTRAINTS ALL IMMEDIATE", "CREATE ROLE audit_app LOGIN")
+    _run("GRANT USAGE, CREATE ON SCHEMA public TO audit_app")
+    _moved("audit_app", kind)
+    flaws = inspection.inspect("default")
+    assert {each.kind for each in flaws} == {"owner"}
+    assert _found().keys() == {"audit.E033"}
+    _run(*(each.remedy for each in flaws))
+    assert inspection.inspect("default") == []
+
+
 @pytest.mark.parametrize("variable", [keys.KEY_VARIABLE, keys.FILE_VARIABLE])
 def test_the_signing_key_belongs_to_the_sealer_alone(monkeypatch, variable: str) -> None:
     monkeypatch.setenv(variable, "secret")

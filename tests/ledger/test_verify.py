@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
-from audit.ledger.seal import CannotSeal, RefusesToSeal, begin_epoch, seal
+from audit.ledger.seal import Batch, CannotSeal, RefusesToSeal, begin_epoch, seal
 from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog.canonical import TASK_V1
 from audit.ledger.tlog.checkpoint import Checkpoint
@@ -334,6 +334,37 @@ def test_an_older_backup_is_found_and_a_new_epoch_goes_on_from_it(victim: Base) 
     assert sealed(exported=beyond).epoch == 3
     assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2, 3])) == []
     assert codes(verified(outside=[*kept, beyond, batch.note], accepted=[2])) == ["rollback"]
+
+
+def test_an_accepted_epoch_explains_one_restore_and_not_a_second_one(victim: Base) -> None:
+    database = connection.settings_dict["NAME"]
+
+    def restored(left_behind: str) -> Batch:
+        return begin_epoch("default", [KEY], left_behind=left_behind, reason="restored", actor="cli:bob")
+
+    with copied(f"{victim.name}_lost", database):
+        finish(1)
+        newest = sealed().note
+    with copied(f"{victim.name}_first", database):
+        began = restored(newest).note
+        with copied(f"{victim.name}_grown", connection.settings_dict["NAME"]):
+            finish(1)
+            grown = sealed().note
+            kept = [*victim.notes, newest, began, grown]
+            assert codes(verified(outside=kept, accepted=[2])) == []
+        # Set back once more, within the epoch and without a word.
+        assert codes(verified(outside=kept, accepted=[2])) == ["rollback"]
+        # The second restore has an epoch of its own, which nobody accepted yet.
+        assert restored(grown).epoch == 3
+        assert codes(verified(outside=kept, accepted=[2])) == ["rollback"]
+        assert codes(verified(outside=kept, accepted=[2, 3])) == []
+    # Set back to before the epoch.
+    assert codes(verified(outside=kept, accepted=[2])) == ["rollback"]
+    with copied(f"{victim.name}_again", database):
+        assert restored(newest).epoch == 2
+        # The number is taken again. What is kept of the first epoch of that number shows it, and nothing else.
+        assert codes(verified(outside=kept, accepted=[2])) == ["fork", "rollback"]
+        assert codes(verified(outside=[*victim.notes, newest], accepted=[2])) == []
 
 
 def test_a_whole_rewrite_under_a_declared_epoch_is_a_rollback(victim: Base) -> None:

@@ -1,13 +1,18 @@
 """How the queue is doing: the numbers, the checks and the line of audit_stats."""
 
+import contextlib
 import json
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import override_settings
 
 from audit import checks
+from audit.admin.shared.health import health_facts
+from audit.management.commands import audit_stats
 from audit.models import PauseQueueEntry, Task
 from audit.reading.health import QueueHealth, health
 from audit.status import Status
@@ -74,6 +79,18 @@ def test_the_oldest_snapshot():
         assert health().oldest_snapshot is not None
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_snapshot_of_another_database_holds_nothing_back_here():
+    wanted = ("host", "port", "user", "password")
+    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
+    seen = "SELECT xact_start FROM pg_stat_activity WHERE pid = %s AND backend_xmin IS NOT NULL"
+    with contextlib.closing(psycopg.connect(**parameters, dbname="postgres")) as beside:
+        beside.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        [pid] = beside.execute("SELECT pg_backend_pid()").fetchone()
+        [[began]] = sql(seen, [pid])
+        assert health().oldest_snapshot != began
+
+
 @pytest.mark.parametrize(
     ("values", "expected", "said"),
     [
@@ -82,6 +99,8 @@ def test_the_oldest_snapshot():
         ({"oldest_approved": timedelta(minutes=61)}, ["audit.W016"], "claim this kind of work"),
         ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "audit_resume --loop runs"),
         ({"stuck": 0, "expired": 3, "oldest_expired": timedelta(1)}, [], ""),
+        ({"oldest_snapshot": timedelta(minutes=9)}, [], ""),
+        ({"oldest_snapshot": timedelta(minutes=11)}, ["audit.W017"], "End the transaction"),
         ({"dead_tuples": 50_000}, [], ""),
         ({"dead_tuples": 50_001}, ["audit.W017"], "Check that autovacuum runs"),
         ({"dead_tuples": 50_001, "live_tuples": 50_001}, [], ""),
@@ -96,6 +115,61 @@ def test_the_checks(values, expected, said, monkeypatch):
     found = checks._queue("default")
     assert [each.id for each in found] == expected
     assert [each for each in found if said not in each.hint] == []
+
+
+_OUT_OF_ORDER = [
+    ("oldest_approved", {"oldest_approved": timedelta(minutes=61)}, "audit.W016", "start workers"),
+    ("oldest_due", {"oldest_due": timedelta(minutes=61)}, "audit.W016", "audit_resume"),
+    (
+        "expired",
+        {"expired": 2, "stuck": 1, "oldest_expired": timedelta(days=1)},
+        "audit.W015",
+        "audit_recover",
+    ),
+    ("oldest_snapshot", {"oldest_snapshot": timedelta(minutes=11)}, "audit.W017", "pg_stat_activity"),
+    ("dead_tuples", {"dead_tuples": 50_001}, "audit.W017", "VACUUM"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "check", "said"), _OUT_OF_ORDER, ids=[each[0] for each in _OUT_OF_ORDER])
+def test_what_stands_out_says_what_to_do_on_the_page_in_audit_stats_and_in_the_check(
+    name, values, check, said, monkeypatch, capsys
+):
+    at = _queue().at
+    moments = {name: at - value if isinstance(value, timedelta) else value for name, value in values.items()}
+    found = _queue(**{"at": at} | moments)
+    assert list(found.advice()) == [name]
+    [fact] = health_facts(found)
+    assert fact.stands_out
+    assert said in fact.advice
+    monkeypatch.setattr(audit_stats, "health", lambda alias: found)
+    call_command("audit_stats")
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.endswith(found.advice()[name])
+    assert said in last
+    monkeypatch.setattr(checks, "health", lambda alias: found)
+    [message] = checks._queue("default")
+    assert message.id == check
+    assert message.hint
+
+
+def test_nothing_to_do_where_nothing_stands_out(monkeypatch, capsys):
+    at = _queue().at
+    calm = _queue(
+        at=at,
+        oldest_approved=at - timedelta(minutes=59),
+        oldest_due=at - timedelta(minutes=59),
+        expired=2,
+        oldest_expired=at,
+        oldest_snapshot=at - timedelta(minutes=10),
+        dead_tuples=50_000,
+    )
+    assert calm.advice() == {}
+    assert [each.label for each in health_facts(calm) if each.stands_out] == []
+    assert checks._dead("default", calm) == []
+    monkeypatch.setattr(audit_stats, "health", lambda alias: calm)
+    call_command("audit_stats")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Queue now: ")
 
 
 def test_a_role_that_may_not_look_is_told():

@@ -18,6 +18,15 @@ def entry(assignment):
     return f"UPDATE public.audit_pause_queue SET {assignment} WHERE task_id = {{id}}"
 
 
+def paused(column, value):
+    """A task that pauses for an event, with a value of its entry."""
+    row = {"task_id": "id", "reason": "'awaiting_event'", column: value}
+    return (
+        "WITH paused AS (UPDATE public.audit_task SET status = 'paused' WHERE id = {id} RETURNING id)"
+        f" INSERT INTO public.audit_pause_queue ({', '.join(row)}) SELECT {', '.join(row.values())} FROM paused"
+    )
+
+
 def line(**values):
     """A row of the log with every column that a replica session must bring."""
     row = {"task_id": "{id}", "kind": "'note'", "at": "now()", "db_role": "'x'", "xid": "'1'", "row_version": "1"}
@@ -174,6 +183,44 @@ REFUSALS = {
             ("event", "NEW.event <> OLD.event", "reason = 'awaiting_event', event = 'x'"),
             ("paused_by", "NEW.paused_by <> OLD.paused_by", "paused_by = 'mallory'"),
             ("revision", "NEW.revision < OLD.revision", "revision = revision - 1"),
+        ]
+    },
+    **{
+        f"entry's {column} is bounded{where}": (_ENTRY, piece, spared, status, f"{session}{attack}", CHECK)
+        for column, piece, spared, status, attack in [
+            ("note", "octet_length(NEW.note) > 65536", "false", Status.PAUSED, entry("note = repeat('x', 65537)")),
+            (
+                "event",
+                "octet_length(NEW.event) > 800",
+                "false",
+                Status.EXECUTING,
+                paused("event", "repeat('x', 801)"),
+            ),
+            (
+                "paused_by",
+                "octet_length(NEW.paused_by)",
+                "0",
+                Status.EXECUTING,
+                paused("paused_by", "repeat('x', 4097)"),
+            ),
+            (
+                "claimed_by",
+                "octet_length(NEW.claimed_by)",
+                "0",
+                Status.PAUSED,
+                entry("claimed_by = repeat('x', 4097)"),
+            ),
+            (
+                "actor",
+                "octet_length(ltrim(NEW.actor, chr(1)))",
+                "0",
+                Status.PAUSED,
+                entry("actor = repeat('x', 4097), revision = revision + 1"),
+            ),
+        ]
+        for where, session in [
+            ("", ""),
+            (", also in a replica session", "SET LOCAL session_replication_role = replica; "),
         ]
     },
     **{

@@ -8,13 +8,14 @@ from tests.support.factories import sql
 
 __all__ = ["assignments", "judgements", "observed", "rewrite", "source_of"]
 
-# A task, its entry and the last line of its log.
+# A task, its entry, the last line of its log and the last event.
 _SEEN = """
 SELECT {wanted} FROM public.audit_task AS task
 LEFT JOIN public.audit_pause_queue AS entry ON entry.task_id = task.id
 LEFT JOIN LATERAL (
     SELECT * FROM public.audit_executionlog WHERE task_id = task.id ORDER BY id DESC LIMIT 1
 ) AS log ON true
+LEFT JOIN LATERAL (SELECT * FROM public.audit_event ORDER BY id DESC LIMIT 1) AS event ON true
 WHERE task.id = '{task}'
 """
 

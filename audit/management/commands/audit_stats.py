@@ -20,6 +20,14 @@ from audit.status import Status
 
 _WINDOW = timedelta(hours=24)
 _BAR = 24
+_TROUBLES = {
+    "oldest_approved": "approved work waits",
+    "oldest_due": "a due entry waits",
+    "expired": "leases expired",
+    "oldest_snapshot": "a transaction is open",
+    "dead_tuples": "dead rows",
+}
+"""The numbers about the queue that may stand out, in words."""
 
 
 class Command(AuditCommand):
@@ -81,6 +89,8 @@ class Command(AuditCommand):
             self._page(wanted, figures, rated)
             self.line()
             self.line(_queue_line(queue))
+            for what, advice in queue.advice().items():
+                self.line(f"  {_TROUBLES[what]}: {advice}")
         self.note_if_backwards(wanted)
         if not rated:
             self.note("No failure rates: the filter chooses tasks by how they ended.")
@@ -188,9 +198,9 @@ def _queue_line(queue: QueueHealth) -> str:
     parts = [
         f"{what} {duration(queue.at - since)}"
         for what, since in (
-            ("approved work waits", queue.oldest_approved),
-            ("a due entry waits", queue.oldest_due),
-            ("a transaction is open", queue.oldest_snapshot if queue.snapshot_is_old else None),
+            (_TROUBLES["oldest_approved"], queue.oldest_approved),
+            (_TROUBLES["oldest_due"], queue.oldest_due),
+            (_TROUBLES["oldest_snapshot"], queue.oldest_snapshot if queue.snapshot_is_old else None),
         )
         if since is not None
     ]
