@@ -60,7 +60,6 @@ class _Bench:
             self.asking[name] = stack.enter_context(crew(place, queue, 1))
             if theirs:
                 self.asking[name].order(1, "install")
-        say("skipped: django-ox: it needs Python 3.12, and is not measured here")
 
     @contextmanager
     def working(self, queue: type[Queue], workers: int, way: str) -> Iterator[tuple[Hands, Any]]:

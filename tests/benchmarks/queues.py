@@ -3,97 +3,27 @@
 from __future__ import annotations
 
 import json
-import random
-import time
+import sys
 from typing import Any, ClassVar
 
 import psycopg
 
+from tests.benchmarks.asking import Asks, AsyncAsks, Queue
 from tests.benchmarks.audit_handlers import ASYNC, HANG, PROCESS
-from tests.benchmarks.contenders import AsyncContender, Contender, Own, connection_words
+from tests.benchmarks.contenders import Own, absent, connection_words
 from tests.benchmarks.history import ACTOR, history_sql
 from tests.benchmarks.moments import note
 from tests.benchmarks.peers import PgQueuer, PgQueuerHistory, Procrastinate, TasksDb, TasksDbHistory
-from tests.benchmarks.work import ACTION, PLAN, SERVICES
+from tests.benchmarks.work import ACTION, PLAN, SERVICES, arguments
 
 __all__ = ["POLL_S", "QUEUES", "OwnHanging", "OwnQueue", "Queue"]
 
 POLL_S = 1.0
 """How often every worker polls that is to poll, in seconds."""
 _AT_ONCE = 10
-_PAUSES = (0.05, 0.25)
 
 
-class Queue(Contender):
-    """What a subject can do besides being claimed from."""
-
-    ways: ClassVar[tuple[str, ...]]
-    """How its workers may hear of work: `notify`, `poll`."""
-    history: ClassVar[bool] = False
-    """Whether it keeps a trail of its rows."""
-
-    def ask(self, count: int) -> Any:
-        """Ask for jobs, one after the other."""
-        raise NotImplementedError
-
-    def ask_slowly(self, count: int) -> Any:
-        """Ask for jobs, with pauses in which the workers are idle again."""
-        raise NotImplementedError
-
-    @staticmethod
-    def done(connection: psycopg.Connection[Any]) -> int:
-        """Count the jobs that have ended well."""
-        raise NotImplementedError
-
-    def work(self, name: str, way: str) -> None:
-        """Be a worker until killed."""
-        raise NotImplementedError
-
-
-class _Asks(Queue):
-    number = 0
-
-    def one(self, number: int) -> None:
-        """Ask for one job, and note when the call began that makes it ready."""
-        raise NotImplementedError
-
-    def ask(self, count: int) -> int:
-        for _ in range(count):
-            self.number += 1
-            self.one(self.number)
-        return count
-
-    def ask_slowly(self, count: int) -> int:
-        for _ in range(count):
-            self.ask(1)
-            time.sleep(random.uniform(*_PAUSES))
-        return count
-
-
-class _AsyncAsks(AsyncContender, Queue):
-    number = 0
-
-    async def one(self, number: int) -> None:
-        """Ask for one job, and note when the call began."""
-        raise NotImplementedError
-
-    async def ask(self, count: int) -> int:
-        for _ in range(count):
-            self.number += 1
-            note("asked", self.number)
-            await self.one(self.number)
-        return count
-
-    async def ask_slowly(self, count: int) -> int:
-        import asyncio
-
-        for _ in range(count):
-            await self.ask(1)
-            await asyncio.sleep(random.uniform(*_PAUSES))
-        return count
-
-
-class OwnQueue(_Asks, Own):
+class OwnQueue(Asks, Own):
     """This app: request and approve, `audit_worker` with two child processes."""
 
     name = "ours"
@@ -145,7 +75,7 @@ class OwnHanging(OwnQueue):
     lease_s = 5.0
 
 
-class ProcrastinateQueue(_AsyncAsks, Procrastinate):
+class ProcrastinateQueue(AsyncAsks, Procrastinate):
     """procrastinate: `defer_async`, `run_worker_async`."""
 
     ways = ("notify", "poll")
@@ -193,7 +123,7 @@ class ProcrastinateHistory(ProcrastinateQueue):
         _execute(history_sql("procrastinate_jobs", key="bigint"))
 
 
-class PgQueuerQueue(_AsyncAsks, PgQueuer):
+class PgQueuerQueue(AsyncAsks, PgQueuer):
     """pgqueuer: `enqueue`, `PgQueuer.run`."""
 
     ways = ("notify",)
@@ -237,8 +167,8 @@ class PgQueuerQueueHistory(PgQueuerQueue, PgQueuerHistory):
     unlogged = staticmethod(PgQueuerHistory.unlogged)
 
 
-class TasksDbQueue(_Asks, TasksDb):
-    """django-tasks-db: `enqueue`, `db_worker`, one task at a time."""
+class _DjangoTasks(Asks):
+    """Backends of Django's own tasks."""
 
     ways = ("poll",)
 
@@ -255,6 +185,10 @@ class TasksDbQueue(_Asks, TasksDb):
     def one(self, number: int) -> None:
         note("asked", number)
         self._asked.enqueue(number=number, services=SERVICES, plan=PLAN)
+
+
+class TasksDbQueue(_DjangoTasks, TasksDb):
+    """django-tasks-db: `enqueue`, `db_worker`, one task at a time."""
 
     @staticmethod
     def done(connection: psycopg.Connection[Any]) -> int:
@@ -275,12 +209,93 @@ class TasksDbQueueHistory(TasksDbQueue, TasksDbHistory):
     history = True
 
 
+class OxQueue(_DjangoTasks):
+    """django-ox: `enqueue`, `ox_worker`, one task at a time; single claims as its worker makes them."""
+
+    name = "django-ox"
+    database = "bench_django_ox"
+    apps = ("django_ox",)
+    settings: ClassVar[dict[str, object]] = {"TASKS": {"default": {"BACKEND": "django_ox.backend.OxBackend"}}}
+    log = "none"
+    alone = ("claim",)
+    table = "django_ox_oxtask"
+
+    @staticmethod
+    def missing() -> str:
+        return absent("django_ox") if sys.version_info >= (3, 12) else "it needs Python 3.12"
+
+    @classmethod
+    def empty(cls, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(f"TRUNCATE {cls.table} CASCADE")
+
+    @classmethod
+    def fill(cls, connection: psycopg.Connection[Any], count: int) -> None:
+        connection.execute(
+            f"INSERT INTO {cls.table} (id, task_path, args, kwargs, queue_name, priority, takes_context, backend_name,"
+            " status, attempts, max_attempts, errors, worker_ids, enqueued_at, lease_epoch)"
+            " SELECT gen_random_uuid(), 'tests.benchmarks.queues.tasks_job', '[]', %s, 'default', 0, false, 'default',"
+            " 'READY', 0, 3, '[]', '[]', clock_timestamp(), 0 FROM generate_series(1, %s)",
+            [psycopg.types.json.Jsonb(arguments()), count],
+        )
+        connection.execute(f"VACUUM ANALYZE {cls.table}")
+
+    def install(self) -> None:
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0)
+
+    def claim(self, count: int) -> int:
+        from django_ox.worker import Worker
+
+        if not hasattr(self, "_worker"):
+            self._worker = Worker()
+        for claimed in range(count):
+            if (found := self._worker.claim_one()) is None:
+                return claimed
+            self.claimed.append(found)
+        return count
+
+    @classmethod
+    def done(cls, connection: psycopg.Connection[Any]) -> int:
+        return _count(connection, cls.table, "SUCCESSFUL")
+
+    def work(self, name: str, way: str) -> None:
+        from django.core.management import call_command
+        from django.db import connections
+
+        # As its guide advises; else its threads connect anew for every task.
+        connections.settings["default"]["CONN_MAX_AGE"] = 600
+        call_command("ox_worker", interval=POLL_S, verbosity=0)
+
+
+class OxQueueHistory(OxQueue):
+    """The same, with the history that a user would add."""
+
+    name = "django-ox + history"
+    database = "bench_django_ox_history"
+    options: ClassVar[dict[str, object]] = ACTOR
+    history = True
+
+    @classmethod
+    def empty(cls, connection: psycopg.Connection[Any]) -> None:
+        super().empty(connection)
+        connection.execute(f"TRUNCATE {cls.table}_history")
+
+    @classmethod
+    def unlogged(cls, connection: psycopg.Connection[Any]) -> int:
+        return _unlogged(connection, cls.table, "READY")
+
+    def install(self) -> None:
+        super().install()
+        _execute(history_sql(self.table, key="uuid"))
+
+
 async def _async_job(number: int, **content: object) -> None:
     note("ran", number)
 
 
 def tasks_job(number: int, **content: object) -> None:
-    """The function that a job of django-tasks-db calls."""
+    """The function that a job of django-tasks-db and django-ox calls."""
     note("ran", number)
 
 
@@ -317,5 +332,7 @@ QUEUES: dict[str, type[Queue]] = {
         ProcrastinateHistory,
         TasksDbQueue,
         TasksDbQueueHistory,
+        OxQueue,
+        OxQueueHistory,
     )
 }
