@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from audit.values import redaction
-from audit.values.redaction import MASK, markup, prose, redact_text, shell, texts
+from audit.values.redaction import MASK, markup, masking, prose, redact_text, shell, texts
 from audit.values.redaction.commands import words_of
 from audit.values.redaction.shapes import key_blocks, shapes
 from tests.values import test_redaction, test_redaction_plain, test_redaction_properties, test_redaction_secrets
@@ -38,8 +37,8 @@ def without_prefilter(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def masked(text: str) -> str:
         with monkeypatch.context() as patch:
-            patch.setattr(redaction, "spans", spans)
-            patch.setattr(redaction, "_seen", set())
+            patch.setattr(masking, "spans", spans)
+            patch.setattr(masking, "_seen", set())
             for module, name in (
                 (prose, "_MAY_CALL"),
                 (markup, "_GIVEN"),
@@ -128,10 +127,10 @@ def test_real_events_are_masked_the_same(without_prefilter: Any) -> None:
 
 
 def test_a_short_text_that_holds_a_secret_is_not_kept() -> None:
-    redaction._seen.clear()
+    masking._seen.clear()
     assert redact_text("order 12345 shipped") == "order 12345 shipped"
     assert redact_text(f"password={SECRET}") == f"password={MASK}"
-    assert redaction._seen == {"order 12345 shipped"}
+    assert masking._seen == {"order 12345 shipped"}
     for number in range(5000):
         redact_text(f"order {number:05} shipped")
-    assert len(redaction._seen) <= 4096
+    assert len(masking._seen) <= 4096

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from audit.values import redaction
-from audit.values.redaction import MASK, commands, redact_command, redact_text, shapes
+from audit.values.redaction import MASK, commands, masking, redact_command, redact_text, shapes
 
 SECRET = "Zx9wQ7pLm2Vt"
 
@@ -21,7 +20,7 @@ SECRET = "Zx9wQ7pLm2Vt"
 @pytest.fixture(autouse=True)
 def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stays readable without a row must not be known as plain afterwards."""
-    monkeypatch.setattr(redaction, "_seen", set())
+    monkeypatch.setattr(masking, "_seen", set())
 
 
 PROGRAMS = """

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from audit.values.redaction.keys import MASK, Kind, fold, is_opaque, is_reference, is_strong, kind_of
+from audit.values.redaction.keys import MASK, Kind, fold, is_strong, kind_of
+from audit.values.redaction.looks import is_opaque, is_reference
 from audit.values.redaction.value import (
     ESCAPED_QUOTE,
     HARMLESS,

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from audit.values.redaction.keys import Kind, is_opaque, is_reference, kind_of
+from audit.values.redaction.keys import Kind, kind_of
+from audit.values.redaction.looks import is_opaque, is_reference
 
 __all__ = ["programs", "secrets_of", "words_of"]
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from audit.values.redaction.keys import MASK, is_opaque
+from audit.values.redaction.keys import MASK
+from audit.values.redaction.looks import is_opaque
 from audit.values.redaction.value import LITERAL, Span
 
 __all__ = ["calls", "said", "sql"]

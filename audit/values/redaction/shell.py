@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from audit.values.redaction.commands import programs, secrets_of
-from audit.values.redaction.keys import MASK, is_reference
+from audit.values.redaction.keys import MASK
+from audit.values.redaction.looks import is_reference
 from audit.values.redaction.value import Span, is_key_like
 
 __all__ = ["commands", "files", "listed", "pgpass", "redis"]

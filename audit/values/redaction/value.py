@@ -2,7 +2,8 @@
 
 import re
 
-from audit.values.redaction.keys import MASK, Kind, is_opaque, is_reference
+from audit.values.redaction.keys import MASK, Kind
+from audit.values.redaction.looks import is_opaque, is_reference
 
 __all__ = [
     "ESCAPED_QUOTE",

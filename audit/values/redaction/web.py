@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from audit.values.redaction.keys import MASK, is_opaque, is_reference
+from audit.values.redaction.keys import MASK
+from audit.values.redaction.looks import is_opaque, is_reference
 from audit.values.redaction.value import LOOK, Span, is_key_like
 
 __all__ = ["headers", "schemes", "urls"]
