@@ -60,7 +60,7 @@ class AuditCommand(Printing):
     requires_system_checks = ()
     synopsis = ""
     """What follows the command's name in its usage, where listing every option would bury the error below it."""
-    exits = "0 fine, 1 found a problem, 2 could not do it"
+    exits = "0 fine, 2 could not do it"
     """What the exit codes mean, for `--help`."""
 
     examples: tuple[str, ...] = ()
