@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from enum import Enum
 from itertools import chain
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
@@ -60,7 +61,7 @@ class AuditCommand(Printing):
     requires_system_checks = ()
     synopsis = ""
     """What follows the command's name in its usage, where listing every option would bury the error below it."""
-    exits = "0 fine, 1 found a problem, 2 could not do it"
+    exits = "0 fine, 2 could not do it"
     """What the exit codes mean, for `--help`."""
 
     examples: tuple[str, ...] = ()
@@ -90,6 +91,8 @@ class AuditCommand(Printing):
         )
         kwargs["formatter_class"] = _HelpFormatter
         parser = super().create_parser(prog_name, subcommand, **kwargs)
+        for verb in _verbs(parser):
+            verb.formatter_class = _HelpFormatter
         refuse = parser.error
 
         def error(message: str) -> None:
@@ -176,17 +179,24 @@ class AuditCommand(Printing):
         parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
 
+def _verbs(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """Yield the parsers of the verbs."""
+    return chain(*(each.choices.values() for each in parser._actions if isinstance(each, _SubParsersAction)))
+
+
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     """Name the option that somebody may have meant."""
     given = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-    verbs = [each.choices.values() for each in parser._actions if isinstance(each, _SubParsersAction)]
-    known = [name for each in (parser, *chain(*verbs)) for name in each._option_string_actions]
+    known = [name for each in (parser, *_verbs(parser)) for name in each._option_string_actions]
     close = get_close_matches(given[1].replace("_", "-"), known, 1, 0.7) if given else []
     return f"; did you mean {close[0]}?" if close else ""
 
 
 class _HelpFormatter(DjangoHelpFormatter):
-    """Keeps the lines of the epilog; wraps those that are none of a list."""
+    """Keeps the lines of the epilog; wraps those that are none of a list. Breaks no value at its hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines = text.strip().split("\n")

@@ -28,7 +28,7 @@ def add_keys(parser: CommandParser) -> None:
         action="append",
         default=[],
         metavar="VKEY",
-        help="also trust this verifier key, beside AUDIT['LEDGER_VERIFIERS']; repeat it for several",
+        help="trust this verifier key too, beside those of AUDIT['LEDGER_VERIFIERS']; repeat the option for several",
     )
 
 
@@ -38,7 +38,7 @@ def add_checkpoints(parser: CommandParser, use: str) -> None:
         "--checkpoints",
         type=path,
         metavar="DIR",
-        help=f"the directory of exported checkpoints, {use} (default AUDIT['LEDGER_CHECKPOINTS'])",
+        help=f"{use} (default: AUDIT['LEDGER_CHECKPOINTS'])",
     )
 
 

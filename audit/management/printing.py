@@ -49,8 +49,8 @@ class Printing(BaseCommand):
             "--format",
             choices=(people, *_FOR_PROGRAMS),
             default=people,
-            help=f"how to print it: {people} for people, json (one document), jsonl (a document a line); "
-            f"default {people}",
+            help=f"the output format: {people} for people; json is one JSON document, jsonl one document a line "
+            f"(default {people})",
         )
 
     def refuse_endless(self, option: str, options: Mapping[str, Any]) -> None:

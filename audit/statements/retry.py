@@ -1,13 +1,14 @@
-"""Repeats a statement that met trouble which passes: a conflict with another transaction, or a connection that died.
+"""Repeats a statement after a temporary problem: a conflict with another transaction, or a connection that died.
 
 Note [Transient refusals]
-    A statement that PostgreSQL refused with one of `TRANSIENT` has done nothing, so outside of a transaction it may be
-    repeated as it is. Inside one it may not: the whole transaction is to be repeated, which only its owner can do.
+    A statement that PostgreSQL refused with one of `TRANSIENT` has changed nothing. Outside of a transaction it is
+    therefore repeated as it is. Inside a transaction it is not: the whole transaction must be repeated, and only the
+    code that opened it can do that.
 
 Note [Connections that died]
-    A server that restarts, a fail-over or a firewall ends the session of a process that lives long, and the process
-    hears of it by its next statement. Whether the server carried that one out nobody knows, so only a statement that
-    may be repeated, or whose result can be found again, is sent through a new connection.
+    A restart of the server, a fail-over or a firewall can end the session of a long-lived process. The process notices
+    this at its next statement, and cannot know whether the server executed that statement. So a statement is sent again
+    through a new connection only if executing it twice does no harm, or if the caller can find its result.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["TRANSIENT", "has_died", "in_transaction", "persistently", "reconnect
 T = TypeVar("T")
 
 TRANSIENT = frozenset(["40001", "40P01", "55P03"])
-"""SQL states of a serialization failure, a deadlock, and a lock that was not to be had in time."""
+"""SQL states of a serialization failure, of a deadlock, and of a lock that was not available in time."""
 
 _TRIES = 12
 _FIRST_WAIT_SECONDS = 0.01
@@ -35,17 +36,19 @@ _LONGEST_WAIT_SECONDS = 0.5
 
 
 def persistently(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T:
-    """Make an attempt, and outside of a transaction again, after a short wait, while it is refused for the moment.
+    """Call `attempt`, and repeat it after a short wait while PostgreSQL refuses it with one of `TRANSIENT`.
+
+    Inside a transaction nothing is repeated; see Note [Transient refusals].
 
     Args:
-        connection: what the attempt is made through.
-        attempt: changes nothing when it is refused: one statement, or one transaction of its own.
+        connection: the connection that `attempt` uses.
+        attempt: executes one statement, or one transaction of its own. If it is refused, it has changed nothing.
 
     Returns:
-        What it returns.
+        What `attempt` returns.
 
     Raises:
-        django.db.Error: it was refused a dozen times, or inside a transaction, or for another reason.
+        django.db.Error: `attempt` was refused a dozen times, inside a transaction, or for another reason.
     """
     for tried in range(1, _TRIES):
         try:
@@ -58,18 +61,21 @@ def persistently(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T
 
 
 def reconnecting(connection: BaseDatabaseWrapper, attempt: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-    """Make an attempt, and outside of a transaction once more if the connection turns out to have died.
+    """Call `attempt`, and if its connection has died, try once more through a new connection.
+
+    Inside a transaction nothing is repeated; see Note [Connections that died].
 
     Args:
-        connection: what the attempt is made through.
+        connection: the connection that `attempt` uses.
         attempt: the first attempt.
-        again: the second, where it must first look whether the first was carried out.
+        again: the second attempt, if it differs from the first: it looks for the result of the first, and executes
+            the statement again only if there is none. When left out, `attempt` is called again.
 
     Returns:
-        What the attempt returns.
+        What the attempt that succeeded returns.
 
     Raises:
-        django.db.Error: it failed otherwise, inside a transaction, or again.
+        django.db.Error: `attempt` failed for another reason or inside a transaction, or the second attempt failed too.
     """
     try:
         return attempt()
@@ -81,12 +87,12 @@ def reconnecting(connection: BaseDatabaseWrapper, attempt: Callable[[], T], agai
 
 
 def has_died(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a connection was open and is not any more, as far as this side has heard."""
+    """Whether a connection was open and is known to be closed now. A break that nobody has noticed does not count."""
     return connection.connection is not None and bool(connection.connection.closed)
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether somebody has a transaction open: Django, or a BEGIN of the caller's own."""
+    """Whether a transaction is open on a connection, begun by Django or by the caller's own BEGIN."""
     if connection.in_atomic_block or not connection.get_autocommit():
         return True
     raw = connection.connection

@@ -141,7 +141,7 @@ class Clerk:
         self._deliver(lambda: request.then(result, problem))
 
     def _greet(self) -> None:
-        # An request may have opened the session by itself (Note [Connections that died]), so its age says nothing.
+        # A request may have opened the session by itself (Note [Connections that died]), so its age says nothing.
         self._connection.ensure_connection()
         if self._connection.connection is not self._greeted:
             for each in self.connected:

@@ -32,17 +32,17 @@ class Worker:
     """Runs handlers until it is told to stop.
 
     Args:
-        name: the name that its claims carry; `host:pid` when left out. A name that stays the same across restarts lets
-            the next worker of it take over what the last one left, before its leases end.
-        concurrency: how many tasks at once; the number of CPUs when left out.
+        name: the worker's name, as it stands in its claims; `host:pid` when left out. If the name stays the same across
+            restarts, the next worker of that name can take over what the last one left, before its leases end.
+        concurrency: how many tasks run at the same time; the number of CPUs when left out.
         actions: which to run; all that have a handler when left out.
-        labels: what this worker offers to handlers that ask for it.
-        batch: how many to claim at a time; as many as there are free places when left out. More than that wait in the
-            worker, under its lease: quick for short work, unfair to other workers for long work.
-        poll_interval: seconds between two looks for work when nothing wakes it.
+        labels: the labels of this worker; a handler that requires labels runs only where all of them are given.
+        batch: how many tasks one query claims; as many as can start when left out. Those that cannot start yet wait in
+            the worker, under its lease: quick for short work, unfair to other workers for long work.
+        poll_interval: seconds between two queries for work when no notification comes.
         lease: how long a claim lasts after its last heartbeat; `AUDIT["LEASE_SECONDS"]` when left out.
         shutdown_timeout: seconds that work has to finish once the worker is told to stop.
-        max_tasks: stop after so many attempts.
+        max_tasks: stop after so many attempts; no limit when left out.
         once: claim once, run that, and stop.
         drain: stop when there is nothing left to claim.
         using: the database alias; the router's choice when left out.

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from audit.models import Task
+from tests.support.agents import agent, short_entry
 from tests.support.commands import outcome, record
 from tests.support.factories import task_in
 
@@ -83,6 +84,17 @@ def test_every_line_can_be_given(name: str) -> None:
         assert "%" not in line  # cron makes a line break of it
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_line_for_a_schedule_or_a_word_why_it_has_none(name: str) -> None:
+    assert re.search(r"```crontab\n|^ExecStart=|Nobody schedules", SECTIONS[name], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_with_json_has_an_example(name: str) -> None:
+    formats = [each.choices or () for each in _options(_parser(name)) if each.dest == "format"]
+    assert bool(examples(name)) == any("json" in each for each in formats)
+
+
 def examples(name: str) -> list[Any]:
     return [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", SECTIONS[name], re.DOTALL)]
 
@@ -92,7 +104,7 @@ def _json(*argv: object) -> Any:
 
 
 @pytest.mark.django_db
-def test_the_json_has_the_keys_of_theexamples() -> None:
+def test_the_json_has_the_keys_of_the_examples() -> None:
     key = record(timedelta(minutes=5), status="failed", services=["kuma"], outcome={"error_type": "E"})
     [task] = examples("audit_list")[0]
     assert _json("audit_list")[0].keys() == task.keys()
@@ -114,3 +126,27 @@ def test_the_json_has_the_keys_of_theexamples() -> None:
     [decision] = examples("audit_decide")[0]
     pending = task_in("pending")
     assert _json("audit_decide", "approve", pending.pk, "--reason", "x")[0].keys() == decision.keys()
+
+
+@pytest.mark.django_db
+def test_the_json_about_agents_has_the_keys_of_the_example() -> None:
+    [[example]] = examples("audit_agents")
+    agent("w1", cpu=0.5)
+    [listed] = _json("audit_agents", "list")
+    assert (listed.keys(), listed["reading"].keys()) == (example.keys(), example["reading"].keys())
+    assert _json("audit_agents", "drain", "w1", "--reason", "new disks").keys() == example.keys()
+
+
+@pytest.mark.django_db
+def test_the_json_about_upkeep_has_the_keys_of_the_examples() -> None:
+    [[resumed]] = examples("audit_resume")
+    agent("w1")
+    entry = short_entry()
+    [done] = _json("audit_resume")
+    assert done.keys() == resumed.keys()
+    assert done["task_id"] == str(entry.task_id)
+    [recovered] = examples("audit_recover")
+    left = task_in("executing")
+    report = _json("audit_recover", "--worker", "orch-1")
+    assert report.keys() == recovered.keys()
+    assert (report["total"], report["restarted"]) == (1, [str(left.pk)])

@@ -11,7 +11,7 @@ __all__ = ["line", "meter", "sparkline"]
 
 _METER = (
     '<svg class="audit-meter" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
-    '<rect class="audit-track" width="100" height="8" rx="1"/>{}</svg>'
+    '<rect class="audit-track" width="100" height="8" rx="1"/>{bar}</svg>'
 )
 _SPARKLINE = (
     '<svg class="audit-spark" viewBox="0 0 {width} 100" preserveAspectRatio="none" role="img" aria-label="{label}">'
@@ -27,7 +27,8 @@ def meter(ratio: float, tone: str) -> SafeString:
         tone: the class of its colour, a status.
     """
     width = f"{min(max(ratio, 0.0), 1.0) * 100:.1f}"
-    return format_html(_METER, format_html('<rect class="f-{}" width="{}" height="8" rx="1"/>', tone, width))
+    bar = format_html('<rect class="f-{tone}" width="{width}" height="8" rx="1"/>', tone=tone, width=width)
+    return format_html(_METER, bar=bar)
 
 
 def sparkline(lines: Sequence[tuple[str, Sequence[float | None]]], label: str) -> SafeString:

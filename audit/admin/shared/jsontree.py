@@ -98,7 +98,7 @@ class _Drawing:
 
 def _leaf(value: Any) -> str:
     if isinstance(value, _Number):
-        return format_html("<span class='json-number'>{}</span>", shown(value, 1000))
+        return format_html("<span class='json-number'>{number}</span>", number=shown(value, 1000))
     if isinstance(value, str):
         return _text(value)
     return f"<span class='json-word'>{json.dumps(value)}</span>"
@@ -106,7 +106,7 @@ def _leaf(value: Any) -> str:
 
 def _text(value: str) -> str:
     if len(value) <= _LONG and "\n" not in value:
-        return format_html('<span class="json-text">"<bdi>{}</bdi>"</span>', shown(value, _LONG))
+        return format_html('<span class="json-text">"<bdi>{text}</bdi>"</span>', text=shown(value, _LONG))
     length = ngettext("%(count)d character", "%(count)d characters", len(value)) % {"count": len(value)}
     first = value.lstrip().split("\n", 1)[0]
     return format_html(

@@ -22,8 +22,8 @@ from audit.status import AgentState
 
 _LOOK_SECONDS = 0.2
 _HELP = {
-    "list": "list every agent of the registry: its state, its running tasks, its last reading",
-    "drain": "ask an agent to take no new work until undrain; running tasks go on",
+    "list": "list each agent: its state, its running tasks, and how busy its machine was last",
+    "drain": "ask an agent to take no new work until it is undrained; its running tasks go on",
     "undrain": "let an agent take work again",
 }
 
@@ -35,8 +35,8 @@ class Command(ListingCommand):
     verbs = _HELP
     model = Agent
     help = (
-        "List the agents that take work, and drain or undrain one. Without a verb it lists. "
-        "`VERB --help` lists the options of each verb."
+        "List the agents of the registry (workers, and other programs that take work). Drain one, so that it takes no "
+        "new work, or undrain it. Without a verb, list. `VERB --help` shows the options of each verb."
     )
     examples = (
         "audit_agents list",
@@ -44,7 +44,7 @@ class Command(ListingCommand):
         "audit_agents drain worker-1 --reason 'new disks' --wait",
         "audit_agents undrain worker-1",
     )
-    exits = "0 done, 1 with --wait: somebody undrained it meanwhile, 2 could not do it"
+    exits = "0 done, 1 somebody undrained the agent during --wait, 2 could not do it"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take a verb with its own options."""
@@ -57,15 +57,15 @@ class Command(ListingCommand):
                     "--state",
                     action="append",
                     choices=AgentState.values,
-                    help="only agents in this state; repeat it for several",
+                    help="list only agents in this state; repeat the option for several",
                 )
             else:
                 each.add_argument("name", metavar="NAME", help="the agent's name")
             if verb == "drain":
-                each.add_argument("--reason", required=True, help="why it takes no new work")
-                each.add_argument("--actor", help=f"who asks (default {os_user()})")
+                each.add_argument("--reason", required=True, metavar="TEXT", help="why it takes no new work")
+                each.add_argument("--actor", metavar="NAME", help=f"who asks (default {os_user()})")
                 each.add_argument(
-                    "--wait", action="store_true", help="wait until it runs nothing and begins nothing any more"
+                    "--wait", action="store_true", help="wait until its running tasks have ended and it begins no more"
                 )
             add_database(each)
             self.add_format(each)

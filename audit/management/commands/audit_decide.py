@@ -24,9 +24,9 @@ __all__ = ["Command"]
 _DECISIONS = {"approve": Decision.APPROVE, "reject": Decision.REJECT, "stop": Decision.REQUEST_CANCEL}
 _DONE = {"approve": "approved", "reject": "rejected", "stop": "asked to stop"}
 _HELP = {
-    "approve": "let pending work run",
-    "reject": "refuse work that is pending, approved or paused; the reason becomes its outcome",
-    "stop": "ask executing work to stop; its handler hears it, and ends as soon as it looks",
+    "approve": "let pending tasks run",
+    "reject": "reject tasks that are pending, approved or paused; the reason becomes the outcome",
+    "stop": "ask executing tasks to stop; each handler ends when it next checks whether it was asked",
 }
 
 
@@ -36,8 +36,9 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Approve or reject tasks, or ask executing work to stop. The rules are those of the browser: a decision needs "
-        "a reason, and it is refused where the status has no such step. Paused work goes on with audit_queue resume."
+        "Approve or reject tasks, or ask executing tasks to stop. The rules are those of the browser: each decision "
+        "needs a reason, and a decision that does not fit the task's status is refused. To resume paused tasks, use "
+        "audit_queue resume."
     )
     examples = (
         "audit_decide approve 01a2244f --reason 'read the plan'",
@@ -52,8 +53,10 @@ class Command(AuditCommand):
         for verb, purpose in _HELP.items():
             description = f"{purpose[0].upper()}{purpose[1:]}."
             each = verbs.add_parser(verb, help=purpose, description=description, epilog=parser.epilog)
-            each.add_argument("ids", nargs="+", metavar="ID", help="the id of a task, or its beginning")
-            each.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="why")
+            each.add_argument("ids", nargs="+", metavar="ID", help="the id of a task, or the first digits of it")
+            each.add_argument(
+                "--reason", type=_reason, required=True, metavar="TEXT", help="why; it is stored with the task"
+            )
             each.add_argument("--actor", type=_name, metavar="NAME", help=f"who decides (default {os_user()})")
             add_database(each)
             self.add_format(each)

@@ -20,7 +20,7 @@ class Command(AuditCommand):
 
     help = (
         "Export tasks in the order of their ids, from one snapshot of the database. JSON Lines contain the execution "
-        "log, and audit_import reads them; CSV is for spreadsheets. A file gets its name only when it is complete."
+        "log, and audit_import reads them. CSV is for spreadsheets. FILE appears only when it is complete."
     )
     examples = (
         "audit_export --output tasks.jsonl",
@@ -33,12 +33,17 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters, the format and where to write."""
         add_arguments(parser)
-        parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="what to write (default jsonl)")
         parser.add_argument(
-            "--bom", action="store_true", help="begin a CSV with a byte order mark, by which Excel knows UTF-8"
+            "--format", choices=("jsonl", "csv"), default="jsonl", help="the format to write (default jsonl)"
         )
         parser.add_argument(
-            "--output", type=path, metavar="FILE", help="write here; - is standard output, as without it"
+            "--bom", action="store_true", help="begin a CSV with a byte order mark, so that Excel reads it as UTF-8"
+        )
+        parser.add_argument(
+            "--output",
+            type=path,
+            metavar="FILE",
+            help="write to this file (default: standard output, which - names too)",
         )
 
     def run(self, **options: Any) -> int:

@@ -26,8 +26,8 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Import finished tasks from files. Each line or event is checked. The valid ones are stored; the others are "
-        "refused, with file, line, field and value. To import the same file again adds nothing."
+        "Import finished tasks from files. Each line or event is checked. The valid ones are stored. The others are "
+        "refused, and a message names file, line, field and value. A second import of the same file adds nothing."
     )
     examples = (
         "audit_import tasks.jsonl",
@@ -41,16 +41,24 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take files, their format, and what to do with them."""
         parser.add_argument(
-            "paths", nargs="+", type=path, metavar="PATH", help="file, directory (all below it), or - for stdin"
+            "paths",
+            nargs="+",
+            type=path,
+            metavar="PATH",
+            help="a file, a directory (with all files below it), or - for standard input",
         )
-        parser.add_argument("--format", choices=_FORMATS, default="jsonl", help="what the files hold (default jsonl)")
-        parser.add_argument("--strict", action="store_true", help="store all, or nothing if anything is refused")
         parser.add_argument(
-            "--live", action="store_true", help="also take tasks that are not finished; workers here will claim them"
+            "--format", choices=_FORMATS, default="jsonl", help="the format of the files (default jsonl)"
+        )
+        parser.add_argument("--strict", action="store_true", help="store nothing if anything is refused")
+        parser.add_argument(
+            "--live",
+            action="store_true",
+            help="also import tasks that are not finished; workers of this database will claim them",
         )
         parser.add_argument("--redact", action="store_true", help="mask secrets in outcomes and logs")
         parser.add_argument(
-            "--dry-run", action="store_true", help="check everything against the database, keep nothing"
+            "--dry-run", action="store_true", help="check everything against the database, but store nothing"
         )
         add_database(parser)
 

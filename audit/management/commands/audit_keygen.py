@@ -15,8 +15,8 @@ class Command(AuditCommand):
     needs_settings = False
 
     help = (
-        "Make a key that signs the log, and explain what to do with it. Standard output gets the signing key, or with "
-        "--output the verifier key. A witness makes its own without Django: "
+        "Make a key that signs the log, and explain its use. Without --output, the command prints the secret signing "
+        "key. With it, the command prints the public verifier key. A witness makes its key without Django: "
         "python -m audit.ledger keygen --witness NAME"
     )
 
@@ -30,7 +30,7 @@ class Command(AuditCommand):
             dest="out",
             type=path,
             metavar="FILE",
-            help="write the signing key to this new file, which only you can read",
+            help="write the signing key to this file, which must not exist; only you can read it",
         )
 
     def run(self, **options: Any) -> int:

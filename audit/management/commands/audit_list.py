@@ -28,7 +28,7 @@ from audit.values import moments
 class Command(AuditCommand):
     """Lists tasks."""
 
-    help = "List tasks, newest first. For the next page repeat it with --before and the last id."
+    help = "List tasks, newest first. For the next page, repeat the command with --before and the last id."
     examples = (
         "audit_list --status failed --since 7d",
         "audit_list --service billing --search 'timeout outcome.exit_code:1'",
@@ -40,7 +40,7 @@ class Command(AuditCommand):
         """Take the filters of every command, and where to go on."""
         add_arguments(parser, limit=50)
         parser.add_argument(
-            "--before", metavar="ID", help="start after this task of an earlier list (its id, or the beginning of it)"
+            "--before", metavar="ID", help="start after this task of an earlier list: its id, or the first digits of it"
         )
         self.add_format(parser)
 

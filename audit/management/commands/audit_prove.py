@@ -22,30 +22,32 @@ class Command(AuditCommand):
     outcome = UNABLE
     help = (
         "Write a proof of a sealed task to standard output. Anyone can check it without this database and without "
-        "Django: python -m audit.ledger check FILE --key VKEY."
+        "Django: python -m audit.ledger check FILE --key VKEY"
     )
     examples = (
         "audit_prove 019bd8a3-1b2c-7d4e > task.proof",
         "audit_prove --since old.checkpoint > growth.proof",
     )
+    exits = "0 the proof is written, 1 there is none, for example because the task is not sealed yet, 2 could not do it"
     synopsis = "TASK [--with-log] [--key VKEY] > FILE   |   --since CHECKPOINT_FILE > FILE"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take which task, or since when."""
-        parser.add_argument("task", nargs="?", metavar="TASK", help="the id of the task, or the beginning of the id")
+        parser.add_argument("task", nargs="?", metavar="TASK", help="the id of the task, or the first digits of it")
         parser.add_argument("--with-log", action="store_true", help="also prove the rows of its execution log")
         parser.add_argument(
             "--since",
             type=path,
             metavar="FILE",
-            help="prove instead that the log only grew since the checkpoint in FILE (check it with python -m "
-            "audit.ledger consistency FILE PROOF); for a witness, give a number of leaves instead of FILE",
+            help="prove no task, but that the log has only grown since the checkpoint in FILE. To check that proof: "
+            "python -m audit.ledger consistency FILE PROOF. A witness needs a number of leaves in place of FILE",
         )
         parser.add_argument(
             "--checkpoint",
             type=path,
             metavar="FILE",
-            help="prove the task with the checkpoint in FILE, such as one that a witness has cosigned",
+            help="prove the task with the checkpoint in FILE, such as one that a witness has cosigned (default: the "
+            "newest one in the database)",
         )
         add_keys(parser)
         add_database(parser)

@@ -32,10 +32,10 @@ _REASONS: dict[str, str] = {
 }
 _DONE = {"resume": "resumed", "hold": "held", "defer": "deferred", "cancel": "cancelled"}
 _HELP = {
-    "resume": "continue the work now: workers may claim it, and find in its work_plan what remains",
-    "hold": "keep it paused until somebody resumes or defers it",
-    "defer": "make it due at another time; an entry that is held is released",
-    "cancel": "give up the work: the task is rejected",
+    "resume": "let workers claim the task now; its work_plan says what remains to be done",
+    "hold": "keep the task paused until somebody resumes or defers it",
+    "defer": "change the time at which the task is due; if it is held, release it",
+    "cancel": "reject the task: the rest of its work is not done",
 }
 
 
@@ -61,11 +61,14 @@ class Command(ListingCommand):
         """Take a verb with its own options."""
         verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
         epilog = parser.epilog
-        listed = "what is paused: due first, then what waits, then what is held"
-        listing = verbs.add_parser("list", help=listed, description=f"List {listed}.", epilog=epilog)
+        listed = "list paused work: first what is due, then what waits for its time, then what is held"
+        listing = verbs.add_parser("list", help=listed, description=f"{listed.capitalize()}.", epilog=epilog)
         add_arguments(listing, limit=50)
         listing.add_argument(
-            "--state", action="append", choices=_STATES, help="only entries in this state; repeat it for several"
+            "--state",
+            action="append",
+            choices=_STATES,
+            help="list only entries in this state; repeat the option for several",
         )
         self.add_format(listing)
         self.add_shared(listing)
@@ -74,19 +77,21 @@ class Command(ListingCommand):
                 verb, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", epilog=epilog
             )
             each.add_argument(
-                "ids", nargs="+", metavar="ID", help="an entry's number, or the id of its task (or its beginning)"
+                "ids",
+                nargs="+",
+                metavar="ID",
+                help="the number of an entry, or the id of its task, or its first digits",
             )
             each.add_argument("--actor", type=_label, metavar="NAME", help=f"who decides (default {os_user()})")
-            stored = "it is the outcome of the task" if verb == "cancel" else "it is written into the log"
-            without = "; without one the text of that outcome is empty" if verb == "cancel" else ""
-            each.add_argument("--reason", type=_label, metavar="TEXT", help=f"why; {stored}{without}")
+            stored = "it becomes the outcome of the task" if verb == "cancel" else "it is written into the log"
+            each.add_argument("--reason", type=_label, metavar="TEXT", help=f"why; {stored} (default: no text)")
             if verb == "defer":
                 each.add_argument(
                     "--until",
                     type=_ahead,
                     required=True,
                     metavar="WHEN",
-                    help="a moment such as 2026-11-24T05:48+01:00, or a span from now such as 30m or 2d",
+                    help="when it is due: a time such as 2026-11-24T05:48+01:00, or a span from now such as 30m or 2d",
                 )
             add_database(each)
             self.add_format(each)

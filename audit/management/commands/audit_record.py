@@ -35,7 +35,7 @@ class Command(AuditCommand):
 
     help = (
         "Run a command as a recorded task. Its exit status, duration, resources and the end of its output are stored "
-        "for ever, so leave out output that contains personal data (--no-stdout, --no-stderr). Input, output, signals "
+        "for ever. If the output contains personal data, give --no-stdout or --no-stderr. Input, output, signals "
         "and the exit status pass through. The exit status is 124 if the time ran out, 126 or 127 if the command could "
         "not be run, 128 + n if signal n ended it, and 2 if it was not run because it could not be recorded."
     )
@@ -56,19 +56,19 @@ class Command(AuditCommand):
             action="append",
             default=[],
             metavar="NAME",
-            help="a service that it touches; repeat it for several",
+            help="a service that it touches; repeat the option for several",
         )
         parser.add_argument(
             "--actor",
             metavar="NAME",
-            help="who does it (default: the actor of the audit_record around it, else cli:USER)",
+            help="who does it (default: the actor of the enclosing audit_record, else cli:USER)",
         )
         parser.add_argument(
             "--parent",
             metavar="ID",
-            help="the task that it belongs to: its id, or the beginning of it (default: the audit_record around it)",
+            help="the task that it belongs to: its id, or its first digits (default: the enclosing audit_record)",
         )
-        parser.add_argument("--correlation-id", default="", metavar="TEXT", help="a request, trace or batch id")
+        parser.add_argument("--correlation-id", default="", metavar="TEXT", help="the id of a request, trace or batch")
         for name in OUTPUTS:
             parser.add_argument(
                 f"--no-{name}",
@@ -80,7 +80,8 @@ class Command(AuditCommand):
             "--timeout",
             type=_seconds,
             metavar="SECONDS",
-            help="end the command after SECONDS: SIGTERM, and SIGKILL ten seconds later; exit status 124",
+            help="end the command after SECONDS: with SIGTERM, and ten seconds later with SIGKILL. The exit status is "
+            "then 124 (default: no limit)",
         )
         parser.add_argument(
             "--database",

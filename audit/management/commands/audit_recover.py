@@ -35,10 +35,10 @@ class Command(AuditCommand):
     writes = True
     outcome = UNABLE
     help = (
-        "Repair what was left behind: leases that ran out, work whose event came or whose wait timed out, approvals "
-        "whose deadline passed, paused tasks without an entry, and entries without a paused task. Workers do this by "
-        "themselves. Where no worker runs, run it from cron, or as a service with --loop. Several at once share the "
-        "work."
+        "Repair what was left behind: leases that expired, tasks whose event came or whose wait timed out, approvals "
+        "whose deadline passed, paused tasks without an entry in the queue, and entries without a paused task. Workers "
+        "do this by themselves. If no worker runs, run this command from cron, or as a service with --loop. Several "
+        "of them can run at the same time."
     )
     examples = (
         "audit_recover --dry-run",
@@ -52,17 +52,17 @@ class Command(AuditCommand):
         parser.add_argument(
             "--worker",
             metavar="NAME",
-            help="also release what is executing under this name; use it before the worker of that name starts",
+            help="also release what the worker of this name was executing; use it before that worker starts again",
         )
         parser.add_argument(
             "--limit",
             type=positive,
             default=100,
             metavar="N",
-            help="at most N tasks of each kind in one pass (default 100)",
+            help="repair at most N tasks of each kind in one pass (default 100)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="make one pass that only reports what it would do")
-        parser.add_argument("--loop", action="store_true", help="repeat until stopped")
+        parser.add_argument("--dry-run", action="store_true", help="only report what one pass would do")
+        parser.add_argument("--loop", action="store_true", help="repeat until a signal stops it")
         parser.add_argument(
             "--interval",
             type=positive,

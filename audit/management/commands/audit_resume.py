@@ -25,8 +25,9 @@ class Command(AuditCommand):
     writes = True
     outcome = UNABLE
     help = (
-        "Resume paused work that is due: work that a person paused until a time, and work that waited for capacity, as "
-        "far as there are free slots. Workers do this by themselves. Run it where no worker runs."
+        "Resume paused tasks that are due: those that somebody paused until a time, and those that waited for "
+        "capacity, as many as there are free slots. Workers do this by themselves. Run this command only if no worker "
+        "runs."
     )
     examples = ("audit_resume", "audit_resume --loop --interval 5 --format jsonl")
     exits = "0 done, 2 could not do it"
@@ -38,9 +39,9 @@ class Command(AuditCommand):
             type=positive,
             default=100,
             metavar="N",
-            help="resume at most N entries in one pass (default 100)",
+            help="resume at most N tasks in one pass (default 100)",
         )
-        parser.add_argument("--loop", action="store_true", help="repeat until stopped")
+        parser.add_argument("--loop", action="store_true", help="repeat until a signal stops it")
         parser.add_argument(
             "--interval",
             type=positive,

@@ -32,9 +32,10 @@ class Command(AuditCommand):
     _printed = False
     """Whether this run has printed a checkpoint."""
     help = (
-        "Add everything that has finished to the Merkle tree, and sign the tree. The signing key comes from "
-        f"{keys.KEY_VARIABLE}, or from the file that {keys.FILE_VARIABLE} names. Make one with audit_keygen. Run this "
-        "from a timer, or as a service with --loop, where the web server and the workers cannot read the key."
+        "Append finished tasks and the execution log to the Merkle tree, and sign the tree. The signing key comes from "
+        f"{keys.KEY_VARIABLE}, or from the file that {keys.FILE_VARIABLE} names; audit_keygen makes one. Run this "
+        "command from a timer, or as a service with --loop, in an account whose key the web server and the workers "
+        "cannot read."
     )
     examples = (
         "audit_seal --loop 5 --checkpoints /var/lib/audit/checkpoints --git",
@@ -45,7 +46,9 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take how often, how much, and where signatures go."""
-        parser.add_argument("--loop", type=positive, metavar="SECONDS", help="seal every SECONDS seconds until stopped")
+        parser.add_argument(
+            "--loop", type=positive, metavar="SECONDS", help="seal every SECONDS seconds, until a signal stops it"
+        )
         parser.add_argument(
             "--batch",
             type=positive,
@@ -53,29 +56,30 @@ class Command(AuditCommand):
             metavar="N",
             help=f"seal at most N rows in one transaction (default {BATCH})",
         )
-        add_checkpoints(parser, "to which each new one is written")
+        add_checkpoints(parser, "write each new checkpoint to this directory")
         parser.add_argument(
             "--git", action="store_true", help="commit each new checkpoint to the git repository in that directory"
         )
         parser.add_argument(
             "--first-export",
             action="store_true",
-            help="accept a directory without checkpoints although some were signed, and keep them there from now on",
+            help="begin to export to a directory that holds no checkpoint, although some were signed before; without "
+            "this option that is refused",
         )
         parser.add_argument(
             "--print",
             action="store_true",
-            help="print the newest checkpoint and each new one, for a journal",
+            help="print the newest checkpoint and then each new one, so that the journal of the service keeps them",
         )
         parser.add_argument(
             "--new-epoch",
             type=path,
             metavar="FILE",
-            help="continue after a restored backup. FILE is the newest checkpoint that was signed before: a path, or a "
-            "name in the directory of checkpoints",
+            help="begin a new epoch, to continue after a backup was restored. FILE is the newest checkpoint that was "
+            "signed before: a path, or a name in the directory of checkpoints",
         )
         parser.add_argument(
-            "--reason", default="", metavar="TEXT", help="why the epoch begins; required with --new-epoch"
+            "--reason", default="", metavar="TEXT", help="why the new epoch begins; required with --new-epoch"
         )
         add_database(parser)
 

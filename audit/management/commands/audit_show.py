@@ -26,8 +26,8 @@ class Command(AuditCommand):
 
     exits = "0 fine, 1 some of several tasks were not found, 2 could not do it"
     help = (
-        "Show everything about a task: facts, why it waits, durations, seal, outcome, plan, suggestions and its "
-        "execution log."
+        "Show everything about one or more tasks: facts, why they wait, durations, seal, outcome, plan, suggestions "
+        "and the execution log."
     )
     examples = ("audit_show 019bd8a3-1b2c-7d4e", "audit_show 019bd8a3-1b2c-7d4e --format json")
 
@@ -37,7 +37,11 @@ class Command(AuditCommand):
             "ids", nargs="+", metavar="ID", help="a task's id, or enough of its first digits to name one task"
         )
         parser.add_argument(
-            "--log", type=positive, default=1000, metavar="N", help="show at most N rows of its log (default 1000)"
+            "--log",
+            type=positive,
+            default=1000,
+            metavar="N",
+            help="show at most N rows of each execution log (default 1000)",
         )
         add_database(parser)
         self.add_format(parser)

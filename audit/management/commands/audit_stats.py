@@ -34,8 +34,8 @@ class Command(AuditCommand):
     """Counts and measures tasks."""
 
     help = (
-        "Count tasks by status, error type and what --by asks for, with failure rates and durations. "
-        "It looks at the last 24 hours, unless a time, an id, a parent, a correlation id or a seal is given."
+        "Count tasks by status, by error type and by the groups that --by names, with failure rates and durations. "
+        "Only the last 24 hours count, unless you filter by time, id, parent, correlation id or seal."
     )
     examples = (
         "audit_stats --since 7d --service billing",
@@ -51,27 +51,27 @@ class Command(AuditCommand):
             "--by",
             action="append",
             choices=GROUPS,
-            help="what to group by; repeat it for several. An actor is who requested the work, an hour is an hour of "
-            "the clock (default: action and service)",
+            help="what to group by; repeat the option for several. An actor is who requested the task. An hour is the "
+            "hour of the clock in which it was created (default: action and service)",
         )
         parser.add_argument(
             "--order",
             choices=[*ORDERS],
-            help="which groups come first: those with the most tasks, the most failures, the highest failure rate, the "
-            "longest median run or the longest run (default: the most tasks; hours are in the order of time)",
+            help="put the groups first that have the most tasks, the most failures, the highest failure rate, the "
+            "longest median run time (ran) or the longest single run (default: tasks; for hours, the order of time)",
         )
         parser.add_argument(
             "--top",
             type=positive,
             metavar="N",
-            help="show at most N groups of each kind (default 10; of hours, the newest 168)",
+            help="show at most N groups of each kind (default 10; for hours, the newest 168)",
         )
         parser.add_argument(
             "--limit",
             type=positive,
             default=MOST_ROWS,
             metavar="N",
-            help=f"look at the newest N tasks at most (default {MOST_ROWS})",
+            help=f"count only the newest N tasks (default {MOST_ROWS})",
         )
         self.add_format(parser)
 

@@ -34,8 +34,8 @@ class Command(AuditCommand):
     """Shows the newest tasks, and follows."""
 
     help = (
-        "Show the newest tasks, the newest last. With --follow also show new tasks and changes of status as they are "
-        "committed, until Ctrl-C. A restart of the database server does not end it."
+        "Show the newest tasks, the newest last. With --follow, also show new tasks and changes of status as they are "
+        "committed, until Ctrl-C. After a restart of the database server, the command goes on."
     )
     examples = ("audit_tail --lines 20", "audit_tail --follow --status failed", "audit_tail -f -n 0 --format jsonl")
     synopsis = "[--follow] [--lines N] [--status failed] [--service billing] [--since 7d] …  (--help names all)"
@@ -43,7 +43,9 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and how to follow."""
         add_arguments(parser)
-        parser.add_argument("-f", "--follow", action="store_true", help="also show what happens from now on")
+        parser.add_argument(
+            "-f", "--follow", action="store_true", help="also show new tasks and changes of status from now on"
+        )
         parser.add_argument(
             "-n",
             "--lines",
@@ -53,7 +55,11 @@ class Command(AuditCommand):
             help="how many tasks to show first (default 10, 0 is allowed)",
         )
         parser.add_argument(
-            "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two queries (default 1)"
+            "--interval",
+            type=_seconds,
+            default=1.0,
+            metavar="S",
+            help="with --follow, seconds between two queries (default 1)",
         )
         self.add_format(parser)
 

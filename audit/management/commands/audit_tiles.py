@@ -22,7 +22,7 @@ class Command(AuditCommand):
     help = (
         "Write the newest checkpoint and the tiles of its tree to a directory that a web server can serve "
         "(C2SP tlog-tiles). They contain hashes of salted rows, and no content. Run it again after each sealing: it "
-        "adds what is new. Each epoch is a log of its own and needs a directory of its own."
+        "adds what is new. Each epoch is a separate log and needs a directory of its own."
     )
 
     examples = ("audit_tiles /var/www/audit-log",)
@@ -30,7 +30,10 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take where to."""
         parser.add_argument(
-            "directory", type=path, metavar="DIR", help="the directory to write to; it is made if it does not exist"
+            "directory",
+            type=path,
+            metavar="DIR",
+            help="the directory to write to; if it does not exist, the command makes it",
         )
         add_keys(parser)
         add_database(parser)

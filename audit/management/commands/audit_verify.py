@@ -32,8 +32,8 @@ class Command(AuditCommand):
     model = LedgerHead
     outcome = UNABLE
     help = (
-        "Verify every sealed task and log row against the signed Merkle tree. This process computes all hashes, not "
-        "the database."
+        "Verify each sealed task and log row against the signed Merkle tree. This command computes all hashes itself "
+        "and trusts none that the database computes."
     )
     examples = (
         "audit_verify",
@@ -45,17 +45,20 @@ class Command(AuditCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take whom to trust and what to compare with."""
         add_keys(parser)
-        add_checkpoints(parser, "with which the database is compared")
+        add_checkpoints(parser, "compare the database with the exported checkpoints in this directory")
         parser.add_argument(
             "--accept-epoch",
             action="append",
             type=positive,
             default=[],
             metavar="N",
-            help="accept the restore with which epoch N began, so that it may leave external checkpoints behind; "
-            "repeat it for several; AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that each run accepts",
+            help="accept the restore with which epoch N began: the exported checkpoints that it left behind are then "
+            "no finding. Repeat the option for several. AUDIT['LEDGER_ACCEPTED_EPOCHS'] names those that each run "
+            "accepts",
         )
-        parser.add_argument("--no-store", action="store_true", help="do not store the result for the browser")
+        parser.add_argument(
+            "--no-store", action="store_true", help="do not store the result, which the browser otherwise shows"
+        )
         add_database(parser)
         self.add_format(parser, "text")
 

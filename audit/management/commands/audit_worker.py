@@ -22,8 +22,9 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Claim approved tasks and run their handlers (audit_handlers.py of the installed apps), until SIGTERM, SIGINT "
-        "or SIGHUP. The first signal stops claiming and lets work finish; a second one stops at once."
+        "Claim approved tasks and run their handlers, which are in audit_handlers.py of the installed apps. The worker "
+        "runs until SIGTERM, SIGINT or SIGHUP. The first signal stops claiming and lets running tasks finish. A second "
+        "one ends them at once, and they become claimable again."
     )
     synopsis = "[--name NAME] [--concurrency N] [--actions A,B] [--labels L,M] [--once | --drain] …  (--help names all)"
     examples = (
@@ -31,48 +32,77 @@ class Command(AuditCommand):
         "audit_worker --actions deploy,backup --drain",
     )
     exits = (
-        "0 stopped in good order (also when --drain left work that is not due yet, which it says), "
-        "1 with --once or --drain: some work failed, 2 could not start, "
-        "128 + n stopped at once by a second signal n"
+        "0 stopped in good order, even if --drain left tasks that are not due yet (a message says so), "
+        "1 some tasks failed (only with --once or --drain), 2 could not start, "
+        "128 + n a second signal n stopped it at once"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take what `Worker` takes."""
         parser.add_argument(
-            "--name", metavar="NAME", help="the name that its claims carry (default host:pid); keep it across restarts"
+            "--name",
+            metavar="NAME",
+            help="the worker's name, as it stands in its claims (default host:pid). Keep it across restarts: the next "
+            "worker of that name can take over what this one leaves",
         )
         parser.add_argument(
-            "-c", "--concurrency", type=_count, metavar="N", help="tasks at once (default: the number of CPUs)"
+            "-c",
+            "--concurrency",
+            type=_count,
+            metavar="N",
+            help="run at most N tasks at the same time (default: the number of CPUs)",
         )
         parser.add_argument(
-            "--actions", type=_names, metavar="A,B", help="only these actions (default: all with a handler)"
+            "--actions",
+            type=_names,
+            metavar="A,B",
+            help="run only tasks of these actions (default: of every action that has a handler); `deploy:*` means all "
+            "actions that begin with `deploy:`",
         )
         parser.add_argument(
-            "--labels", type=_names, default=[], metavar="L,M", help="what this worker offers to handlers"
+            "--labels",
+            type=_names,
+            default=[],
+            metavar="L,M",
+            help="the labels of this worker, such as gpu. A handler that requires labels runs only where all of them "
+            "are given",
         )
         parser.add_argument(
-            "--batch", type=_count, metavar="N", help="tasks to claim at a time (default: the free places)"
+            "--batch",
+            type=_count,
+            metavar="N",
+            help="claim at most N tasks in one query. Tasks that cannot start yet wait in this worker (default: as "
+            "many as can start now)",
         )
         parser.add_argument(
-            "--poll-interval", type=_seconds, default=5.0, metavar="S", help="seconds between two looks (default 5)"
+            "--poll-interval",
+            type=_seconds,
+            default=5.0,
+            metavar="S",
+            help="query for new tasks about every S seconds, even without a notification (default 5)",
         )
         parser.add_argument(
             "--lease",
             type=_seconds,
             metavar="S",
-            help='seconds a claim lasts after its last heartbeat (default: AUDIT["LEASE_SECONDS"])',
+            help='seconds without a heartbeat after which a claim expires (default: AUDIT["LEASE_SECONDS"])',
         )
         parser.add_argument(
             "--shutdown-timeout",
             type=_seconds_or_none,
             default=30.0,
             metavar="S",
-            help="seconds that work has to finish after the first signal (default 30, may be 0)",
+            help="seconds that running tasks have to finish after the first signal (default 30, 0 is allowed)",
         )
-        parser.add_argument("--max-tasks", type=_count, metavar="N", help="stop after so many tasks")
+        parser.add_argument(
+            "--max-tasks",
+            type=_count,
+            metavar="N",
+            help="stop after N attempts; a retry of the same task is one more (default: no limit)",
+        )
         ways = parser.add_mutually_exclusive_group()
-        ways.add_argument("--once", action="store_true", help="claim once, run that, and stop")
-        ways.add_argument("--drain", action="store_true", help="stop when nothing is left to claim")
+        ways.add_argument("--once", action="store_true", help="claim one time, run what was claimed, and stop")
+        ways.add_argument("--drain", action="store_true", help="run all tasks that can be claimed, then stop")
         add_database(parser)
 
     def run(self, **options: Any) -> int:

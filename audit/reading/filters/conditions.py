@@ -13,23 +13,28 @@ from audit.status import FailureClass, Status
 __all__ = ["CONDITIONS", "looks_like_condition", "suggestion"]
 
 CONDITIONS = {
-    "status": _("any of these; also `live` and `finished`"),
+    "status": _(
+        "has one of these statuses: pending, approved, executing, paused (`live` means these four), completed, failed, "
+        "rejected (`finished` means these three)"
+    ),
     "service": _("touched all of these services"),
     "any_service": _("touched at least one of these services"),
-    "action": _("any of these kinds of work"),
-    "actor": _("requested, decided or last changed by any of these; `*` stands for any characters: `*bert-jan*`"),
+    "action": _("is one of these kinds of work"),
+    "actor": _("requested, decided or last changed by one of these; `*` stands for any characters: `*bert-jan*`"),
     "since": _(
         "created at or after: 2026-11-24, 2026-11-24T05:48+01:00, a span back from now (30m, 24h, 7d, 2w), or `all`"
     ),
     "until": _("created before"),
     "finished_since": _("finished at or after"),
     "finished_until": _("finished before"),
-    "correlation_id": _("any of these request, trace or batch ids"),
-    "id": _("a task's id, or its first hexadecimal digits"),
-    "parent": _("belongs to or retries this task"),
-    "failure": _("failed because a `resource` was short, or by an `application` error"),
-    "seal": _("`failed`: the newest stored verification of the ledger found something about the task or its log"),
-    "error_type": _("failed with any of these errors"),
+    "correlation_id": _("has one of these request, trace or batch ids"),
+    "id": _("has this id, or an id that begins with these hexadecimal digits"),
+    "parent": _("belongs to this task, or retries it"),
+    "failure": _(
+        "failed because a resource was short (`resource`), or with an error of the application (`application`)"
+    ),
+    "seal": _("`failed`: the newest stored verification of the ledger found a problem with the task or its log"),
+    "error_type": _("failed with one of these error types"),
 }
 """What each condition means; beside them there are paths into documents, such as `outcome.exit_code`."""
 

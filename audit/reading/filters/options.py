@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
         limit: adds `--limit` (rows) with this default; no such option when left out.
     """
     group = parser.add_argument_group(
-        "which tasks", "A task must meet all conditions. To give several values repeat the option."
+        "which tasks", "A task must meet all conditions. To give several values, repeat the option."
     )
     for name, key in BY_NAME.items():
         if name in CONDITIONS:
@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
         "--search",
         type=_checked(None),
         metavar="TEXT",
-        help='words, ids, and conditions such as "service:billing outcome.exit_code:1"; '
+        help='words, ids and conditions, as in the search box: "timeout service:billing outcome.exit_code:1"; '
         f"the conditions are {', '.join(CONDITIONS)}, and paths into {', '.join(ROOTS)}",
     )
     if limit is not None:
@@ -55,7 +55,7 @@ def add_database(parser: ArgumentParser) -> None:
         "--database",
         type=database_alias,
         metavar="ALIAS",
-        help="the database to use (default: the one that DATABASE_ROUTERS choose for the audit tables)",
+        help="the alias of the database (default: the one that DATABASE_ROUTERS choose for the audit tables)",
     )
 
 
