@@ -18,7 +18,7 @@ from django.db import connections, models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
 from audit import conf
-from audit.exceptions import InvalidValue, OwnRequest, StaleTask
+from audit.exceptions import IllegalTransition, InvalidValue, OwnRequest, StaleTask
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.statements.clock import database_now
 from audit.status import LogKind, Status
@@ -45,6 +45,7 @@ class Decision(models.TextChoices):
     DEFER = "defer", _("Defer")
     CANCEL = "cancel", _("Cancel the work")
     REQUEST_CANCEL = "request_cancel", _("Ask to stop")
+    PAUSE = "pause", _("Pause")
 
     @property
     def on_entry(self) -> bool:
@@ -70,6 +71,8 @@ class Decision(models.TextChoices):
             return (Status.PENDING, Status.APPROVED, Status.PAUSED)
         if self == Decision.REQUEST_CANCEL:
             return (Status.EXECUTING,)
+        if self == Decision.PAUSE:
+            return (Status.APPROVED,)
         return (Status.PAUSED,)
 
 
@@ -120,9 +123,9 @@ def decide(
 ) -> Task:
     """Carry out a decision if task and entry are still as they were seen. Otherwise change nothing.
 
-    A rejection or a cancellation makes the reason the outcome. The other decisions write it to the log as a note, in
-    the same transaction. Executing work that is asked to stop may have had heartbeats since it was seen; it counts as
-    seen while its status lasts.
+    A rejection or a cancellation makes the reason the outcome, and a pause makes it the note of its entry. The other
+    decisions write it to the log as a note, in the same transaction. Executing work that is asked to stop may have had
+    heartbeats since it was seen; it counts as seen while its status lasts.
 
     Args:
         decision: a `Decision`.
@@ -182,7 +185,8 @@ def carry_out(
         entry: its pause entry, if the decision is about one.
         reason: why. If it is empty, no note is written.
         actor: who decides.
-        until: with `defer`, when the entry becomes due: a moment, or a span of time from now.
+        until: with `defer`, when the entry becomes due: a moment, or a span of time from now. With `pause`, when the
+            work goes on by itself; without it, it is held.
         using: the alias to write through.
 
     Returns:
@@ -200,6 +204,13 @@ def carry_out(
         return task
     if what == Decision.REQUEST_CANCEL:
         task.request_cancel(reason=reason, actor=actor, using=using)
+        return task
+    if what == Decision.PAUSE:
+        if task.status != Status.APPROVED:  # the holder of a claim may pause it; this is somebody else
+            hint = "Only approved work that has not begun can be paused. Ask executing work to stop."
+            raise IllegalTransition(task.pk, task.status, Status.PAUSED, hint)
+        resume_after = None if until is None else _ahead(until, using)
+        task.pause(note=reason, resume_after=resume_after, actor=actor, using=using)
         return task
     detail = {"decision": str(what)}
     if entry is None:

@@ -55,7 +55,7 @@ def test_from_the_list_to_the_confirmation_and_back(decider: Client) -> None:
     ("status", "decisions"),
     [
         ("pending", ["approve", "reject"]),
-        ("approved", ["reject"]),
+        ("approved", ["reject", "pause"]),
         ("executing", ["request_cancel"]),
         ("paused", ["resume", "defer", "cancel"]),
         ("completed", []),
@@ -82,9 +82,13 @@ def test_a_tasks_page_offers_what_its_status_allows_and_each_of_it_works(
         assert "so" in text_of(decider.get(here))
         task.refresh_from_db()
         assert (task.status, task.actor if task.status != "paused" else entry_of(task).actor) == (
-            {"approve": "approved", "resume": "approved", "defer": "paused", "request_cancel": "executing"}.get(
-                decision, "rejected"
-            ),
+            {
+                "approve": "approved",
+                "resume": "approved",
+                "defer": "paused",
+                "pause": "paused",
+                "request_cancel": "executing",
+            }.get(decision, "rejected"),
             "decider",
         )
 

@@ -1,6 +1,7 @@
 """`audit_decide`: the decisions of the browser, on the command line."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from django.conf import LazySettings
 from django.db import OperationalError
 
 from audit.management.commands import audit_decide
-from audit.models import ExecutionLog, Task
-from audit.status import Status
+from audit.models import ExecutionLog, PauseQueueEntry, Task
+from audit.status import PauseReason, Status
 from tests.support.commands import ESCAPED, HOSTILE, outcome, run
 from tests.support.factories import requested, task_in
 
@@ -40,6 +41,36 @@ def test_it_rejects_many_and_names_those_that_it_cannot() -> None:
     for task in (first, paused):
         task.refresh_from_db()
         assert (task.status, task.outcome["output_summary"]) == ("rejected", "not now")
+
+
+def test_it_pauses_work_that_has_not_begun_until_somebody_resumes_it() -> None:
+    task, runs = task_in(Status.APPROVED), task_in(Status.EXECUTING)
+    code, out, err = _decide("pause", task.pk, runs.pk, "--actor", "bob", reason="the disk is full")
+    assert (code, out) == (1, f"{task.pk}: paused (task {task.pk}, {task.action})\n")
+    assert f"{runs.pk}: refused, " in err
+    assert "Ask executing work to stop" in err
+    runs.refresh_from_db()
+    assert runs.status == "executing"
+    entry = PauseQueueEntry.objects.get()
+    assert (entry.task_id, entry.held, entry.note, entry.paused_by) == (task.pk, True, "the disk is full", "bob")
+    assert (entry.reason, entry.resume_after) == (PauseReason.MANUAL_PAUSE, None)
+    assert outcome("audit_queue", "resume", task.pk)[0] == 0
+    task.refresh_from_db()
+    assert task.status == "approved"
+
+
+def test_a_pause_may_end_by_itself() -> None:
+    task = task_in(Status.APPROVED)
+    assert _decide("pause", task.pk, "--until", "2h")[0] == 0
+    entry = PauseQueueEntry.objects.get()
+    assert not entry.held
+    assert entry.due_at - entry.paused_at == timedelta(hours=2)
+    waits = task_in(Status.APPROVED)
+    code, _, err = _decide("pause", waits.pk, "--until", "2001-01-01T00:00Z")
+    assert code != 0
+    assert "is past" in err
+    waits.refresh_from_db()
+    assert waits.status == "approved"
 
 
 def test_it_asks_executing_work_to_stop() -> None:

@@ -221,7 +221,9 @@ class TestLookup:
     def test_an_entry_by_number_or_task(self, db):
         task = Task.objects.request("deploy", actor="x")
         task.approve(actor="y")
-        with pytest.raises(NotFound, match=rf"^Task {task.pk} is approved and not paused\.$"):
+        with pytest.raises(
+            NotFound, match=rf"^Task {task.pk} is approved and not paused; audit_decide pause pauses it\.$"
+        ):
             find_entry(str(task.pk), "default")
         entry = task.pause(reason="manual_pause", actor="z")
         assert find_entry(str(entry.pk), "default") == entry

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ON_ENTRIES", "ON_TASKS", "Choice", "Offer", "about_one", "checkbox", "offer", "way_back"]
 
 ON_TASKS = (Decision.APPROVE, Decision.REJECT)
-ON_EXECUTING = (Decision.REQUEST_CANCEL,)
+_ON_ONE = (*ON_TASKS, Decision.PAUSE, Decision.REQUEST_CANCEL)
 ON_ENTRIES = (Decision.RESUME, Decision.HOLD, Decision.DEFER, Decision.CANCEL)
 _LONGEST_WAY = 4000
 _PAGES = {
@@ -85,7 +85,7 @@ def about_one(
             return None
         decisions = [each for each in ON_ENTRIES if each != Decision.HOLD or not entry["held"]]
         return offer(page, request, decisions, checkbox(key, revision, status, entry["id"], entry["revision"]))
-    decisions = [each for each in (*ON_TASKS, *ON_EXECUTING) if status in each.sources]
+    decisions = [each for each in _ON_ONE if status in each.sources]
     if task["cancel_requested_at"] is not None:
         decisions = [each for each in decisions if each != Decision.REQUEST_CANCEL]
     return offer(page, request, decisions, _about(key, revision))

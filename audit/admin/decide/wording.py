@@ -20,6 +20,7 @@ TITLES = {
     Decision.DEFER: ngettext_lazy("Defer this task?", "Defer %(count)d tasks?", "count"),
     Decision.CANCEL: ngettext_lazy("Cancel this task?", "Cancel %(count)d tasks?", "count"),
     Decision.REQUEST_CANCEL: ngettext_lazy("Ask this task to stop?", "Ask %(count)d tasks to stop?", "count"),
+    Decision.PAUSE: ngettext_lazy("Pause this task?", "Pause %(count)d tasks?", "count"),
 }
 BUTTONS = {
     Decision.APPROVE: ngettext_lazy("Approve", "Approve %(count)d", "count"),
@@ -29,6 +30,7 @@ BUTTONS = {
     Decision.DEFER: ngettext_lazy("Defer", "Defer %(count)d", "count"),
     Decision.CANCEL: ngettext_lazy("Cancel the work", "Cancel the work of %(count)d", "count"),
     Decision.REQUEST_CANCEL: ngettext_lazy("Ask to stop", "Ask %(count)d to stop", "count"),
+    Decision.PAUSE: ngettext_lazy("Pause", "Pause %(count)d", "count"),
 }
 EFFECTS = {
     Decision.APPROVE: ngettext_lazy(
@@ -68,6 +70,11 @@ EFFECTS = {
         " or not at all. They are not tried again, and they fail if their leases run out.",
         "count",
     ),
+    Decision.PAUSE: ngettext_lazy(
+        "No worker may claim it until a person resumes it.",
+        "No worker may claim them until a person resumes them.",
+        "count",
+    ),
 }
 DONE = {
     Decision.APPROVE: ngettext_lazy("“%(title)s”: approved.", "%(count)d tasks approved.", "count"),
@@ -77,6 +84,7 @@ DONE = {
     Decision.DEFER: ngettext_lazy("“%(title)s”: deferred.", "%(count)d tasks deferred.", "count"),
     Decision.CANCEL: ngettext_lazy("“%(title)s”: cancelled.", "%(count)d tasks cancelled.", "count"),
     Decision.REQUEST_CANCEL: ngettext_lazy("“%(title)s”: asked to stop.", "%(count)d tasks asked to stop.", "count"),
+    Decision.PAUSE: ngettext_lazy("“%(title)s”: paused.", "%(count)d tasks paused.", "count"),
 }
 
 
@@ -118,6 +126,8 @@ def wrong_status(decision: Decision, status: str) -> str:
         return _("Only work that waits can be rejected; this is %(status)s.") % words
     if decision == Decision.REQUEST_CANCEL:
         return _("Only executing work can be asked to stop; this is %(status)s.") % words
+    if decision == Decision.PAUSE:
+        return _("Only approved work that has not begun can be paused; this is %(status)s.") % words
     return _("It is not paused any more, but %(status)s.") % words
 
 

@@ -1,31 +1,35 @@
-"""`manage.py audit_decide`: approve or reject requests, and ask executing work to stop."""
+"""`manage.py audit_decide`: approve, reject and pause work, and ask executing work to stop."""
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from audit.decisions import MAX_REASON, Decision, carry_out
-from audit.exceptions import AuditError, InvalidFilter, InvalidValue
+from audit.decisions import Decision, carry_out
+from audit.exceptions import AuditError, InvalidFilter
+from audit.management import arguments
 from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user
 from audit.management.output import safe
 from audit.models import Task
 from audit.reading.filters import add_database
 from audit.reading.filters.lookup import find_task
-from audit.values import validation
-from audit.values.terminal import brief
 
 __all__ = ["Command"]
 
-_DECISIONS = {"approve": Decision.APPROVE, "reject": Decision.REJECT, "stop": Decision.REQUEST_CANCEL}
-_DONE = {"approve": "approved", "reject": "rejected", "stop": "asked to stop"}
+_DECISIONS = {
+    "approve": Decision.APPROVE,
+    "reject": Decision.REJECT,
+    "pause": Decision.PAUSE,
+    "stop": Decision.REQUEST_CANCEL,
+}
+_DONE = {"approve": "approved", "reject": "rejected", "pause": "paused", "stop": "asked to stop"}
 _HELP = {
     "approve": "let pending tasks run",
     "reject": "reject tasks that are pending, approved or paused; the reason becomes the outcome",
+    "pause": "keep approved tasks that have not begun from workers; the reason becomes the note of the pause entry",
     "stop": "ask executing tasks to stop; each handler ends when it next checks whether it was asked",
 }
 
@@ -36,14 +40,15 @@ class Command(AuditCommand):
     outcome = UNABLE
     writes = True
     help = (
-        "Approve or reject tasks, or ask executing tasks to stop. The rules are those of the browser: each decision "
-        "needs a reason, and a decision that does not fit the task's status is refused. To resume paused tasks, use "
-        "audit_queue resume."
+        "Approve, reject or pause tasks, or ask executing tasks to stop. The rules are those of the browser: each "
+        "decision needs a reason, and a decision that does not fit the task's status is refused. To resume paused "
+        "tasks, use audit_queue resume."
     )
     examples = (
-        "audit_decide approve 01a2244f --reason 'read the plan'",
-        "audit_decide reject 01a2244f 01a22452 --reason 'not before the audit'",
-        "audit_decide stop 01a2244f --reason 'wrong host'",
+        "audit_decide approve 01a2244f-31b2 --reason 'read the plan'",
+        "audit_decide reject 01a2244f-31b2 01a22452-07c1 --reason 'too risky'",
+        "audit_decide pause 01a2244f-31b2 --reason 'the disk is full' --until 2h",
+        "audit_decide stop 01a2244f-31b2 --reason 'wrong host'",
     )
     exits = "0 done, 1 some of it was refused, 2 could not do it"
 
@@ -55,9 +60,19 @@ class Command(AuditCommand):
             each = verbs.add_parser(verb, help=purpose, description=description, epilog=parser.epilog)
             each.add_argument("ids", nargs="+", metavar="ID", help="the id of a task, or the first digits of it")
             each.add_argument(
-                "--reason", type=_reason, required=True, metavar="TEXT", help="why; it is stored with the task"
+                "--reason", type=arguments.reason, required=True, metavar="TEXT", help="why; it is stored with the task"
             )
-            each.add_argument("--actor", type=_name, metavar="NAME", help=f"who decides (default {os_user()})")
+            if verb == "pause":
+                each.add_argument(
+                    "--until",
+                    type=arguments.ahead,
+                    metavar="WHEN",
+                    help="when it resumes by itself: a moment such as 2026-11-24T05:48+01:00, or a span from now such "
+                    "as 30m or 2d (default: not before audit_queue resume)",
+                )
+            each.add_argument(
+                "--actor", type=arguments.actor, metavar="NAME", help=f"who decides (default {os_user()})"
+            )
             add_database(each)
             self.add_format(each)
             self.add_shared(each)
@@ -95,25 +110,12 @@ class Command(AuditCommand):
             try:
                 with transaction.atomic(using=using):
                     task = find_task(text, Task.objects.using(using), field="id")
-                    carry_out(_DECISIONS[verb], task, None, reason=reason, actor=name, using=using)
+                    carry_out(
+                        _DECISIONS[verb], task, None, reason=reason, actor=name, until=options.get("until"), using=using
+                    )
             except AuditError as error:
                 problem = f"it {error.problem}" if isinstance(error, InvalidFilter) else str(error)
                 yield values | {"refused": problem}
             else:
                 self.acted = True
                 yield values | {"done": _DONE[verb], "task_id": task.pk, "action": task.action}
-
-
-def _reason(text: str) -> str:
-    return _label(text, MAX_REASON)
-
-
-def _name(text: str) -> str:
-    return _label(text, 500)
-
-
-def _label(text: str, most: int) -> str:
-    try:
-        return validation.label("it", text, max_length=most)
-    except InvalidValue as error:
-        raise ArgumentTypeError(f"{brief(error.value)} {error.problem}") from None

@@ -1,6 +1,5 @@
 """`manage.py audit_queue`: what is paused, and the decisions about it."""
 
-from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,19 +8,18 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import router, transaction
 
 from audit.decisions import Decision, carry_out
-from audit.exceptions import AuditError, InvalidFilter, InvalidValue
-from audit.management import presentation
+from audit.exceptions import AuditError, InvalidFilter
+from audit.management import arguments, presentation
 from audit.management.base import FAILED, FINE, UNABLE, ListingCommand, os_user
 from audit.management.output import age, duration, safe
 from audit.management.tables import Column
 from audit.models import Event, PauseQueueEntry, Task
 from audit.models.querysets.pause import PauseQueueQuerySet
 from audit.reading.beginnings import beginnings
-from audit.reading.filters import TaskFilter, add_arguments, add_database, parse_when
+from audit.reading.filters import TaskFilter, add_arguments, add_database
 from audit.reading.filters.lookup import find_entry
 from audit.status import PauseReason, Status
-from audit.values import moments, validation
-from audit.values.terminal import brief
+from audit.values import moments
 
 _STATES = ("due", "leased", "waiting", "held")
 _REASONS: dict[str, str] = {
@@ -82,13 +80,17 @@ class Command(ListingCommand):
                 metavar="ID",
                 help="the number of an entry, or the id of its task, or its first digits",
             )
-            each.add_argument("--actor", type=_label, metavar="NAME", help=f"who decides (default {os_user()})")
+            each.add_argument(
+                "--actor", type=arguments.actor, metavar="NAME", help=f"who decides (default {os_user()})"
+            )
             stored = "it becomes the outcome of the task" if verb == "cancel" else "it is written into the log"
-            each.add_argument("--reason", type=_label, metavar="TEXT", help=f"why; {stored} (default: no text)")
+            each.add_argument(
+                "--reason", type=arguments.reason, metavar="TEXT", help=f"why; {stored} (default: no text)"
+            )
             if verb == "defer":
                 each.add_argument(
                     "--until",
-                    type=_ahead,
+                    type=arguments.ahead,
                     required=True,
                     metavar="WHEN",
                     help="when it is due: a time such as 2026-11-24T05:48+01:00, or a span from now such as 30m or 2d",
@@ -284,20 +286,3 @@ def _due(entry: PauseQueueEntry, state: str, now: datetime) -> str:
 
 def _moment_text(value: datetime) -> str:
     return f"{moments.local(value):%Y-%m-%d %H:%M:%S %Z}"
-
-
-def _label(value: str) -> str:
-    try:
-        return validation.label("it", value, max_length=1000)
-    except InvalidValue as error:
-        raise ArgumentTypeError(f"{brief(error.value)} {error.problem}") from None
-
-
-def _ahead(value: str) -> datetime | timedelta:
-    try:
-        when = parse_when("until", value)
-    except InvalidFilter as error:
-        raise ArgumentTypeError(f"{brief(error.value)} {error.problem.replace('back from', 'from')}") from None
-    if isinstance(when, datetime) and validation.is_past(when):
-        raise ArgumentTypeError(f"{value!r} is past; to let it go on now: audit_queue resume")
-    return when

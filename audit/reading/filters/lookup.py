@@ -8,6 +8,7 @@ from uuid import UUID
 from audit.exceptions import InvalidFilter
 from audit.models import PauseQueueEntry, Task
 from audit.reading.filters.task_filter import TaskFilter
+from audit.status import Status
 from audit.values.terminal import brief
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ def find_entry(text: str, using: str) -> PauseQueueEntry:
     task = find_task(text, Task.objects.using(using).only("id", "status"))
     entry = entries.filter(task_id=task.pk).first()
     if entry is None:
-        sentence = f"Task {task.pk} is {task.status} and not paused."
-        raise NotFound("id", text, f"is task {task.pk}, which is {task.status} and not paused", sentence)
+        way_out = "; audit_decide pause pauses it" if task.status == Status.APPROVED else ""
+        sentence = f"Task {task.pk} is {task.status} and not paused{way_out}."
+        raise NotFound("id", text, f"is task {task.pk}, which is {task.status} and not paused{way_out}", sentence)
     return entry
 
 
