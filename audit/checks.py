@@ -271,8 +271,14 @@ def _stuck(alias: str, found: QueueHealth) -> list[CheckMessage]:
 
 def _waits(alias: str, found: QueueHealth) -> list[CheckMessage]:
     waits = {
-        "oldest_approved": ("Approved work", "Check that workers run which claim this kind of work"),
-        "oldest_due": ("A due pause entry", "Check that a worker or audit_resume --loop runs"),
+        "oldest_approved": (
+            "Approved work",
+            "Look at it (audit_list --status approved), and run workers that have handlers for it",
+        ),
+        "oldest_due": (
+            "A due pause entry",
+            "Look at it (audit_queue --state due), and run a worker or audit_resume --loop",
+        ),
     }
     return [
         Caution(

@@ -22,8 +22,8 @@ __all__ = ["Column", "Table", "is_narrow", "shorten", "shorten_name", "table", "
 _CONSOLE = Console(file=io.StringIO())
 _MEASURED_ROWS = 500
 _WIDE = 150
-# Into a pipe, a cell that is twice as long as usual, or longer than 64, does not widen its column.
-_LEAST_PADDED = 16
+# Into a pipe, a cell of more than 32 that is twice as long as usual, or longer than 64, does not widen its column.
+_LEAST_PADDED = 32
 _PADDED = 64
 # How wide a column must be at least to show where names differ.
 _APART = 12

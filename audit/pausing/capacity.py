@@ -176,7 +176,7 @@ def _agent_in_words(line: dict[str, Any]) -> str:
 
 def _nobody(task: Task, missing: list[dict[str, str]]) -> str:
     if not missing:
-        return f"No agent is registered that could do {task.action!r}."
+        return f"No agent is registered that could do {task.action!r}. Start a worker that has a handler for it."
     named = ", ".join(f"{cut(agent['agent'], _LONGEST_NAME)} is {agent['state']}" for agent in missing[:_NAMED])
     more = len(missing) - _NAMED
     return f"No agent that could do it takes work now: {named}{f' and {more} more' if more > 0 else ''}."

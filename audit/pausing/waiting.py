@@ -165,7 +165,7 @@ def _capacity(
         elif absent:
             text = _("No agent that could do “%(action)s” takes work now.")
         else:
-            text = _("No agent is registered that could do “%(action)s”.")
+            text = _("No agent is registered that could do “%(action)s”. Start a worker that has a handler for it.")
         yield Reason(text=text % words, about="agents", stands_out=True)
     elif verdict.kind == "short":
         yield Reason(text=_("Every agent that could do it is short of room."), about="agents", stands_out=True)
@@ -183,7 +183,7 @@ def _capacity(
 
 def _place(count: int, what: str, style: Style) -> Reason:
     if not count:
-        return Reason(text=_("None of %(what)s comes before it.") % {"what": what})
+        return Reason(text=_("It is the first of %(what)s.") % {"what": what})
     number = f"{style.count(MOST)}+" if count > MOST else style.count(count)
     text = ngettext("%(number)s of %(what)s comes before it.", "%(number)s of %(what)s come before it.", count)
     return Reason(text=text % {"number": number, "what": what})

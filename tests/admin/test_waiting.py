@@ -55,7 +55,9 @@ def test_approved_work_may_not_be_due(viewer) -> None:
 
 def test_approved_work_without_an_agent_says_which_ones_are_missing(viewer) -> None:
     task = approved("paint")
-    assert "No agent is registered that could do “paint”." in _why(viewer, task)
+    assert "No agent is registered that could do “paint”. Start a worker that has a handler for it." in _why(
+        viewer, task
+    )
     agent("brush", actions=["paint"])
     silent("brush", 500)
     agent("other", actions=["deploy"])
@@ -65,7 +67,7 @@ def test_approved_work_without_an_agent_says_which_ones_are_missing(viewer) -> N
 def test_approved_work_waits_for_slots_and_for_room_with_the_numbers(viewer) -> None:
     task = approved("paint")
     agent("w1", slots=1)
-    assert "None of the approved tasks comes before it." in _why(viewer, task)
+    assert "It is the first of the approved tasks." in _why(viewer, task)
     assert "slot" not in _why(viewer, task)
     claimed(task_in("approved"), worker="w1")
     assert "The only slot of the agents that could do it is taken." in _why(viewer, task)
@@ -107,7 +109,7 @@ def test_capacity_pauses_show_the_evidence_of_the_log(viewer) -> None:
     assert re.search(r"w1 7% 90% .* w2 50% 5%", text)
     due_now()
     assert "It is due since" in _why(viewer, task)
-    assert "None of the entries that are due comes before it." in _why(viewer, task)
+    assert "It is the first of the entries that are due." in _why(viewer, task)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_who_may_not_see_agents_is_named_none() -> None:
 @pytest.mark.parametrize("gate", [None, "nowhere.at.all", "tests.support.agents.approved"])
 def test_where_the_registry_is_not_asked_about_capacity_nothing_is_said_about_it(viewer, settings, gate) -> None:
     settings.AUDIT = {"CAPACITY_GATE": gate}
-    assert _why(viewer, approved()) == "Why it waits None of the approved tasks comes before it."
+    assert _why(viewer, approved()) == "Why it waits It is the first of the approved tasks."
 
 
 def test_it_costs_a_bounded_number_of_questions(viewer) -> None:

@@ -258,8 +258,8 @@ class TestShow:
         assert "Why it waits\n  - It waits for somebody to approve it, since " in run("audit_show", str(task.pk))[0]
         task.approve(actor="b")
         out, _ = run("audit_show", str(task.pk))
-        assert "  - No agent is registered that could do “paint”.\n" in out
-        assert "  - None of the approved tasks comes before it.\n" in out
+        assert "  - No agent is registered that could do “paint”. Start a worker that has a handler for it.\n" in out
+        assert "  - It is the first of the approved tasks.\n" in out
         task.pause(reason="awaiting_approval", resume_after=timedelta(hours=1), actor="c")
         out, _ = run("audit_show", str(task.pk))
         assert "  - A person has to approve what remains of it.\n" in out
@@ -277,7 +277,7 @@ class TestShow:
             "REVOKE SELECT ON audit_agent FROM audit_reader; SET LOCAL ROLE audit_reader"
         )
         out, _ = run("audit_show", str(task.pk))
-        assert "Why it waits\n  - None of the approved tasks comes before it.\n" in out
+        assert "Why it waits\n  - It is the first of the approved tasks.\n" in out
 
     @pytest.mark.parametrize("width", ["40", "80"])
     def test_a_narrow_terminal(self, failed, monkeypatch, width):

@@ -93,7 +93,7 @@ def test_nobody_who_could_do_it_is_another_reason() -> None:
     task = approved()
     verdict = check_capacity(task)
     assert verdict.kind == "no_agent"
-    assert verdict.summary == "No agent is registered that could do 'deploy'."
+    assert verdict.summary == "No agent is registered that could do 'deploy'. Start a worker that has a handler for it."
     agent("backups", actions=["backup"], cpu=0.99)
     agent("gone", cpu=0.99)
     silent("gone", 200)

@@ -96,8 +96,8 @@ def test_a_snapshot_of_another_database_holds_nothing_back_here():
     [
         ({}, [], ""),
         ({"oldest_approved": timedelta(minutes=59)}, [], ""),
-        ({"oldest_approved": timedelta(minutes=61)}, ["audit.W016"], "claim this kind of work"),
-        ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "audit_resume --loop runs"),
+        ({"oldest_approved": timedelta(minutes=61)}, ["audit.W016"], "have handlers for it"),
+        ({"oldest_due": timedelta(minutes=61)}, ["audit.W016"], "a worker or audit_resume --loop"),
         ({"stuck": 0, "expired": 3, "oldest_expired": timedelta(1)}, [], ""),
         ({"oldest_snapshot": timedelta(minutes=9)}, [], ""),
         ({"oldest_snapshot": timedelta(minutes=11)}, ["audit.W017"], "End the transaction"),
