@@ -23,7 +23,7 @@ NOT_RUN = {
     "docs/ledger.md": 3,
     "docs/recording.md": 2,
     "docs/tutorial-worker.md": 3,
-    "docs/tutorial.md": 3,
+    "docs/tutorial.md": 4,
     "docs/witness.md": 1,
 }
 
