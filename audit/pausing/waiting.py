@@ -114,14 +114,16 @@ def _approved(using: str, task: Row, now: datetime, style: Style, ask: Ask, name
     if due > now:
         return Waits(reasons=list(_not_due(task, now, style)))
     place = ask(partial(tasks_ahead, using, task=task["id"], priority=task["priority"], available_at=due))
-    found = ask(partial(_verdict, using, task)) if _judges_by_registry() else None
-    reasons, verdict = [], None
+    found = ask(partial(_verdict, using, task))
+    reasons, verdict, judges = [], None, _judges_by_registry()
     if found:
         verdict, able = found
-        reasons += list(_capacity(verdict, able, task["action"], style, names))
+        reasons += list(_capacity(verdict, able, task["action"], style, names, judges=judges))
     if place is not None:
         reasons.append(replace(_place(place, _("the approved tasks"), style), about="approved" if place else ""))
-    return Waits(reasons=reasons, verdict=verdict if verdict and verdict.kind in ("short", "unknown") else None)
+    return Waits(
+        reasons=reasons, verdict=verdict if verdict and judges and verdict.kind in ("short", "unknown") else None
+    )
 
 
 def _not_due(task: Row, now: datetime, style: Style) -> Iterator[Reason]:
@@ -144,16 +146,20 @@ def _judges_by_registry() -> bool:
         return False  # the system check says what is wrong with the setting
 
 
-def _verdict(using: str, task: Row) -> tuple[CapacityVerdict, list[Surveyed]]:
+def _verdict(using: str, task: Row) -> tuple[CapacityVerdict, list[Surveyed]] | None:
+    """Judge by the registry; None where it is empty and the gate does not go by it: work is claimed without agents."""
     agents = survey(using, before=task["id"])
+    if not agents and not _judges_by_registry():
+        return None
     work = Task(id=task["id"], action=task["action"], estimated_resources=task["estimate"])
     able = [each for each in agents if not each.draining and each.able(task["action"])]
     return judged(work, agents, using=using), able
 
 
 def _capacity(
-    verdict: CapacityVerdict, able: Sequence[Surveyed], action: str, style: Style, names: bool
+    verdict: CapacityVerdict, able: Sequence[Surveyed], action: str, style: Style, names: bool, *, judges: bool
 ) -> Iterator[Reason]:
+    """Say what the registry has to do with it; `judges` is whether the gate goes by its readings."""
     words = {"action": style.text(action, 80)}
     if verdict.kind == "no_agent":
         absent = verdict.evidence.get("absent", [])
@@ -167,7 +173,7 @@ def _capacity(
         else:
             text = _("No agent is registered that could do “%(action)s”. Start a worker that has a handler for it.")
         yield Reason(text=text % words, about="agents", stands_out=True)
-    elif verdict.kind == "short":
+    elif judges and verdict.kind == "short":
         yield Reason(text=_("Every agent that could do it is short of room."), about="agents", stands_out=True)
     elif not any(each.free_slots for each in able):
         slots = sum(each.slots for each in able)
@@ -177,7 +183,7 @@ def _capacity(
             slots,
         )
         yield Reason(text=text % {"count": style.count(slots)}, about="agents")
-    elif verdict.kind == "unknown":
+    elif judges and verdict.kind == "unknown":
         yield Reason(text=_("No agent is known to have room, and not every one to be short."), about="agents")
 
 

@@ -219,3 +219,14 @@ def test_it_costs_a_bounded_number_of_questions(viewer) -> None:
             viewer.get(f"{TASKS}{task.pk}/change/")
         counts.append(len(asked.data))
     assert counts[0] == counts[1] <= 5
+
+
+@pytest.mark.parametrize("gate", [None, "nowhere.at.all", "tests.support.agents.approved"])
+def test_whatever_the_gate_the_registered_agents_that_cannot_do_it_are_a_reason(viewer, settings, gate) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": gate}
+    agent("full", cpu=0.99, memory=0.99, actions=["deploy"], slots=1)
+    waits = approved("deploy")
+    assert _why(viewer, waits) == "Why it waits It is the first of the approved tasks."
+    assert "No agent is registered that could do “paint”." in _why(viewer, approved("paint"))
+    claimed(task_in("approved"), worker="full")
+    assert "The only slot of the agents that could do it is taken." in _why(viewer, waits)
