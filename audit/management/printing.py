@@ -33,10 +33,12 @@ class Printing(BaseCommand):
     """Base of the commands: what prints. Whatever a text holds is shown as it is; markup is never read."""
 
     _format = _forced = _plain = None
+    _verbosity = 1
 
     def configure(self, options: Mapping[str, Any]) -> None:
         """Take from the command line what concerns printing."""
         self._format, self._forced, self._plain = map(options.get, ("format", "force_color", "no_color"))
+        self._verbosity = options.get("verbosity", 1)
 
     def add_format(self, parser: CommandParser, people: str = "table") -> None:
         """Add `--format`.
@@ -90,6 +92,11 @@ class Printing(BaseCommand):
     def note(self, text: str) -> None:
         """Print a line for the person, beside the output proper."""
         self.stderr.write(text, lambda shown: shown)
+
+    def routine(self, text: str) -> None:
+        """Print a note that asks nobody to do anything; `--verbosity 0` leaves it out, as cron needs it."""
+        if self._verbosity:
+            self.note(text)
 
     @property
     def for_programs(self) -> bool:

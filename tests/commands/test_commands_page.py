@@ -16,6 +16,7 @@ from audit.models import Task
 from tests.support.agents import agent, short_entry
 from tests.support.commands import outcome, record
 from tests.support.factories import task_in
+from tests.support.ledger import VKEY, finish, sealer
 
 PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = {each.partition("\n")[0]: each for each in PAGE.split("\n## ")[1:]}
@@ -93,6 +94,23 @@ def test_every_command_has_a_line_for_a_schedule_or_a_word_why_it_has_none(name:
 def test_every_command_with_json_has_an_example(name: str) -> None:
     formats = [each.choices or () for each in _options(_parser(name)) if each.dest == "format"]
     assert bool(examples(name)) == any("json" in each for each in formats)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_runs_often_prints_nothing_while_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    sealer(monkeypatch)
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY]}
+    finish(1)
+    lines = [line for name in COMMANDS for line in re.findall(r"```crontab\n(.*)\n```", SECTIONS[name])]
+    often = [re.split(r" [>|] ", line.partition("manage.py ")[2])[0] for line in lines if re.match(r"\*", line)]
+    assert {"audit_recover", "audit_resume", "audit_seal", "audit_tiles"} <= {each.split()[0] for each in often}
+    for each in often:  # the sealer before the tiles
+        words = [str(tmp_path / word.rpartition("/")[2]) if word[0] == "/" else word for word in shlex.split(each)]
+        assert outcome(*words) == (0, "", "")
+        if "--verbosity" in words:
+            assert outcome(*(word for word in words if word not in ("--verbosity", "0")))[2]
 
 
 def examples(name: str) -> list[Any]:

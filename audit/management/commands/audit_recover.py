@@ -133,4 +133,4 @@ class Command(AuditCommand):
                 for key in keys if options["dry_run"] else ():
                     self.line(f"  {key}")
         if not any(found.values()) and not options["loop"]:
-            self.note("There is nothing to recover.")
+            self.routine("There is nothing to recover.")

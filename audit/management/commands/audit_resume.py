@@ -60,7 +60,7 @@ class Command(AuditCommand):
             resumed = self._pass(options)
             self._print(resumed, options)
             if not resumed:
-                self.note(_why_none(due))
+                self.routine(_why_none(due))
             return FINE
         with StopRequest() as stop:
             self.note(f"Resuming every {options['interval']} s until stopped.")

@@ -164,13 +164,13 @@ class Command(AuditCommand):
                 place = batch.epoch, batch.size
             total, last = total + batch.sealed, batch
             if not quiet and batch.sealed == options["batch"] and self.stderr.isatty():
-                self.note(f"{count(total, 'row')} sealed …")
+                self.routine(f"{count(total, 'row')} sealed …")
             if stop and stop.requested:
                 break
         if total and last:
-            self.note(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
+            self.routine(f"Sealed {count(total, 'row')}; the tree has {count(last.size, 'leaf', 'leaves')}.")
         elif not quiet:
-            self.note(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
+            self.routine(f"Nothing new to seal; the tree has {count(last.size if last else 0, 'leaf', 'leaves')}.")
         return total
 
     def _publish(

@@ -42,5 +42,5 @@ class Command(AuditCommand):
         """Write them."""
         size, written = publish(options["database"], options["directory"], verifiers(options["key"], needed=False))
         new = f"{count(written, 'tile')} {'is' if written == 1 else 'are'}"
-        self.note(f"{options['directory']} holds the log of {count(size, 'leaf', 'leaves')}; {new} new.")
+        self.routine(f"{options['directory']} holds the log of {count(size, 'leaf', 'leaves')}; {new} new.")
         return FINE
