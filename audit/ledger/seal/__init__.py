@@ -139,7 +139,7 @@ def begin_epoch(
     keys = Keys.of(signers, verifiers)
     if not reason.strip():
         raise CannotSeal("A new epoch needs a reason that an auditor can read.")
-    with _locked(using) as (cursor, head):
+    with _locked(using) as (_, head):
         covered(using, head, keys)
         opened, epoch, damage = keys.open_kept(left_behind, "checkpoint that is left behind")
         if damage:  # what is left behind is kept in the log as it was signed
@@ -163,7 +163,7 @@ def begin_epoch(
         salt = os.urandom(SALT_BYTES)
         leaf = row_hash(EPOCH_V1, began | {SALT: salt})
         LedgerLeaf.objects.using(using).create(index=head.size, epoch=head.epoch, salt=salt, leaf_hash=leaf)
-        note = append(cursor, using, head, [leaf], keys)
+        note = append(Raw(connections[using]), using, head, [leaf], keys)
         head.save(using=using)
         return Batch(sealed=1, size=head.size, epoch=head.epoch, note=note)
 
@@ -221,16 +221,12 @@ def _sealed(cursor: Any, using: str, head: LedgerHead, keys: Keys, run: Run, lim
     raw = Raw(connections[using])
     rows = pick(raw, run, upper_end, limit)
     if rows:
-        note = append(cursor, using, head, store_leaves(raw, head.size, rows), keys)
+        note = append(raw, using, head, store_leaves(raw, head.size, rows), keys)
     if len(rows) < limit:
         head.low_xid = run.horizon if run.whole else max(head.low_xid or 0, run.horizon)
         head.system_identifier = system
     elif not run.whole:
-        head.low_xid = max(head.low_xid or 0, min(run.horizon, rows[-1][0]))
-    for xid, task, log in rows:
-        if task is not None:
-            run.task = (xid, task)
-        elif log is not None:
-            run.log = (xid, number(log))
+        head.low_xid = max(head.low_xid or 0, min(run.horizon, number(rows[-1][0])))
+    run.goes_on_behind(rows)
     head.save(using=using)
     return Batch(sealed=len(rows), size=head.size, epoch=head.epoch, note=note)
