@@ -236,7 +236,8 @@ def _ledger(alias: str) -> list[CheckMessage]:
         *found,
         Caution(
             f"{left.count} finished rows of {alias!r} are not sealed, the oldest of {left.oldest:%Y-%m-%d %H:%M} UTC.",
-            hint="The owner of the database can still rewrite them unnoticed. Find out why audit_seal does not run.",
+            hint="The owner of the database can still rewrite them unnoticed. Find out whether audit_seal runs, and "
+            "what it says: another session may block it.",
             id="audit.W002",
         ),
     ]
