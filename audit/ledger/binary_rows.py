@@ -25,7 +25,7 @@ _AT_ONCE = 16 if psycopg.capabilities.has_stream_chunked() else 1
 
 
 class Raw:
-    """Reads values in binary, as bytes, through the connection of Django's that is in a transaction."""
+    """Reads and writes values in binary, as bytes, through the connection of Django's that is in a transaction."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         connection: psycopg.Connection[Any] = wrapper.connection
@@ -54,6 +54,15 @@ class Raw:
         """
         with self._errors:
             return self._cursor.execute(query, parameters, binary=True).fetchall()
+
+    def execute(self, statement: str, *parameters: Any) -> None:
+        """Run a statement that returns nothing. Bytes of a parameter `%b` go as they are, not as text.
+
+        Raises:
+            django.db.Error: it fails.
+        """
+        with self._errors:
+            self._cursor.execute(statement, parameters)
 
     def load(self, statement: str, pieces: Iterable[bytes]) -> None:
         """Write rows with a COPY FROM STDIN.

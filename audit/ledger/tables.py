@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.db import connections
 
+from audit.ledger.binary_rows import Raw
 from audit.ledger.tlog.checkpoint import Checkpoint
 from audit.ledger.tlog.errors import Malformed
 from audit.ledger.tlog.merkle import HASH_SIZE, Frontier
@@ -27,7 +27,7 @@ __all__ = [
 
 _WRITE_TILES = """
 INSERT INTO audit_ledger_tile (level, index, data)
-SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[])
+SELECT * FROM unnest(%s::smallint[], %s::bigint[], %b::bytea[])
 ON CONFLICT (level, index) DO UPDATE SET data = EXCLUDED.data
 """
 _READ_TILES = """
@@ -122,10 +122,10 @@ def edge(using: str, size: int) -> Frontier:
     return Frontier.of(size, nodes(using))
 
 
-def write_tiles(cursor: Any, tiles: Mapping[tuple[int, int], bytes]) -> None:
+def write_tiles(raw: Raw, tiles: Mapping[tuple[int, int], bytes]) -> None:
     """Store tiles that are new or grew."""
     if tiles:
-        cursor.execute(
+        raw.execute(
             _WRITE_TILES,
-            [[level for level, _ in tiles], [index for _, index in tiles], list(tiles.values())],
+            *([level for level, _ in tiles], [index for _, index in tiles], list(tiles.values())),
         )

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 from django.test import override_settings
 
-from audit import checks
+from audit.checks import database
 from audit.management.commands.audit_seal import Command
 from audit.models import ExecutionLog, LedgerLeaf, LedgerVerification, PauseQueueEntry, Task
 from tests.support.commands import outcome as run
@@ -146,7 +146,7 @@ def test_a_refusal_names_the_database_that_the_routers_chose() -> None:
 def test_a_check_warns_of_tables_that_the_routers_do_not_use(routers: Any, settings: Any, warned: list[str]) -> None:
     with override_settings(DATABASE_ROUTERS=routers, AUDIT=settings):
         for alias in ("default", "other"):
-            found = [each.id for each in checks.check_database(None, databases=[alias])]
+            found = [each.id for each in database.check_database(None, databases=[alias])]
             assert found == (["audit.W014"] if alias in warned else [])
 
 
@@ -155,7 +155,7 @@ def test_no_warning_where_there_are_no_tables() -> None:
         with connections["default"].cursor() as cursor:
             cursor.execute("CREATE SCHEMA empty")
             cursor.execute("SET LOCAL search_path = empty")
-        assert checks._unrouted("default") == []
+        assert database._unrouted("default") == []
         transaction.set_rollback(True, "default")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from django.core.management import load_command_class
 from django.db import connection
 
+from audit.checks import check_database
 from audit.ledger import seal as sealing
 from audit.ledger.exported import Exports
 from audit.ledger.tlog import files, keys
@@ -178,6 +180,36 @@ def test_seal_refuses_when_what_is_kept_is_newer(
     settings.AUDIT = {"LEDGER_ACCEPTED_EPOCHS": [3]}
     code, _, err = run("audit_verify", "--key", VKEY, "--checkpoints", tmp_path, "--accept-epoch", 2)
     assert code == 2
+
+
+def test_a_new_epoch_begins_behind_the_newest_checkpoint_that_is_kept(tmp_path: Path) -> None:
+    def restore() -> None:
+        with behind_the_guards():
+            for table in ("leaf", "tile", "head", "checkpoint", "epoch"):
+                sql(f"DELETE FROM audit_ledger_{table}")
+
+    def begin(number: int) -> tuple[int, str, str]:
+        return run("audit_seal", "--checkpoints", tmp_path, "--new-epoch", files()[number].name, "--reason", "restored")
+
+    def files() -> list[Path]:
+        return sorted(tmp_path.iterdir())
+
+    for _ in range(2):
+        finish(1)
+        run("audit_seal", "--checkpoints", tmp_path)
+    restore()
+    code, _, err = begin(0)
+    first, second = files()
+    assert code == 1
+    assert err.startswith(f"{first} cannot be left behind. It is of epoch 1 and 5 leaves, and {second} is newer: of ")
+    assert err.rstrip().endswith(f"epoch 1 and 10 leaves. Name that one: --new-epoch {second}")
+    assert not LedgerLeaf.objects.exists()
+    assert begin(1)[0] == 0
+    # Set back to before the epoch: behind a checkpoint of epoch 1, the number 2 would be taken again.
+    restore()
+    code, _, err = begin(1)
+    assert (code, f"{files()[2]} is newer: of epoch 2 and 1 leaves" in err) == (1, True)
+    assert begin(2)[2].startswith("Epoch 3 begins at leaf 0")
 
 
 @pytest.mark.parametrize(
@@ -467,6 +499,41 @@ def test_the_loop_says_that_it_cannot_seal_and_goes_on(monkeypatch: pytest.Monke
     assert code == 0
     assert "Nothing was sealed. Trying again in 1 s." in err
     assert LedgerLeaf.objects.count() == 10
+
+
+def test_a_loop_that_is_blocked_says_since_when_and_the_check_warns(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY], "LEDGER_MAX_AGE_SECONDS": 1}
+    finish(1)
+    run("audit_seal")
+    finish(1)
+    monkeypatch.setattr(sealing, "WAIT_S", 0.2)
+    said: list[str] = []
+    warned: list[str] = []
+    note = Command.note
+
+    def heard(self: Command, text: str) -> None:
+        said.append(text)
+        note(self, text)
+        if "perhaps another sealer" in text:
+            warned.extend(each.msg for each in check_database(None, databases=["default"]) if each.id == "audit.W002")
+            if warned and len(said) > 3:
+                beside.rollback()
+        elif text.startswith("Sealed 5 rows"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Command, "note", heard)
+    with session() as beside:
+        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
+        assert run("audit_seal", "--loop", 1)[0] == 0
+    assert "5 finished rows of 'default' are not sealed" in warned[0]
+    _, first, *later, _ = said
+    assert "No attempt has succeeded since" not in first
+    [since] = {
+        re.search(r"No attempt has succeeded since (\S+ \S+) UTC\. Trying again in 1 s\.$", each)[1] for each in later
+    }
+    assert since
 
 
 def test_a_directory_that_is_lost_later_stops_the_loop(tmp_path: Path) -> None:

@@ -399,6 +399,42 @@ _PIECES = {
         )
         for action, assignment in [("defer", "held = false"), ("change-pause", "work_plan = '[1.50]'")]
     },
+    **{
+        f"entry changed, {assignment}": (
+            "audit_entry_follow_v1",
+            piece,
+            spared,
+            Status.PAUSED,
+            (_entry("work_plan = '[1.5]'"), _entry(assignment)),
+            f"log.action = '{action}'{also}",
+        )
+        for action, assignment, piece, spared, also in [
+            ("defer", "resume_after = '2001-01-01'", "NEW.resume_after IS DISTINCT FROM OLD.resume_after", "false", ""),
+            ("defer", "held = false", "NEW.held <> OLD.held", "false", ""),
+            (
+                "change-pause",
+                "priority = 1",
+                "NEW.priority <> OLD.priority",
+                "false",
+                " AND log.detail->'priority' = '1'",
+            ),
+            (
+                "change-pause",
+                "reason = 'insufficient_capacity'",
+                "NEW.reason <> OLD.reason",
+                "false",
+                " AND log.detail->>'reason' = 'insufficient_capacity'",
+            ),
+            ("change-pause", "note = 'x'", "NEW.note <> OLD.note", "false", " AND log.detail->>'note' = 'x'"),
+            (
+                "change-pause",
+                "work_plan = '[1.50]'",
+                "NEW.work_plan::text IS DISTINCT FROM OLD.work_plan::text",
+                "NEW.work_plan IS DISTINCT FROM OLD.work_plan",
+                " AND log.detail->>'work_plan' = '[1.50]'",
+            ),
+        ]
+    },
     "entry changed, hold": (
         "audit_entry_follow_v1",
         "THEN 'hold'",

@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from audit import checks
 from audit.admin.shared.health import health_facts
+from audit.checks import running
 from audit.management.commands import audit_stats
 from audit.models import PauseQueueEntry, Task
 from audit.reading.health import QueueHealth, health
@@ -111,8 +112,8 @@ def test_a_snapshot_of_another_database_holds_nothing_back_here():
 def test_the_checks(values, expected, said, monkeypatch):
     at = _queue().at
     moments = {name: at - value if isinstance(value, timedelta) else value for name, value in values.items()}
-    monkeypatch.setattr(checks, "health", lambda alias: _queue(**{"at": at} | moments))
-    found = checks._queue("default")
+    monkeypatch.setattr(running, "health", lambda alias: _queue(**{"at": at} | moments))
+    found = running.check_queue("default")
     assert [each.id for each in found] == expected
     assert [each for each in found if said not in each.hint] == []
 
@@ -147,8 +148,8 @@ def test_what_stands_out_says_what_to_do_on_the_page_in_audit_stats_and_in_the_c
     *_, last = capsys.readouterr().out.splitlines()
     assert last.endswith(found.advice()[name])
     assert said in last
-    monkeypatch.setattr(checks, "health", lambda alias: found)
-    [message] = checks._queue("default")
+    monkeypatch.setattr(running, "health", lambda alias: found)
+    [message] = running.check_queue("default")
     assert message.id == check
     assert message.hint
 
@@ -166,7 +167,7 @@ def test_nothing_to_do_where_nothing_stands_out(monkeypatch, capsys):
     )
     assert calm.advice() == {}
     assert [each.label for each in health_facts(calm) if each.stands_out] == []
-    assert checks._dead("default", calm) == []
+    assert running._dead("default", calm) == []
     monkeypatch.setattr(audit_stats, "health", lambda alias: calm)
     call_command("audit_stats")
     assert capsys.readouterr().out.splitlines()[-1].startswith("Queue now: ")
@@ -176,7 +177,7 @@ def test_a_role_that_may_not_look_is_told():
     sql("CREATE ROLE audit_nobody")
     sql("GRANT USAGE ON SCHEMA public TO audit_nobody")
     sql("SET LOCAL ROLE audit_nobody")
-    [message] = checks._queue("default")
+    [message] = running.check_queue("default")
     assert message.id == "audit.W015"
     assert "SELECT" in message.hint
     sql("RESET ROLE")

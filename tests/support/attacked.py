@@ -13,6 +13,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import connection
 
+from audit.ledger.binary_rows import Raw
 from audit.ledger.tables import frontier_bytes, write_tiles
 from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog.canonical import LOG_V1, TASK_V1, Form, row_hash
@@ -175,8 +176,7 @@ def rebuild() -> None:
     frontier = Frontier()
     frontier.extend(leaves)
     sql("DELETE FROM audit_ledger_tile")
-    with connection.cursor() as cursor:
-        write_tiles(cursor, grow(0, leaves, lambda level, index: b""))
+    write_tiles(Raw(connection), grow(0, leaves, lambda level, index: b""))
     sql("UPDATE audit_ledger_head SET size = %s, frontier = %s", [len(leaves), frontier_bytes(frontier)])
 
 

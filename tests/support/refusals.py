@@ -50,6 +50,9 @@ _KEPT = {"id", "created_at", "recorded_at", "requested_by", "origin"}
 
 _EMITTED = "INSERT INTO audit_event (name) VALUES ('build-42') ON CONFLICT DO NOTHING"
 _IN_TIME = task("approve_before = now() - interval '1 second'") + "; "
+# A task without an entry: it needs one of its own to be paused.
+_UNPAUSED = "'01900000-0000-7000-8000-000000000001'"
+_MADE = f"INSERT INTO audit_task (id, action) VALUES ({_UNPAUSED}, 'x'); "
 _OVERDUE = entry("reason = 'awaiting_approval', resume_after = now() - interval '1 second'") + "; "
 
 # Each: the function, the piece of it that is the rule, what stands there instead, the status of a task, the attack, and
@@ -176,9 +179,13 @@ REFUSALS = {
         "DELETE FROM audit_pause_queue WHERE task_id = {id}",
     ),
     **{
-        f"entry's {column} never changes": (_ENTRY, piece, "false", Status.PAUSED, entry(assignment))
+        f"entry's {column} never changes": (
+            *(_ENTRY, piece, "false", Status.PAUSED),
+            (_MADE if column == "task_id" else "") + entry(assignment),
+        )
         for column, piece, assignment in [
             ("id", "NEW.id <> OLD.id", "id = id + 1"),
+            ("task_id", "NEW.task_id <> OLD.task_id", f"task_id = {_UNPAUSED}"),
             ("paused_at", "NEW.paused_at <> OLD.paused_at", "paused_at = paused_at - interval '1 day'"),
             ("event", "NEW.event <> OLD.event", "reason = 'awaiting_event', event = 'x'"),
             ("paused_by", "NEW.paused_by <> OLD.paused_by", "paused_by = 'mallory'"),

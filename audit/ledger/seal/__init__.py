@@ -18,6 +18,7 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 
 from audit.ledger.binary_rows import Raw, number, pin_encoding
+from audit.ledger.exported import Exported
 from audit.ledger.seal.keys import Keys
 from audit.ledger.seal.leaves import store_leaves
 from audit.ledger.seal.picking import BEFORE_ALL, NOWHERE, Run, pick
@@ -115,6 +116,7 @@ def begin_epoch(
     reason: str,
     actor: str,
     verifiers: Iterable[Verifier] = (),
+    newest: Exported | None = None,
 ) -> Batch:
     """Go on from an older state of the database, in a new epoch of the log.
 
@@ -127,11 +129,13 @@ def begin_epoch(
         left_behind: the newest checkpoint that was signed before, as its text, signatures included.
         reason: why, in words.
         actor: who decided it.
-        verifiers: further keys that may have signed either checkpoint.
+        verifiers: further keys that may have signed any of these checkpoints.
+        newest: the newest checkpoint that is kept outside, if any. It must be the one that is left behind: behind an
+            older one, the number of an epoch could be used again.
 
     Raises:
         RefusesToSeal: the last signature does not cover the tree as it is, or the tree is another one than that
-            checkpoint's, which no new epoch heals.
+            checkpoint's, which no new epoch heals, or a newer checkpoint is kept outside.
         Busy: another sealer held the head for longer than `WAIT_S`.
         CannotSeal: no reason is given, or the log is not behind that checkpoint.
         Damaged: that checkpoint is damaged.
@@ -139,11 +143,18 @@ def begin_epoch(
     keys = Keys.of(signers, verifiers)
     if not reason.strip():
         raise CannotSeal("A new epoch needs a reason that an auditor can read.")
-    with _locked(using) as (cursor, head):
+    with _locked(using) as (_, head):
         covered(using, head, keys)
         opened, epoch, damage = keys.open_kept(left_behind, "checkpoint that is left behind")
         if damage:  # what is left behind is kept in the log as it was signed
             raise Damaged(damage)
+        if newest:
+            last, last_epoch, _ = keys.open_kept(newest.text, f"checkpoint {newest.path}")
+            if (last_epoch, last.checkpoint.size) > (epoch, opened.checkpoint.size):
+                raise RefusesToSeal(
+                    f"It is of epoch {epoch} and {opened.checkpoint.size} leaves, and {newest.path} is newer: of epoch "
+                    f"{last_epoch} and {last.checkpoint.size} leaves. Name that one: --new-epoch {newest.path}"
+                )
         if not is_behind(using, head, opened.checkpoint, epoch, keys):
             raise CannotSeal(
                 f"The log holds the checkpoint of {opened.checkpoint.size} leaves: it is not behind, and can go on."
@@ -163,7 +174,7 @@ def begin_epoch(
         salt = os.urandom(SALT_BYTES)
         leaf = row_hash(EPOCH_V1, began | {SALT: salt})
         LedgerLeaf.objects.using(using).create(index=head.size, epoch=head.epoch, salt=salt, leaf_hash=leaf)
-        note = append(cursor, using, head, [leaf], keys)
+        note = append(Raw(connections[using]), using, head, [leaf], keys)
         head.save(using=using)
         return Batch(sealed=1, size=head.size, epoch=head.epoch, note=note)
 
@@ -221,16 +232,12 @@ def _sealed(cursor: Any, using: str, head: LedgerHead, keys: Keys, run: Run, lim
     raw = Raw(connections[using])
     rows = pick(raw, run, upper_end, limit)
     if rows:
-        note = append(cursor, using, head, store_leaves(raw, head.size, rows), keys)
+        note = append(raw, using, head, store_leaves(raw, head.size, rows), keys)
     if len(rows) < limit:
         head.low_xid = run.horizon if run.whole else max(head.low_xid or 0, run.horizon)
         head.system_identifier = system
     elif not run.whole:
-        head.low_xid = max(head.low_xid or 0, min(run.horizon, rows[-1][0]))
-    for xid, task, log in rows:
-        if task is not None:
-            run.task = (xid, task)
-        elif log is not None:
-            run.log = (xid, number(log))
+        head.low_xid = max(head.low_xid or 0, min(run.horizon, number(rows[-1][0])))
+    run.goes_on_behind(rows)
     head.save(using=using)
     return Batch(sealed=len(rows), size=head.size, epoch=head.epoch, note=note)

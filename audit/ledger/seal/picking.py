@@ -17,6 +17,7 @@ Note [Another server]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audit.ledger.binary_rows import Raw, number
@@ -47,8 +48,8 @@ SELECT * FROM (
 """
 
 
-Picked = tuple[int, bytes | None, bytes | None]
-"""A row's transaction, and its key, as it comes, as a task or as a row of the log."""
+Picked = tuple[bytes, bytes | None, bytes | None]
+"""A row's transaction, and its key as a task or as a row of the log, all as they come."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +64,13 @@ class Run:
     whole: bool = False
     """Whether it looks at every row: Note [Another server]."""
 
+    def goes_on_behind(self, rows: Sequence[Picked]) -> None:
+        """Go on behind the last task and the last row of the log among those that were sealed."""
+        if last := next(((xid, task) for xid, task, _ in reversed(rows) if task is not None), None):
+            self.task = number(last[0]), last[1]
+        if last := next(((xid, log) for xid, _, log in reversed(rows) if log is not None), None):
+            self.log = number(last[0]), number(last[1])
+
 
 def pick(raw: Raw, run: Run, upper_end: str, limit: int) -> list[Picked]:
     """Look for the next rows, in the order of the tree: Note [Low-water mark].
@@ -75,8 +83,7 @@ def pick(raw: Raw, run: Run, upper_end: str, limit: int) -> list[Picked]:
     """
     # xid8 has a cast from text alone.
     (task_xid, task), (log_xid, log) = run.task, run.log
-    found = raw.narrow(
+    return raw.narrow(
         *(_PICK, str(task_xid), task.hex(), run.whole, upper_end, limit),
         *(str(log_xid), log, run.whole, upper_end, limit, limit),
     )
-    return [(number(xid), task, log) for xid, task, log in found]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
+from audit.ledger.binary_rows import Raw
 from audit.ledger.seal.keys import Keys
 from audit.ledger.seal.refusals import RefusesToSeal
 from audit.ledger.tables import edge, epochs, frontier_bytes, head_frontier, left_behind, read_tile, write_tiles
@@ -82,10 +82,10 @@ def is_behind(using: str, head: LedgerHead, kept: Checkpoint, epoch: int, keys: 
     return False
 
 
-def append(cursor: Any, using: str, head: LedgerHead, leaves: list[bytes], keys: Keys) -> str:
+def append(raw: Raw, using: str, head: LedgerHead, leaves: list[bytes], keys: Keys) -> str:
     """Grow tiles and head by leaves that are stored already, and sign the tree; the checkpoint's text."""
     tiles = grow(head.size, leaves, partial(read_tile, using))
-    write_tiles(cursor, tiles)
+    write_tiles(raw, tiles)
     # What the head says is the edge of the tiles, and a batch begins by looking at that.
     node = Nodes(lambda *place: tiles.get(place) or read_tile(using, *place))
     frontier = Frontier.of(head.size + len(leaves), node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerHead
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
+from audit.values import moments
 
 
 class Command(AuditCommand):
@@ -209,6 +211,7 @@ class Command(AuditCommand):
     def _begin(
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
+        newest = kept.newest() if kept else None
         try:
             with naming(options["new_epoch"]):
                 batch = begin_epoch(
@@ -218,10 +221,11 @@ class Command(AuditCommand):
                     reason=options["reason"],
                     actor=os_user(),
                     verifiers=known,
+                    newest=newest,
                 )
         except RefusesToSeal as error:
-            raise CommandError(str(error), returncode=FAILED) from error
-        newest = kept.newest() if kept else None
+            problem = f"{options['new_epoch']} cannot be left behind. {error}"
+            raise CommandError(problem, returncode=FAILED) from error
         self._publish(batch, kept, newest.place if newest else None, options)
         self.note(f"Epoch {batch.epoch} begins at leaf {batch.size - 1}; run audit_seal as before.")
         return FINE
@@ -229,20 +233,29 @@ class Command(AuditCommand):
     def _loop(
         self, options: dict[str, Any], signers: tuple[Signer, ...], known: tuple[Verifier, ...], kept: Exports | None
     ) -> int:
-        """Seal again and again until a signal; a database that is away is waited for, a refusal ends it."""
+        """Seal again and again until a signal; a refusal ends it.
+
+        A database that is away and a lock that another session holds are waited for: a sealer that ends where nothing
+        starts it again seals nothing. `manage.py check` sees the age of what is not sealed (W002).
+        """
+        failing_since: datetime | None = None
         with StopRequest() as stop:
             self.note(f"Sealing every {options['loop']} s until stopped.")
             while not stop.requested:
                 try:
                     self._once(options, signers, known, kept, stop=stop)
+                    failing_since = None
                 except (RefusesToSeal, CannotExport) as error:
                     raise _refused(error, kept) from error
-                except Busy as error:
-                    self.note(f"{safe(error)} Trying again in {options['loop']} s.")
-                except Error as error:
-                    problem = said(error, options["database"]).rstrip(".")
-                    self.note(f"The database cannot be used: {safe(problem)}. Trying again in {options['loop']} s.")
-                    connections[options["database"]].close()
+                except (Busy, Error) as error:
+                    problem = str(error)
+                    if isinstance(error, Error):
+                        problem = f"The database cannot be used: {said(error, options['database']).rstrip('.')}."
+                        connections[options["database"]].close()
+                    if failing_since:
+                        problem += f" No attempt has succeeded since {failing_since:%Y-%m-%d %H:%M:%S} UTC."
+                    failing_since = failing_since or moments.now()
+                    self.note(f"{safe(problem)} Trying again in {options['loop']} s.")
                 stop.wait(options["loop"])
         return FINE
 
