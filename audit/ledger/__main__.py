@@ -221,7 +221,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m audit.ledger",
-        description="Check and witness proofs of tasks offline: no Django, no database.",
+        description="Check proofs of tasks offline, or cosign checkpoints as a witness. No Django, no database.",
         epilog="Exit codes: 0 proven or done, 1 not proven, 2 could not be judged or done.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -232,7 +232,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=_key(KeyKind.ED25519),
         metavar="VKEY",
-        help="a key of the log, <name>+<id>+<base64>, from a source that you trust; again for several",
+        help="a verifier key of the log, <name>+<id>+<base64>, from a source that you trust; repeat the option for "
+        "several",
     )
     trust.add_argument(
         "--witness",
@@ -240,56 +241,80 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_key(KeyKind.COSIGNATURE),
         metavar="VKEY",
-        help="a key of a witness that you trust; one of them must have cosigned",
+        help="the verifier key of a witness that you trust; repeat the option for several",
     )
-    trust.add_argument("--quorum", type=_positive, metavar="N", help="so many of the witnesses must have cosigned")
-    trust.add_argument("--origin", metavar="NAME", help="the log's name, if it is not that of its key")
-    trust.add_argument("--format", choices=("text", "json"), default="text")
+    trust.add_argument(
+        "--quorum",
+        type=_positive,
+        metavar="N",
+        help="at least N of these witnesses must have cosigned (default: 1 with --witness)",
+    )
+    trust.add_argument(
+        "--origin",
+        metavar="NAME",
+        help="the log's name, if it is not the name of its key",
+    )
+    trust.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default text)")
     for name, run, text in (
-        ("check", _check, "check a task's proof, and show the task and what is proven of its log"),
+        ("check", _check, "check the proof of a task, and show the task and the rows of its log that are proven"),
         ("checkpoint", _checkpoint, "check who signed a checkpoint, and show it"),
-        ("consistency", _consistency, "check that a log only grew since an older checkpoint"),
+        ("consistency", _consistency, "check that a log has only grown since an older checkpoint"),
     ):
         command = commands.add_parser(name, parents=[trust], help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.set_defaults(run=run)
         if name == "consistency":
             command.add_argument("old", type=_path, metavar="OLD_CHECKPOINT", help="the older signed checkpoint")
-        command.add_argument("file", type=_path, metavar="FILE", help="what to check; - reads standard input")
+        command.add_argument("file", type=_path, metavar="FILE", help="the file to check; - reads standard input")
     _add_witness(commands)
     return parser
 
 
 def _add_witness(commands: Any) -> None:
     """Add what a witness needs, and keys."""
-    text = "cosign a checkpoint that grew from the one remembered, and print the signature line"
+    text = "cosign a checkpoint if the log has only grown since the last one, and print the signature line"
     command = commands.add_parser("witness", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_witness, format="text")
     command.add_argument("file", type=_path, metavar="FILE", help="a consistency file; - reads standard input")
-    command.add_argument("--state", type=_path, required=True, metavar="FILE", help="where the witness remembers")
-    command.add_argument("--signing-key", type=_path, required=True, metavar="FILE", help="the witness's own key")
+    command.add_argument(
+        "--state", type=_path, required=True, metavar="FILE", help="the file in which the witness remembers checkpoints"
+    )
+    command.add_argument(
+        "--signing-key", type=_path, required=True, metavar="FILE", help="the file with the witness's signing key"
+    )
     command.add_argument(
         "--key",
         action="append",
         required=True,
         type=_key(KeyKind.ED25519),
         metavar="VKEY",
-        help="a key of the log; again for several",
+        help="a verifier key of the log; repeat the option for several",
     )
-    command.add_argument("--origin", metavar="NAME", help="the log's name, if it is not that of its key")
-    command.add_argument("--first", action="store_true", help="take a log that is new here as it is")
+    command.add_argument(
+        "--origin",
+        metavar="NAME",
+        help="the log's name, if it is not the name of its key, such as NAME/epoch/2 after a restore",
+    )
+    command.add_argument(
+        "--first", action="store_true", help="accept a log that this witness does not know yet, as it is now"
+    )
 
     text = "list what a witness remembers: size, root and name of each log"
     command = commands.add_parser("remembered", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_remembered, format="text")
-    command.add_argument("--state", type=_path, required=True, metavar="FILE", help="where the witness remembers")
+    command.add_argument(
+        "--state", type=_path, required=True, metavar="FILE", help="the file in which the witness remembers checkpoints"
+    )
 
-    text = "make a signing key; prints it, or with --output its verifier key"
+    text = "make a signing key, and print it, or with --output print its verifier key"
     command = commands.add_parser("keygen", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.set_defaults(run=_keygen, format="text")
     command.add_argument("name", metavar="NAME", help="the log's or the witness's name, such as example.com/audit")
-    command.add_argument("--witness", action="store_true", help="a witness's key instead of a log's")
+    command.add_argument("--witness", action="store_true", help="make a key for a witness, not for a log")
     command.add_argument(
-        "--output", type=_path, metavar="FILE", help="write the signing key to this new file, which only you can read"
+        "--output",
+        type=_path,
+        metavar="FILE",
+        help="write the signing key to this file, which must not exist; only you can read it",
     )
 
 

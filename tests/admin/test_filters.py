@@ -379,4 +379,4 @@ def test_the_conditions_stand_under_the_box(viewer) -> None:
     text = text_of(viewer.get(TASKS))
     for name in [key.name for key in KEYS]:
         assert f"{name}: " in text, name
-    assert "failed because a resource was short, or" in text
+    assert "failed because a resource was short (resource), or" in text

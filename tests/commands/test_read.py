@@ -118,7 +118,7 @@ class TestList:
         old = record(40 * DAY, plan={"key": "needle"})
         out, err = run("audit_list", "--search", "plan.key:needle")
         assert out == ""
-        assert "last 30d; --since all looks through everything" in err
+        assert "last 30d only; --since all searches everything" in err
         assert "No tasks match." in err
         for argv in (("--since", "all"), ("--since", "50d"), ("--id", str(old))):
             out, err = run("audit_list", "--search", "plan.key:needle", *argv)

@@ -49,7 +49,7 @@ class Command(AuditCommand):
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
-            self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
+            self.note(f"Searched the last {span_text(DEFAULT_WINDOW)} only; --since all searches everything.")
         tasks = Task.objects.using(options["database"])
         rows = found(wanted, tasks)
         if options["before"]:

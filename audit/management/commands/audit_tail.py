@@ -69,7 +69,7 @@ class Command(AuditCommand):
         wanted = TaskFilter.from_options(options)
         if wanted.needs_window and wanted != wanted.within():
             wanted = wanted.within()
-            self.note(f"Looked for in the last {span_text(DEFAULT_WINDOW)}; --since all looks through everything.")
+            self.note(f"Searched the last {span_text(DEFAULT_WINDOW)} only; --since all searches everything.")
         if not options["follow"]:
             self._begin(wanted, options)
             return FINE

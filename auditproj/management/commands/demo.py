@@ -47,17 +47,23 @@ class Command(BaseCommand):
     """Fills, attacks, works and serves."""
 
     help = (
-        "Set up a database, fill it with a month of believable tasks, show that they cannot be tampered with, seal and "
-        "verify them, and serve the audit browser on 127.0.0.1 while two workers, a sealer and a verifier go on. "
-        "Ctrl-C ends it; it can be run again."
+        "Set up a database with a month of realistic tasks, show that it refuses tampering, and seal and verify the "
+        "tasks. Then serve the audit browser on 127.0.0.1, while two workers, a sealer and a verifier run. Ctrl-C "
+        "ends the demo. The next run continues with the same data."
     )
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument(
-            "--tasks", type=_count, default=20_000, metavar="N", help="how many tasks to fill in (20000)"
+            "--tasks", type=_count, default=20_000, metavar="N", help="how many tasks to make (default 20000)"
         )
-        parser.add_argument("--port", type=_port, default=8000, metavar="PORT", help="8000, or the next free one")
-        parser.add_argument("--no-serve", action="store_true", help="stop after the tampering has been tried")
+        parser.add_argument(
+            "--port",
+            type=_port,
+            default=8000,
+            metavar="PORT",
+            help="the port to serve on, or the next free one (default 8000)",
+        )
+        parser.add_argument("--no-serve", action="store_true", help="stop after the verification, and serve no pages")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with terminable():
