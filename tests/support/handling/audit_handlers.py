@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from audit import handler
 from audit.worker import own_name
+from tests.support.handling import gates
 
 own_name.QUIET_SECONDS = float(os.environ.get("AUDIT_WORKER_QUIET", own_name.QUIET_SECONDS))
+gates.before_an_end()
 
 
 @handler("echo")
