@@ -165,6 +165,7 @@ class Shift:
     def _work(self) -> None:
         while True:
             self._calls.run()
+            self._clerk.look()
             self._places.look()
             if self._stop_requests.count or self._is_done():
                 self._shut_down()
@@ -181,7 +182,7 @@ class Shift:
 
     def _wait(self) -> None:
         # What cannot be done now must not wake it again and again: whatever makes it possible does.
-        moments = [self._places.wakes_at(starting=self._stop_at is None)]
+        moments = [self._places.wakes_at(starting=self._stop_at is None), self._clerk.gives_up_at()]
         if self._stop_at is not None:
             moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
         elif self._intake.may_claim():

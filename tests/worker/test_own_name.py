@@ -16,6 +16,7 @@ from django.conf import LazySettings
 from django.db import connection
 
 from audit.models import ExecutionLog, Task
+from audit.statements import connections as statements_connections
 from audit.worker import own_name
 from audit.worker.own_name import QUIET_SECONDS, OwnName
 from tests.support.factories import sql
@@ -206,7 +207,8 @@ def test_behind_a_pooler_leases_decide(clock: _Clock, monkeypatch: pytest.Monkey
     _claimed()
     # The number that the client was given is not the server's.
     lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
-    monkeypatch.setattr(own_name, "connections", {"default": SimpleNamespace(connection=lent)})
+    behind = SimpleNamespace(connection=lent, cursor=connection.cursor)
+    monkeypatch.setattr(statements_connections, "connections", {"default": behind})
     mine = OwnName("default", "w1", set)
     assert not mine.hold()
     assert mine.take_over() == []
