@@ -267,9 +267,9 @@ class Shift:
         self, claimed: Claimed, end: End, took: float, became: str | None, problem: Exception | None
     ) -> None:
         if problem is not None:
-            self._store.forget(claimed)
+            self._store.abandon(claimed)
             became = "lost"
-            self._say(f"{named(claimed.task)}: its end could not be stored: {problem}")
+            self._say(f"{named(claimed.task)}: its end could not be stored, and its lease runs out: {problem}")
         self._worker.summary.counts[became or "lost"] += 1
         why = ""
         if became in ("failed", "retried"):
@@ -330,8 +330,10 @@ class Shift:
             claimed = self._intake.waiting.popleft()
             self._storing += 1
 
-            def released(became: str | None, problem: Exception | None) -> None:
+            def released(became: str | None, problem: Exception | None, claimed: Claimed = claimed) -> None:
                 self._storing -= 1
+                if problem is not None:
+                    self._store.abandon(claimed)
 
             not_begun = End(verb="release", arguments={"reason": _NOT_BEGUN})
             give_back = partial(self._store.save_end, claimed, not_begun, None)

@@ -251,6 +251,29 @@ def test_a_killed_worker_whose_session_lingers_is_taken_over_when_that_ends(tmp_
     assert task.attempt == 2
 
 
+def test_an_end_that_the_database_refuses_is_nothing_that_another_worker_left() -> None:
+    task = approved("echo")
+    sql(
+        "CREATE FUNCTION zz_refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'not today'; END $$;"
+        " CREATE TRIGGER zz_refuse BEFORE UPDATE ON audit_task FOR EACH ROW"
+        " WHEN (OLD.status = 'executing' AND NEW.status IN ('completed', 'failed')) EXECUTE FUNCTION zz_refuse()"
+    )
+    try:
+        with worker("--concurrency", "1", "--lease", "12", "--name", "same", **_QUICK) as running:
+            eventually(lambda: running.said("its end could not be stored, and its lease runs out: not today"))
+            sql("DROP FUNCTION zz_refuse() CASCADE")
+            eventually(lambda: _now(task).status == "completed")
+            assert not running.said("Took over")
+    finally:
+        sql("DROP FUNCTION IF EXISTS zz_refuse() CASCADE")
+    assert (task.attempt, task.expiries) == (2, 1)
+    refused = ExecutionLog.objects.get(task=task, detail__error_type="NotStored")
+    assert (refused.actor, refused.attempt) == ("same", 1)
+    assert refused.output_summary.startswith("The work ended (complete), and that could not be stored: not today")
+    assert " ran out at " in ExecutionLog.objects.get(task=task, action="recovery").output_summary
+
+
 def test_three_workers_of_one_name(tmp_path: Path) -> None:
     ends = [tmp_path / str(number) for number in range(3)]
     options = ("--concurrency", "1", "--lease", "3600", "--name", "same", "--actions")
