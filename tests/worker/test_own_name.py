@@ -251,6 +251,7 @@ def test_a_killed_worker_whose_session_lingers_is_taken_over_when_that_ends(tmp_
     assert task.attempt == 2
 
 
+@pytest.mark.slow
 def test_an_end_that_the_database_refuses_is_nothing_that_another_worker_left() -> None:
     task = approved("echo")
     sql(
