@@ -22,7 +22,7 @@ from typing import Any
 from django.db import connections
 
 from audit.leases.prolong import Lease, prolong
-from audit.statements.connections import LIVENESS, Destination
+from audit.statements.connections import LIVENESS, Destination, answered_within
 
 __all__ = ["KeptLease", "LeaseKeeper", "keeper"]
 
@@ -173,7 +173,8 @@ class LeaseKeeper:
         planned = {each: each.due for each in kept}
         connection = kept[0].destination.connect()
         try:
-            found = prolong(connection, [each.lease for each in kept])
+            with answered_within(_ANSWER_MS / 1000, connection):
+                found = prolong(connection, [each.lease for each in kept])
         finally:
             connection.close()
         now = time.monotonic()

@@ -5,6 +5,7 @@ Every moment is the database's own clock, so that a client whose clock is wrong 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from audit.statements.retry import persistently
 from audit.statements.rows import adapt
 
 __all__ = ["Lease", "LeaseState", "Session", "prolong"]
+
+_IDLE = "10s"  # so long the server keeps a row locked for whoever does not come back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +107,21 @@ LEFT JOIN audit_task AS task
 
 
 def _in_session(connection: BaseDatabaseWrapper, session: Session | None, sql: str, params: Sequence[Any]) -> Any:
-    """Run a statement in a transaction with the settings of a session, which end with it: a pooler lends it on."""
+    """Run a statement in a transaction with the settings of a session, which end with it: a pooler lends it on.
+
+    Without such settings there is no transaction: where the network fails in the middle of one, the server keeps the
+    row locked for whoever does not come back.
+    """
     raw: Any
     # One cursor: some backends set a search path of their own with each new one.
     with connection.cursor() as cursor:
         raw = connection.connection
-        with connection.wrap_database_errors, raw.transaction():
+        with connection.wrap_database_errors, contextlib.nullcontext() if session is None else raw.transaction():
             if session is not None:
                 cursor.execute(
-                    "SELECT set_config('search_path', %s, true), set_config('role', %s, true)",
-                    [session.search_path, session.role],
+                    "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
+                    " set_config('search_path', %s, true), set_config('role', %s, true)",
+                    [_IDLE, session.search_path, session.role],
                 )
             adapt(connection, cursor, params)
             cursor.execute(sql, params)

@@ -18,7 +18,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from audit import conf
-from audit.statements.connections import own
+from audit.statements.connections import answered_within, own
 from audit.values.backoff import backoff
 from audit.values.patterns import covering
 
@@ -36,6 +36,7 @@ WORKERS = "audit_worker"
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 30.0
 _CHECK_SECONDS = 60.0
+_ANSWER_SECONDS = 30.0
 
 
 def announce(using: str, actions: Iterable[str]) -> None:
@@ -120,7 +121,7 @@ class Listener:
             try:
                 self._connection.ensure_connection()
                 raw: Any = self._connection.connection
-                with self._connection.cursor() as cursor:
+                with answered_within(_ANSWER_SECONDS, self._connection), self._connection.cursor() as cursor:
                     cursor.execute(f"LISTEN {WORKERS}")
                     cursor.execute(f"LISTEN {CHANNEL}")
                 self._wake()
@@ -146,7 +147,9 @@ class Listener:
             quiet = 0.0 if heard else quiet + 1.0
             if quiet >= _CHECK_SECONDS:
                 quiet = 0.0
-                raw.execute("SELECT 1")  # a connection that a firewall has dropped would stay silent for ever
+                # A connection that a firewall has dropped would stay silent for ever.
+                with answered_within(_ANSWER_SECONDS, self._connection):
+                    raw.execute("SELECT 1")
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):  # it may be broken

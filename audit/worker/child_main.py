@@ -110,6 +110,7 @@ def main(number: int) -> None:
     Args:
         number: the descriptor of the socket.
     """
+    # Not by `process.signals`, which leaves alone what was ignored at the start: a handler ends by SIGTERM in any case.
     for each in (signal.SIGINT, signal.SIGHUP):
         signal.signal(each, _nothing)  # not SIG_IGN, which programs that a handler starts would inherit
     connection = socket.socket(fileno=number)

@@ -10,6 +10,7 @@ Note [Requests]
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -19,16 +20,23 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from audit.statements.connections import own
+from audit.statements.connections import end_wait, is_direct, own
+from audit.statements.rows import run
 from audit.values import moments
 from audit.values.backoff import backoff
 
-__all__ = ["Clerk", "is_away"]
+__all__ = ["ANSWER_SECONDS", "Clerk", "is_away"]
 
 logger = logging.getLogger("audit")
 
+ANSWER_SECONDS = 60.0
+"""How long a request may wait for the database; then it counts as away. Much longer than any request takes."""
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0  # shorter than `own_name.QUIET_SECONDS`
+_BOUND_IDLE = (
+    "SELECT set_config('idle_in_transaction_session_timeout', %s, false)"
+    " WHERE current_setting('idle_in_transaction_session_timeout') = '0'"
+)
 _READ_ONLY = "25006"  # after a fail-over the address may still lead to the one that is a standby now
 
 
@@ -62,6 +70,8 @@ class Clerk:
         self._tried = 0
         self._greeted: Any = None
         self._began: float | None = None
+        self._given_up: float | None = None
+        """When the request began whose wait was ended."""
         self.connected: list[Callable[[], object]] = []
         """Called in the clerk's thread after each new connection, the first included."""
         self._thread = threading.Thread(target=self._run, name="audit-worker-clerk", daemon=True)
@@ -78,6 +88,18 @@ class Clerk:
         """For how many seconds the database has not answered the request that is under way; 0 without one."""
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
+
+    def gives_up_at(self) -> float:
+        """When to `look`, on the monotonic clock, so that no wait lasts too long."""
+        began = self._began
+        return math.inf if began is None or began == self._given_up else began + ANSWER_SECONDS
+
+    def look(self) -> None:
+        """End a wait for an answer that has lasted too long; called in the worker's thread."""
+        began = self._began
+        if began is not None and time.monotonic() >= self.gives_up_at():
+            self._given_up = began
+            end_wait(self._connection.connection, lambda: self._began == began)
 
     def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:
         """Have a request done.
@@ -144,6 +166,10 @@ class Clerk:
         # A request may have opened the session by itself (Note [Connections that died]), so its age says nothing.
         self._connection.ensure_connection()
         if self._connection.connection is not self._greeted:
+            if is_direct(self._using):
+                # Where the network fails in the middle of a transaction, the server keeps its locks for whoever does
+                # not come back; among them may be the one of all resumers. A pooler would lend the setting on.
+                run(self._using, _BOUND_IDLE, [f"{ANSWER_SECONDS * 1000:.0f}"])
             for each in self.connected:
                 each()
             self._greeted = self._connection.connection

@@ -28,6 +28,7 @@ from audit import conf
 from audit.leases.recover_sql import own_sql, release_own_sql
 from audit.leases.wakeup import ANY, announce
 from audit.recovery import ACTOR
+from audit.statements.connections import is_direct
 from audit.statements.rows import run
 
 __all__ = ["QUIET_SECONDS", "OwnName"]
@@ -70,13 +71,10 @@ class OwnName:
         """Take the shared lock in this session; returns whether it is held, which a pooler prevents."""
         self._seen = set()
         self._session = None
-        connection: Any = connections[self._using]
-        [(pid,)] = run(self._using, "SELECT pg_backend_pid()", [])
-        # A pooler gives its clients numbers of its own.
-        if pid != connection.connection.info.backend_pid:
+        if not is_direct(self._using):
             return False
         run(self._using, "SELECT pg_advisory_lock_shared(%s)", [self._key])
-        self._session = connection.connection
+        self._session = connections[self._using].connection
         return True
 
     def next_look(self, usual: float) -> float:

@@ -165,6 +165,7 @@ class Shift:
     def _work(self) -> None:
         while True:
             self._calls.run()
+            self._clerk.look()
             self._places.look()
             if self._stop_requests.count or self._is_done():
                 self._shut_down()
@@ -181,7 +182,7 @@ class Shift:
 
     def _wait(self) -> None:
         # What cannot be done now must not wake it again and again: whatever makes it possible does.
-        moments = [self._places.wakes_at(starting=self._stop_at is None)]
+        moments = [self._places.wakes_at(starting=self._stop_at is None), self._clerk.gives_up_at()]
         if self._stop_at is not None:
             moments.append(time.monotonic() + 1.0 if self._interrupted else self._stop_at)
         elif self._intake.may_claim():
@@ -266,9 +267,9 @@ class Shift:
         self, claimed: Claimed, end: End, took: float, became: str | None, problem: Exception | None
     ) -> None:
         if problem is not None:
-            self._store.forget(claimed)
+            self._store.abandon(claimed)
             became = "lost"
-            self._say(f"{named(claimed.task)}: its end could not be stored: {problem}")
+            self._say(f"{named(claimed.task)}: its end could not be stored, and its lease runs out: {problem}")
         self._worker.summary.counts[became or "lost"] += 1
         why = ""
         if became in ("failed", "retried"):
@@ -329,8 +330,10 @@ class Shift:
             claimed = self._intake.waiting.popleft()
             self._storing += 1
 
-            def released(became: str | None, problem: Exception | None) -> None:
+            def released(became: str | None, problem: Exception | None, claimed: Claimed = claimed) -> None:
                 self._storing -= 1
+                if problem is not None:
+                    self._store.abandon(claimed)
 
             not_begun = End(verb="release", arguments={"reason": _NOT_BEGUN})
             give_back = partial(self._store.save_end, claimed, not_begun, None)

@@ -16,7 +16,7 @@ from audit.leases.prolong import Lease
 from audit.models import Agent, ExecutionLog, Task
 from audit.recording.fitting import fitted
 from audit.status import LogKind, Status
-from audit.values.failures import CANCELLED
+from audit.values.failures import CANCELLED, NOT_STORED
 from audit.worker.clerk import is_away
 from audit.worker.ending import End, failed
 from audit.worker.handlers import Handler
@@ -75,10 +75,14 @@ class Store:
         self._on_lost = on_lost
         self._on_cancel = on_cancel
         self._held: set[Claimed] = set()
+        self._abandoned: set[UUID] = set()
 
     def tokens(self) -> set[UUID]:
-        """Return the tokens of the claims that this worker has not stored the end of."""
-        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None}
+        """Return the tokens of the claims that this worker has not stored the end of.
+
+        Also of those whose end the database refused: their leases run out, but no other worker has left them behind.
+        """
+        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None} | self._abandoned
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
@@ -110,6 +114,12 @@ class Store:
         self._held.discard(claimed)
         if claimed.kept is not None:
             keeper.forget(claimed.kept)
+
+    def abandon(self, claimed: Claimed) -> None:
+        """Let the lease run out, because the database refuses whatever is to be stored of the end."""
+        if claimed.kept is not None:
+            self._abandoned.add(claimed.kept.lease.token)
+        self.forget(claimed)
 
     # What handlers hand in meanwhile
 
@@ -207,9 +217,15 @@ class Store:
         return "retried"
 
     def _fail_refused(self, task: Task, problem: Exception, end: End) -> str:
-        """Fail a task whose end the database refuses; if that is refused too, its lease runs out."""
-        with contextlib.suppress(*GONE):
-            summary = f"The work ended ({end.verb}), and that could not be stored: {problem}"
-            task.fail(summary[:2000], outcome={"error_type": "NotStored"}, resources=end.resources, using=self.using)
-            return "failed"
-        return "lost"
+        """Fail a task whose end the database refuses; if that is refused too, say so in the log; the lease runs out."""
+        summary = f"The work ended ({end.verb}), and that could not be stored: {problem}"[:2000]
+        try:
+            task.fail(summary, outcome={"error_type": NOT_STORED}, resources=end.resources, using=self.using)
+        except GONE:
+            return "lost"
+        except Exception as refused:
+            if not is_away(refused):
+                with contextlib.suppress(Exception):
+                    task.note(summary, detail={"error_type": NOT_STORED}, actor=self.name, using=self.using)
+            raise
+        return "failed"

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import signal
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
+from django.db.backends.postgresql.base import DatabaseWrapper
 
-from audit.leases.keeper import keeper
+from audit.leases import keeper as keeper_module
+from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
 from audit.models import ExecutionLog, Task
+from audit.pausing import PauseManager
 from audit.recovery import recover
+from audit.statements import connections as connections_module
 from audit.statements.connections import Destination, own
-from tests.support.factories import claimed
-from tests.support.proxy import network
+from audit.status import PauseReason
+from tests.support.agents import due_now
+from tests.support.factories import claimed, sql
+from tests.support.holding import OTHERS, held, is_held, server_session
+from tests.support.proxy import CAN_LOSE, Network, network
 from tests.support.worker import approved, eventually, logged, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _OPTIONS = ("--concurrency", "1", "--lease", "6")
+_LONG = ("--concurrency", "1", "--lease", "3600")
+_SOON = {"AUDIT_WORKER_ANSWER": "5"}
 
 
 def _now(task: Task) -> Task:
@@ -66,6 +79,97 @@ def test_a_worker_stops_though_nothing_comes_back(tmp_path: Path) -> None:
         assert running.wait() == 0
         eventually(lambda: recover().leases == (task.pk,))
     assert (_now(task).status, task.expiries) == ("approved", 1)
+
+
+_WAYS = [
+    pytest.param(
+        Network.lose, id="loses", marks=pytest.mark.skipif(not CAN_LOSE, reason="needs a socket filter of Linux")
+    ),
+    pytest.param(Network.swallow, id="swallows"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fail", _WAYS)
+def test_a_network_that_fails_in_silence_and_heals(fail: Callable[[Network], None], tmp_path: Path) -> None:
+    end, effects = tmp_path / "end", tmp_path / "effects"
+    task = approved("wait", str(end))
+    with network() as net, worker(*_LONG, database=net.settings, variables=_SOON) as running:
+        logged(task, "waits")
+        fail(net)
+        end.touch()  # its end is sent into nothing
+        eventually(lambda: running.said("The database is away"))
+        assert _now(task).status == "executing"
+        later = approved("effect", {"file": str(effects), "way": "end"})
+        net.mend()
+        eventually(lambda: running.said("The database is back"))
+        eventually(lambda: _now(task).status == _now(later).status == "completed")
+    assert (task.attempt, task.expiries, later.attempt) == (1, 0, 1)
+    assert effects.read_text() == f"{later.pk}:1\n"
+
+
+@contextlib.contextmanager
+def _kept(net: Network, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Task, KeptLease]]:
+    """Work whose lease is prolonged through a network, with answers that must come soon."""
+    monkeypatch.setattr(keeper_module, "_ANSWER_MS", 2000)
+    monkeypatch.setattr(connections_module, "_CANCEL_SECONDS", 2.0)
+    task = claimed(approved("wait"))
+    lease = Lease(task_id=task.pk, token=task.claim_token, duration=timedelta(minutes=1), actor="w", using="default")
+    kept = keeper.keep(lease, on_lost=print)
+    settings = kept.destination.settings
+    kept.destination = dataclasses.replace(kept.destination, kind=DatabaseWrapper, settings=settings | net.settings)
+    try:
+        yield task, kept
+    finally:
+        keeper.forget(kept)
+
+
+def test_a_keeper_whose_answer_is_swallowed_prolongs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with network() as net, _kept(net, monkeypatch) as (task, kept):
+        first = _now(task).lease_expires_at
+        with server_session() as other, other.transaction():
+            other.execute("LOCK TABLE audit_task IN ACCESS EXCLUSIVE MODE")
+            keeper.hurry(kept)
+            eventually(_waiting)
+            net.swallow()
+        eventually(lambda: _now(task).lease_expires_at > first, "the server has done what nobody hears of")
+        net.mend()
+        before = _now(task).lease_expires_at
+        keeper.hurry(kept)
+        eventually(lambda: _now(task).lease_expires_at > before)
+
+
+def test_a_pass_that_a_dead_network_leaves_open_at_the_server_keeps_nobody_else_from_resuming(
+    settings: LazySettings,
+) -> None:
+    settings.AUDIT = {"CAPACITY_GATE": None}
+    task = approved("echo")
+    task.pause(reason=PauseReason.INSUFFICIENT_CAPACITY, resume_after=timedelta(seconds=1))
+    due_now()
+    with network() as net, worker(*_LONG, database=net.settings, variables=_SOON):
+        with held("approved"):
+            eventually(is_held)
+            net.swallow()
+        # The server waits for the commit of the pass, which never comes.
+        eventually(lambda: [each.pk for each in PauseManager().resume_due()] == [task.pk])
+
+
+def test_a_server_that_is_slow_is_asked_to_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not do later what nobody waits for any more."""
+    with network() as net, _kept(net, monkeypatch) as (task, kept):
+        before = _now(task).lease_expires_at
+        with server_session() as other, other.transaction():
+            other.execute("LOCK TABLE audit_task IN ACCESS EXCLUSIVE MODE")
+            keeper.hurry(kept)
+            [waits] = eventually(_waiting)
+            eventually(lambda: waits not in _waiting())
+        eventually(lambda: _now(task).lease_expires_at > before)
+        assert not kept.lost
+
+
+def _waiting() -> list[tuple[int]]:
+    """The sessions that wait for the lock of a table."""
+    return sql(f"SELECT pid {OTHERS} AND wait_event_type = 'Lock' AND wait_event = 'relation'")
 
 
 def test_connections_of_a_worker_notice_a_dead_network() -> None:

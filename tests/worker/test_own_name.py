@@ -16,6 +16,7 @@ from django.conf import LazySettings
 from django.db import connection
 
 from audit.models import ExecutionLog, Task
+from audit.statements import connections as statements_connections
 from audit.worker import own_name
 from audit.worker.own_name import QUIET_SECONDS, OwnName
 from tests.support.factories import sql
@@ -206,7 +207,8 @@ def test_behind_a_pooler_leases_decide(clock: _Clock, monkeypatch: pytest.Monkey
     _claimed()
     # The number that the client was given is not the server's.
     lent = SimpleNamespace(info=SimpleNamespace(backend_pid=connection.connection.info.backend_pid + 1))
-    monkeypatch.setattr(own_name, "connections", {"default": SimpleNamespace(connection=lent)})
+    behind = SimpleNamespace(connection=lent, cursor=connection.cursor)
+    monkeypatch.setattr(statements_connections, "connections", {"default": behind})
     mine = OwnName("default", "w1", set)
     assert not mine.hold()
     assert mine.take_over() == []
@@ -247,6 +249,30 @@ def test_a_killed_worker_whose_session_lingers_is_taken_over_when_that_ends(tmp_
             eventually(lambda: _now(task).status == "completed")
             assert running.said(_TOOK_OVER)
     assert task.attempt == 2
+
+
+@pytest.mark.slow
+def test_an_end_that_the_database_refuses_is_nothing_that_another_worker_left() -> None:
+    task = approved("echo")
+    sql(
+        "CREATE FUNCTION zz_refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'not today'; END $$;"
+        " CREATE TRIGGER zz_refuse BEFORE UPDATE ON audit_task FOR EACH ROW"
+        " WHEN (OLD.status = 'executing' AND NEW.status IN ('completed', 'failed')) EXECUTE FUNCTION zz_refuse()"
+    )
+    try:
+        with worker("--concurrency", "1", "--lease", "12", "--name", "same", **_QUICK) as running:
+            eventually(lambda: running.said("its end could not be stored, and its lease runs out: not today"))
+            sql("DROP FUNCTION zz_refuse() CASCADE")
+            eventually(lambda: _now(task).status == "completed")
+            assert not running.said("Took over")
+    finally:
+        sql("DROP FUNCTION IF EXISTS zz_refuse() CASCADE")
+    assert (task.attempt, task.expiries) == (2, 1)
+    refused = ExecutionLog.objects.get(task=task, detail__error_type="NotStored")
+    assert (refused.actor, refused.attempt) == ("same", 1)
+    assert refused.output_summary.startswith("The work ended (complete), and that could not be stored: not today")
+    assert " ran out at " in ExecutionLog.objects.get(task=task, action="recovery").output_summary
 
 
 def test_three_workers_of_one_name(tmp_path: Path) -> None:

@@ -83,6 +83,13 @@ def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
         assert running.wait() == 0
 
 
+def test_a_handler_is_ended_in_time_though_sigterm_was_ignored() -> None:
+    task = approved("hang-timed")
+    with worker("--concurrency", "1", "--drain", ignored=[signal.SIGTERM]) as running:
+        assert running.wait() == 1
+    assert _now(task).outcome["output_summary"] == "The handler's time of 8 s was over; it was ended."
+
+
 def test_limits() -> None:
     tasks = [approved("quick") for _ in range(5)]
     only = ("--actions", "quick")  # without child processes, which take their time to start

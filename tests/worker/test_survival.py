@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 from django.db import connection
 
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.recovery import recover
 from tests.support.factories import sql
+from tests.support.holding import OTHERS, held, is_held, server_session
 from tests.support.worker import WorkerProcess, approved, eventually, logged, run_all, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _KEPT = "6"  # seconds; a busy machine prolongs it in time
-_OTHERS = (
-    "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND backend_type = 'client backend'"
-)
 
 
 def _now(task: Task) -> Task:
@@ -34,39 +29,6 @@ def _now(task: Task) -> Task:
 
 def _claims(task: Task) -> int:
     return ExecutionLog.objects.filter(task=task, to_status="executing").count()
-
-
-@contextlib.contextmanager
-def _server(name: str = "") -> Iterator[psycopg.Connection]:
-    """A session of its own, in the test's database or in another of the server."""
-    wanted = ("dbname", "user", "host", "port", "password")
-    settings = {key: value for key, value in connection.get_connection_params().items() if key in wanted}
-    with psycopg.connect(**settings | ({"dbname": name} if name else {}), autocommit=True) as opened:
-        yield opened
-
-
-@contextlib.contextmanager
-def _held(status: str) -> Iterator[None]:
-    """Keep every task that comes to a status from being committed so, until the block ends."""
-    sql(
-        "CREATE FUNCTION zz_hold() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_advisory_xact_lock(4712); RETURN NEW; END $$"
-    )
-    sql(
-        "CREATE TRIGGER zz_hold BEFORE UPDATE ON audit_task FOR EACH ROW"
-        f" WHEN (NEW.status = '{status}' AND OLD.status <> NEW.status) EXECUTE FUNCTION zz_hold()"
-    )
-    try:
-        with _server() as other:
-            other.execute("SELECT pg_advisory_lock(4712)")
-            yield
-    finally:
-        # Waits for the statement that it has held up.
-        sql("DROP FUNCTION zz_hold() CASCADE")
-
-
-def _is_held() -> bool:
-    return bool(sql(f"SELECT 1 {_OTHERS} AND wait_event_type = 'Lock' AND wait_event = 'advisory'"))
 
 
 def _kill(running: WorkerProcess) -> None:
@@ -82,8 +44,8 @@ def _let_run_out(task: Task) -> None:
 def test_killed_while_its_claim_is_committed() -> None:
     """The server finishes the statement of a worker that is gone: executing, for nobody, until the lease runs out."""
     task = approved("echo")
-    with worker("--concurrency", "1", "--name", "gone") as running, _held("executing"):
-        eventually(_is_held)
+    with worker("--concurrency", "1", "--name", "gone") as running, held("executing"):
+        eventually(is_held)
         _kill(running)
     eventually(lambda: _now(task).status == "executing")
     assert task.claimed_by == "gone"
@@ -118,9 +80,9 @@ def test_killed_in_the_work_and_at_its_end(tmp_path: Path) -> None:
     with worker("--concurrency", "2", "--lease", "60") as running:
         logged(in_work, "waits")
         logged(at_end, "waits")
-        with _held("completed"):
+        with held("completed"):
             (tmp_path / "end").touch()
-            eventually(_is_held)
+            eventually(is_held)
             _kill(running)
     # The server has carried out what it was sent: that work is done, and not done again.
     eventually(lambda: _now(at_end).status == "completed")
@@ -170,9 +132,9 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> No
     name = connection.settings_dict["NAME"]
     with worker("--concurrency", "1") as running:
         logged(task, "waits")
-        with _server("postgres") as server:
+        with server_session("postgres") as server:
             server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
-            sql(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+            sql(f"SELECT pg_terminate_backend(pid) {OTHERS}")
             (tmp_path / "end").touch()
             eventually(lambda: running.said("The database is away"))
             server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
@@ -187,7 +149,7 @@ def test_connections_that_are_cut_again_and_again(tmp_path: Path) -> None:
     tasks = [approved("tell") for _ in range(12)]
     with worker("--concurrency", "2", "--drain") as running:
         while running.process.poll() is None:
-            sql(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+            sql(f"SELECT pg_terminate_backend(pid) {OTHERS}")
             with contextlib.suppress(Exception):
                 running.process.wait(0.3)
         assert running.wait() == 0

@@ -14,9 +14,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import handler
-from audit.worker import own_name
+from audit.worker import clerk, own_name
+from tests.support.handling import gates
 
 own_name.QUIET_SECONDS = float(os.environ.get("AUDIT_WORKER_QUIET", own_name.QUIET_SECONDS))
+clerk.ANSWER_SECONDS = float(os.environ.get("AUDIT_WORKER_ANSWER", clerk.ANSWER_SECONDS))
+gates.before_an_end()
 
 
 @handler("echo")
