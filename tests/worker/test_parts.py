@@ -117,7 +117,6 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
         places=places,  # type: ignore[arg-type]
         start=started.append,
         unfinished=lambda: 0,
-        arrived=lambda: None,
         say=lambda line: None,
     )
     intake.waiting.extend(claims)
