@@ -32,7 +32,6 @@ class Intake:
         store, upkeep, clerk, places: those of the worker.
         start: starts what was claimed, and has a place.
         unfinished: returns how many attempts run or are being stored.
-        arrived: called whenever a claim has come back.
         say: takes lines for the person.
     """
 
@@ -47,7 +46,6 @@ class Intake:
         places: Places,
         start: Callable[[Claimed], None],
         unfinished: Callable[[], int],
-        arrived: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._worker = worker
@@ -58,7 +56,6 @@ class Intake:
         self._places = places
         self._start = start
         self._unfinished = unfinished
-        self._arrived = arrived
         self._say = say
         self.open = False
         """Whether the worker has begun."""
@@ -151,7 +148,6 @@ class Intake:
         # There may be more; otherwise the next look is in time.
         self.hungry = self.hungry or self._more
         self.waiting.extend(found)
-        self._arrived()
 
     def start_waiting(self) -> None:
         """Start what was claimed and has waited for a place."""

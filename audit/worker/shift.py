@@ -121,7 +121,6 @@ class Shift:
             places=self._places,
             start=self._start,
             unfinished=lambda: len(self._by_claim) + self._storing,
-            arrived=self._arrived,
             say=self._say,
         )
         if conf.settings().NOTIFY:
@@ -315,15 +314,12 @@ class Shift:
                 self._say(f"Stopping{waits}.")
             for attempt in self._by_claim.values():
                 self._places.flag(attempt, "stopping")
-            self._release_waiting()
         elif now >= self._stop_at and not self._interrupted:
             self._interrupted = True
             for attempt in list(self._by_claim.values()):
                 self._places.stop_attempt(attempt, "shutdown")
-
-    def _arrived(self) -> None:
-        if self._stop_at is not None:
-            self._release_waiting()
+        # Also what a claim brings that was under way.
+        self._release_waiting()
 
     def _release_waiting(self) -> None:
         while self._intake.waiting:

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import time
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_the_end_of_lost_work_is_not_sent() -> None:
     assert said[0].endswith("nothing of it was stored")
 
 
+def test_what_a_claim_brings_to_a_worker_that_stops_is_given_back() -> None:
+    shift = Shift(SimpleNamespace(), None, None, StopRequests(), print)  # type: ignore[arg-type]
+    asked: list[Any] = []
+    ends: list[Any] = []
+    shift._stop_at = time.monotonic() + 3600
+    shift._store = SimpleNamespace(save_end=lambda *end: ends.append(end) or "released")  # type: ignore[assignment]
+    shift._clerk = SimpleNamespace(give=lambda act, then, keep: asked.append((act, then)))  # type: ignore[assignment]
+    claimed = Claimed(Task(action="deploy"))
+    intake: Any = SimpleNamespace(waiting=deque([claimed]), under_way=False)
+    shift._intake = intake
+    shift._shut_down()
+    assert not intake.waiting
+    assert not shift._has_shut_down()
+    [(act, then)] = asked
+    then(act(), None)
+    [(released, end, _)] = ends
+    assert (released, end.verb) == (claimed, "release")
+    assert shift._has_shut_down()
+
+
 def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
     started: list[Claimed] = []
     places = SimpleNamespace(can_run=lambda handler: True, free=1)
@@ -117,7 +138,6 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
         places=places,  # type: ignore[arg-type]
         start=started.append,
         unfinished=lambda: 0,
-        arrived=lambda: None,
         say=lambda line: None,
     )
     intake.waiting.extend(claims)
