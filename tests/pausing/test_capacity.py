@@ -354,3 +354,14 @@ def test_alike_work_that_needs_other_labels_is_judged_by_itself() -> None:
     labels = {fits.pk: ["gpu"], short.pk: ["tape"]}
     entries = PauseManager(labels_of=lambda task: labels[task.pk]).pause_short()
     assert [entry.task_id for entry in entries] == [short.pk]
+
+
+@pytest.mark.django_db
+def test_work_that_started_just_before_the_reading_counts_too_and_nothing_is_less_than_not_free() -> None:
+    presence = agent("w1", cpu=0.1)
+    for cpu, free in ((2, 0.4), (16, 0.0)):
+        approved(estimated_resources={"cpu": cpu})
+        assert len(Task.objects.claim("w1")) == 1
+        read_as(presence, cpu=0.1)
+        [seen] = survey("default")
+        assert seen.free["cpu"] == pytest.approx(free)
