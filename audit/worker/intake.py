@@ -71,6 +71,10 @@ class Intake:
         """Look for work at once."""
         self.hungry = True
 
+    def look_anew(self) -> None:
+        """Look at once, whatever the last look has found: work that has ended may have asked for more."""
+        self.hungry, self.found_nothing = True, False
+
     def may_claim(self) -> bool:
         """Whether it could claim now, if it were time."""
         if not self.open or self.under_way or self.waiting or (self._worker.once and self.claimed_once):

@@ -270,6 +270,8 @@ class Shift:
             became = "lost"
             self._say(f"{named(claimed.task)}: its end could not be stored, and its lease runs out: {problem}")
         self._worker.summary.counts[became or "lost"] += 1
+        if self._worker.drain and became != "released":  # what was given back would come again and again
+            self._intake.look_anew()
         why = ""
         if became in ("failed", "retried"):
             why = "".join(f": {each}" for key in ("error_type", "output_summary") if (each := end.outcome.get(key)))

@@ -344,3 +344,24 @@ def test_evidence_of_a_gate_must_be_json(settings: Any) -> None:
 
 def _talkative(task: Any) -> CapacityVerdict:
     return CapacityVerdict(kind="short", evidence={"agents": {"w1"}}, summary="Short.")
+
+
+@pytest.mark.django_db
+def test_alike_work_that_needs_other_labels_is_judged_by_itself() -> None:
+    agent("roomy", labels=["gpu"])
+    agent("full", cpu=0.95, labels=["tape"])
+    fits, short = approved(priority=1), approved(priority=2)
+    labels = {fits.pk: ["gpu"], short.pk: ["tape"]}
+    entries = PauseManager(labels_of=lambda task: labels[task.pk]).pause_short()
+    assert [entry.task_id for entry in entries] == [short.pk]
+
+
+@pytest.mark.django_db
+def test_work_that_started_just_before_the_reading_counts_too_and_nothing_is_less_than_not_free() -> None:
+    presence = agent("w1", cpu=0.1)
+    for cpu, free in ((2, 0.4), (16, 0.0)):
+        approved(estimated_resources={"cpu": cpu})
+        assert len(Task.objects.claim("w1")) == 1
+        read_as(presence, cpu=0.1)
+        [seen] = survey("default")
+        assert seen.free["cpu"] == pytest.approx(free)

@@ -12,7 +12,7 @@ from audit.context import actor
 from audit.exceptions import InvalidValue, LeaseLost, TaskFrozen
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import PauseManager
-from audit.recovery import RecoveryReport, arecover, recover
+from audit.recovery import RecoveryReport, Sweep, arecover, recover
 from audit.status import Status
 from tests.support.agents import agent, silent
 from tests.support.factories import assert_same, claimed, entry_of, requested, sql, task_in, unchanged
@@ -320,3 +320,24 @@ def test_a_completer_that_comes_after_recovery_hears_that_its_lease_is_lost():
         task.complete()
     again.complete()
     assert_same(again)
+
+
+def test_a_part_in_which_there_is_more_than_the_limit_is_looked_at_again():
+    first, second, *_ = [task_in(Status.PAUSED) for _ in range(4)]
+    sql(
+        "SET session_replication_role = replica;"
+        f" DELETE FROM audit_pause_queue WHERE task_id IN ('{first.pk}', '{second.pk}');"
+        " SET session_replication_role = origin"
+    )
+    sweep = Sweep(size=2)
+    made = [recover(limit=1, sweep=sweep).entries_made for _ in range(2)]
+    assert sorted(made) == sorted([(first.pk,), (second.pk,)])
+
+
+def test_an_entry_that_somebody_has_claimed_does_not_time_out():
+    task = task_in(Status.EXECUTING)
+    task.pause(event="late", resume_after=SHORT)
+    [entry] = PauseQueueEntry.objects.claim("somebody")
+    assert recover().timeouts == ()
+    entry.release()
+    assert recover().timeouts == (task.pk,)

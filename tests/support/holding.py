@@ -51,8 +51,8 @@ def held(status: str, *, at_commit: bool = False, using: str = "default") -> Ite
             other.execute("SELECT pg_advisory_lock(4712)")
             yield
     finally:
-        # Waits for the statement that it has held up.
-        _run(using, "DROP FUNCTION zz_hold() CASCADE")
+        # Waits for the statement that it has held up, but not for ever for a transaction that nobody ends.
+        _run(using, "SET lock_timeout = '120s'; DROP FUNCTION zz_hold() CASCADE; RESET lock_timeout")
 
 
 def is_held(using: str = "default") -> bool:

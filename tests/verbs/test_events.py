@@ -182,6 +182,7 @@ def test_work_that_is_given_up_is_told_nothing():
         ("a", float("nan"), "payload"),
         ("a", object(), "payload"),
         ("a", "x" * MAX_PAYLOAD_BYTES, "payload"),
+        ("a", "é" * (MAX_PAYLOAD_BYTES // 2), "payload"),
     ],
 )
 def test_what_could_not_be_stored_is_refused_first(name, payload, field, django_assert_num_queries):

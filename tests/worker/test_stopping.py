@@ -90,6 +90,20 @@ def test_a_handler_is_ended_in_time_though_sigterm_was_ignored() -> None:
     assert _now(task).outcome["output_summary"] == "The handler's time of 8 s was over; it was ended."
 
 
+def test_drain_does_what_the_last_work_has_asked_for(tmp_path: Path) -> None:
+    """Without NOTIFY, so that only a look of its own finds that work after it has found nothing."""
+    first = approved("ask-for-more", str(tmp_path / "end"))
+    with worker("--concurrency", "2", "--drain", audit={"NOTIFY": False}) as running:
+        logged(first, "waits")
+        for _ in range(2):  # afterwards it has looked, and found nothing
+            beside = approved("echo")
+            eventually(lambda beside=beside: _now(beside).status == "completed")
+        (tmp_path / "end").touch()
+        assert running.wait() == 0
+    assert not Task.objects.exclude(status="completed").exists()
+    assert Task.objects.count() == 4
+
+
 def test_limits() -> None:
     tasks = [approved("quick") for _ in range(5)]
     only = ("--actions", "quick")  # without child processes, which take their time to start

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import handler
+from audit.models import Task
 from audit.worker import clerk, own_name
 from tests.support.handling import gates
 
@@ -95,6 +96,12 @@ def wait(run):
     while not Path(run.plan).exists():
         time.sleep(0.01)
     return "waited"
+
+
+@handler("ask-for-more")
+def ask_for_more(run):
+    wait(run)
+    Task.objects.request("echo", actor="alice").approve(actor="bob")
 
 
 @handler("hold", isolation="thread")
