@@ -30,6 +30,37 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return workers if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else workers * 3 // 2
 
 
+_PROCESSES = ("tests/worker/", "tests/project/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep xdist to the order of `pytest_collection_modifyitems`; its own begins with the files of the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files whose tests mostly wait for processes over those that keep the processor busy.
+
+    None comes in the last quarter, so that at the end no worker runs a slow file while the others have nothing to do.
+    """
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    waiting = [
+        name
+        for name, tests in files.items()
+        if name.startswith(_PROCESSES) or any(each.get_closest_marker("slow") for each in tests)
+    ]
+    busy = sorted(files.keys() - waiting, key=lambda name: -len(files[name]))
+    step = 0.75 * len(busy) / max(len(waiting), 1)
+    places = {name: number for number, name in enumerate(busy)} | {
+        name: number * step for number, name in enumerate(waiting)
+    }
+    items[:] = [each for name in sorted(files, key=lambda name: (places[name], name)) for each in files[name]]
+
+
 # xdist sets it for its workers; what commands print would depend on how the tests are run.
 os.environ.pop("COLUMNS", None)
 

@@ -138,7 +138,7 @@ def test_a_table_without_a_width_is_not_padded_to_what_is_unusual():
     rows = [(number, "short") for number in range(9)] + [(9, "x" * 40)]
     columns = (Column(title="N"), Column(title="Reason"), Column(title="Task"))
     lines = list(table(columns, [(*row, "id") for row in rows]))
-    assert lines[2] == "0  short             id"
+    assert lines[2] == f"0  {'short':32}  id"
     assert lines[-1] == f"9  {'x' * 40}  id"
     alike = list(table(columns, [(number, "y" * 30, "id") for number in range(3)]))
     assert alike[2] == f"0  {'y' * 30}  id"

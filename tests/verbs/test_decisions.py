@@ -80,6 +80,8 @@ def undecided(decision: str, **values: object) -> Task:
     """A task about which this can be decided."""
     if decision == "request_cancel":
         return task_in("executing", **values)
+    if decision == "pause":
+        return task_in("approved", **values)
     return task_in("paused" if Decision(decision).on_entry else "pending", **values)
 
 
@@ -89,7 +91,7 @@ def test_what_changed_since_is_reported_and_stays(decision: str) -> None:
     before = seen(task)
     if decision == "reject":
         task.approve(actor="dora")
-    elif decision == "approve":
+    elif decision in ("approve", "pause"):
         task.suggest("look again", actor="dora")
     elif decision == "request_cancel":
         task.release(actor="dora")

@@ -97,7 +97,8 @@ def test_with_debug_the_log_shows_what_was_run(connect: Options, settings: Any) 
     settings.DEBUG = True
     approved()
     [task] = Task.objects.claim("worker-7")
-    assert "worker-7" in connection.queries[-1]["sql"]
+    # After a slow claim, one counts what its index gives it, before and after.
+    assert any("worker-7" in each["sql"] for each in connection.queries)
     assert str(task.claimed_by) == "worker-7"
 
 
