@@ -39,7 +39,7 @@ from audit.process.signals import Terminated, terminable
 from audit.reading.filters import TaskFilter
 from audit.values import moments
 
-__all__ = ["FAILED", "FINE", "UNABLE", "AuditCommand", "ListingCommand", "os_user", "path"]
+__all__ = ["FAILED", "FINE", "PASS_SECONDS", "UNABLE", "AuditCommand", "ListingCommand", "os_user", "path"]
 
 FINE = 0
 """It was done."""
@@ -47,6 +47,9 @@ FAILED = 1
 """It was done and found a problem, or a part of it was refused."""
 UNABLE = 2
 """It could not be done: bad input, no database, not migrated."""
+
+PASS_SECONDS = 120.0
+"""How long one pass of a command that repeats may wait for the database; then it counts as away."""
 
 
 class AuditCommand(Printing):

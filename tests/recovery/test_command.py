@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
 from audit.models import Task
+from audit.process.signals import StopRequest
 from audit.status import Status
+from tests.support.commands import run
 from tests.support.factories import requested, sql, task_in, unchanged
+from tests.support.holding import held
 
 pytestmark = pytest.mark.django_db
 
@@ -96,3 +100,19 @@ def test_a_loop_recovers_what_comes_later_and_stops_at_a_signal(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("command", "status"), [("audit_recover", "rejected"), ("audit_resume", "approved")])
+def test_a_loop_gives_up_an_answer_that_does_not_come(command, status, monkeypatch):
+    expired, paused = requested(), task_in("approved")
+    sql("UPDATE audit_task SET approve_before = now() WHERE id = %s", [expired.pk])
+    paused.pause(resume_after=timedelta(microseconds=1))
+    monkeypatch.setattr(f"audit.management.commands.{command}.PASS_SECONDS", 0.3)
+    monkeypatch.setattr(StopRequest, "wait", lambda self, seconds: self.request())
+    with held(status):
+        _, err = run(command, "--loop")
+    assert "The database cannot be used: canceling statement due to user request. Trying again." in err
+    assert [Task.objects.get(pk=each.pk).status for each in (expired, paused)] == ["pending", "paused"]
+    run(command)
+    assert Task.objects.filter(status=status).count() == 1

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, PASS_SECONDS, UNABLE, AuditCommand
 from audit.management.output import count, safe
 from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 from audit.recovery import RecoveryReport, Sweep, next_moment, recover
+from audit.statements.connections import answered_within
 
 _KINDS = {
     "leases": "whose lease had run out",
@@ -92,8 +93,9 @@ class Command(AuditCommand):
 
     def _pause(self, options: dict[str, Any]) -> float:
         """Return how many seconds to wait: until the next deadline or time-out, at most the interval."""
-        with suppress(Error):  # the next pass says so
-            _, seconds = next_moment(using=options["database"])
+        using = options["database"]
+        with suppress(Error), answered_within(PASS_SECONDS, connections[using]):  # the next pass says so
+            _, seconds = next_moment(using=using)
             if seconds is not None and seconds < options["interval"]:
                 return seconds + random.uniform(0, 0.5)  # noqa: S311 - a wait, no secret
         # Those that were started together must not come together for ever.
@@ -105,7 +107,9 @@ class Command(AuditCommand):
         reports: list[RecoveryReport] = []
         try:
             while True:
-                report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], sweep=sweep, using=using)
+                # A network that fails in silence must not end the loop; a single run may take its time.
+                with answered_within(PASS_SECONDS, connections[using]) if options["loop"] else nullcontext():
+                    report = recover(worker=worker, limit=limit, dry_run=options["dry_run"], sweep=sweep, using=using)
                 self.acted = self.acted or (report.total > 0 and not report.dry_run)
                 reports.append(report)
                 if report.dry_run or stop.requested or not report.is_full(limit):

@@ -8,12 +8,13 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import Error, connections
 
-from audit.management.base import FINE, UNABLE, AuditCommand
+from audit.management.base import FINE, PASS_SECONDS, UNABLE, AuditCommand
 from audit.management.output import count
 from audit.models import PauseQueueEntry, Task
 from audit.pausing import PauseManager
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
+from audit.statements.connections import answered_within
 
 _COUNTED = 1000
 
@@ -66,7 +67,9 @@ class Command(AuditCommand):
             self.note(f"Resuming every {options['interval']} s until stopped.")
             while not stop.requested:
                 try:
-                    self._print(self._pass(options), options)
+                    with answered_within(PASS_SECONDS, connections[options["database"]]):
+                        resumed = self._pass(options)
+                    self._print(resumed, options)
                 except Error as error:
                     problem = str(error).partition("\n")[0]
                     self.note(f"The database cannot be used: {problem}. Trying again.")
