@@ -47,7 +47,10 @@ def role():
 def _answer(opened, statement):
     """Run a statement and commit: the SQLSTATE of the refusal, or how many rows it changed."""
     try:
-        rows = opened.execute(statement).rowcount
+        cursor = opened.execute(statement)
+        while cursor.nextset():
+            pass  # of several statements, the last one is the attack
+        rows = cursor.rowcount
         opened.execute("COMMIT")
     except psycopg.Error as error:
         return error.sqlstate
