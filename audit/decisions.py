@@ -132,7 +132,8 @@ def decide(
         seen: what was decided about, and the revisions it was seen at.
         reason: why, in words; at most `MAX_REASON` characters.
         actor: who decides, as the application claims it.
-        until: with `defer`, when the entry becomes due.
+        until: with `defer`, when the entry becomes due. With `pause`, when the work goes on by itself; without it, it
+            is held.
         using: the alias to write through; the router's choice when left out.
         patience: how long to wait for another transaction that is changing the same task; rounded to milliseconds.
 
@@ -154,7 +155,7 @@ def decide(
         raise InvalidValue("seen", str(seen), f"{what} is about {'an entry' if what.on_entry else 'a task'}")
     validation.label("actor", actor)
     validation.label("reason", reason, max_length=MAX_REASON)
-    if what == Decision.DEFER:
+    if what == Decision.DEFER or (what == Decision.PAUSE and until is not None):
         _moment_or_span(until)
     db = using or router.db_for_write(Task)
     with transaction.atomic(using=db), _waiting(db, patience):
@@ -213,8 +214,10 @@ def carry_out(
         task.pause(note=reason, resume_after=resume_after, actor=actor, using=using)
         return task
     detail = {"decision": str(what)}
-    if entry is None:
+    if what == Decision.APPROVE:
         task.approve(actor=actor, using=using)
+    elif entry is None:
+        raise InvalidValue("entry", None, f"must be given to {what} paused work")
     elif what == Decision.CANCEL:
         return entry.cancel(reason=reason, actor=actor, using=using)
     elif what == Decision.RESUME:
@@ -238,7 +241,7 @@ def _moment_or_span(until: object) -> datetime | timedelta:
 def _ahead(until: object, using: str) -> datetime | timedelta:
     moment = _moment_or_span(until)
     if isinstance(moment, datetime) and moment <= database_now(using):
-        raise InvalidValue("until", moment, "is past; to let it go on now, resume it")
+        raise InvalidValue("until", moment, "is past; name a moment to come, or a span from now")
     return moment
 
 

@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, tests in files.items()
         if name.startswith(_PROCESSES) or any(each.get_closest_marker("slow") for each in tests)
     ]
-    busy = sorted(files.keys() - waiting, key=lambda name: -len(files[name]))
+    busy = sorted(files.keys() - waiting, key=lambda name: (-len(files[name]), name))
     step = 0.75 * len(busy) / max(len(waiting), 1)
     places = {name: number for number, name in enumerate(busy)} | {
         name: number * step for number, name in enumerate(waiting)

@@ -90,9 +90,11 @@ WHERE oid = to_regclass(quote_ident(%s)) AND pg_has_role(current_user, relowner,
 def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001, W002 (sealer), E010 to E037 and
-    W010 to W013 (what stands there against what should), W014 (tables that the routers do not use),
-    W015 to W017 (the queue), W018 (ids), W020 (seals that nobody here can check)."""
+    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001 (encoding), W002 (sealer), E010
+    to E037 and W010 to W013 (what stands there against what should), W014 (tables that the routers do not use), W015
+    to W017 (the queue), W018 (ids), W020 (seals that nobody here can check)."""
+    if conf.problems():
+        return []  # check_settings says what is wrong; without settings nothing here can be judged
     found: list[CheckMessage] = []
     for alias in databases or ():
         if not inspection.keeps_audit(alias):

@@ -33,7 +33,7 @@ def check_ledger(alias: str) -> list[CheckMessage]:
     """W002, W020: a log that is in use, and whose sealer has fallen behind or whose verifier keys are not known."""
     try:
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s) IS NULL", [LedgerHead._meta.db_table])
+            cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NULL", [LedgerHead._meta.db_table])
             if cursor.fetchone() == (True,):
                 return []  # not migrated yet
             head = LedgerHead.objects.using(alias).filter(id=1, sealed_at__isnull=False).first()
@@ -80,8 +80,8 @@ def check_queue(alias: str) -> list[CheckMessage]:
                 return []  # not migrated yet
             found = health(alias)
     except DatabaseError as error:
-        hint = _ROLES
-        return [Caution(f"The queue of {alias!r} cannot be read: {said(error, alias)}.", hint=hint, id="audit.W015")]
+        problem = f"The queue of {alias!r} cannot be read: {said(error, alias).rstrip('.')}."
+        return [Caution(problem, hint=_ROLES, id="audit.W015")]
     return [*_stuck(alias, found), *_waits(alias, found), *_dead(alias, found)]
 
 
@@ -135,11 +135,11 @@ def _dead(alias: str, found: QueueHealth) -> list[CheckMessage]:
     return [Caution(problem, hint=hint, id="audit.W017")]
 
 
-_SEQUENCE = """
-SELECT pg_sequence_last_value(found.sequence) FROM (
-    SELECT to_regclass(pg_get_serial_sequence(quote_ident(%s), 'id')) AS sequence) AS found
-WHERE has_sequence_privilege(found.sequence, 'SELECT') AND has_table_privilege(to_regclass(quote_ident(%s)), 'SELECT')
+_MAY_LOOK = """
+SELECT has_sequence_privilege(to_regclass(pg_get_serial_sequence(quote_ident(%s), 'id')), 'SELECT')
+    AND has_table_privilege(to_regclass(quote_ident(%s)), 'SELECT')
 """
+_SEQUENCE = "SELECT pg_sequence_last_value(to_regclass(pg_get_serial_sequence(quote_ident(%s), 'id')))"
 
 
 _WITH_SEQUENCE = (ExecutionLog, PauseQueueEntry, Event, Agent, ResourceMetric, LedgerCheckpoint, LedgerVerification)
@@ -154,10 +154,14 @@ def check_sequences(alias: str) -> list[CheckMessage]:
             cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", [table])
             if cursor.fetchone() != (True,):
                 continue
-            cursor.execute(_SEQUENCE, [table, table])
+            cursor.execute(_MAY_LOOK, [table, table])
+            if cursor.fetchone() != (True,):
+                continue
+            # Before the sequence: what is inserted in between must not look like a sequence that is behind.
+            newest = model._base_manager.using(alias).order_by("-pk").values_list("pk", flat=True).first()
+            cursor.execute(_SEQUENCE, [table])
             row = cursor.fetchone()
-        newest = model._base_manager.using(alias).order_by("-pk").values_list("pk", flat=True).first() if row else None
-        if row and newest is not None and newest > (row[0] or 0):
+        if newest is not None and newest > (row[0] or 0):
             found.append(
                 Caution(
                     f"The sequence of {table} in {alias!r} is at {row[0] or 'its beginning'}, but the table has the id "

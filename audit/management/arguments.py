@@ -45,7 +45,7 @@ def ahead(text: str) -> datetime | timedelta:
     except InvalidFilter as error:
         raise ArgumentTypeError(f"{brief(error.value)} {error.problem.replace('back from', 'from')}") from None
     if isinstance(when, datetime) and validation.is_past(when):
-        raise ArgumentTypeError(f"{text!r} is past; to let it go on now: audit_queue resume")
+        raise ArgumentTypeError(f"{text!r} is past; write a moment to come, or a span from now")
     return when
 
 

@@ -90,18 +90,21 @@ def answered_within(seconds: float, connection: BaseDatabaseWrapper) -> Iterator
     """End the wait for an answer in the block when it takes longer; it raises OperationalError then.
 
     Args:
-        seconds: how long all that the block asks may take.
+        seconds: how long the block may take, and again after each wait that was ended.
         connection: that the block uses, in this thread.
     """
     over = threading.Event()
-    timer = threading.Timer(seconds, lambda: end_wait(connection.connection, lambda: not over.is_set()))
-    timer.daemon = True
-    timer.start()
+
+    def watch() -> None:
+        # Again and again: the block may connect anew, and wait there.
+        while not over.wait(seconds):
+            end_wait(connection.connection, lambda: not over.is_set())
+
+    threading.Thread(target=watch, name="audit-answers", daemon=True).start()
     try:
         yield
     finally:
         over.set()
-        timer.cancel()
 
 
 def end_wait(raw: Any, waits: Callable[[], bool]) -> None:
@@ -115,8 +118,9 @@ def end_wait(raw: Any, waits: Callable[[], bool]) -> None:
         return
 
     def cancel() -> None:
-        with contextlib.suppress(Exception):
-            raw.cancel_safe(timeout=_CANCEL_SECONDS)
+        if waits():
+            with contextlib.suppress(Exception):
+                raw.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def hang_up() -> None:
         if waits() and not raw.closed:

@@ -70,8 +70,8 @@ class Clerk:
         self._tried = 0
         self._greeted: Any = None
         self._began: float | None = None
-        self._given_up: float | None = None
-        """When the request began whose wait was ended."""
+        self._given_up = -math.inf
+        """When a wait was last ended, on the monotonic clock."""
         self.connected: list[Callable[[], object]] = []
         """Called in the clerk's thread after each new connection, the first included."""
         self._thread = threading.Thread(target=self._run, name="audit-worker-clerk", daemon=True)
@@ -92,13 +92,14 @@ class Clerk:
     def gives_up_at(self) -> float:
         """When to `look`, on the monotonic clock, so that no wait lasts too long."""
         began = self._began
-        return math.inf if began is None or began == self._given_up else began + ANSWER_SECONDS
+        # The request may connect anew, and wait there.
+        return math.inf if began is None else max(began, self._given_up) + ANSWER_SECONDS
 
     def look(self) -> None:
         """End a wait for an answer that has lasted too long; called in the worker's thread."""
         began = self._began
         if began is not None and time.monotonic() >= self.gives_up_at():
-            self._given_up = began
+            self._given_up = time.monotonic()
             end_wait(self._connection.connection, lambda: self._began == began)
 
     def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:

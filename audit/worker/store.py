@@ -47,6 +47,8 @@ class Claimed:
     """Whether the database said that the claim is gone."""
     tried: bool = False
     """Whether its end was sent before, and perhaps carried out."""
+    noted: bool = False
+    """Whether the log says what was changed of its result."""
 
 
 class Store:
@@ -159,10 +161,11 @@ class Store:
 
         Raises:
             django.db.Error: the database is away; it may be called again.
+            Exception: the database refuses whatever is to be stored; see `abandon`.
         """
         tried, claimed.tried = claimed.tried, True
         try:
-            became = self._save(claimed.task, end, handler)
+            became = self._save(claimed, end, handler)
         except GONE:
             became = self._gave_up(claimed.task, end) if tried else "lost"
         except Exception as error:
@@ -179,7 +182,8 @@ class Store:
         stored = moves.filter(from_status=Status.EXECUTING, to_status=to, attempt=task.attempt, actor=self.name)
         return became if to is not None and stored.exists() else "lost"
 
-    def _save(self, task: Task, end: End, handler: Handler | None) -> str:
+    def _save(self, claimed: Claimed, end: End, handler: Handler | None) -> str:
+        task = claimed.task
         match end.verb:
             case "pause":
                 entry = task.pause(**end.arguments, using=self.using)
@@ -197,13 +201,14 @@ class Store:
                 return "released"
         outcome, more = fitted("outcome", end.outcome, redacted=False)
         changes = [*end.changes, *more]
-        if changes:
+        if changes and not claimed.noted:
             task.note(
                 "The result of the work was changed where it could not be stored as it was.",
                 detail={"changed": changes},
                 actor=self.name,
                 using=self.using,
             )
+            claimed.noted = True
         if end.verb == "complete":
             task.complete(outcome, resources=end.resources, using=self.using)
             return "completed"

@@ -247,7 +247,7 @@ class TestDecisions:
         (("resume",), "required: ID"),
         (("defer", "1"), "required: --until"),
         (("defer", "1", "--until", "12"), "'12' is not a time; write .* or a span from now such as 24h"),
-        (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; to let it go on now: audit_queue resume"),
+        (("defer", "1", "--until", "2001-01-01"), "'2001-01-01' is past; write a moment to come"),
         (("hold", "1", "--actor", " "), "must not be empty"),
         (("hold", "1", "--reason", "a\0b"), "NUL"),
         (("hold", "1", "--database", "nowhere"), "is not a database of this project"),

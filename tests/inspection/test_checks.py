@@ -273,6 +273,7 @@ def test_the_postgres_app_is_missing(settings):
 )
 def test_audit_setting(settings, given, named):
     settings.AUDIT = given
+    assert checks.check_database(None, databases=["default"]) == []
     [message] = checks.check_settings(None)
     assert message.id == "audit.E004"
     assert named in message.msg

@@ -281,11 +281,21 @@ LEASE = timedelta(seconds=3)
 
 @pytest.fixture
 def own_keeper() -> Iterator[LeaseKeeper]:
-    """A keeper of this test alone, whose thread prolongs nothing once the test is over."""
-    own = LeaseKeeper()
+    """A keeper of this test alone, whose thread prolongs nothing once the test is over and tables are emptied."""
+    own, at_work, over = LeaseKeeper(), threading.Lock(), threading.Event()
+    prolong = own._prolong
+
+    def prolong_unless_over(due: list[Any]) -> None:
+        with at_work:
+            if not over.is_set():
+                prolong(due)
+
+    own._prolong = prolong_unless_over  # type: ignore[method-assign]
     yield own
     for kept in list(own._kept):
         own.forget(kept)
+    with at_work:
+        over.set()
 
 
 def claimed(count: int = 1, lease: timedelta = LEASE) -> list[Task]:

@@ -5,7 +5,7 @@ from audit.status import Status
 from tests.support.attacks import changed
 from tests.support.factories import CHECK
 
-__all__ = ["FORGED", "LOG", "REFUSALS", "WRITE", "line", "task"]
+__all__ = ["FORGED", "KEPT", "LOG", "REFUSALS", "WRITE", "line", "task"]
 
 _NOTE = "INSERT INTO public.audit_executionlog ({columns}) VALUES ({values})"
 
@@ -46,7 +46,7 @@ WRITE, LOG, _ENTRY, _FOLLOW = (
     "audit_entry_follow_v1",
 )
 _NEVER = ("BEGIN", "BEGIN IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;")
-_KEPT = {"id", "created_at", "recorded_at", "requested_by", "origin"}
+KEPT = {"id", "created_at", "recorded_at", "requested_by", "origin"}
 
 _EMITTED = "INSERT INTO audit_event (name) VALUES ('build-42') ON CONFLICT DO NOTHING"
 _IN_TIME = task("approve_before = now() - interval '1 second'") + "; "
@@ -87,7 +87,7 @@ REFUSALS = {
             Status.PENDING,
             task(f"{column} = {changed(Task._meta.get_field(column))}"),
         )
-        for column in sorted(_KEPT)
+        for column in sorted(KEPT)
     },
     "lowered revision": (
         WRITE,

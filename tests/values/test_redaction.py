@@ -289,3 +289,15 @@ def test_the_default_masks_few_of_many_real_events() -> None:
         == event["responseElements"]["credentials"]["accessKeyId"]
         for event in changed
     )
+
+
+def test_a_masked_key_does_not_take_the_place_of_one_that_comes_later() -> None:
+    token = "ghp_" + "a1B2c3D4e5" * 4
+    assert redact({token: 1, MASK: 2}) == {f"{MASK} (2)": 1, MASK: 2}
+
+
+@pytest.mark.parametrize("key", ["", "***"])
+def test_a_key_that_names_nothing_is_refused(key: str, settings) -> None:
+    settings.AUDIT = {"REDACT_KEYS": [key]}
+    with pytest.raises(AuditError, match="names no key"):
+        redact_text("a word")

@@ -79,6 +79,22 @@ def _samples() -> list[str]:
 SAMPLES = _samples()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo hunter2x9 | cryptsetup luksOpen /dev/sda1 data",
+        "echo 'hunter2x9' | smbclient //srv/share",
+        "echo hunter2x9 | tool -stdin",
+        "tool -stdin <<< hunter2x9",
+        "password → hunter2x9",
+        "k: DB_PASSWORD\nv: hunter2x9",
+        ":6379>  AUTH hunter2x9",
+    ],
+)
+def test_no_word_that_a_rule_begins_with_is_passed_over(text: str) -> None:
+    assert "hunter2x9" not in redact_text(text)
+
+
 def test_each_sample_alone_is_masked_the_same(without_prefilter: Any) -> None:
     masked = 0
     for text in SAMPLES:

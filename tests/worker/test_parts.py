@@ -88,7 +88,7 @@ def test_a_pause_says_what_it_waits_for() -> None:
 def test_the_end_of_lost_work_is_not_sent() -> None:
     """Not even its note that a result was changed, which no claim fences."""
     said: list[str] = []
-    owner: Any = SimpleNamespace(summary=Summary())
+    owner: Any = SimpleNamespace(summary=Summary(), drain=False)
     shift = Shift(owner, None, None, StopRequests(), said.append)  # type: ignore[arg-type]
     forgotten: list[Claimed] = []
     shift._store = SimpleNamespace(forget=forgotten.append)  # type: ignore[assignment]

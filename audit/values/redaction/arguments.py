@@ -67,8 +67,6 @@ def _awaits(option: str, value: str, rules: Rules) -> bool:
     if dashes not in (1, 2) or len(name) < 3 or name.startswith("no-") or "=" in name:
         return False
     kind = rules.kind_of(name)
-    if dashes == 1 and kind is Kind.ALL:
-        return True
     return kind is not None and (kind is Kind.ALL or is_masked_whole(value, kind))
 
 

@@ -72,7 +72,7 @@ def _redact_dict(value: dict[Any, Any], rules: Rules, depth: int) -> dict[Any, A
             key == "secrets" and isinstance(inner, dict)
         ):
             inner = {each: MASK if isinstance(text, str) else text for each, text in inner.items()}
-        shown = _redact_key(key, rules, masked) if isinstance(key, str) else key
+        shown = _redact_key(key, rules, lambda name: name in masked or name in value) if isinstance(key, str) else key
         if kind and is_masked_whole(inner, kind):
             masked[shown] = MASK
         elif kind is Kind.TEXT and isinstance(inner, list | tuple):
@@ -82,13 +82,13 @@ def _redact_dict(value: dict[Any, Any], rules: Rules, depth: int) -> dict[Any, A
     return masked
 
 
-def _redact_key(key: str, rules: Rules, taken: dict[Any, Any]) -> str:
+def _redact_key(key: str, rules: Rules, taken: Callable[[str], bool]) -> str:
     """Mask what is secret in a key itself; two keys stay two."""
     shown = key if _is_plain_key(key) and not rules.patterns else masked_text(key, rules)
     if shown == key:
         return key
     unique, number = shown, 2
-    while unique in taken:
+    while taken(unique):
         unique, number = f"{shown} ({number})", number + 1
     return unique
 

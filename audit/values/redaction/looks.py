@@ -51,7 +51,7 @@ def is_opaque(value: str, *, least: int = 6) -> bool:
     if digits and letters:
         return True
     mixed = letters and value != value.lower() and value != value.upper()
-    if len(value) >= 20 and (mixed or letters) and value.isascii() and re.fullmatch(r"[A-Za-z0-9+/_=-]+", value):
+    if len(value) >= 20 and letters and value.isascii() and re.fullmatch(r"[A-Za-z0-9+/_=-]+", value):
         return mixed or len(set(value)) <= 3
     return letters and any(each in "!@#$%^&*~" for each in value[1:-1])
 

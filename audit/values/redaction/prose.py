@@ -27,7 +27,7 @@ _SAID = re.compile(
 
 
 def said(text: str, small: str) -> Iterator[Span]:
-    """`password is …`, `Password for bob: …`, `IDENTIFIED BY '…'`, `PASSWORD '…'`."""
+    """`password is …`, `Password for bob: …`, `PASSWORD '…'`."""
     for match in _SAID.finditer(small):
         if match["quoted"]:
             span = match.span("quoted")
@@ -60,6 +60,7 @@ _SQL = re.compile(
 
 
 def sql(text: str, small: str) -> Iterator[Span]:
+    """`IDENTIFIED BY '…'`, `SET PASSWORD = '…'`."""
     for match in _SQL.finditer(small):
         yield match.span(match.lastindex or 1)
 

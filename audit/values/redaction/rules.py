@@ -18,6 +18,9 @@ class Rules:
 
     def __init__(self, keys: tuple[str, ...], patterns: tuple[str, ...]) -> None:
         self.keys = frozenset("".join(words(key)) for key in keys)
+        if "" in self.keys:
+            empty = next(key for key in keys if not words(key))
+            raise AuditError(f'AUDIT["REDACT_KEYS"]: {empty!r} has no letter and no digit, so it names no key.')
         self.patterns = []
         for pattern in patterns:
             try:

@@ -7,9 +7,10 @@ error message is often cut short, and one that is masked without need costs noth
 import re
 from collections.abc import Iterable, Iterator
 
+from audit.values.redaction.value import Span
+
 __all__ = ["key_blocks", "shapes"]
 
-Span = tuple[int, int]
 
 _W = "[A-Za-z0-9_-]"
 _PLUS = r"(?:\+|%2[Bb]|\\u002[Bb])"

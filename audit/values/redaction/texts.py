@@ -30,20 +30,20 @@ _ALWAYS: tuple[tuple[_Rule, tuple[str, ...]], ...] = (
     (schemes, ("bearer", "basic", "api", "token", "negotiate", "ntlm", "sso-key")),
     (listed, ("'-", '"-')),
     (pgpass, (":",)),
-    (redis, ("requirepass", "masterauth", "> auth", ">auth")),
+    (redis, ("requirepass", "masterauth", "auth ")),
 )
 _WITH_NAMES: tuple[tuple[_Rule, tuple[str, ...]], ...] = (
-    (assigned, (":", "=", ">", "%", '"', "'", "-")),
+    (assigned, (":", "=", ">", "→", "%", '"', "'", "-")),
     (headers, ("authorization", "cookie")),
     (said, ("pass", "pwd", "secret", "token", "key", "pin", "credential")),
     (sql, ("identified", "set password")),
-    (pairs, ("val", "content", "plaintext", "default", "v'", 'v"')),
+    (pairs, ("val", "content", "plaintext", "default", "v'", 'v"', "v:", "v=")),
     (elements, ("</",)),
     (kubernetes, ("kind",)),
-    (files, ("password", "stdin", "sudo", "passwd", "with-token", "smbclient")),
+    (files, ("password", "stdin", "sudo", "passwd", "with-token", "smbclient", "cryptsetup")),
 )
 _LONG = 500
-_NAMES = re.compile(f"{STEMS}|identified|sudo")
+_NAMES = re.compile(f"{STEMS}|identified|sudo|stdin|smbclient|cryptsetup")
 
 
 def spans(text: str, small: str) -> Iterator[Span]:

@@ -87,7 +87,6 @@ _KEYS_OF = [
     "gemini",
     "google",
     "hmac",
-    "host",
     "ingest",
     "integration",
     "jwt",
@@ -140,7 +139,7 @@ TEXT = frozenset(
             "creds",
         ],
         *["pin", "otp", "totp", "mnemonic", "requirepass", "masterauth", "authkey"],
-        *(f"{each} key" for each in _KEYS_OF if each not in {"host"}),
+        *(f"{each} key" for each in _KEYS_OF),
         *(f"{each} keys" for each in ("api", "private", "secret", "signing", "access", "encryption")),
         *("api tokens", "access tokens", "auth tokens", "refresh tokens"),
         *("seed phrase", "recovery phrase", "pin code", "mfa code", "otp code", "verification code", "session cookie"),
@@ -266,7 +265,6 @@ PLAIN_BEFORE = {
     "credentials": frozenset(["allow", "with"]),
     "signature": frozenset(["method", "function", "type", "call"]),
     "session": frozenset(["db", "database", "http", "ssh", "tmux"]),
-    "key": frozenset(),
 }
 """Words before the last one under which nothing is secret: `nextToken` says where a page begins."""
 
