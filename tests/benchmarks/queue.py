@@ -23,6 +23,9 @@ __all__ = ["run"]
 WORKERS = (1, 4)
 _WAYS = {"notify": "with NOTIFY", "poll": f"polled every {POLL_S:g} s"}
 _PATIENCE_S = 120.0
+# Of CPU in half a second: of all workers together, or of each of many.
+_QUIET_S = 0.1
+_IDLE_S = 0.006
 _CLAIMS_S = 240.0
 _BATCH = 100
 
@@ -82,6 +85,16 @@ class _Bench:
                 raise RuntimeError("the workers do not get on")
             time.sleep(0.01)
 
+    def settle(self, made: Hands) -> None:
+        """Wait until all workers have started: what they and their children use for that is no cost of a job."""
+        until, used = time.monotonic() + _PATIENCE_S, made.cpu()
+        while time.monotonic() < until:
+            time.sleep(0.5)
+            before, used = used, made.cpu()
+            if used - before < max(_QUIET_S, _IDLE_S * len(made.processes)):
+                return
+        raise RuntimeError("the workers do not come to rest")
+
 
 def run(place: Place, report: Report, scale: float, subjects: Collection[str] = tuple(QUEUES)) -> None:
     """Measure and print; arguments as in `claims.run`, and the names of those that are measured."""
@@ -136,6 +149,7 @@ def _whole(bench: _Bench, name: str, workers: int, sizes: _Sizes) -> Rate:
         warm = workers * sizes.warm
         asking.order(1, "ask", count=warm)
         bench.wait(made, lambda: queue.done(connection) == warm)
+        bench.settle(made)
         began, used = time.monotonic(), bench.place.cpu() + made.cpu()
         [(_, _, cpu)] = asking.order(1, "ask", count=sizes.jobs)
         bench.wait(made, lambda: queue.done(connection) == warm + sizes.jobs)
@@ -183,7 +197,7 @@ def _idle(bench: _Bench, name: str, sizes: _Sizes) -> float:
         count = sizes.idle * sizes.warm
         asking.order(1, "ask", count=count)
         bench.wait(made, lambda: queue.done(connection) == count)
-        time.sleep(2.0)  # what is still starting is not idle
+        bench.settle(made)
         began, used = time.monotonic(), bench.place.cpu() + made.cpu()
         time.sleep(sizes.idle_s)
         made.check()
