@@ -122,18 +122,18 @@ def test_a_transaction_of_another_database_holds_the_mark_and_not_the_sealing() 
     ended()
     with maintained() as elsewhere:
         elsewhere.autocommit = False
-        elsewhere.execute("SELECT pg_current_xact_id()")
+        [(held,)] = elsewhere.execute("SELECT pg_current_xact_id()::text").fetchall()
         finish(1)
         assert sealed().sealed == 5
-        before = mark()
         finish(1)
         assert sealed().sealed == 5
         assert sealed().sealed == 0
-        assert mark() == before
+        # A test next door may hold it further back.
+        assert mark() <= int(held)
         elsewhere.rollback()
     ended()
     sealed()
-    assert mark() > before
+    assert mark() > int(held)
 
 
 def test_a_second_sealer_waits_for_the_first_and_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

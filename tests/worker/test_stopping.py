@@ -158,7 +158,7 @@ def test_a_drained_worker_says_what_is_left() -> None:
         (["--concurrency", "0"], "'0' is not a whole number above zero"),
         (["--lease", "nan"], "'nan' is not a number of seconds above zero"),
         (["--actions", "echo,,"], "is not a list of names"),
-        (["--actions", "ecoh"], "has no handler; there are handlers for: async"),
+        (["--actions", "ecoh"], "has no handler; there are handlers for: "),
         (["--actions", "labelled"], "labels that are missing: labelled: gpu"),
         (["--once", "--drain"], "not allowed with"),
         (["--name", ""], "name"),

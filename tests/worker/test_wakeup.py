@@ -115,7 +115,7 @@ def test_a_notification_that_fails_fails_no_verb(
 
 def test_work_is_picked_up_without_a_poll_also_after_the_listener_was_cut_off() -> None:
     with worker("--concurrency", "1", "--poll-interval", "3600") as running:
-        eventually(lambda: sql(f"SELECT 1 {_LISTENERS}") and running.said("runs async"))
+        eventually(lambda: sql(f"SELECT 1 {_LISTENERS}") and running.said("one at a time"))
         for _ in range(2):
             eventually(lambda: sql(f"SELECT pid {_LISTENERS}"))
             task = approved("echo")
@@ -147,7 +147,7 @@ def test_an_event_that_came_before_the_pause() -> None:
 
 def test_polling_alone_finds_all_work() -> None:
     with worker("--concurrency", "1", audit={"NOTIFY": False}) as running:
-        eventually(lambda: running.said("runs async"))
+        eventually(lambda: running.said("one at a time"))
         assert not sql(f"SELECT 1 {_LISTENERS}")
         task = approved("echo")
         eventually(lambda: Task.objects.get(pk=task.pk).status == "completed")
