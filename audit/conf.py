@@ -16,8 +16,11 @@ __all__ = ["LONGEST_S", "WHERE", "AuditSettings", "problems", "settings"]
 LONGEST_S = 3650 * 86_400
 """The longest lease, and the most of any setting in seconds: ten years."""
 
-WHERE = "python -m pydoc audit.conf.AuditSettings lists the keys, their types and defaults."
-"""Where a person reads what `AUDIT` may hold, with nothing but the installed app."""
+WHERE = (
+    "The page 'Settings and system checks' of the documentation has a table of the keys; "
+    "python -m pydoc audit.conf.AuditSettings shows them, too."
+)
+"""Where a person reads what `AUDIT` may hold, also with nothing but the installed app."""
 
 _MAY_BE_ZERO = frozenset({"OUTPUT_TAIL_BYTES"})
 
