@@ -11,6 +11,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from audit import checks, inspection
+from audit.checks import running
 from audit.ledger.tlog import keys
 from audit.models import LedgerHead, Task
 from tests.support.databases import temporary_database
@@ -190,6 +191,21 @@ def test_an_owner_of_a_part_is_a_flaw_whoever_looks(kind) -> None:
     assert _found().keys() == {"audit.E033"}
     _run(*(each.remedy for each in flaws))
     assert inspection.inspect("default") == []
+
+
+def test_rows_that_come_while_it_looks_are_no_sequence_that_is_behind() -> None:
+    Task.objects.request("deploy", actor="alice")
+    busy: list[str] = []
+
+    def insert(execute, sql, params, many, context):
+        if not busy:
+            busy.append(sql)
+            Task.objects.request("deploy", actor="alice")
+            busy.clear()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(insert):
+        assert running.check_sequences("default") == []
 
 
 @pytest.mark.parametrize("variable", [keys.KEY_VARIABLE, keys.FILE_VARIABLE])

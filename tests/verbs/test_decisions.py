@@ -9,7 +9,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from audit import decisions
-from audit.decisions import MAX_REASON, Decision, Seen, decide
+from audit.decisions import MAX_REASON, Decision, Seen, carry_out, decide
 from audit.exceptions import IllegalTransition, InvalidValue, OwnRequest, StaleTask, TaskFrozen
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from tests.support.factories import claimed, entry_of, log_of, requested, sql, task_in, unchanged
@@ -243,6 +243,22 @@ def test_usually_people_decide_about_their_own_requests_too(decision: str) -> No
         "cancel": "rejected",
         "request_cancel": "executing",
     }.get(decision, "paused")
+
+
+@pytest.mark.parametrize("decision", ["resume", "hold", "defer", "cancel"])
+def test_a_decision_about_an_entry_without_one_is_refused_and_approves_nothing(decision: str) -> None:
+    task = requested()
+    with unchanged(task), transaction.atomic(), pytest.raises(InvalidValue, match="entry"):
+        carry_out(Decision(decision), task, None, reason="x", actor="bob", using="default")
+
+
+def test_a_pause_until_a_time_is_over_by_itself_then_and_not_before() -> None:
+    task, until = task_in("approved"), timezone.now() + timedelta(hours=1)
+    decide("pause", seen(task), reason="so", until=until, actor="bob")
+    assert (entry_of(task).held, entry_of(task).due_at, entry_of(task).note) == (False, until, "so")
+    other = task_in("approved")
+    with unchanged(other), pytest.raises(InvalidValue, match="is past"):
+        decide("pause", seen(other), reason="so", until=timezone.now() - timedelta(hours=1), actor="bob")
 
 
 def test_a_note_that_fails_takes_the_decision_along(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,17 @@ def test_an_end_that_cannot_be_stored_fails_the_task() -> None:
     assert "priority" in task.outcome["output_summary"]
 
 
+def test_what_was_changed_of_a_result_is_noted_once_however_often_its_end_is_sent() -> None:
+    approved("deploy")
+    store = _store()
+    [claimed] = store.claim(["deploy"], 1)
+    done = {"success": True, "error_type": None, "output_summary": ""}
+    end = End(verb="complete", outcome=done, changes=["at: a moment became text"])
+    assert [store.save_end(claimed, end, None) for _ in range(2)] == ["completed", "completed"]
+    notes = ExecutionLog.objects.filter(task=claimed.task, output_summary__startswith="The result of the work")
+    assert notes.count() == 1
+
+
 def test_an_end_whose_answer_was_lost_is_no_loss() -> None:
     for verb, became in (("complete", "completed"), ("fail", "failed"), ("release", "released"), ("pause", "paused")):
         approved("deploy", priority=1)
