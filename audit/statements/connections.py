@@ -91,7 +91,7 @@ def answered_within(seconds: float, connection: BaseDatabaseWrapper) -> Iterator
 
     Args:
         seconds: how long the block may take, and again after each wait that was ended.
-        connection: that the block uses, in this thread.
+        connection: that the block uses, itself and not Django's proxy, which is another one in another thread.
     """
     over = threading.Event()
 
