@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import load_command_class
-from django.db import connection
 
-from audit.checks import check_database
 from audit.ledger import seal as sealing
-from audit.ledger.exported import Exports
 from audit.ledger.tlog import files, keys
 from audit.ledger.tlog.checkpoint import open_checkpoint
 from audit.ledger.tlog.note import generate
@@ -429,38 +421,6 @@ def test_a_refused_seal_leaves_no_directory_behind(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == [there]
 
 
-@pytest.mark.slow
-def test_the_loop_seals_until_it_is_asked_to_stop(tmp_path: Path) -> None:
-    name = connection.settings_dict["NAME"]
-    environment = {**os.environ, keys.KEY_VARIABLE: KEY.secret(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    code = (
-        "import sys; from django.conf import settings; settings.DATABASES['default']['NAME'] = sys.argv[1]; "
-        "from django.core.management import execute_from_command_line as run; "
-        "run(['manage.py', 'audit_seal', '--loop', '1', '--checkpoints', sys.argv[2]])"
-    )
-    finish(1)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, name, str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        _wait(lambda: len(list(tmp_path.iterdir())) == 1)
-        finish(1)
-        _wait(lambda: len(list(tmp_path.iterdir())) == 2)
-        sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s",
-            [name],
-        )
-        finish(1)
-        _wait(lambda: len(list(tmp_path.iterdir())) == 3)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, err
-    assert "Sealing every 1 s until stopped." in err
-
-
 def test_a_sealer_that_cannot_seal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     finish(1)
     run("audit_seal")
@@ -474,106 +434,3 @@ def test_a_sealer_that_cannot_seal_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         assert err.rstrip().endswith("Nothing was sealed.")
         beside.rollback()
     assert run("audit_seal")[0] == 0
-
-
-def test_the_loop_says_that_it_cannot_seal_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    finish(1)
-    run("audit_seal")
-    finish(1)
-    monkeypatch.setattr(sealing, "WAIT_S", 0.2)
-    said: list[str] = []
-    note = Command.note
-
-    def heard(self: Command, text: str) -> None:
-        said.append(text)
-        note(self, text)
-        if "perhaps another sealer" in text:
-            beside.rollback()
-        elif text.startswith("Sealed 5 rows"):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Command, "note", heard)
-    with session() as beside:
-        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
-        code, _, err = run("audit_seal", "--loop", 1)
-    assert code == 0
-    assert "Nothing was sealed. Trying again in 1 s." in err
-    assert LedgerLeaf.objects.count() == 10
-
-
-def test_a_loop_that_is_blocked_says_since_when_and_the_check_warns(
-    monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    settings.AUDIT = {"LEDGER_VERIFIERS": [VKEY], "LEDGER_MAX_AGE_SECONDS": 1}
-    finish(1)
-    run("audit_seal")
-    finish(1)
-    monkeypatch.setattr(sealing, "WAIT_S", 0.2)
-    said: list[str] = []
-    warned: list[str] = []
-    note = Command.note
-
-    def heard(self: Command, text: str) -> None:
-        said.append(text)
-        note(self, text)
-        if "perhaps another sealer" in text:
-            warned.extend(each.msg for each in check_database(None, databases=["default"]) if each.id == "audit.W002")
-            if warned and len(said) > 3:
-                beside.rollback()
-        elif text.startswith("Sealed 5 rows"):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Command, "note", heard)
-    with session() as beside:
-        beside.execute("SELECT FROM audit_ledger_head FOR UPDATE")
-        assert run("audit_seal", "--loop", 1)[0] == 0
-    assert "5 finished rows of 'default' are not sealed" in warned[0]
-    _, first, *later, _ = said
-    assert "No attempt has succeeded since" not in first
-    [since] = {
-        re.search(r"No attempt has succeeded since (\S+ \S+) UTC\. Trying again in 1 s\.$", each)[1] for each in later
-    }
-    assert since
-
-
-def test_a_directory_that_is_lost_later_stops_the_loop(tmp_path: Path) -> None:
-    finish(1)
-    run("audit_seal")
-    kept = tmp_path / "kept"
-
-    def lose() -> None:
-        _wait(lambda: kept.exists() and list(kept.glob("*.checkpoint")))
-        for file in kept.glob("*.checkpoint"):
-            file.unlink()
-
-    losing = threading.Thread(target=lose)
-    losing.start()
-    code, _, err = run("audit_seal", "--loop", 1, "--checkpoints", kept, "--first-export")
-    losing.join()
-    assert code == 1
-    assert f"no checkpoint is in {kept}" in err
-
-
-def test_the_loop_stops_between_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Exports.write
-
-    def and_stop(self: Exports, *arguments: Any) -> bool:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return write(self, *arguments)
-
-    monkeypatch.setattr(Exports, "write", and_stop)
-    finish(2)
-    before = signal.getsignal(signal.SIGTERM)
-    code, _, err = run("audit_seal", "--loop", 1, "--batch", 3, "--checkpoints", tmp_path)
-    assert code == 0
-    assert "Sealed 3 rows; the tree has 3 leaves." in err
-    assert signal.getsignal(signal.SIGTERM) is before
-    [kept] = tmp_path.iterdir()
-    assert kept.name == "0001-00000000000000000003.checkpoint"
-
-
-def _wait(until: Any) -> None:
-    end = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.1)

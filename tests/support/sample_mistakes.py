@@ -35,7 +35,7 @@ _NEAREST = {
     "inspection": "commands project/test_roles.py",
     "interchange": "commands",
     "leases": "recovery recording verbs/test_querysets.py",
-    "ledger": "commands/test_seal.py commands/test_verify.py commands/test_prove.py",
+    "ledger": "commands/test_seal.py commands/test_seal_loop.py commands/test_verify.py commands/test_prove.py",
     "management": "commands recovery/test_command.py recording interchange",
     "models": "verbs guards reading leases pausing recording ledger inspection",
     "pausing": "commands/test_queue.py",
