@@ -22,7 +22,8 @@ from typing import Any
 from django.db import connections
 
 from audit.leases.prolong import Lease, prolong
-from audit.statements.connections import LIVENESS, Destination, answered_within
+from audit.statements.answers import answered_within
+from audit.statements.connections import LIVENESS, Destination
 
 __all__ = ["KeptLease", "LeaseKeeper", "keeper"]
 

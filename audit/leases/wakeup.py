@@ -18,7 +18,8 @@ from typing import Any
 from django.db import connections, transaction
 
 from audit import conf
-from audit.statements.connections import answered_within, own
+from audit.statements.answers import answered_within
+from audit.statements.connections import own
 from audit.values.backoff import backoff
 from audit.values.patterns import covering
 

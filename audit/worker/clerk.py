@@ -20,7 +20,8 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from audit.statements.connections import end_wait, is_direct, own
+from audit.statements.answers import end_wait
+from audit.statements.connections import is_direct, own
 from audit.statements.rows import run
 from audit.values import moments
 from audit.values.backoff import backoff

@@ -14,8 +14,9 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 
 from audit.leases import wakeup
 from audit.leases.wakeup import Listener
-from audit.statements import connections as connections_module
-from audit.statements.connections import LIVENESS, Destination, answered_within, end_wait
+from audit.statements import answers
+from audit.statements.answers import answered_within, end_wait
+from audit.statements.connections import LIVENESS, Destination
 from audit.worker import clerk as clerk_module
 from audit.worker.clerk import Clerk
 from tests.support.factories import requested, sql
@@ -89,7 +90,7 @@ def test_a_wait_that_is_over_is_not_ended() -> None:
 def test_a_listener_whose_answer_is_swallowed_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wakeup, "_CHECK_SECONDS", 1.0)
     monkeypatch.setattr(wakeup, "_ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(connections_module, "_CANCEL_SECONDS", 1.0)
+    monkeypatch.setattr(answers, "_CANCEL_SECONDS", 1.0)
     woken = threading.Semaphore(0)
     there = Destination.of(connections["default"], **LIVENESS)
     with network() as net:

@@ -19,7 +19,7 @@ from audit.leases.prolong import Lease
 from audit.models import ExecutionLog, Task
 from audit.pausing import PauseManager
 from audit.recovery import recover
-from audit.statements import connections as connections_module
+from audit.statements import answers
 from audit.statements.connections import Destination, own
 from audit.status import PauseReason
 from tests.support.agents import due_now
@@ -112,7 +112,7 @@ def test_a_network_that_fails_in_silence_and_heals(fail: Callable[[Network], Non
 def _kept(net: Network, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Task, KeptLease]]:
     """Work whose lease is prolonged through a network, with answers that must come soon."""
     monkeypatch.setattr(keeper_module, "_ANSWER_MS", 2000)
-    monkeypatch.setattr(connections_module, "_CANCEL_SECONDS", 2.0)
+    monkeypatch.setattr(answers, "_CANCEL_SECONDS", 2.0)
     task = claimed(approved("wait"))
     lease = Lease(task_id=task.pk, token=task.claim_token, duration=timedelta(minutes=1), actor="w", using="default")
     kept = keeper.keep(lease, on_lost=print)

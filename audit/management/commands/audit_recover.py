@@ -16,7 +16,7 @@ from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
 from audit.recovery import RecoveryReport, Sweep, next_moment, recover
-from audit.statements.connections import answered_within
+from audit.statements.answers import answered_within
 
 _KINDS = {
     "leases": "whose lease had run out",

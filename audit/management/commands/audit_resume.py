@@ -14,7 +14,7 @@ from audit.models import PauseQueueEntry, Task
 from audit.pausing import PauseManager
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
-from audit.statements.connections import answered_within
+from audit.statements.answers import answered_within
 
 _COUNTED = 1000
 
