@@ -47,8 +47,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _paused(reason: PauseReason) -> list[Task]:
     tasks = [approved("echo") for _ in range(_EACH)]
     for task in tasks:
-        task.pause(reason=reason, resume_after=timedelta(seconds=1))
-    due_now()
+        task.pause(reason=reason, resume_after=timedelta(hours=1))
     return tasks
 
 
@@ -64,6 +63,7 @@ def test_killed_in_the_middle_of_a_pass(reason: PauseReason, at_commit: bool) ->
     tasks = _paused(reason)
     with _resumer() as first:
         with held("approved", at_commit=at_commit):
+            due_now()
             eventually(is_held)
             _kill(first)
             assert _resumed(tasks) == [0] * _EACH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ def test_killed_between_the_commit_of_its_end_and_the_answer(
 ) -> None:
     file = tmp_path / "effects"
     task = approved("effect", {"file": str(file), "way": way})
-    with network() as net, worker(*_ONE, "--name", "same", database=net.settings) as gone:
+    with network() as net, contextlib.ExitStack() as stack:
         with held(status):
+            gone = stack.enter_context(worker(*_ONE, "--name", "same", database=net.settings))
             logged(task, "effect")
             eventually(is_held)
             net.cut()  # the server has it all, and its answer gets no further

@@ -144,10 +144,10 @@ def test_a_pass_that_a_dead_network_leaves_open_at_the_server_keeps_nobody_else_
 ) -> None:
     settings.AUDIT = {"CAPACITY_GATE": None}
     task = approved("echo")
-    task.pause(reason=PauseReason.INSUFFICIENT_CAPACITY, resume_after=timedelta(seconds=1))
-    due_now()
+    task.pause(reason=PauseReason.INSUFFICIENT_CAPACITY, resume_after=timedelta(hours=1))
     with network() as net, worker(*_LONG, database=net.settings, variables=_SOON):
         with held("approved"):
+            due_now()
             eventually(is_held)
             net.swallow()
         # The server waits for the commit of the pass, which never comes.

@@ -44,7 +44,7 @@ def _let_run_out(task: Task) -> None:
 def test_killed_while_its_claim_is_committed() -> None:
     """The server finishes the statement of a worker that is gone: executing, for nobody, until the lease runs out."""
     task = approved("echo")
-    with worker("--concurrency", "1", "--name", "gone") as running, held("executing"):
+    with held("executing"), worker("--concurrency", "1", "--name", "gone") as running:
         eventually(is_held)
         _kill(running)
     eventually(lambda: _now(task).status == "executing")
