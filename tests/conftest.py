@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from auditproj.embedded.server import Server
 from tests.support import servers
+from tests.support.flushing import flush_what_was_written
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -25,36 +26,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Let `-n logical` have three workers on two cores: tests with processes of their own mostly wait for them."""
-    workers = yield
-    return workers if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else workers * 3 // 2
+    """Let `-n logical` have four workers on two cores: tests with processes of their own mostly wait for them."""
+    cores = yield
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return cores
+    return cores + max(min(cores, 2), cores // 2)
 
 
 _PROCESSES = ("tests/worker/", "tests/project/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep xdist to the order of `pytest_collection_modifyitems`; its own begins with the files of the most tests."""
+    """Keep xdist to the order of `pytest_collection_modifyitems`; its own begins with the files of the most tests.
+
+    The flush after transactional tests becomes the quick one.
+    """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    flush_what_was_written()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files whose tests mostly wait for processes over those that keep the processor busy.
 
-    None comes in the last quarter, so that at the end no worker runs a slow file while the others have nothing to do.
+    Those with most tests in a browser take longest and come first. None comes among the last, so that at the end no
+    worker runs a slow file while the others have nothing to do.
     """
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    browsing = {name: sum(each.get_closest_marker("browser") is not None for each in files[name]) for name in files}
     waiting = [
         name
         for name, tests in files.items()
-        if name.startswith(_PROCESSES) or any(each.get_closest_marker("slow") for each in tests)
+        if name.startswith(_PROCESSES) or browsing[name] or any(each.get_closest_marker("slow") for each in tests)
     ]
+    waiting.sort(key=lambda name: -browsing[name])
     busy = sorted(files.keys() - waiting, key=lambda name: (-len(files[name]), name))
-    step = 0.75 * len(busy) / max(len(waiting), 1)
+    step = 0.6 * len(busy) / max(len(waiting), 1)
     places = {name: number for number, name in enumerate(busy)} | {
         name: number * step for number, name in enumerate(waiting)
     }

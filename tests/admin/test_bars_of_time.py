@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -17,6 +18,7 @@ ZONES = sorted(available_timezones() - {"localtime"})
 SPANS = [(1844, 1846), (1867, 1869), (1911, 1920), (1940, 1946), (1971, 1974), (2005, 2012), (2016, 2028)]
 
 
+@cache
 def _changes(zone: ZoneInfo) -> list[datetime]:
     """The moments at which the clocks of a zone were set, to the second, found by looking."""
     found = []

@@ -18,7 +18,7 @@ from audit.models import ExecutionLog, PauseQueueEntry, Task
 from audit.pausing import PauseManager
 from tests.settings import MIDDLEWARE
 from tests.support.agents import agent, approved
-from tests.support.browser import chromium, serving, violations, visiting
+from tests.support.browser import serving, settled, violations, visiting
 from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.ledger import behind_the_guards, finish, sealed, verified
 from tests.support.pages import AGENTS, EVENTS, HOSTILE, LOG, OVERVIEW, QUEUE, STATISTICS, TASKS, client_of, past
@@ -33,12 +33,6 @@ PHONE = {"width": 390, "height": 844}
 TOO_WIDE = """[...document.querySelectorAll("#content .audit-rows")]
     .filter(table => table.getBoundingClientRect().right > table.parentElement.getBoundingClientRect().right + 1)
     .map(table => table.className)"""
-
-
-@pytest.fixture(scope="module")
-def browser(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -563,7 +557,7 @@ def test_the_chosen_range_stays_readable_under_the_mouse(page) -> None:
     colours = "each => [getComputedStyle(each).color, getComputedStyle(each).backgroundColor]"
     before = chosen.evaluate(colours)
     chosen.hover()
-    page.wait_for_timeout(300)
+    settled(page)
     assert chosen.evaluate(colours) == before
     assert before[0] != before[1]
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from audit.models import ExecutionLog, Task
-from tests.support.browser import browsing
+from tests.support.browser import visiting
 from tests.support.factories import entry_of, requested, task_in
 from tests.support.pages import QUEUE, TASKS
 
@@ -15,8 +15,8 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 @pytest.fixture
-def page(live_server):
-    with browsing(live_server.url, "decider") as page:
+def page(live_server, browser):
+    with visiting(browser, live_server.url, "decider") as page:
         yield page
 
 
@@ -170,9 +170,9 @@ def test_paused_work_is_deferred_from_its_page_to_a_time_somebody_picks(page) ->
     assert "after the release" in page.locator(".audit-timeline").inner_text()
 
 
-def test_without_script_it_all_works_too(live_server) -> None:
+def test_without_script_it_all_works_too(live_server, browser) -> None:
     task = requested()
-    with browsing(live_server.url, "decider", java_script_enabled=False) as page:
+    with visiting(browser, live_server.url, "decider", java_script_enabled=False) as page:
         page.goto(page.base + TASKS)
         # A switch for keys that nobody listens to, and bars that no key reaches: the table has their links.
         page.locator(".audit-keys summary").click()
@@ -198,14 +198,16 @@ def test_without_script_it_all_works_too(live_server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
-def test_every_page_of_a_decision_is_accessible_and_no_wider_than_the_screen(live_server, width, scheme) -> None:
+def test_every_page_of_a_decision_is_accessible_and_no_wider_than_the_screen(
+    live_server, browser, width, scheme
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     requested(summary="mine " + "long" * 40, actor="decider")
     late = requested(summary="late")
     for note in ("", "long" * 100):
         task_in("approved").pause(note=note, actor="w")
     viewport = {"width": width, "height": 900}
-    with browsing(live_server.url, "decider", viewport=viewport, color_scheme=scheme) as page:
+    with visiting(browser, live_server.url, "decider", viewport=viewport, color_scheme=scheme) as page:
 
         def look(where: str) -> None:
             page.wait_for_load_state()

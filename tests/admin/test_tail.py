@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audit.admin.shared import panels
 from audit.models import ExecutionLog, Task
-from tests.support.browser import browsing
+from tests.support.browser import visiting
 from tests.support.factories import requested
 from tests.support.pages import LOG, TASKS, asking, client_of, past, text_of
 
@@ -124,10 +124,10 @@ def test_whoever_may_see_the_list_may_ask(kind, status) -> None:
 
 
 @pytest.fixture
-def page(live_server, monkeypatch):
+def page(live_server, browser, monkeypatch):
     monkeypatch.setattr("audit.admin.shared.tail.SECONDS", 0.3)
     requested(summary="the first")
-    with browsing(live_server.url, "superuser") as page:
+    with visiting(browser, live_server.url, "superuser") as page:
         yield page
 
 
@@ -237,9 +237,9 @@ def test_the_title_names_the_newest_count_alone(page) -> None:
 
 
 @pytest.mark.browser
-def test_without_script_the_page_shows_nothing_of_it(live_server) -> None:
+def test_without_script_the_page_shows_nothing_of_it(live_server, browser) -> None:
     requested()
-    with browsing(live_server.url, "superuser", java_script_enabled=False) as page:
+    with visiting(browser, live_server.url, "superuser", java_script_enabled=False) as page:
         page.goto(page.base + TASKS)
         assert not page.locator(".audit-live").is_visible()
         assert page.locator(".audit-tasks tbody tr").count() == 1

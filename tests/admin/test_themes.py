@@ -10,7 +10,7 @@ from audit.events import emit_event
 from audit.ledger.verify import keep
 from audit.models import Task
 from tests.support.agents import agent
-from tests.support.browser import WCAG, chromium, serving, visiting
+from tests.support.browser import WCAG, serving, settled, visiting
 from tests.support.factories import claimed, requested, task_in
 from tests.support.ledger import verified
 from tests.support.pages import AGENTS, EVENTS, LOG, OVERVIEW, QUEUE, STATISTICS, TASKS, past
@@ -45,12 +45,6 @@ LOST = """() => {
         if (element.getBoundingClientRect().width > 2) lost.push("shown: " + element.outerHTML.slice(0, 80));
     return [...new Set(lost)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(params=APPS)
@@ -109,11 +103,6 @@ def _pages(task: Task) -> dict[str, str]:
     }
 
 
-def _settled(page) -> None:
-    # Bars and links fade in, and jazzmin's sidebar slides.
-    page.wait_for_timeout(400)
-
-
 def _lost(page) -> list[str]:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     found = axe.run(page, context="#audit", options={"runOnly": WCAG, "resultTypes": ["violations"]})
@@ -140,13 +129,13 @@ def test_every_page_keeps_its_style(browser, theme, scheme) -> None:
         page.add_init_script(f"localStorage.setItem('jazzmin-theme-mode', '{scheme}')")
         for url, title in {**_pages(task), **_running()}.items():
             page.goto(base + url)
-            _settled(page)
+            settled(page)
             heading = page.locator("#audit h1")
             assert heading.is_visible()
             assert heading.inner_text().lower().startswith(title.lower())
             assert _lost(page) == [], (name, url)
         page.goto(base + TASKS)
-        _settled(page)
+        settled(page)
         # The theme's own page and ours are both dark, or both light.
         ground, text = page.evaluate("""["--a-body-bg", "--a-body-fg"].map(name => {
             const probe = document.querySelector("#audit").appendChild(document.createElement("i"));
@@ -166,7 +155,7 @@ def test_a_phone_shows_cards_and_a_folded_filter(browser, theme) -> None:
     with visiting(browser, base, "decider", viewport=PHONE) as page:
         for url in {**_pages(task), **_running()}:
             page.goto(base + url)
-            _settled(page)
+            settled(page)
             assert page.evaluate(LOST) == [], (name, url)
         page.goto(base + TASKS)
         choices = page.locator("#audit .audit-filter")
@@ -184,7 +173,7 @@ def test_people_ask_executing_work_to_stop_by_key(browser, theme) -> None:
         page.goto(f"{base}{TASKS}{task.pk}/change/")
         page.locator("#audit button[value=request_cancel]").press("Enter")
         page.wait_for_url("**/decide/**")
-        _settled(page)
+        settled(page)
         assert _lost(page) == []
         assert page.locator("#audit .audit-required").is_visible()
         page.locator("#audit textarea").press_sequentially("the window closes")
@@ -203,7 +192,7 @@ def test_people_decide_under_a_theme(browser, theme) -> None:
         page.locator("#audit .audit-rows .audit-pick input").check()
         page.locator("#audit button[value=approve]").click()
         page.wait_for_url("**/decide/**")
-        _settled(page)
+        settled(page)
         assert page.locator("#audit h1").inner_text() == "Approve this task?"
         assert _lost(page) == []
         page.fill("#audit textarea", "looks right")

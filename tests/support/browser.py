@@ -14,7 +14,7 @@ from django.test import override_settings
 from tests.support.pages import client_of
 from tests.support.users import until
 
-__all__ = ["WCAG", "browsing", "chromium", "self_only", "serving", "violations", "visiting"]
+__all__ = ["WCAG", "chromium", "self_only", "serving", "settled", "violations", "visiting"]
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 """The rules of axe-core for WCAG 2.2, levels A and AA."""
@@ -97,13 +97,6 @@ def visiting(browser: Any, base: str, kind: str, **options: Any) -> Iterator[Any
 
 
 @contextmanager
-def browsing(base: str, kind: str, **options: Any) -> Iterator[Any]:
-    """Start a browser for a single `visiting`, whose arguments these are."""
-    with chromium() as browser, visiting(browser, base, kind, **options) as page:
-        yield page
-
-
-@contextmanager
 def serving(**changes: Any) -> Iterator[str]:
     """Run a live server with other settings than those of the tests, also such as are read once, at its start."""
     from pytest_django.live_server_helper import LiveServer
@@ -127,11 +120,31 @@ def self_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
     return answer
 
 
+# A transition begins with the frame after a change, and what slides may set off another one.
+_STILL = """async () => {
+    const frame = () => new Promise(requestAnimationFrame);
+    const ends = each => each.effect.getComputedTiming().endTime !== Infinity;
+    for (let still = 0; still < 3; still++) {
+        await frame();
+        const moving = document.getAnimations().filter(each => each.playState !== "finished" && ends(each));
+        if (moving.length || document.querySelector("body.hold-transition")) still = -1;
+        await Promise.all(moving.map(each => each.finished.catch(() => null)));
+    }
+}"""
+
+
+def settled(page: Any) -> None:
+    """Wait until nothing on a page moves: links fade, bars grow, sidebars slide, and AdminLTE holds that back at first.
+
+    What is on the way has nobody's colour and nobody's place.
+    """
+    page.evaluate(_STILL)
+
+
 def violations(page: Any) -> list[tuple[str, str, str]]:
     """Ask axe-core about everything on a page; the rule, the first element and what is wrong with it."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    # The admin's links fade from one colour to the next; what is on the way is nobody's contrast.
-    page.wait_for_timeout(250)
+    settled(page)
     found = axe.run(page, options={"runOnly": WCAG, "resultTypes": ["violations"]}).response["violations"]
     return [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"][:200]) for each in found]
 

@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,8 @@ _ROOM_BYTES = 4 * 2**30  # a run takes 2
 def directory() -> Path | None:
     """Where this test run may write: made by its first process, which removes it at its end.
 
-    The processes that it starts find it in their environment, and temporary files lie there too.
+    The processes that it starts find it in their environment, and temporary files lie there too, and compiled modules
+    where none lie beside their sources.
 
     Returns:
         The directory, or None where memory is scarce or cannot be used.
@@ -37,6 +39,7 @@ def directory() -> Path | None:
         if made:
             os.environ["TMPDIR"] = str(made)
             tempfile.tempdir = None
+            _keep_compiled(made / "compiled")
     found = os.environ[VARIABLE]
     return Path(found) if found else None
 
@@ -63,6 +66,15 @@ def _make() -> Path | None:
     # What was registered later, as the end of a server, runs before.
     atexit.register(_remove, made, os.getpid())
     return made
+
+
+def _keep_compiled(folder: Path) -> None:
+    """Let the processes of a run share compiled modules where none may be written beside the sources.
+
+    Without them each of many hundred short processes compiles this app once more, which takes longer than its task.
+    """
+    if sys.dont_write_bytecode and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def _locked(path: Path) -> int | None:

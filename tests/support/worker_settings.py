@@ -7,7 +7,9 @@ import sys
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.handling"]
+# Without what the admin imports for its pages: no worker shows one, and each starts several interpreters.
+_ADMIN = {"django.contrib.admin": "django.contrib.admin.apps.SimpleAdminConfig"}
+INSTALLED_APPS = [*(_ADMIN.get(each, each) for each in INSTALLED_APPS), "tests.support.handling"]
 DATABASES["default"].update(json.loads(os.environ.get("AUDIT_WORKER_DB", "{}")))
 # A machine that runs tests is busy, and a worker that is short of capacity claims nothing.
 AUDIT = {"CAPACITY_GATE": None} | json.loads(os.environ.get("AUDIT_WORKER_AUDIT", "{}"))
