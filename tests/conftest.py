@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,23 +47,29 @@ def pytest_configure(config: pytest.Config) -> None:
     flush_what_was_written()
 
 
+def _marked(tests: list[pytest.Item], marker: str) -> int:
+    return sum(each.get_closest_marker(marker) is not None for each in tests)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files whose tests mostly wait for processes over those that keep the processor busy.
 
-    Those with most tests in a browser take longest and come first. None comes among the last, so that at the end no
-    worker runs a slow file while the others have nothing to do.
+    Those with most tests in a browser take longest and come first, though not at once. None comes among the last, so
+    that at the end no worker runs a slow file while the others have nothing to do.
     """
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
-    browsing = {name: sum(each.get_closest_marker("browser") is not None for each in files[name]) for name in files}
-    waiting = [
+    browsing = sorted(
+        (name for name in files if _marked(files[name], "browser")), key=lambda name: -_marked(files[name], "browser")
+    )
+    processes = [
         name
         for name, tests in files.items()
-        if name.startswith(_PROCESSES) or browsing[name] or any(each.get_closest_marker("slow") for each in tests)
+        if name not in browsing and (name.startswith(_PROCESSES) or _marked(tests, "slow"))
     ]
-    waiting.sort(key=lambda name: -browsing[name])
+    waiting = [name for pair in zip_longest(browsing, processes) for name in pair if name]
     busy = sorted(files.keys() - waiting, key=lambda name: (-len(files[name]), name))
     step = 0.6 * len(busy) / max(len(waiting), 1)
     places = {name: number for number, name in enumerate(busy)} | {
