@@ -29,6 +29,7 @@ from typing import Any
 __all__ = ["Locks", "is_stopping", "main", "postmaster_pid", "recorded_pid", "runs", "stop"]
 
 _STOP_TIMEOUT_S = 120.0
+_TRIES = 3000  # ten seconds, in which a busy machine lets the watcher go on
 
 
 class Locks:
@@ -87,15 +88,23 @@ class Locks:
         """Whether nobody uses the server; the answer stays true while ``starting`` is held."""
         fd = self._open("users")
         try:
-            # The watcher may hold the lock for an instant when the last user closes it.
-            for _ in range(5):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # When the last user closes it, the watcher may have the lock for a moment: alone, unlike a user.
+            for _ in range(_TRIES):
+                if self._locked(fd, fcntl.LOCK_EX):
                     return True
+                if self._locked(fd, fcntl.LOCK_SH):
+                    return self._locked(fd, fcntl.LOCK_EX)
                 time.sleep(0.003)
             return False
         finally:
             os.close(fd)
+
+    @staticmethod
+    def _locked(fd: int, kind: int) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return True
+        return False
 
     def watch(self) -> int | None:
         """Become the watcher: the descriptor that makes this process it, or None when there is one."""

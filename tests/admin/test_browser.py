@@ -149,16 +149,16 @@ def test_pages_go_forward_and_back(page) -> None:
     page.goto(page.base + TASKS)
     seen = [_titles(page)]
     for _ in range(2):
-        page.click("a[rel=next]")
-        page.wait_for_load_state()
+        with page.expect_navigation():
+            page.click("a[rel=next]")
         seen.append(_titles(page))
     assert [text for titles in seen for text in titles] == [f"task {number}" for number in range(110)]
     assert page.locator("a[rel=next]").count() == 0
-    page.click("a[rel=prev]")
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.click("a[rel=prev]")
     assert _titles(page) == seen[1]
-    page.get_by_role("link", name="First page").click()
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.get_by_role("link", name="First page").click()
     assert _titles(page) == seen[0]
 
 
@@ -270,8 +270,8 @@ def test_a_task_is_approved_from_its_page_and_who_comes_later_is_reported(page, 
         page.wait_for_url(address)
         assert "approved" in page.locator(".messagelist").inner_text()
         assert "looks right" in page.locator(".audit-timeline").inner_text()
-        late.click("button[value=reject]")
-        late.wait_for_load_state()
+        with late.expect_navigation():
+            late.click("button[value=reject]")
         text = late.locator(".audit-items").inner_text()
         assert "It changed since you opened it: now approved, by decider. Nothing was done." in text
         assert late.locator("#id_reason").count() == 0

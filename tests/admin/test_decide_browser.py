@@ -49,8 +49,8 @@ def test_rows_are_chosen_by_key_approved_with_a_reason_and_the_list_is_back(page
     page.wait_for_url("**/decide/")
     assert page.locator("h1").inner_text() == "Approve 2 tasks?"
     assert page.locator(".audit-cards .audit-json").first.is_visible()
-    page.click(".audit-reason button")
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.click(".audit-reason button")
     assert page.locator(".audit-error").inner_text() == "Give a reason; it stays in the record."
     page.wait_for_function("document.activeElement.id === 'id_reason'")
     page.keyboard.type("both looked at")
@@ -209,8 +209,11 @@ def test_every_page_of_a_decision_is_accessible_and_no_wider_than_the_screen(
     viewport = {"width": width, "height": 900}
     with visiting(browser, live_server.url, "decider", viewport=viewport, color_scheme=scheme) as page:
 
+        def sends(button: str) -> None:
+            with page.expect_navigation():
+                page.click(button)
+
         def look(where: str) -> None:
-            page.wait_for_load_state()
             assert page.evaluate("document.documentElement.scrollWidth") <= width, where
             found = axe.run(page, context="#content", options={"runOnly": WCAG}).response["violations"]
             assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], where
@@ -218,20 +221,20 @@ def test_every_page_of_a_decision_is_accessible_and_no_wider_than_the_screen(
         page.goto(page.base + QUEUE)
         page.check(".audit-pick-all input")
         look("queue")
-        page.click("button[value=defer]")
+        sends("button[value=defer]")
         look("defer")
         page.fill("#id_until", "2001-01-01T00:00")
-        page.click(".audit-reason button")
+        sends(".audit-reason button")
         look("errors")
         page.goto(f"{page.base}{TASKS}?status=pending&status=approved")
         page.check(".audit-pick-all input")
         look("list")
-        page.click("button[value=approve]")
+        sends("button[value=approve]")
         look("confirmation")
         assert page.locator(".audit-own").count() == 1
         late.approve(actor="bob")
         page.fill("#id_reason", "x")
-        page.click(".audit-reason button")
+        sends(".audit-reason button")
         look("result")
         assert re.search("1 done, 1 not", page.locator("h1").inner_text())
         page.goto(f"{page.base}{TASKS}{late.pk}/change/")

@@ -196,8 +196,8 @@ def test_people_decide_under_a_theme(browser, theme) -> None:
         assert page.locator("#audit h1").inner_text() == "Approve this task?"
         assert _lost(page) == []
         page.fill("#audit textarea", "looks right")
-        page.locator("#audit .audit-submit button").click()
-        page.wait_for_load_state()
+        with page.expect_navigation():
+            page.locator("#audit .audit-submit button").click()
         assert _ours(page) == []
     task.refresh_from_db()
     assert (task.status, task.decided_by) == ("approved", "decider")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from audit.exceptions import InvalidValue
 from audit.management.commands import audit_agents
 from audit.models import Agent, PauseQueueEntry, Task
 from audit.status import AgentState, Status
-from tests.support.agents import agent, approved, short_entry, silent
+from tests.support.agents import agent, approved, due_now, short_entry, silent
 from tests.support.commands import ESCAPED, HOSTILE, any_width, lines_of, outcome, run
 from tests.support.factories import claimed
 
@@ -181,15 +182,18 @@ def test_resume_goes_on_until_stopped() -> None:
     )
     try:
         entries = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         for _ in range(2):
-            entries.append(short_entry())
+            # Due in one step: what is due by itself may be gone before anything more is done to it.
+            task = approved()
+            entries.append(task.pause(reason="insufficient_capacity", resume_after=timedelta(hours=1)))
+            due_now()
             while PauseQueueEntry.objects.exists():
                 assert time.monotonic() < deadline
                 assert process.poll() is None
                 time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0, err

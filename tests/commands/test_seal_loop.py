@@ -24,6 +24,7 @@ from audit.management.commands.audit_seal import Command
 from audit.models import LedgerLeaf
 from tests.support.commands import outcome as run
 from tests.support.factories import sql
+from tests.support.holding import OTHERS
 from tests.support.ledger import KEY, VKEY, finish, sealer, session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,18 +49,21 @@ def test_the_loop_seals_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, name, str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
     )
+
+    def sealed(rows: int) -> bool:
+        """Whether so many rows are sealed, in however many batches, and the last one is exported."""
+        last = f"{rows:020}.checkpoint"
+        return LedgerLeaf.objects.count() == rows and any(each.name.endswith(last) for each in tmp_path.iterdir())
+
     try:
-        _wait(lambda: len(list(tmp_path.iterdir())) == 1)
+        _wait(lambda: sealed(5))
         finish(1)
-        _wait(lambda: len(list(tmp_path.iterdir())) == 2)
-        sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s",
-            [name],
-        )
+        _wait(lambda: sealed(10))
+        assert sql(f"SELECT pg_terminate_backend(pid) {OTHERS}")
         finish(1)
-        _wait(lambda: len(list(tmp_path.iterdir())) == 3)
+        _wait(lambda: sealed(15))
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
@@ -159,7 +163,7 @@ def test_the_loop_stops_between_two_batches(tmp_path: Path, monkeypatch: pytest.
 
 
 def _wait(until: Any) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not until():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.1)

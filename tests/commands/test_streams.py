@@ -155,12 +155,12 @@ def test_a_signal_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path, 
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # whoever runs the tests under nohup ignores it
     ) as process:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while len(list(tmp_path.iterdir())) < 2:
                 assert time.monotonic() < deadline, process.poll()
                 time.sleep(0.02)
             process.send_signal(number)
-            assert process.wait(timeout=20) == -number
+            assert process.wait(timeout=120) == -number
         finally:
             process.kill()
             connection.cursor().execute("ROLLBACK")

@@ -140,11 +140,11 @@ class _Process:
             lines.append(line.rstrip("\n"))
 
     def shows(self, text: str) -> bool:
-        return until(lambda: any(text in line for line in [*self.out, *self.err]), seconds=30)
+        return until(lambda: any(text in line for line in [*self.out, *self.err]))
 
     def ends(self, number: int) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         for reader in self.readers:
             reader.join()
         return code
@@ -191,10 +191,10 @@ def test_statuses_are_reported_of_when_they_are_reached() -> None:
     with _following("--status", "failed", "--service", "db", "--lines", "0", "--format", "jsonl") as tail:
         requested(summary="not followed")
         # It has begun when it holds a connection.
-        assert until(lambda: _others() > 0, seconds=30)
+        assert until(lambda: _others() > 0)
         for services in (["db"], ["web"]):
             # It may take more than one look until it has begun.
-            assert until(lambda services=services: _fail(services) and (tail.out != [] or services == ["web"]), 30)
+            assert until(lambda services=services: _fail(services) and (tail.out != [] or services == ["web"]))
         assert tail.ends(signal.SIGTERM) == 0
     shown = [json.loads(line) for line in tail.out]
     assert {each["change"]["to_status"] for each in shown} == {"failed"}
@@ -242,7 +242,7 @@ def test_a_reader_that_leaves_ends_it_without_a_word() -> None:
         assert any("the first" in line for line in iter(running.stdout.readline, ""))
         # Nothing happens that it could try to write.
         running.stdout.close()
-        assert running.wait(30) == 0
+        assert running.wait(120) == 0
         assert running.stderr.read() == ""
     finally:
         running.kill()
@@ -306,6 +306,6 @@ def test_missing_tables_and_a_time_limit_are_no_lost_connection(
 def test_a_database_that_is_not_there_ends_it() -> None:
     settings = {"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "1", "NAME": "x", "USER": "x"}
     command = [sys.executable, "-m", "tests.support.managing", json.dumps(settings), "audit_tail", "--follow"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
     assert "cannot be reached" in done.stderr

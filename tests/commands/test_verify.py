@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_changes_neither_the_code_nor_what_is_stored(reads:
     if reads:
         assert os.read(ours, reads) == b'{\n  "verdi'
         os.close(ours)
-    _, err = done.communicate(timeout=60)
+    _, err = done.communicate(timeout=120)
     assert (done.returncode, err) == (1, b"")
     assert LedgerVerification.objects.get().verdict == "tampering"
 

@@ -132,7 +132,7 @@ def test_sessions_that_claim_at_once_share_the_work(kind: str) -> None:
     def work(worker: str) -> None:
         try:
             connection.ensure_connection()
-            start.wait(60)
+            start.wait(120)
             while claimed := rows.claim(worker=worker, limit=4):
                 claims.append(claimed)
         finally:
@@ -142,7 +142,7 @@ def test_sessions_that_claim_at_once_share_the_work(kind: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     # A session that skips what others hold may stop before the last; nothing is claimed twice.
     keys = [each.pk for claimed in claims for each in claimed]
     rest = rows.claim(worker="last", limit=100)
@@ -365,7 +365,7 @@ def test_recovery_leaves_live_leases_alone_and_is_bounded() -> None:
     approved(5)
     Task.objects.claim(worker="w", limit=3, lease=timedelta(milliseconds=1))
     time.sleep(0.005)
-    Task.objects.claim(worker="w", limit=2)
+    Task.objects.claim(worker="w", limit=2, lease=timedelta(hours=1))
     assert len(Task.objects.recover_expired(limit=2)) == 2
     assert len(Task.objects.recover_expired(limit=10)) == 1
     assert Task.objects.filter(status="executing").count() == 2

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from audit.leases.keeper import LeaseKeeper
 from audit.leases.prolong import Lease, prolong
 from audit.models import Task
 from audit.recording import current_task
+from tests.support.holding import OTHERS
 
 SHORT = timedelta(seconds=1)
 KEPT = timedelta(seconds=6)  # a busy machine prolongs it in time
@@ -36,7 +38,7 @@ def database_clock() -> datetime:
         return cursor.fetchone()[0]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -48,13 +50,11 @@ def threads() -> int:
     return sum(each.name == "audit-leases" for each in threading.enumerate())
 
 
-def sessions() -> int:
-    """How many sessions of this process the database has, beside this one."""
+def sessions() -> set[int]:
+    """The sessions that clients have in the database, beside this one; those of earlier tests may still end."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        return cursor.fetchone()[0]
+        cursor.execute(f"SELECT pid {OTHERS}")
+        return {pid for (pid,) in cursor.fetchall()}
 
 
 @pytest.fixture
@@ -153,12 +153,12 @@ def test_an_alias_of_its_own_survives_the_rollback(alone: str, settings: Any, by
 def test_short_records_need_no_connection_of_the_thread() -> None:
     before = sessions()
     with record("short"):
-        assert sessions() == before
+        assert sessions() <= before
 
 
 @pytest.mark.django_db(transaction=True)
 def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> None:
-    eventually(lambda: threads() == 0, seconds=30)
+    eventually(lambda: threads() == 0)
     before = sessions()
     with record("long", lease=KEPT, actor="alice") as task, record("inner", lease=KEPT) as inner:
         first = task.lease_expires_at
@@ -169,7 +169,7 @@ def test_leases_outlive_themselves_and_the_thread_closes_its_connection() -> Non
         assert stored(task).actor == "alice"
         assert threads() == 1
     assert (task.status, inner.status) == ("completed", "completed")
-    eventually(lambda: sessions() == before)
+    eventually(lambda: sessions() <= before)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -196,7 +196,8 @@ def lose(task: Task) -> None:
     # In one transaction: the keeper, which skips locked rows, cannot prolong it in between.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE audit_task SET lease_expires_at = now() - interval '1 s' WHERE id = %s", [task.pk])
-        assert task.pk in [each.pk for each in Task.objects.recover_expired()]
+        # No other one: on a slow machine theirs may have run out, too.
+        assert [each.pk for each in Task.objects.filter(pk=task.pk).recover_expired()] == [task.pk]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -231,9 +232,14 @@ def test_a_connection_that_went_stale_meanwhile_is_replaced() -> None:
         killer = connection.copy()
         with killer.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+            eventually(lambda: not _lives(cursor, pid))
         killer.close()
-        time.sleep(0.1)
     assert stored(task).status == "completed"
+
+
+def _lives(cursor: Any, pid: int) -> bool:
+    cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+    return bool(cursor.fetchall())
 
 
 @pytest.mark.django_db(transaction=True)
@@ -336,8 +342,13 @@ def test_fifty_claims_of_a_worker_are_prolonged_by_one_statement(
         return prolong(using, leases)
 
     monkeypatch.setattr(keeping, "prolong", counted)
-    for task in tasks:
-        own_keeper.keep(lease_of(task), on_lost=unexpected)
+    began = time.monotonic()
+    with monkeypatch.context() as patched:
+        # A millisecond after each other, however slow the machine is.
+        clock = SimpleNamespace(monotonic=lambda: began + len(own_keeper._kept) / 1000)
+        patched.setattr(keeping, "time", clock)
+        for task in tasks:
+            own_keeper.keep(lease_of(task), on_lost=unexpected)
     eventually(lambda: bool(statements))
     assert statements[0] == 50
     eventually(lambda: all(stored(task).lease_expires_at > task.lease_expires_at for task in tasks))

@@ -1,5 +1,6 @@
 """Leases of work in another schema, role or database than a new connection has, or beside a pool without a slot."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +12,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, connections
 
 from audit import record
+from audit.leases import keeper as keeping
 from audit.leases.keeper import LeaseKeeper
 from audit.leases.prolong import Lease, Session, prolong
 from audit.models import Task
@@ -22,6 +24,20 @@ from tests.support.sessions import application_role
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 SHORT = timedelta(seconds=1)
+KEPT = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lease is prolonged after a third of a second, also one that no slow machine lets run out."""
+
+    class Soon(keeping.KeptLease):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.period = SHORT.total_seconds() / 3
+            self.due = time.monotonic() + self.period
+
+    monkeypatch.setattr(keeping, "KeptLease", Soon)
 
 
 @contextmanager
@@ -40,8 +56,8 @@ def alias_like(source: Any, **settings: Any) -> Iterator[str]:
 
 
 def kept_alive(using: str) -> Task:
-    """Record work that lasts longer than its lease, and see the lease prolonged twice."""
-    with record("long", lease=SHORT, using=using) as task:
+    """Record work, and see its lease prolonged twice."""
+    with record("long", lease=KEPT, using=using) as task:
         last = task.lease_expires_at
         for _ in range(2):
             eventually(lambda last=last: Task.objects.using(using).get(pk=task.pk).lease_expires_at > last)
@@ -97,6 +113,7 @@ def test_beside_a_pool_that_the_work_has_used_up() -> None:
     with alias_like(connection, OPTIONS=connection.settings_dict["OPTIONS"] | pooled) as using:
         try:
             assert connections[using].pool.max_size == 1
+            connections[using].pool.open(wait=True, timeout=120)  # its one connection is there, and asked for below
             with connections[using].cursor() as cursor:
                 cursor.execute("SELECT 1")
             second = connections[using].copy()

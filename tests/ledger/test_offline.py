@@ -312,7 +312,7 @@ def test_ctrl_c_ends_it_quietly() -> None:
         while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):
             time.sleep(0.02)  # until it has read, and waits for more
         process.send_signal(signal.SIGINT)
-        assert (process.wait(timeout=20), process.stderr.read()) == (130, "")
+        assert (process.wait(timeout=120), process.stderr.read()) == (130, "")
 
 
 def test_an_empty_path_is_not_this_directory(run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -153,9 +154,9 @@ def test_a_second_sealer_waits_for_the_first_and_no_longer_than_it_may(monkeypat
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(_sealed_elsewhere)
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-            assert until(lambda: sql(waiting, [connection.settings_dict["NAME"]]) == [(1,)], 30)
+            assert until(lambda: sql(waiting, [connection.settings_dict["NAME"]]) == [(1,)])
             beside.rollback()
-            assert second.result(timeout=60) == 5
+            assert second.result(timeout=120) == 5
     assert codes(verified()) == []
 
 
@@ -213,12 +214,12 @@ def test_who_may_only_read_cannot_keep_the_sealer_from_sealing(monkeypatch: pyte
     sealed()
     finish(1)
     monkeypatch.setattr(sealer, "WAIT_S", 0.2)
-    sql("DROP ROLE IF EXISTS audit_reader")
-    sql("CREATE ROLE audit_reader")
-    sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_reader")
+    role = f"audit_reader_{os.getpid()}"  # another worker of the run has roles on this server, too
+    sql(f"CREATE ROLE {role}")
     try:
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         with session() as beside:
-            beside.execute("SET ROLE audit_reader")
+            beside.execute(f"SET ROLE {role}")
             for statement in BLOCKED:
                 beside.execute("SAVEPOINT before")
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -229,8 +230,7 @@ def test_who_may_only_read_cannot_keep_the_sealer_from_sealing(monkeypatch: pyte
             assert sealed().sealed == 5
             beside.rollback()
     finally:
-        sql("DROP OWNED BY audit_reader")
-        sql("DROP ROLE audit_reader")
+        sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_the_session_may_be_set_to_another_isolation() -> None:
@@ -248,23 +248,22 @@ def test_the_session_may_be_set_to_another_isolation() -> None:
 def test_a_role_of_its_own_seals_and_another_that_only_reads_verifies(victim: Base) -> None:
     """With the rights that docs/ledger.md names, and no more."""
     finish(1)
-    for role in ("audit_sealer", "audit_reader"):
-        sql(f"DROP ROLE IF EXISTS {role}")
+    seals, reads = roles = [f"audit_{name}_{os.getpid()}" for name in ("sealer", "reader")]
+    for role in roles:
         sql(f"CREATE ROLE {role}")
         sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     try:
         for table in ("leaf", "tile", "head", "checkpoint", "epoch"):
-            sql(f"GRANT INSERT, UPDATE ON audit_ledger_{table} TO audit_sealer")
-        sql("SET ROLE audit_sealer")
+            sql(f"GRANT INSERT, UPDATE ON audit_ledger_{table} TO {seals}")
+        sql(f"SET ROLE {seals}")
         assert sealed(exported=victim.notes[-1]).sealed == 5
-        sql("SET ROLE audit_reader")
+        sql(f"SET ROLE {reads}")
         report = verified(outside=victim.notes)
         assert (codes(report), report.unsealed) == ([], 0)
     finally:
         sql("RESET ROLE")
-        for role in ("audit_sealer", "audit_reader"):
-            sql(f"DROP OWNED BY {role}")
-            sql(f"DROP ROLE {role}")
+        for role in roles:
+            sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_sealing_joins_no_transaction_of_its_caller() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -449,13 +450,13 @@ def test_an_epoch_that_is_not_what_was_sealed(victim: Base, name: str) -> None:
 
 def test_rows_hidden_by_a_policy_are_not_taken_for_deleted(victim: Base) -> None:
     """As a role that policies apply to; to a superuser they do not."""
-    sql("DROP ROLE IF EXISTS audit_reader")
-    sql("CREATE ROLE audit_reader")
+    role = f"audit_reader_{os.getpid()}"  # another worker of the run has roles on this server, too
+    sql(f"CREATE ROLE {role}")
     try:
-        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_reader")
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         sql("ALTER TABLE audit_task ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         sql(victim.statement("CREATE POLICY hide ON audit_task USING (id <> $victim)"))
-        sql("SET ROLE audit_reader")
+        sql(f"SET ROLE {role}")
         report = verified()
         assert codes(report) == ["relation_replaced"]
         assert report.size == 0
@@ -465,24 +466,22 @@ def test_rows_hidden_by_a_policy_are_not_taken_for_deleted(victim: Base) -> None
         assert sql("SELECT 1") == [(1,)]
     finally:
         sql("RESET ROLE")
-        sql("DROP OWNED BY audit_reader")
-        sql("DROP ROLE audit_reader")
+        sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_the_owner_under_forced_row_security_sees_what_is_wrong(victim: Base) -> None:
-    sql("DROP ROLE IF EXISTS audit_owner")
-    sql("CREATE ROLE audit_owner")
+    role = f"audit_owner_{os.getpid()}"
+    sql(f"CREATE ROLE {role}")
     try:
-        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO audit_owner")
-        sql("ALTER TABLE audit_executionlog OWNER TO audit_owner")
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        sql(f"ALTER TABLE audit_executionlog OWNER TO {role}")
         sql("ALTER TABLE audit_executionlog ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-        sql("SET ROLE audit_owner")
+        sql(f"SET ROLE {role}")
         assert codes(verified()) == ["relation_replaced", "guard_off"]
     finally:
         sql("RESET ROLE")
-        sql(f"REASSIGN OWNED BY audit_owner TO {connection.settings_dict['USER']}")
-        sql("DROP OWNED BY audit_owner")
-        sql("DROP ROLE audit_owner")
+        sql(f"REASSIGN OWNED BY {role} TO {connection.settings_dict['USER']}")
+        sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 # Functions replaced in the server

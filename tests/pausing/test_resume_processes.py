@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -49,6 +50,12 @@ def _agents(cpu: float, presences: list[Presence]) -> list[Presence]:
     return presences
 
 
+@pytest.fixture(autouse=True)
+def _patient(settings: Any) -> None:
+    """However slow the machine, the agents count as there, in this process as in those that it starts."""
+    settings.AUDIT = {"AGENT_STALE_SECONDS": 1000, "AGENT_OFFLINE_SECONDS": 2000}
+
+
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_entries_and_four_resumers_neither_stampede_nor_flap_nor_double() -> None:
@@ -58,7 +65,7 @@ def test_a_thousand_entries_and_four_resumers_neither_stampede_nor_flap_nor_doub
     resumers = [_start("resumer", f"r{number}") for number in range(RESUMERS)]
     workers: list[subprocess.Popen[bytes]] = []
     kills, most = 0, 0
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     try:
         # First without workers: what is resumed fills the slots, however often four processes look.
         while _resumed_and_unclaimed() < SLOTS:
@@ -111,7 +118,7 @@ def test_while_every_agent_is_between_the_thresholds_four_resumers_move_nothing(
     _paused(50)
     _agents(0.75, presences)
     resumers = [_start("resumer", f"r{number}") for number in range(RESUMERS)]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     try:
         # Until every entry was looked at and deferred at least once.
         while PauseQueueEntry.objects.filter(attempt=0).exists():

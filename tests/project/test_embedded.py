@@ -1,6 +1,7 @@
 """The life of the embedded server: one for all its users, recovered after any kill, stopped by the last."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -211,10 +212,14 @@ def test_a_server_that_waits_for_its_sessions_to_end_is_waited_for_aloud_and_not
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("auditproj.embedded.server._SILENT_S", 0.1)
-    monkeypatch.setattr("auditproj.embedded.server._START_TIMEOUT_S", 1.0)
     pid = server.postmaster_pid()
-    with psycopg.connect(dbname="audit", **server.connection_parameters()) as connection:
+    with (
+        psycopg.connect(dbname="audit", **server.connection_parameters()) as connection,
+        monkeypatch.context() as short,
+    ):
+        short.setattr("auditproj.embedded.server._START_TIMEOUT_S", 1.0)
         os.kill(pid, signal.SIGTERM)  # smart: no new sessions, and those that are there go on
+        assert until(lambda: _refuses(server))
         with pytest.raises(
             EmbeddedError, match=rf"\(process {pid}\) has been shutting down for 1 s, .* kill -INT {pid}$"
         ):
@@ -223,6 +228,15 @@ def test_a_server_that_waits_for_its_sessions_to_end_is_waited_for_aloud_and_not
     assert capfd.readouterr().err.count("shuts down, perhaps until its sessions end") == 1
     assert until(lambda: running(home) is None)
     server.ensure()
+
+
+def _refuses(server: Server) -> bool:
+    """Whether it takes no new session: a signal takes effect a little after it was sent."""
+    try:
+        psycopg.connect(dbname="audit", **server.connection_parameters()).close()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def test_data_survives_and_is_initialised_once(home: Path) -> None:
@@ -432,6 +446,17 @@ def test_locks_are_free_only_without_users(tmp_path: Path) -> None:
         assert watching is not None
         assert locks.watch() is None
         os.close(watching)
+
+
+def test_the_watcher_that_has_just_noticed_that_nobody_is_left_is_no_user(tmp_path: Path) -> None:
+    locks = Locks(tmp_path, "x")
+    with locks.starting():
+        watching = locks._open("users")
+        fcntl.flock(watching, fcntl.LOCK_EX)
+        timer = threading.Timer(0.2, os.close, (watching,))  # on a busy machine it takes so long
+        timer.start()
+        assert locks.unused()
+        timer.join()
 
 
 def test_roles_can_connect_for_tests_of_plain_rights(server: Server) -> None:

@@ -58,12 +58,18 @@ def test_cpu_counts_this_process_and_children_that_were_waited_for() -> None:
 
 
 def _child(program: str, samples: int) -> dict[str, object]:
+    """Sample a child so often once it has said a word; then it may end."""
     meter = ChildMeter()
-    process = subprocess.Popen([sys.executable, "-c", program])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} if samples else {}
+    process = subprocess.Popen([sys.executable, "-c", program], **pipes)
     meter.started()
-    for _ in range(samples):
-        meter.sample(process.pid, descendants=True)
-        time.sleep(0.1)
+    if samples:
+        assert process.stdout.read(1)
+        for _ in range(samples):
+            meter.sample(process.pid, descendants=True)
+            time.sleep(0.1)
+        process.stdin.close()
+        process.stdout.close()
     _, status, rusage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     meter.sample(process.pid)
@@ -72,14 +78,14 @@ def _child(program: str, samples: int) -> dict[str, object]:
 
 def test_a_child_larger_than_its_parent_is_the_kernels() -> None:
     size = _mark() + 100 * MIB
-    used = _child(f"b'x' * int('{size}')", samples=1)
+    used = _child(f"import sys; b'x' * int('{size}'); print(1, flush=True); sys.stdin.read()", samples=1)
     assert used["peak_rss_source"] == "kernel"
     assert size <= used["peak_rss_bytes"] < size + 100 * MIB
 
 
 def test_a_child_smaller_than_its_parent_is_sampled_or_at_most() -> None:
     _filled(300 * MIB)
-    looked_at = _child("import time; x = b'x' * 10_000_000; time.sleep(0.6)", samples=5)
+    looked_at = _child("import sys; x = b'x' * 10_000_000; print(1, flush=True); sys.stdin.read()", samples=5)
     assert looked_at["peak_rss_source"] == "sampled"
     assert 10_000_000 < looked_at["peak_rss_bytes"] < 200 * MIB
     gone = _child("pass", samples=0)

@@ -132,6 +132,7 @@ def test_an_emit_does_not_wait_for_whoever_has_the_task():
         other.execute("SELECT 1 FROM audit_task WHERE id = %s FOR UPDATE", [task.pk])
         sql("SET lock_timeout = '5s'")
         emit_event("build-42")
+        sql("RESET lock_timeout")
     task.refresh_from_db()
     assert task.status == "paused"
     assert recover().events == (task.pk,)

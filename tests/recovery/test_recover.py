@@ -259,6 +259,7 @@ def test_what_is_locked_is_skipped_and_found_by_the_next():
                 other.execute(_LOCK, [key])
         sql("SET lock_timeout = '5s'")
         assert recover(worker="orch-1").total == 0
+        sql("RESET lock_timeout")
     assert _found(recover(worker="orch-1")) == kinds
 
 

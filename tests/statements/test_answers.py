@@ -53,6 +53,7 @@ def test_each_wait_of_a_block_is_ended() -> None:
     with _locked(), answered_within(0.3, connections["default"]):
         assert [_ask(), _ask()] == [_ENDED, _ENDED]
     assert _ask() == "answered"
+    sql("RESET lock_timeout")
 
 
 def test_each_wait_of_a_request_of_the_clerk_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def chromium() -> Iterator[Any]:
         finally:
             # A running loop has connections of its own, which nobody would close; the server's threads need a moment
             # to notice that the browser has left.
-            until(_alone, seconds=5)
+            until(_alone, seconds=30)
             connections.close_all()
             if before is None:
                 os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
@@ -78,6 +78,7 @@ def visiting(browser: Any, base: str, kind: str, **options: Any) -> Iterator[Any
     try:
         for name, cookie in client.cookies.items():
             context.add_cookies([{"name": name, "value": cookie.value, "url": base}])
+        context.set_default_timeout(120_000)
         page = context.new_page()
         page.base = base
         page.complaints = []

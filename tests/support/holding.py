@@ -39,20 +39,21 @@ def held(status: str, *, at_commit: bool = False, using: str = "default") -> Ite
     """
     kind = "CONSTRAINT TRIGGER zz_hold AFTER" if at_commit else "TRIGGER zz_hold BEFORE"
     when = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
-    _run(
-        using,
-        "CREATE FUNCTION zz_hold() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_advisory_xact_lock(4712); RETURN NEW; END $$;"
-        f" CREATE {kind} UPDATE ON audit_task {when} FOR EACH ROW"
-        f" WHEN (NEW.status = '{status}' AND OLD.status <> NEW.status) EXECUTE FUNCTION zz_hold()",
-    )
     try:
         with server_session(using=using) as other:
+            # Before the trigger: nothing passes that while nobody has the lock.
             other.execute("SELECT pg_advisory_lock(4712)")
+            _run(
+                using,
+                "CREATE FUNCTION zz_hold() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_advisory_xact_lock(4712); RETURN NEW; END $$;"
+                f" CREATE {kind} UPDATE ON audit_task {when} FOR EACH ROW"
+                f" WHEN (NEW.status = '{status}' AND OLD.status <> NEW.status) EXECUTE FUNCTION zz_hold()",
+            )
             yield
     finally:
         # Waits for the statement that it has held up, but not for ever for a transaction that nobody ends.
-        _run(using, "SET lock_timeout = '120s'; DROP FUNCTION zz_hold() CASCADE; RESET lock_timeout")
+        _run(using, "SET lock_timeout = '120s'; DROP FUNCTION IF EXISTS zz_hold() CASCADE; RESET lock_timeout")
 
 
 def is_held(using: str = "default") -> bool:

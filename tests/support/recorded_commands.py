@@ -25,7 +25,7 @@ def start(*words: str, environment: dict[str, str] | None = None, **options: Any
 def recorded(*words: str, environment: dict[str, str] | None = None, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
     """Run the command as a process of its own; its exit status and both outputs."""
     process = start(*words, environment=environment, stdin=subprocess.PIPE)
-    out, err = process.communicate(stdin, timeout=60)
+    out, err = process.communicate(stdin, timeout=120)
     return process.returncode, out, err
 
 
@@ -37,7 +37,7 @@ def python(program: str) -> Sequence[str]:
     return ("--", sys.executable, "-c", program)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "did not happen in time"

@@ -49,7 +49,7 @@ class Background:
         self._opened, self._statement = opened, statement
         self._thread = Thread(target=self._run)
         self._thread.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         blocked = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
         while sql(blocked, [opened.info.backend_pid]) == [(False,)]:
             assert self._thread.is_alive(), f"it waited for nobody: {self.answer}"
@@ -64,6 +64,6 @@ class Background:
 
     def wait(self) -> str:
         """Wait for its end, and return the answer."""
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         return self.answer

@@ -96,7 +96,7 @@ class User:
 
     def leave(self) -> str:
         """Let it end in the orderly way, and wait for it; what it said on stderr."""
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, errors
         return errors
 
@@ -105,7 +105,7 @@ class User:
         if self.process.poll() is None:
             self.process.kill()
         if not self.process.stdout.closed:
-            self.process.communicate(timeout=20)
+            self.process.communicate(timeout=120)
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ def workplace(suffix: str = "") -> Iterator[Path]:
         shutil.rmtree(top)
 
 
-def until(condition: Callable[[], bool], seconds: float = 15) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 120) -> bool:
     """Whether the condition comes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

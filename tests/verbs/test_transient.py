@@ -223,7 +223,7 @@ def test_other_errors_are_raised_at_once() -> None:
         with connection.execute_wrapper(refuse), pytest.raises(OperationalError, match="statement timeout"):
             Task.objects.request("a")
     finally:
-        sql("SET statement_timeout = 0")
+        connection.close()  # on a busy machine even what takes the limit back might exceed it
     assert len(tried) == 1
 
 
@@ -268,14 +268,14 @@ class InThread:
             connections.close_all()
 
     def wait_until_blocked(self, by: psycopg.Connection) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while sql("SELECT %s = ANY (pg_blocking_pids(%s))", [by.info.backend_pid, self.pid]) != [(True,)]:
             assert self._thread.is_alive(), f"it waited for nobody: {self.error}"
             assert time.monotonic() < until
             time.sleep(0.01)
 
     def wait(self) -> Any:
-        self._thread.join(60)
+        self._thread.join(300)
         assert not self._thread.is_alive()
         if self.error:
             raise self.error

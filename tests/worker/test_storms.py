@@ -52,7 +52,7 @@ def test_events_at_the_moment_of_the_pause_and_twice() -> None:
             connection.close()
 
     emitters = [threading.Thread(target=emit, args=(name, payload)) for name in tasks for payload in (1, 2)]
-    with worker("--concurrency", "2", "--lease", "6"):
+    with worker("--concurrency", "2"):
         for each in emitters:
             each.start()
         for each in emitters:
@@ -66,7 +66,7 @@ def test_events_at_the_moment_of_the_pause_and_twice() -> None:
 
 def test_a_wait_that_times_out() -> None:
     task = approved("await-briefly", "never")
-    with worker("--concurrency", "1", "--lease", "6"):
+    with worker("--concurrency", "1"):
         eventually(lambda: _now(task).status == "completed")
     assert task.outcome == {"success": True, "name": "never", "payload": None, "timed_out": True}
     emit_event("never", "too late")
@@ -120,7 +120,7 @@ def test_workers_that_are_killed_at_random_moments(tmp_path: Path) -> None:
     ]
 
     def start() -> WorkerProcess:
-        arguments = ("--poll-interval", "0.2", "--concurrency", "1", "--lease", "1", "--actions", "effect")
+        arguments = ("--poll-interval", "0.2", "--concurrency", "1", "--lease", "2", "--actions", "effect")
         return WorkerProcess(*arguments, audit={"MAX_EXPIRIES": 1000})
 
     def is_done() -> bool:

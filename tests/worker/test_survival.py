@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,24 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> No
 
 
 def test_connections_that_are_cut_again_and_again(tmp_path: Path) -> None:
-    tasks = [approved("tell") for _ in range(12)]
+    """Each cut waits until the worker has got on since the last one: a slow machine gets nowhere between two others."""
+    waits = approved("wait", str(tmp_path / "end"))
+
+    def cut() -> int:
+        return len(sql(f"SELECT pg_terminate_backend(pid) {OTHERS}"))
+
     with worker("--concurrency", "2", "--drain") as running:
-        while running.process.poll() is None:
-            sql(f"SELECT pg_terminate_backend(pid) {OTHERS}")
-            with contextlib.suppress(Exception):
+        logged(waits, "waits")  # so it cannot end before the first cut
+        assert cut()
+        tasks = [approved("tell") for _ in range(12)]
+        unfinished = Task.objects.filter(action="tell").exclude(status="completed")
+        while unfinished.exists():
+            rows = ExecutionLog.objects.count()
+            cut()
+            eventually(lambda rows=rows: ExecutionLog.objects.count() > rows or not unfinished.exists())
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.wait(0.3)
+        (tmp_path / "end").touch()
         assert running.wait() == 0
     for task in tasks:
         assert _now(task).status == "completed"
@@ -166,6 +179,8 @@ def test_only_the_clock_of_the_database_counts(hours: int, tmp_path: Path) -> No
     with worker("--concurrency", "1", "--lease", _KEPT, variables={"AUDIT_WORKER_CLOCK": str(hours * 3600)}) as running:
         logged(task, "waits")
         first_end = _now(task).lease_expires_at
+        # Its end may be stored after the next one has begun.
+        eventually(lambda: _now(wrong).status == "completed")
         for clock in ("time", "now", "django"):
             off = "SELECT abs(extract(epoch FROM statement_timestamp()) + %s - %s) < 3600"
             assert sql(off, [hours * 3600, _now(wrong).outcome[clock]]) == [(True,)], clock

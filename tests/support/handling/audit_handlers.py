@@ -181,8 +181,7 @@ def rolled_back(run):
 
 @handler("print")
 def prints(run):
-    end = time.monotonic() + run.plan["seconds"]
-    while time.monotonic() < end:
+    for _ in range(run.plan["lines"]):
         sys.stdout.write("x" * 8191 + "\n")
     sys.stdout.write("the password=hunter2 is last\n")
     sys.stdout.flush()
