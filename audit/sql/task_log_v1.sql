@@ -3,8 +3,9 @@
 --
 -- Fires once for each statement. A trigger for each row would start an INSERT for every row (measured: inserting many
 -- tasks then costs 2.2 times as much). The previous status is in status_was, which task_write_v1.sql has just written.
--- The row of a pause holds the reason and the plan of the entry, because the entry is removed when the work goes on.
--- The row of an approval holds the hash of the approved plan. Without sequential scans, as in task_queue_v1.sql.
+-- The row of a pause or its end holds what task_queue_v1.sql returns, which keeps the pause queue. That is a function
+-- called where it is needed, and no trigger for each row, whose condition every statement would prepare again. The row
+-- of an approval holds the hash of the approved plan.
 --
 -- Note [Own schema]
 --     The other tables are those in the schema of this trigger's table, whatever the caller's search_path is and
@@ -15,20 +16,18 @@
 
 -- forwards
 CREATE FUNCTION audit_task_log_v1() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    -- An assignment: PERFORM would run a query.
+    own_schema CONSTANT text :=
+        set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
 BEGIN
-    PERFORM set_config('search_path', 'pg_catalog, ' || quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);
     INSERT INTO audit_executionlog
         (task_id, at, kind, from_status, to_status, revision, actor, db_role, attempt, row_version, xid, detail)
     SELECT moved.id, moved.status_since, 'transition', moved.status_was, moved.status, moved.revision, moved.actor,
         session_user, moved.attempt, 1, pg_catalog.pg_current_xact_id(),
         CASE
-            WHEN moved.status = 'paused' THEN (
-                SELECT pg_catalog.jsonb_build_object(
-                    'reason', entry.reason, 'note', entry.note, 'event', entry.event,
-                    'resume_after', entry.resume_after, 'held', entry.held, 'priority', entry.priority,
-                    'work_plan', entry.work_plan)
-                FROM audit_pause_queue AS entry WHERE entry.task_id = moved.id)
+            WHEN 'paused' IN (moved.status, moved.status_was) THEN audit_task_queue_v1(moved, TG_TABLE_SCHEMA)
             WHEN moved.status = 'approved' AND coalesce(moved.status_was, 'pending') = 'pending' THEN
                 pg_catalog.jsonb_build_object('plan_sha256', pg_catalog.encode(
                     pg_catalog.sha256(pg_catalog.convert_to(moved.plan::text, 'UTF8')), 'hex'))

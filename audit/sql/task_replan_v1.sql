@@ -1,5 +1,6 @@
 -- Logs each change of a plan that waits for approval, with the SHA-256 of both plans. SECURITY DEFINER, so that a role
--- needs no right on the log. Ordinary, as task_log_v1.sql, whose Note [Own schema] applies here too.
+-- needs no right on the log. Ordinary, as task_log_v1.sql, whose Note [Own schema] applies here too. The trigger is on
+-- the column, so that other statements do not prepare its condition.
 
 -- forwards
 CREATE FUNCTION audit_task_replan_v1() RETURNS trigger
@@ -16,7 +17,7 @@ $function$
 -- next
 REVOKE ALL ON FUNCTION audit_task_replan_v1() FROM PUBLIC
 -- next
-CREATE TRIGGER audit_task_30_replan AFTER UPDATE ON audit_task
+CREATE TRIGGER audit_task_30_replan AFTER UPDATE OF plan ON audit_task
     FOR EACH ROW WHEN (OLD.status = 'pending' AND NEW.plan::text IS DISTINCT FROM OLD.plan::text)
     EXECUTE FUNCTION audit_task_replan_v1()
 

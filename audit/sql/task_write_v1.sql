@@ -73,17 +73,22 @@ BEGIN
         IF stamps THEN
             -- A statement of the application raises the revision by one and names who acts (actor_named_v1.sql marks the
             -- name); any other appears under its role, also as who decided.
-            named := (starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1) IS TRUE;
+            named := (starts_with(NEW.actor, chr(1)) AND NEW.revision = OLD.revision + 1
+                AND ltrim(NEW.actor, chr(1)) <> '') IS TRUE;
             IF named THEN
-                NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);
+                NEW.actor := ltrim(NEW.actor, chr(1));
             ELSE
                 NEW.revision := OLD.revision + 1;
                 NEW.actor := 'db:' || session_user;
             END IF;
-            NEW.started_at := OLD.started_at;
-            NEW.status_since := OLD.status_since;
-            NEW.executing_ms := OLD.executing_ms;
-            NEW.paused_ms := OLD.paused_ms;
+            IF (NEW.started_at, NEW.status_since, NEW.executing_ms, NEW.paused_ms)
+                IS DISTINCT FROM (OLD.started_at, OLD.status_since, OLD.executing_ms, OLD.paused_ms)
+            THEN
+                NEW.started_at := OLD.started_at;
+                NEW.status_since := OLD.status_since;
+                NEW.executing_ms := OLD.executing_ms;
+                NEW.paused_ms := OLD.paused_ms;
+            END IF;
             IF NEW.status <> OLD.status THEN
                 NEW.status_since := moment;
                 IF OLD.status = 'pending' THEN

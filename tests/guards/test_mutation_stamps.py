@@ -61,9 +61,11 @@ _STAMPS = {
             )
         ],
         "NEW.actor := coalesce(nullif(ltrim(NEW.actor, chr(1)), ''), 'db:' || session_user);": [
-            (Status.PENDING, (_set("actor = 'carol', revision = revision + 1"),), "task.actor = 'carol'"),
             (None, (_new(actor="chr(1) || 'eve'"),), "task.actor = 'eve'"),
             (None, (_new(),), f"task.actor = {_ROLE}"),
+        ],
+        "NEW.actor := ltrim(NEW.actor, chr(1));": [
+            (Status.PENDING, (_set("actor = 'carol', revision = revision + 1"),), "task.actor = 'carol'")
         ],
         "NEW.revision := OLD.revision + 1;": [
             (Status.PENDING, (_set("summary = 'x'"),), "task.revision = 2"),
@@ -196,7 +198,7 @@ _STAMPS = {
         ],
     },
     "audit_actor_named_v1": {
-        "NEW.actor := chr(1) || NEW.actor;": [
+        "NEW.actor := E'\\x01' OPERATOR(pg_catalog.||) NEW.actor;": [
             (Status.PENDING, (_set("actor = 'carol', revision = revision + 1"),), "task.actor = 'carol'"),
             (Status.PAUSED, (_entry("actor = 'carol', revision = revision + 1"),), "entry.actor = 'carol'"),
         ],
@@ -322,32 +324,40 @@ _PIECES = {
         ]
     },
     "log row, the reason of a pause": (
-        "audit_task_log_v1",
-        "moved.status = 'paused'",
-        "false",
+        "audit_task_queue_v1",
+        "entry.reason",
+        "'x'",
         Status.APPROVED,
         (_set("status = 'paused'"),),
         "log.detail ->> 'reason' = 'manual_pause'",
     ),
     "entry made": (
         "audit_task_queue_v1",
-        "NEW.status = 'paused'",
-        "false",
+        "VALUES (moved.id, moved.work_plan, moved.actor, true, moved.priority, moved.actor)",
+        "SELECT moved.id, moved.work_plan, moved.actor, true, moved.priority, moved.actor WHERE false",
         Status.APPROVED,
         (_set("status = 'paused'"),),
         "entry.held",
     ),
     "entry made with what remains": (
         "audit_task_queue_v1",
-        "NEW.work_plan",
+        "moved.work_plan",
         "NULL",
         Status.APPROVED,
         (_set("status = 'paused', work_plan = '[1]'"),),
         "entry.work_plan = '[1]'",
     ),
+    "entry removed after a pause": (
+        "audit_task_log_v1",
+        "(moved.status, moved.status_was)",
+        "(moved.status)",
+        Status.PAUSED,
+        (_set("status = 'approved'"),),
+        "entry.id IS NULL",
+    ),
     "entry removed": (
         "audit_task_queue_v1",
-        "DELETE FROM audit_pause_queue WHERE task_id = NEW.id RETURNING reason, event, resume_after",
+        "DELETE FROM audit_pause_queue WHERE task_id = moved.id RETURNING reason, event, resume_after",
         "SELECT '' AS reason, '' AS event, NULL::timestamptz AS resume_after",
         Status.PAUSED,
         (_set("status = 'approved'"),),

@@ -1,6 +1,7 @@
 """A finished task against everything SQL and the ORM have to change or remove a row."""
 
 import os
+import re
 
 import psycopg
 import pytest
@@ -217,13 +218,21 @@ def test_a_plain_role_may_lock_and_cannot_grant():
 
 def test_no_function_of_the_rules_may_be_called_or_attached_by_others():
     rows = sql(
-        "SELECT p.proname, has_function_privilege('public', p.oid, 'EXECUTE'), p.proconfig FROM pg_proc AS p"
+        "SELECT p.proname, has_function_privilege('public', p.oid, 'EXECUTE'), p.proconfig, p.prosrc FROM pg_proc AS p"
         " JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = 'public' AND p.proname ~ '^audit_'"
     )
     assert len(rows) >= 10
+    # Whose operators are all named with their schema needs no search_path.
+    bare = [name for name, _, config, _ in rows if config is None]
+    assert bare == ["audit_actor_named_v1"]
+    [operators] = [re.findall(r"[^\s\w.;:()'\\]+", source) for name, _, _, source in rows if name in bare]
+    assert operators == ["=", "||"], "the assignment, and the operator with its schema"
+    assert [source.count("OPERATOR(pg_catalog.||)") for name, _, _, source in rows if name in bare] == [1]
     allowed = {"search_path=pg_catalog, pg_temp", "enable_seqscan=off"}
     assert [
-        name for name, public, config in rows if public or "search_path" not in config[0] or {*config} - allowed
+        name
+        for name, public, config, _ in rows
+        if public or (config is not None and ("search_path" not in config[0] or {*config} - allowed))
     ] == []
 
 

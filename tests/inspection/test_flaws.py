@@ -111,21 +111,24 @@ _TRIGGERS = [
     ),
     # A condition that differs in the case of a literal: it is never true.
     does(
-        "CREATE OR REPLACE TRIGGER audit_task_40_queue_insert AFTER INSERT ON audit_task FOR EACH ROW "
-        "WHEN (NEW.status = 'PAUSED') EXECUTE FUNCTION audit_task_queue_v1()",
-        E014="audit_task_40_queue_insert",
+        "CREATE OR REPLACE TRIGGER audit_task_30_replan AFTER UPDATE OF plan ON audit_task FOR EACH ROW "
+        "WHEN (OLD.status = 'PENDING' AND NEW.plan::text IS DISTINCT FROM OLD.plan::text) "
+        "EXECUTE FUNCTION audit_task_replan_v1()",
+        E014="audit_task_30_replan",
     ),
     # The same, but with a cast that PostgreSQL also prints.
     does(
-        "CREATE OR REPLACE TRIGGER audit_task_40_queue_insert AFTER INSERT ON audit_task FOR EACH ROW "
-        "WHEN (NEW.status = 'paused'::varchar(1)) EXECUTE FUNCTION audit_task_queue_v1()",
-        E014="audit_task_40_queue_insert",
+        "CREATE OR REPLACE TRIGGER audit_task_30_replan AFTER UPDATE OF plan ON audit_task FOR EACH ROW "
+        "WHEN (OLD.status = 'pending'::varchar(1) AND NEW.plan::text IS DISTINCT FROM OLD.plan::text) "
+        "EXECUTE FUNCTION audit_task_replan_v1()",
+        E014="audit_task_30_replan",
     ),
     # The literal says another schema's name: nothing is cut out of literals.
     does(
-        "CREATE OR REPLACE TRIGGER audit_task_40_queue_insert AFTER INSERT ON audit_task FOR EACH ROW "
-        "WHEN (NEW.status = 'public.paused') EXECUTE FUNCTION audit_task_queue_v1()",
-        E014="audit_task_40_queue_insert",
+        "CREATE OR REPLACE TRIGGER audit_task_30_replan AFTER UPDATE OF plan ON audit_task FOR EACH ROW "
+        "WHEN (OLD.status = 'public.pending' AND NEW.plan::text IS DISTINCT FROM OLD.plan::text) "
+        "EXECUTE FUNCTION audit_task_replan_v1()",
+        E014="audit_task_30_replan",
     ),
 ]
 
