@@ -168,13 +168,13 @@ class Places:
         """Take what a child says."""
         for message in child.reader.read():
             match message:
-                case ("ready",):
-                    child.ready = True
+                case ("ready", cpu):
+                    child.ready, child.cpu = True, cpu
                     self._failed_starts = 0
                 case ("ask", verb, arguments):
                     self._answer(child, verb, arguments)
-                case ("ended", end, resident):
-                    child.resident = resident
+                case ("ended", end, resident, cpu):
+                    child.resident, child.cpu = resident, cpu
                     self._end_in_child(child, end)
         if child.reader.ended:
             self.selector.unregister(child.connection)
