@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,8 @@ _GIVES_UP = {
     "fail": (Status.APPROVED, "retried"),
 }
 """The status that an end leads to which gives the claim up, and what became of the task then."""
+_PROLONGED_SECONDS = 60.0
+"""Longer than a prolongation that is under way takes."""
 _GIVEN_BACK = "The worker gave it back after a person had asked it to stop."
 
 
@@ -82,7 +85,8 @@ class Store:
         self._on_lost = on_lost
         self._on_cancel = on_cancel
         self._held: set[Claimed] = set()
-        self._abandoned: set[UUID] = set()
+        self._abandoned: dict[UUID, float] = {}
+        """Until when their leases may last, on the monotonic clock."""
         self._compiled: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
 
     def tokens(self) -> set[UUID]:
@@ -90,7 +94,12 @@ class Store:
 
         Also of those whose end the database refused: their leases run out, but no other worker has left them behind.
         """
-        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None} | self._abandoned
+        held = {each.kept.lease.token for each in self._held.copy() if each.kept is not None}
+        return held | self._lasting().keys()
+
+    def _lasting(self) -> dict[UUID, float]:
+        now = time.monotonic()
+        return {token: until for token, until in self._abandoned.copy().items() if until > now}
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
@@ -145,7 +154,9 @@ class Store:
     def abandon(self, claimed: Claimed) -> None:
         """Let the lease run out, because the database refuses whatever is to be stored of the end."""
         if claimed.kept is not None:
-            self._abandoned.add(claimed.kept.lease.token)
+            # The keeper may be about to prolong it once more.
+            lasts = 2 * self.lease.total_seconds() + _PROLONGED_SECONDS
+            self._abandoned = self._lasting() | {claimed.kept.lease.token: time.monotonic() + lasts}
         self.forget(claimed)
 
     # What handlers hand in meanwhile
