@@ -21,13 +21,14 @@ class Calls:
         self._queue: deque[Callable[[], None]] = deque()
         self._wake: socket.socket | None = None
         self._is_woken = False
-        """Whether something stands in the pipe, or whoever waited has not looked yet."""
+        """Whether something stands in the pipe, or is about to."""
         self._selector: selectors.BaseSelector | None = None
 
     def __enter__(self) -> Self:
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
+        self._is_woken, self._selector = False, None
         return self
 
     def __exit__(
@@ -65,10 +66,10 @@ class Calls:
             selector.register(self._woken, selectors.EVENT_READ)
             self._selector = selector
         ready = [key.data for key, _ in selector.select(0.0 if self._queue else seconds)]
-        if self._is_woken:
+        if None in ready:
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(4096)
-            # Whatever was put here before this line, and woke nobody, is called next.
+            # Whatever was put here until this line, and woke nobody, is called next.
             self._is_woken = False
         return [each for each in ready if each is not None]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import selectors
 import signal
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from django.db import Error, InterfaceError, OperationalError, transaction
 
 from audit.models import Task
 from audit.worker import messages
-from audit.worker.calls import StopRequests
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Death
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
@@ -143,6 +145,47 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
     intake.waiting.extend(claims)
     intake.start_waiting()
     assert (started, forgotten, list(intake.waiting)) == ([claims[1]], [claims[0], claims[2]], [])
+
+
+def test_no_call_is_left_behind_and_none_wakes_twice() -> None:
+    done: list[int] = []
+    calls, count = Calls(), 2000
+    with calls, selectors.DefaultSelector() as selector:
+        givers = [
+            threading.Thread(target=lambda: [calls.put(lambda: done.append(1)) for _ in range(count)]) for _ in range(3)
+        ]
+        for each in givers:
+            each.start()
+        while len(done) < 3 * count:
+            calls.run()
+            if len(done) < 3 * count:
+                began = time.monotonic()
+                assert calls.wait(selector, 60.0) == []
+                assert time.monotonic() - began < 60.0
+        for each in givers:
+            each.join()
+        # Who put something a moment ago has said so, and has not written to the pipe yet.
+        while calls._woken in [key.fileobj for key, _ in selector.select(0)]:
+            calls.wait(selector, 0)
+        calls._is_woken = True
+        assert calls.wait(selector, 0) == []
+        calls._wake.send(b".")
+        assert calls.wait(selector, 60.0) == []
+        assert selector.select(0) == []
+        calls.put(lambda: None)
+        assert calls._woken in [key.fileobj for key, _ in selector.select(0)]
+
+
+def test_calls_that_were_closed_can_be_opened_again() -> None:
+    calls = Calls()
+    with calls, selectors.DefaultSelector() as selector:
+        calls.wait(selector, 0)
+    calls.put(lambda: None)
+    with calls, selectors.DefaultSelector() as selector:
+        calls.run()
+        calls.wait(selector, 0)
+        calls.put(lambda: None)
+        assert calls._woken in [key.fileobj for key, _ in selector.select(0)]
 
 
 @pytest.mark.django_db
