@@ -17,7 +17,7 @@ import pytest
 from django.db import Error, InterfaceError, OperationalError, transaction
 
 from audit.models import Task
-from audit.worker import messages
+from audit.worker import messages, places
 from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Death
 from audit.worker.clerk import is_away
@@ -202,3 +202,53 @@ def test_a_server_that_takes_no_writes_is_away_and_one_that_refuses_is_not() -> 
     assert is_away(OperationalError())
     assert is_away(InterfaceError())
     assert not is_away(ValueError())
+
+
+class _Child(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def test_children_that_do_nothing_are_looked_at_seldom_and_those_that_work_each_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    handler: Any = SimpleNamespace(isolation="process", timeout=None)
+    made = places.Places(
+        "w1",
+        {},  # type: ignore[arg-type]
+        1,
+        give=lambda *_: None,
+        deliver=lambda call: None,
+        ended=lambda *_: None,
+        say=lambda line: None,
+    )
+    made._handlers = SimpleNamespace(of=lambda task: handler)  # type: ignore[assignment]
+    looked: list[str] = []
+    child: Any = _Child(
+        ready=True,
+        retired=False,
+        retired_at=None,
+        tasks=0,
+        resident=0,
+        run=lambda action, task: None,
+        tell=lambda *_: None,
+        reap=lambda: looked.append("reap"),
+        sample=lambda: looked.append("sample"),
+        measured=lambda resources: {},
+    )
+    made.children.append(child)
+    made.look()
+    assert looked == ["reap"]
+    assert made.wakes_at(starting=True) == now[0] + 5.0
+    made.start(Claimed(Task(action="deploy")))
+    assert made.wakes_at(starting=True) == now[0] + 1.0
+    now[0] += 1.0
+    made.look()
+    assert looked == ["reap", "sample", "reap"]
+    assert made.wakes_at(starting=True) == now[0] + 1.0
+    made._end_in_child(child, End(verb="complete"))
+    now[0] += 1.0
+    made.look()
+    assert made.wakes_at(starting=True) == now[0] + 5.0
+    made.selector.close()
