@@ -12,13 +12,17 @@ from django.test.utils import CaptureQueriesContext
 
 from audit.exceptions import InvalidValue
 from audit.models import ExecutionLog, Task
+from audit.verbs import completions
 from audit.verbs.completions import Completion, complete_many
 from audit.worker import store as stores
 from audit.worker.clerk import Clerk
 from audit.worker.ending import End
 from audit.worker.store import Claimed, Store
+from tests.leases.test_claims_plans import nodes, plan_of
 from tests.support.factories import sql
 from tests.support.worker import approved
+
+_INDEXED = ("Index Scan", "Bitmap Heap Scan", "Bitmap Index Scan")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,6 +82,20 @@ def test_a_document_that_cannot_be_stored_completes_none() -> None:
             [_completion(one), _completion(other, resources={"x": float("nan")})], actor="w1", using="default"
         )
     assert not Task.objects.exclude(status="executing").exists()
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
+def test_the_rows_are_looked_up_in_an_index(analyzed: bool) -> None:
+    """Also by a plan that was made while the table was small, and is kept."""
+    if analyzed:
+        Task.objects.bulk_request([{"action": "other", "actor": "a"}] * 3000)
+        sql("VACUUM ANALYZE audit_task")
+    tasks = [each.task for each in _claimed(_store(), 5)]
+    ids = [each.pk for each in tasks]
+    params = ["w1", ids, [each.claim_token for each in tasks], ["{}"] * 5, ["{}"] * 5, ids]
+    plan = plan_of(completions._COMPLETE, params)["Plan"]
+    assert plan["Actual Rows"] == 5
+    assert {each["Node Type"] for each in nodes(plan) if each.get("Alias") == "task"} <= {"ModifyTable", *_INDEXED}
 
 
 def test_good_ends_take_one_statement_and_the_others_are_stored_alone() -> None:
