@@ -30,7 +30,7 @@ from uuid import UUID, uuid4
 from django.db import Error, connections
 from django.db.models import Model
 
-from audit.leases.claim_start import SLOW_SECONDS, SLOW_SECONDS_PER_ROW, Start, index_reads, session_claims
+from audit.leases.claim_start import Start, index_reads, session_claims
 from audit.statements.retry import in_transaction, reconnecting
 from audit.statements.rows import columns, fetch
 
@@ -180,7 +180,7 @@ class _Claim(Generic[ModelT]):
         found = self._claimed(token, limit)
         took = time.monotonic() - began
         if not counts:
-            seen.counting = took > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(found)
+            seen.note(took, len(found))
             return found
         seen.learn(
             self.rows,

@@ -5,7 +5,8 @@ Note [Start]
     claimed before: 20 ms for 50 000, on a machine that claims in one. So the claim after one that took long counts what
     its index gives it. After one that was given many more rows than it took, claims of the same session and of the same
     rows begin where that one found its own, for at most four times as long as that one took, and at most a second. Then
-    one looks at all again, and counts.
+    one looks at all again, and counts. A claim may be slow for another reason, such as a disk that takes its time for
+    the commit: after one that counted few rows, none counts for a second.
 
     A row that becomes claimable in front of the start meanwhile (released, recovered, approved late) waits for so long,
     if there are others behind it. A claim that finds too few behind the start looks at all at once. Inside of a
@@ -25,13 +26,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.statements.rows import run
 
-__all__ = ["SLOW_SECONDS", "SLOW_SECONDS_PER_ROW", "SessionClaims", "Start", "index_reads", "session_claims"]
+__all__ = ["SessionClaims", "Start", "index_reads", "session_claims"]
 
 _MANY = 1000
 """So many more rows than were taken are many."""
-SLOW_SECONDS = 0.005
+_SLOW_SECONDS = 0.005
 """A claim that took so long is slow: the next one counts what it reads."""
-SLOW_SECONDS_PER_ROW = 0.0001
+_SLOW_SECONDS_PER_ROW = 0.0001
 """How much longer it may take for each row that it took."""
 _TIMES_AS_LONG = 4
 _LONGEST_SECONDS = 1.0
@@ -53,6 +54,8 @@ class SessionClaims:
 
     counting: bool = False
     """Whether the next claim that looks at all counts what it reads."""
+    quiet_until: float = 0.0
+    """Until when none counts, on the monotonic clock."""
     of: Any = None
     start: Start | None = None
     until: float = 0.0
@@ -62,6 +65,16 @@ class SessionClaims:
         if self.start is not None and (self.of != of or time.monotonic() >= self.until):
             self.start = None
         return self.start
+
+    def note(self, took: float, rows: int) -> None:
+        """Let the next claim count if this one was slow.
+
+        Args:
+            took: how long it took, in seconds.
+            rows: how many it took.
+        """
+        slow = took > _SLOW_SECONDS + _SLOW_SECONDS_PER_ROW * rows
+        self.counting = slow and time.monotonic() >= self.quiet_until
 
     def learn(
         self,
@@ -85,7 +98,9 @@ class SessionClaims:
             read: how many rows the index gave it.
         """
         many = read - len(rows) >= _MANY
-        self.counting = many or took > SLOW_SECONDS + SLOW_SECONDS_PER_ROW * len(rows)
+        self.counting = many
+        if not many:
+            self.quiet_until = time.monotonic() + _LONGEST_SECONDS
         if not many or at is None:
             return
         priority, due, last = rows[-1]

@@ -90,6 +90,7 @@ class Listener:
         wake: called in the listener's thread when there is work.
         name: the worker's.
         nudged: called in the listener's thread when something was asked of this worker.
+        pause: returns for how many seconds to gather what is announced before `wake` is called for all of it.
     """
 
     def __init__(
@@ -100,11 +101,13 @@ class Listener:
         *,
         name: str,
         nudged: Callable[[], None],
+        pause: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._actions = frozenset(actions)
         self._wake = wake
         self._name = name
         self._nudged = nudged
+        self._pause = pause
         self._ended = threading.Event()
         self._using = using
         self._connect = own(using)
@@ -138,19 +141,29 @@ class Listener:
     def _listen(self, raw: Any) -> None:
         quiet = 0.0
         while not self._ended.is_set():
-            heard = [(each.channel, each.payload) for each in raw.notifies(timeout=1.0, stop_after=1)]
-            for channel, payload in heard:
-                if channel == WORKERS:
-                    if payload == self._name:
-                        self._nudged()
-                elif payload == ANY or not self._actions.isdisjoint(covering(payload)):
-                    self._wake()
+            heard = list(raw.notifies(timeout=1.0, stop_after=1))
+            if self._concerned(heard):
+                self._ended.wait(self._pause())
+                # One look finds all that was announced until now.
+                self._concerned(raw.notifies(timeout=0))
+                self._wake()
             quiet = 0.0 if heard else quiet + 1.0
             if quiet >= _CHECK_SECONDS:
                 quiet = 0.0
                 # A connection that a firewall has dropped would stay silent for ever.
                 with answered_within(_ANSWER_SECONDS, self._connection):
                     raw.execute("SELECT 1")
+
+    def _concerned(self, heard: Iterable[Any]) -> bool:
+        """Whether there is work that this worker can do; what was asked of it is passed on at once."""
+        found = False
+        for each in heard:
+            if each.channel == WORKERS:
+                if each.payload == self._name:
+                    self._nudged()
+            elif not found:
+                found = each.payload == ANY or not self._actions.isdisjoint(covering(each.payload))
+        return found
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):  # it may be broken

@@ -33,12 +33,16 @@ class Meter:
     """Measures a stretch of this process's life, from the making of the meter to `used()`.
 
     Children count that were waited for meanwhile.
+
+    Args:
+        samples: whether to look at the resident set at the beginning and the end; otherwise the peak is 0 where the
+            kernel does not know it.
     """
 
     __slots__ = ("_children", "_process", "_sampled", "_self", "_started")
 
-    def __init__(self) -> None:
-        self._process = psutil.Process()
+    def __init__(self, *, samples: bool = True) -> None:
+        self._process = psutil.Process() if samples else None
         self._sampled = 0
         self.sample()
         self._self = resource.getrusage(resource.RUSAGE_SELF)
@@ -47,7 +51,7 @@ class Meter:
 
     def sample(self) -> int:
         """Look at the resident set now; returns it, in bytes."""
-        seen: int = self._process.memory_info().rss
+        seen: int = 0 if self._process is None else self._process.memory_info().rss
         self._sampled = max(self._sampled, seen)
         return seen
 

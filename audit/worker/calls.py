@@ -20,11 +20,15 @@ class Calls:
     def __init__(self) -> None:
         self._queue: deque[Callable[[], None]] = deque()
         self._wake: socket.socket | None = None
+        self._is_woken = False
+        """Whether something stands in the pipe, or is about to."""
+        self._selector: selectors.BaseSelector | None = None
 
     def __enter__(self) -> Self:
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
+        self._is_woken, self._selector = False, None
         return self
 
     def __exit__(
@@ -41,7 +45,8 @@ class Calls:
 
     def wake(self) -> None:
         """Wake whoever waits; from any thread, and from a signal handler."""
-        if self._wake is not None:
+        if self._wake is not None and not self._is_woken:
+            self._is_woken = True
             with contextlib.suppress(OSError):  # full, and it wakes anyway; or closed
                 self._wake.send(b".")
 
@@ -57,17 +62,16 @@ class Calls:
             selector: with the descriptors to look at beside the pipe.
             seconds: how long at most.
         """
-        selector_key = selector.register(self._woken, selectors.EVENT_READ)
-        try:
-            if self._queue:
-                seconds = 0.0
-            ready = [key.data for key, _ in selector.select(seconds) if key.fd != selector_key.fd]
-        finally:
-            selector.unregister(self._woken)
-        with contextlib.suppress(BlockingIOError):
-            while len(self._woken.recv(4096)) == 4096:
-                pass
-        return ready
+        if self._selector is not selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            self._selector = selector
+        ready = [key.data for key, _ in selector.select(0.0 if self._queue else seconds)]
+        if None in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+            # Whatever was put here until this line, and woke nobody, is called next.
+            self._is_woken = False
+        return [each for each in ready if each is not None]
 
 
 @dataclass(slots=True)

@@ -123,7 +123,7 @@ def main(number: int) -> None:
     channel = _WorkerChannel(connection)
     signal.signal(signal.SIGTERM, channel.on_signal)
     threading.Thread(target=channel.listen, name="audit-worker-channel", daemon=True).start()
-    channel.say("ready")
+    channel.say("ready", sum(os.times()[:4]))
     try:
         while (work := channel.work.get()) is not None:
             _run(channel, environment["worker"], *work)
@@ -185,7 +185,7 @@ def _run(channel: _WorkerChannel, worker: str, action: str, task: Any) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     tidy()
-    channel.say("ended", end, resident("self"))
+    channel.say("ended", end, meter.resident or resident("self"), sum(os.times()[:4]))
 
 
 def _rebuilt(kind: type[BaseException], state: dict[str, Any], arguments: tuple[Any, ...]) -> BaseException:

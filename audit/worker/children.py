@@ -26,7 +26,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 from django.db import connections
 
 from audit.agents.gpu import memory_of
@@ -100,6 +99,8 @@ class Child:
         """How many tasks it has run."""
         self.resident = 0
         """Its resident set after the last one, in bytes."""
+        self.cpu = 0.0
+        """Seconds of CPU that it and those it waited for had used by then."""
         self.gone = False
         self.retired_at: float | None = None
         """When it was told to end, on the monotonic clock."""
@@ -129,7 +130,7 @@ class Child:
         self.tasks += 1
         self._started = time.monotonic()
         self._peak, self._gpu_peak = 0, None
-        self._cpu_before = _cpu_of(self.pid)
+        self._cpu_before = self.cpu
         messages.send(self.connection, ("work", action, task))
 
     def tell(self, *message: Any) -> None:
@@ -207,14 +208,6 @@ def _variables() -> dict[str, str]:
     # Only in os.environ since Django was set up, where settings.configure() was not used.
     name = os.environ.get("DJANGO_SETTINGS_MODULE")
     return {"DJANGO_SETTINGS_MODULE": name} if name else {}
-
-
-def _cpu_of(pid: int) -> float:
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _signal_name(number: int) -> str:

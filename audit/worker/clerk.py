@@ -3,7 +3,8 @@
 Note [Requests]
     What the worker wants of the database is a request; one is carried out after the other. While the database is away,
     a request that must be done (`keep`) waits until it is back; any other comes back with the error, and whoever gave
-    it tries again in time. The worker itself never waits for the database: it goes on to keep time, to hear signals and
+    it tries again in time. Requests that can be done together, and stand together in the queue, are done by one call.
+    The worker itself never waits for the database: it goes on to keep time, to hear signals and
     to watch its children.
 """
 
@@ -41,11 +42,18 @@ _BOUND_IDLE = (
 _READ_ONLY = "25006"  # after a fail-over the address may still lead to the one that is a standby now
 
 
+Together = Callable[[list[Any]], list[tuple[Any, Exception | None]]]
+"""Does many requests; returns the result and the problem of each. Raises what shows that the database is away."""
+_MOST_TOGETHER = 100
+
+
 @dataclass(slots=True, kw_only=True)
 class _Request:
     do: Callable[[], Any]
     then: Callable[[Any, Exception | None], None]
     keep: bool
+    together: Together | None = None
+    item: Any = None
 
 
 # While it is away nobody gives it requests, and a worker whose places are all taken has none for long.
@@ -103,16 +111,26 @@ class Clerk:
             self._given_up = time.monotonic()
             end_wait(self._connection.connection, lambda: self._began == began)
 
-    def give(self, do: Callable[[], Any], then: Callable[[Any, Exception | None], None], *, keep: bool = False) -> None:
+    def give(
+        self,
+        do: Callable[[], Any],
+        then: Callable[[Any, Exception | None], None],
+        *,
+        keep: bool = False,
+        together: Together | None = None,
+        item: Any = None,
+    ) -> None:
         """Have a request done.
 
         Args:
             do: called in the clerk's thread, where `using` is its own connection.
             then: called in the worker's thread with what `do` returned, or raised.
             keep: whether to repeat it while the database is away; it must be one that may be repeated.
+            together: does several of these at once, by their items; each must have the same `keep`.
+            item: what `together` is given of this one.
         """
         with self._changed:
-            self._requests.append(_Request(do=do, then=then, keep=keep))
+            self._requests.append(_Request(do=do, then=then, keep=keep, together=together, item=item))
             self._changed.notify()
 
     def end(self, seconds: float) -> bool:
@@ -127,27 +145,38 @@ class Clerk:
         connections[self._using] = self._connection = self._connect()
         try:
             with moments.aware(self._using):
-                while (request := self._next()) is not None:
-                    self._carry_out(request)
+                while requests := self._next():
+                    self._carry_out(requests)
         finally:
             self._connection.close()
 
-    def _next(self) -> _Request | None:
+    def _next(self) -> list[_Request]:
+        """Wait for what is to be done next; nothing at the end."""
         with self._changed:
             while not self._requests:
                 if self._ends:
-                    return None
+                    return []
                 if self._tried:
-                    return _COME_BACK
+                    return [_COME_BACK]
                 self._changed.wait()
-            return self._requests.popleft()
+            taken = [self._requests.popleft()]
+            together = taken[0].together
+            while together is not None and self._requests and len(taken) < _MOST_TOGETHER:
+                if self._requests[0].together != together:
+                    break
+                taken.append(self._requests.popleft())
+            return taken
 
-    def _carry_out(self, request: _Request) -> None:
-        result, problem = None, None
+    def _carry_out(self, requests: list[_Request]) -> None:
+        first, problem = requests[0], None
+        answers: list[tuple[Any, Exception | None]] = []
         try:
             self._began = time.monotonic()
             self._greet()
-            result = request.do()
+            if len(requests) > 1 and first.together is not None:
+                answers = first.together([each.item for each in requests])
+            else:
+                answers = [(first.do(), None)]
         except Exception as error:  # noqa: BLE001 - whoever gave it is told
             problem = error
         finally:
@@ -155,14 +184,21 @@ class Clerk:
         if problem is not None and is_away(problem):
             self._connection.close()
             self._wait(problem)
-            if request.keep:
+            if first.keep:
                 with self._changed:
-                    self._requests.appendleft(request)
+                    self._requests.extendleft(reversed(requests))
                 return
         elif self._tried:
             self._tried = 0
             self._say("The database is back.")
-        self._deliver(lambda: request.then(result, problem))
+        if problem is not None:
+            answers = [(None, problem)] * len(requests)
+
+        def deliver() -> None:
+            for request, answer in zip(requests, answers, strict=True):
+                request.then(*answer)
+
+        self._deliver(deliver)
 
     def _greet(self) -> None:
         # A request may have opened the session by itself (Note [Connections that died]), so its age says nothing.

@@ -7,11 +7,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from audit.pausing import CapacityVerdict
 from audit.worker.clerk import Clerk, is_away
 from audit.worker.handlers import Handlers
+from audit.worker.pace import Pace
 from audit.worker.places import Places
 from audit.worker.store import GONE, Claimed, Store
 from audit.worker.summary import named
@@ -66,10 +68,17 @@ class Intake:
         """Whether to look for work before it is time."""
         self.poll_at = 0.0
         """When it is time, on the monotonic clock."""
+        self.pace = Pace()
+        self._heard = self._found = False
+        self._took = 0.0
 
     def look_at_once(self) -> None:
         """Look for work at once."""
         self.hungry = True
+
+    def hear(self) -> None:
+        """Look at once, because work was announced."""
+        self.hungry = self._heard = True
 
     def look_anew(self) -> None:
         """Look at once, whatever the last look has found: work that has ended may have asked for more."""
@@ -102,14 +111,18 @@ class Intake:
                 self.poll_at = time.monotonic() + self._worker.poll_interval
                 return
         self.under_way, self.hungry = True, False
+        heard, self._heard = self._heard, False
+        self.pace.looks()
         self._clerk.give(
             self._pause_short if self._upkeep.short else lambda: self._claimed(limit),
-            self._on_claimed,
+            partial(self._on_claimed, heard),
         )
 
     def _claimed(self, limit: int) -> list[Claimed]:
         """Claim, and keep what there is room for; in the clerk's thread."""
+        began = time.monotonic()
         found = self._store.claim(list(self._handlers), limit)
+        self._took, self._found = time.monotonic() - began, bool(found)
         verdicts: dict[Claimed, CapacityVerdict] = {}
         with contextlib.suppress(Exception):  # then each is asked about by itself, and its error is reported
             verdicts = self._upkeep.verdicts(found)
@@ -139,7 +152,7 @@ class Intake:
         self._more, self.found_nothing = False, True
         return []
 
-    def _on_claimed(self, claimed: Sequence[Claimed] | None, problem: Exception | None) -> None:
+    def _on_claimed(self, heard: bool, claimed: Sequence[Claimed] | None, problem: Exception | None) -> None:
         self.under_way = False
         self.poll_at = time.monotonic() + self._worker.poll_interval * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
         if problem is not None:
@@ -147,10 +160,16 @@ class Intake:
             if not self._clerk.away:
                 self._say(f"The claim was refused: {problem}")
             return
+        if not self._upkeep.short:
+            self.pace.looked(self._took, found=self._found, heard=heard)
         found = claimed or []
         self.claimed_once = True
         # There may be more; otherwise the next look is in time.
-        self.hungry = self.hungry or self._more
+        if self._more:
+            self._heard = True
+            pause = self.pace.pause_for_more()
+            self.poll_at = min(self.poll_at, time.monotonic() + pause)
+            self.hungry = self.hungry or not pause
         self.waiting.extend(found)
 
     def start_waiting(self) -> None:

@@ -30,12 +30,15 @@ class ChildMeter:
                 self._cleared = True
             except OSError:
                 pass
-        self._meter = Meter()
+        self._meter = Meter(samples=not self._cleared)
+        self.resident = 0
+        """The resident set when it was used, in bytes; 0 where it is unknown."""
 
     def used(self) -> dict[str, Any]:
         """Return what `Meter.used` returns, with the peak of this process since the meter was made."""
         used = self._meter.used()
-        if self._cleared and (peak := high_water("self")):
+        peak, self.resident = _read("self", b"VmHWM", b"VmRSS") if self._cleared else (0, 0)
+        if peak:
             # What rose above it is a process that the work waited for.
             other = used["peak_rss_bytes"] if used["peak_rss_source"] == "kernel" else 0
             used |= {"peak_rss_bytes": max(peak, other), "peak_rss_source": "kernel"}
@@ -44,17 +47,18 @@ class ChildMeter:
 
 def high_water(pid: int | str) -> int:
     """Return the largest resident set of a process since its mark was set back, in bytes; 0 where it is unknown."""
-    return _read(pid, b"VmHWM")
+    return _read(pid, b"VmHWM")[0]
 
 
 def resident(pid: int | str) -> int:
     """Return the resident set of a process, in bytes; 0 where it is unknown."""
-    return _read(pid, b"VmRSS")
+    return _read(pid, b"VmRSS")[0]
 
 
-def _read(pid: int | str, name: bytes) -> int:
+def _read(pid: int | str, *names: bytes) -> list[int]:
     try:
         status = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
-        return 0
-    return next((int(kib) * 1024 for found, kib in _FIELD.findall(status) if found == name), 0)
+        status = b""
+    found = {name: int(kib) * 1024 for name, kib in _FIELD.findall(status)}
+    return [found.get(name, 0) for name in names]

@@ -26,6 +26,8 @@ __all__ = ["Places"]
 KILL_AFTER_SECONDS = 5.0
 """How long a handler that is ended has to end in good order."""
 _SAMPLE_SECONDS = 1.0
+_IDLE_SECONDS = 5.0
+"""Between two looks at children that do nothing: that one is gone, its connection says."""
 _START_AGAIN_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 
@@ -91,6 +93,13 @@ class Places:
             return False
         return handler.isolation != "process" or bool(self._idle())
 
+    def _changes(self) -> bool:
+        """Whether a child works, starts or ends."""
+        return bool(self._busy) or any(child.retired or not child.ready for child in self.children)
+
+    def _watch(self) -> None:
+        self._sample_at = min(self._sample_at, time.monotonic() + _SAMPLE_SECONDS)
+
     def _missing(self) -> int:
         return self._wanted - sum(not child.retired for child in self.children)
 
@@ -108,6 +117,7 @@ class Places:
             child = Child(self._worker)
             self.children.append(child)
             self.selector.register(child.connection, selectors.EVENT_READ, child)
+            self._watch()
 
     def start(self, claimed: Claimed) -> Attempt:
         """Run a task's handler; there must be a place."""
@@ -127,6 +137,7 @@ class Places:
         child = self._idle()[0]
         attempt.child = child
         self._busy[child] = attempt
+        self._watch()
         try:
             child.run(attempt.claimed.task.action, attempt.claimed.task)
         except OSError:
@@ -168,13 +179,13 @@ class Places:
         """Take what a child says."""
         for message in child.reader.read():
             match message:
-                case ("ready",):
-                    child.ready = True
+                case ("ready", cpu):
+                    child.ready, child.cpu = True, cpu
                     self._failed_starts = 0
                 case ("ask", verb, arguments):
                     self._answer(child, verb, arguments)
-                case ("ended", end, resident):
-                    child.resident = resident
+                case ("ended", end, resident, cpu):
+                    child.resident, child.cpu = resident, cpu
                     self._end_in_child(child, end)
         if child.reader.ended:
             self.selector.unregister(child.connection)
@@ -197,7 +208,7 @@ class Places:
         """Reap children that ended, and end what has run out of time."""
         now = time.monotonic()
         if now >= self._sample_at:
-            self._sample_at = now + _SAMPLE_SECONDS
+            self._sample_at = now + (_SAMPLE_SECONDS if self._changes() else _IDLE_SECONDS)
             for child in self._busy:
                 child.sample()
             for child in list(self.children):
@@ -250,6 +261,7 @@ class Places:
         self._wanted = 0
         for child in self.children:
             child.retire()
+        self._watch()
 
     def kill(self) -> None:
         """End every child at once, and wait for them, which takes no longer than the kernel does."""
@@ -276,6 +288,7 @@ class Places:
             or child.resident > settings.WORKER_CHILD_BYTES
         ):
             child.retire()
+            self._watch()
 
     def _lose_if_gone(self, child: Child) -> None:
         if child not in self.children or (death := child.reap()) is None:

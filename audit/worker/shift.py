@@ -127,9 +127,10 @@ class Shift:
             self._listener = Listener(
                 self._worker.using,
                 self._handlers,
-                partial(self._calls.put, self._intake.look_at_once),
+                partial(self._calls.put, self._intake.hear),
                 name=self._worker.name,
                 nudged=partial(self._calls.put, self._nudged),
+                pause=self._intake.pace.pause,
             )
         if self._worker.is_named:  # no other worker ever has the name of a process
             # A new session holds none of the locks of the one before.
@@ -260,7 +261,13 @@ class Shift:
             self._storing -= 1
             self._on_stored(claimed, end, took, became, problem)
 
-        self._clerk.give(lambda: self._store.save_end(claimed, end, attempt.handler), stored, keep=True)
+        self._clerk.give(
+            lambda: self._store.save_end(claimed, end, attempt.handler),
+            stored,
+            keep=True,
+            together=self._store.save_completed if end.verb == "complete" else None,
+            item=(claimed, end),
+        )
 
     def _on_stored(
         self, claimed: Claimed, end: End, took: float, became: str | None, problem: Exception | None

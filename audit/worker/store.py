@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Exists
 
 from audit.exceptions import AuditError, IllegalTransition, LeaseLost, TaskFrozen
+from audit.leases.arguments import claim_arguments
+from audit.leases.claim import TASKS, claim
 from audit.leases.keeper import KeptLease, keeper
 from audit.leases.prolong import Lease
+from audit.leases.queryset_where import queryset_where
 from audit.models import Agent, ExecutionLog, Task
 from audit.recording.fitting import fitted
 from audit.status import LogKind, Status
 from audit.values.failures import CANCELLED, NOT_STORED
+from audit.values.patterns import matching
+from audit.verbs.completions import Completion, complete_many
 from audit.worker.clerk import is_away
 from audit.worker.ending import End, failed
 from audit.worker.handlers import Handler
@@ -34,6 +40,8 @@ _GIVES_UP = {
     "fail": (Status.APPROVED, "retried"),
 }
 """The status that an end leads to which gives the claim up, and what became of the task then."""
+_PROLONGED_SECONDS = 60.0
+"""Longer than a prolongation that is under way takes."""
 _GIVEN_BACK = "The worker gave it back after a person had asked it to stop."
 
 
@@ -77,21 +85,47 @@ class Store:
         self._on_lost = on_lost
         self._on_cancel = on_cancel
         self._held: set[Claimed] = set()
-        self._abandoned: set[UUID] = set()
+        self._abandoned: dict[UUID, float] = {}
+        """Until when their leases may last, on the monotonic clock."""
+        self._compiled: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
 
     def tokens(self) -> set[UUID]:
         """Return the tokens of the claims that this worker has not stored the end of.
 
         Also of those whose end the database refused: their leases run out, but no other worker has left them behind.
         """
-        return {each.kept.lease.token for each in self._held.copy() if each.kept is not None} | self._abandoned
+        held = {each.kept.lease.token for each in self._held.copy() if each.kept is not None}
+        return held | self._lasting().keys()
+
+    def _lasting(self) -> dict[UUID, float]:
+        now = time.monotonic()
+        return {token: until for token, until in self._abandoned.copy().items() if until > now}
 
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
-        # In the claim itself: since the last heartbeat somebody may have asked this worker to drain.
-        drained = Agent.objects.filter(name=self.name, drain_requested_at__isnull=False)
-        tasks = Task.objects.using(self.using).filter(~Exists(drained))
-        return [self._keep(task) for task in tasks.claim(self.name, limit, self.lease, actions)]
+        where, params = self._claimable(tuple(actions))
+        worker, limit, lease, actor = claim_arguments(self.name, limit, self.lease)
+        found = claim(
+            Task,
+            TASKS,
+            self.using,
+            where=where,
+            params=params,
+            limit=limit,
+            worker=worker,
+            lease=lease,
+            actor=actor,
+        )
+        return [self._keep(task) for task in found]
+
+    def _claimable(self, actions: tuple[str, ...]) -> tuple[str, list[Any]]:
+        """Compile, once, which tasks this worker may claim: Django takes longer for that than for the claim."""
+        if actions not in self._compiled:
+            # In the claim itself: since the last heartbeat somebody may have asked this worker to drain.
+            drained = Agent.objects.filter(name=self.name, drain_requested_at__isnull=False)
+            tasks = Task.objects.using(self.using).filter(matching(actions), ~Exists(drained))
+            self._compiled[actions] = queryset_where(tasks, self.using, "claim")
+        return self._compiled[actions]
 
     def _keep(self, task: Task) -> Claimed:
         claimed = Claimed(task)
@@ -120,7 +154,9 @@ class Store:
     def abandon(self, claimed: Claimed) -> None:
         """Let the lease run out, because the database refuses whatever is to be stored of the end."""
         if claimed.kept is not None:
-            self._abandoned.add(claimed.kept.lease.token)
+            # The keeper may be about to prolong it once more.
+            lasts = 2 * self.lease.total_seconds() + _PROLONGED_SECONDS
+            self._abandoned = self._lasting() | {claimed.kept.lease.token: time.monotonic() + lasts}
         self.forget(claimed)
 
     # What handlers hand in meanwhile
@@ -174,6 +210,45 @@ class Store:
             became = self._fail_refused(claimed.task, error, end)
         self.forget(claimed)
         return became
+
+    def save_completed(self, ends: list[tuple[Claimed, End]]) -> list[tuple[str | None, Exception | None]]:
+        """Store several good ends, together where that is possible; for each what `save_end` returns or raises.
+
+        Raises:
+            django.db.Error: the database is away; it may be called again.
+        """
+        done = self._complete([(claimed, end) for claimed, end in ends if not claimed.tried])
+        answers: list[tuple[str | None, Exception | None]] = []
+        for claimed, end in ends:
+            if claimed.task.pk in done:
+                self.forget(claimed)
+                answers.append(("completed", None))
+                continue
+            try:
+                answers.append((self.save_end(claimed, end, None), None))
+            except Exception as error:
+                if is_away(error):
+                    raise
+                answers.append((None, error))
+        return answers
+
+    def _complete(self, ends: list[tuple[Claimed, End]]) -> set[UUID]:
+        """Complete in one statement; returns the ids of those that were. One end that is refused refuses all."""
+        completions = []
+        for claimed, end in ends:
+            outcome, more = fitted("outcome", end.outcome, redacted=False)
+            token = claimed.task.claim_token
+            if token is not None and not more and not end.changes:  # else the log has to say what was changed
+                completions.append(
+                    Completion(task_id=claimed.task.pk, token=token, outcome=outcome, resources=end.resources)
+                )
+                claimed.tried = True
+        try:
+            return complete_many(completions, actor=self.name, using=self.using)
+        except Exception as error:
+            if is_away(error):
+                raise
+            return set()
 
     def _gave_up(self, task: Task, end: End) -> str:
         """Ask the log what a try whose answer was lost did: one that gave the claim up cannot be repeated."""

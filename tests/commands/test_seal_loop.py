@@ -22,6 +22,7 @@ from audit.ledger.exported import Exports
 from audit.ledger.tlog import keys
 from audit.management.commands.audit_seal import Command
 from audit.models import LedgerLeaf
+from audit.process.signals import StopRequest
 from tests.support.commands import outcome as run
 from tests.support.factories import sql
 from tests.support.holding import OTHERS
@@ -69,6 +70,26 @@ def test_the_loop_seals_until_it_is_asked_to_stop(tmp_path: Path) -> None:
         process.wait()
     assert process.returncode == 0, err
     assert "Sealing every 1 s until stopped." in err
+
+
+def test_the_loop_gives_up_an_answer_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(1)
+    asked, waits = sealing._SERVER, []
+    monkeypatch.setattr(sealing, "_SERVER", "SELECT pg_sleep(3600)")
+    monkeypatch.setattr("audit.management.commands.audit_seal.PASS_SECONDS", 0.3)
+
+    def wait(stop: StopRequest, seconds: float) -> None:
+        waits.append(seconds)
+        monkeypatch.setattr(sealing, "_SERVER", asked)
+        monkeypatch.setattr("audit.management.commands.audit_seal.PASS_SECONDS", 120.0)
+        if LedgerLeaf.objects.exists() or len(waits) > 3:
+            stop.request()
+
+    monkeypatch.setattr(StopRequest, "wait", wait)
+    code, _, err = run("audit_seal", "--loop", "1", "--batch", "1")
+    assert "The database cannot be used: canceling statement due to user request." in err
+    assert (code, len(waits)) == (0, 2)
+    assert LedgerLeaf.objects.exists()
 
 
 def _blocked(monkeypatch: pytest.MonkeyPatch, enough: Callable[[list[str]], bool]) -> tuple[list[str], int, str]:

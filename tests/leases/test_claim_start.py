@@ -74,7 +74,7 @@ def start() -> Any:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """A clock of starts that stands still until a test moves it; every claim takes long, so they last a second."""
     seen = claim_start.session_claims(connections["default"])
-    seen.start, seen.counting = None, False
+    seen.start, seen.counting, seen.quiet_until = None, False, 0.0
     now, claiming = [1000.0], itertools.count(step=100)
     monkeypatch.setattr(claim_start, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: next(claiming)))
@@ -88,7 +88,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     monkeypatch.setattr(claims, "index_reads", reads)
     yield now
-    seen.start, seen.counting = None, False
+    seen.start, seen.counting, seen.quiet_until = None, False, 0.0
 
 
 def in_order(tasks: list[Task]) -> list[Any]:
@@ -266,6 +266,20 @@ def test_only_a_claim_after_a_slow_one_counts(clock: list[float], monkeypatch: p
             Task.objects.claim("w")
         assert len([each for each in ran if "next_flush" not in each["sql"]]) == 3
         assert start() is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_claims_that_are_slow_for_another_reason_count_once_a_second(clock: list[float]) -> None:
+    def queries(times: int) -> int:
+        with CaptureQueriesContext(connection) as ran:
+            for _ in range(times):
+                Task.objects.claim("w")
+        return len([each for each in ran if "next_flush" not in each["sql"]])
+
+    assert queries(1) == 1
+    assert queries(5) == 5 + 2
+    clock[0] += 1.0
+    assert queries(5) == 5 + 2
 
 
 @pytest.mark.django_db(transaction=True)

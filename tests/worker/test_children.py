@@ -39,6 +39,14 @@ def test_a_child_that_dies_ends_one_task() -> None:
     assert _ended(after)["status"] == "completed"
 
 
+def test_what_a_child_used_for_one_task_is_not_counted_for_the_next_one_that_dies() -> None:
+    burnt, died = approved("burn", 3.0), approved("die", "exit")
+    run_all("--concurrency", "1", code=1)
+    assert _ended(burnt)["status"] == "completed"
+    assert _ended(died)["error_type"] == "ExitStatus"
+    assert burnt.resources_used["cpu_s"] >= 3.0 > died.resources_used["cpu_s"]
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_a_handler_that_does_not_return_is_ended_with_what_it_started(stubborn: bool) -> None:
     task = approved("hang-timed", "stubborn" if stubborn else None)

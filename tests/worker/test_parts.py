@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import selectors
 import signal
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from types import SimpleNamespace
@@ -15,8 +17,8 @@ import pytest
 from django.db import Error, InterfaceError, OperationalError, transaction
 
 from audit.models import Task
-from audit.worker import messages
-from audit.worker.calls import StopRequests
+from audit.worker import messages, places
+from audit.worker.calls import Calls, StopRequests
 from audit.worker.children import Death
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
@@ -145,6 +147,47 @@ def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:
     assert (started, forgotten, list(intake.waiting)) == ([claims[1]], [claims[0], claims[2]], [])
 
 
+def test_no_call_is_left_behind_and_none_wakes_twice() -> None:
+    done: list[int] = []
+    calls, count = Calls(), 2000
+    with calls, selectors.DefaultSelector() as selector:
+        givers = [
+            threading.Thread(target=lambda: [calls.put(lambda: done.append(1)) for _ in range(count)]) for _ in range(3)
+        ]
+        for each in givers:
+            each.start()
+        while len(done) < 3 * count:
+            calls.run()
+            if len(done) < 3 * count:
+                began = time.monotonic()
+                assert calls.wait(selector, 60.0) == []
+                assert time.monotonic() - began < 60.0
+        for each in givers:
+            each.join()
+        # Who put something a moment ago has said so, and has not written to the pipe yet.
+        while calls._woken in [key.fileobj for key, _ in selector.select(0)]:
+            calls.wait(selector, 0)
+        calls._is_woken = True
+        assert calls.wait(selector, 0) == []
+        calls._wake.send(b".")
+        assert calls.wait(selector, 60.0) == []
+        assert selector.select(0) == []
+        calls.put(lambda: None)
+        assert calls._woken in [key.fileobj for key, _ in selector.select(0)]
+
+
+def test_calls_that_were_closed_can_be_opened_again() -> None:
+    calls = Calls()
+    with calls, selectors.DefaultSelector() as selector:
+        calls.wait(selector, 0)
+    calls.put(lambda: None)
+    with calls, selectors.DefaultSelector() as selector:
+        calls.run()
+        calls.wait(selector, 0)
+        calls.put(lambda: None)
+        assert calls._woken in [key.fileobj for key, _ in selector.select(0)]
+
+
 @pytest.mark.django_db
 def test_a_server_that_takes_no_writes_is_away_and_one_that_refuses_is_not() -> None:
     problems = {}
@@ -159,3 +202,53 @@ def test_a_server_that_takes_no_writes_is_away_and_one_that_refuses_is_not() -> 
     assert is_away(OperationalError())
     assert is_away(InterfaceError())
     assert not is_away(ValueError())
+
+
+class _Child(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def test_children_that_do_nothing_are_looked_at_seldom_and_those_that_work_each_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    handler: Any = SimpleNamespace(isolation="process", timeout=None)
+    made = places.Places(
+        "w1",
+        {},  # type: ignore[arg-type]
+        1,
+        give=lambda *_: None,
+        deliver=lambda call: None,
+        ended=lambda *_: None,
+        say=lambda line: None,
+    )
+    made._handlers = SimpleNamespace(of=lambda task: handler)  # type: ignore[assignment]
+    looked: list[str] = []
+    child: Any = _Child(
+        ready=True,
+        retired=False,
+        retired_at=None,
+        tasks=0,
+        resident=0,
+        run=lambda action, task: None,
+        tell=lambda *_: None,
+        reap=lambda: looked.append("reap"),
+        sample=lambda: looked.append("sample"),
+        measured=lambda resources: {},
+    )
+    made.children.append(child)
+    made.look()
+    assert looked == ["reap"]
+    assert made.wakes_at(starting=True) == now[0] + 5.0
+    made.start(Claimed(Task(action="deploy")))
+    assert made.wakes_at(starting=True) == now[0] + 1.0
+    now[0] += 1.0
+    made.look()
+    assert looked == ["reap", "sample", "reap"]
+    assert made.wakes_at(starting=True) == now[0] + 1.0
+    made._end_in_child(child, End(verb="complete"))
+    now[0] += 1.0
+    made.look()
+    assert made.wakes_at(starting=True) == now[0] + 5.0
+    made.selector.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from audit.leases.keeper import keeper
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
 from audit.pausing import CapacityVerdict
 from audit.worker import Worker, upkeep
+from audit.worker import store as stores
 from audit.worker.ending import End
 from audit.worker.handlers import Handler
 from audit.worker.shift import _cause
@@ -95,6 +97,25 @@ def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, set
     [claimed] = store.claim(["deploy"], 1)
     assert kept.fate(claimed) == "runs"
     store.forget(claimed)
+
+
+def test_an_abandoned_claim_counts_as_its_own_only_while_its_lease_may_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(stores, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    store = _store()
+    for _ in range(3):
+        approved("deploy")
+    first, second, held = (store.claim(["deploy"], 1)[0] for _ in range(3))
+    tokens = [each.task.claim_token for each in (first, second, held)]
+    store.abandon(first)
+    now[0] += 120.0  # a lease lasts a minute, and a prolongation may have been under way
+    assert store.tokens() == set(tokens)
+    now[0] += 61.0
+    assert store.tokens() == set(tokens[1:])
+    store.abandon(second)
+    assert store.tokens() == set(tokens[1:])
+    assert len(store._abandoned) == 1
+    store.forget(held)
 
 
 def test_a_lease_that_the_store_forgets_is_kept_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from audit.ledger.exported import CannotExport, Exports
 from audit.ledger.seal import BATCH, Batch, Busy, RefusesToSeal, begin_epoch, seal
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, Verifier
-from audit.management.base import FAILED, FINE, UNABLE, AuditCommand, os_user, path
+from audit.management.base import FAILED, FINE, PASS_SECONDS, UNABLE, AuditCommand, os_user, path
 from audit.management.ledger_options import add_checkpoints, exports, naming, read_file, verifiers
 from audit.management.output import count, safe
 from audit.models import LedgerCheckpoint, LedgerHead
 from audit.process.signals import StopRequest
 from audit.reading.filters import add_database, positive
+from audit.statements.answers import answered_within
 from audit.values import moments
+
+_ROW_SECONDS = 0.001
+"""How much longer a batch may take for each row that it may seal: much longer than any takes."""
 
 
 class Command(AuditCommand):
@@ -143,7 +148,9 @@ class Command(AuditCommand):
         quiet = stop is not None
         if options["print"] and not self._printed:
             # Before more is sealed: the run that signed it may have ended before it could print it.
-            self._print(_stored(options["database"]).order_by("-epoch", "-size").values_list("note", flat=True).first())
+            with _answered(options):
+                note = _stored(options["database"]).order_by("-epoch", "-size").values_list("note", flat=True).first()
+            self._print(note)
         newest = kept.newest() if kept else None
         place = newest.place if newest else None
         total, last = 0, None
@@ -156,7 +163,7 @@ class Command(AuditCommand):
             empty=kept.directory if kept and not newest and not options["first_export"] else None,
         )
         while True:
-            with naming(newest.path if newest else None):
+            with naming(newest.path if newest else None), _answered(options):
                 batch = next(batches, None)
             if batch is None:
                 break
@@ -187,12 +194,17 @@ class Command(AuditCommand):
         if place:
             # Earlier runs may have ended before they could keep them.
             epoch, size = place
-            missed = (
-                _stored(options["database"])
-                .filter(Q(epoch=epoch, size__gt=size) | Q(epoch__gt=epoch), epoch__lte=batch.epoch, size__lt=batch.size)
-                .order_by("epoch", "size")
-                .values_list("epoch", "size", "note")
-            )
+            with _answered(options):
+                missed = list(
+                    _stored(options["database"])
+                    .filter(
+                        Q(epoch=epoch, size__gt=size) | Q(epoch__gt=epoch),
+                        epoch__lte=batch.epoch,
+                        size__lt=batch.size,
+                    )
+                    .order_by("epoch", "size")
+                    .values_list("epoch", "size", "note")
+                )
         try:
             lacking = sum(kept.write(*each) for each in missed)
             if lacking:
@@ -258,6 +270,16 @@ class Command(AuditCommand):
                     self.note(f"{safe(problem)} Trying again in {options['loop']} s.")
                 stop.wait(options["loop"])
         return FINE
+
+
+def _answered(options: dict[str, Any]) -> AbstractContextManager[None]:
+    """End a wait for the database in the block that lasts too long, in a loop, which tries again.
+
+    Each batch has its own bound: a pass with much to seal takes long by right.
+    """
+    if not options["loop"]:
+        return nullcontext()
+    return answered_within(PASS_SECONDS + options["batch"] * _ROW_SECONDS, connections[options["database"]])
 
 
 def _refused(error: RefusesToSeal | CannotExport, kept: Exports | None) -> CommandError:
