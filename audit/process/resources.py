@@ -3,10 +3,11 @@
 Note [What the peak means]
     `peak_rss_bytes` is the largest resident set of a single process, not a sum, and `peak_rss_source` says where it
     comes from. `kernel` is a high-water mark that rose during the work, so it belongs to the work. The kernel keeps
-    one mark for the whole life of a process and hands the parent's on to a child (through exec also), so when the
-    work stays below a mark that was there before, what is left is `sampled`: the largest value seen while looking
-    about once a second, a lower bound. For a child that ended before it could be looked at, `at_most` is the mark
-    that it stayed below.
+    one mark for the whole life of a process and hands the parent's on to a child (through fork, vfork and exec), so
+    when the work stays below a mark that was there before, what is left is `sampled`: the largest value seen while
+    looking, often at first and once a second later, a lower bound. On Linux a look at a child sees the mark of the
+    program that it runs, which leaves out the parent. For a child that was never seen in the second half of its life,
+    `at_most` is the mark that it stayed below. When a child has ended, its own mark can no longer be read.
 
     CPU and memory of work inside a process are those of the whole process: threads and other work that run
     meanwhile count too. Only the wall time is the block's own.
@@ -26,7 +27,6 @@ __all__ = ["ChildMeter", "Meter"]
 
 # ru_maxrss comes in bytes on macOS and in KiB elsewhere.
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-_WORTH_SAMPLES_SECONDS = 0.2
 
 
 class Meter:
@@ -76,11 +76,12 @@ class Meter:
 class ChildMeter:
     """Measures a child process; make the meter just before it starts, and call `started` just after."""
 
-    __slots__ = ("_floor", "_sampled", "_started")
+    __slots__ = ("_floor", "_sampled", "_seen_s", "_started")
 
     def __init__(self) -> None:
         self._floor = 0
         self._sampled = 0
+        self._seen_s = 0.0
         self._started = time.monotonic()
 
     def started(self) -> None:
@@ -93,7 +94,10 @@ class ChildMeter:
         if descendants:
             with contextlib.suppress(psutil.Error):
                 pids += [process.pid for process in psutil.Process(pid).children(recursive=True)]
-        self._sampled = max(self._sampled, *(_peak_of(each) for each in pids))
+        peaks = [_peak_of(each) for each in pids]
+        if any(peaks):
+            self._sampled = max(self._sampled, *peaks)
+            self._seen_s = time.monotonic() - self._started
 
     def used(self, rusage: resource.struct_rusage) -> dict[str, Any]:
         """Return the same as `Meter.used`, from what `os.wait4` said of the child and those it waited for."""
@@ -101,7 +105,7 @@ class ChildMeter:
         mark = rusage.ru_maxrss * _MAXRSS_UNIT
         if rusage.ru_maxrss > self._floor:
             return _used(wall, _cpu(rusage), mark, self._sampled)
-        if wall < _WORTH_SAMPLES_SECONDS or not self._sampled:
+        if not self._sampled or self._seen_s < wall / 2:
             return _used(wall, _cpu(rusage), mark, 0) | {"peak_rss_source": "at_most"}
         return _used(wall, _cpu(rusage), 0, self._sampled)
 

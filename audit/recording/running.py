@@ -75,7 +75,9 @@ OUTPUTS = tuple(_OUTPUTS)
 """The outputs of a command whose end is kept."""
 _DRAIN_SECONDS = 1.0
 _KILL_AFTER_SECONDS = 10.0
-_FIRST_LOOK_SECONDS = 0.01
+# Each look comes half as much later than the one before, so that even a short command is seen late in its life.
+_FIRST_LOOK_SECONDS = 0.001
+_LOOK_FACTOR = 1.5
 _LOOK_SECONDS = 1.0
 _STORE_AGAIN_AFTER_SECONDS = (1.0, 2.0, 4.0)
 
@@ -345,7 +347,7 @@ def _wait(
         now = time.monotonic()
         if now >= next_look:
             meter.sample(pid, descendants=look >= _LOOK_SECONDS)
-            look = min(look * 2, _LOOK_SECONDS)
+            look = min(look * _LOOK_FACTOR, _LOOK_SECONDS)
             next_look = now + look
         if deadline is not None and now >= deadline:
             forwarding.send(signal.SIGKILL if timed_out else signal.SIGTERM)

@@ -5,7 +5,11 @@ import resource
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from audit.process import resources
 from audit.process.resources import ChildMeter, Meter
 
 MIB = 1024 * 1024
@@ -91,3 +95,27 @@ def test_a_child_smaller_than_its_parent_is_sampled_or_at_most() -> None:
     gone = _child("pass", samples=0)
     assert gone["peak_rss_source"] == "at_most"
     assert gone["peak_rss_bytes"] >= 300 * MIB
+
+
+@pytest.mark.parametrize(("ended_s", "source"), [(10.0, "sampled"), (10.1, "at_most")])
+def test_a_child_is_sampled_if_it_was_seen_in_the_second_half_of_its_life(
+    monkeypatch: pytest.MonkeyPatch, ended_s: float, source: str
+) -> None:
+    _filled(300 * MIB)
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(resources, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    meter = ChildMeter()
+    process = subprocess.Popen(["sh", "-c", "echo; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    meter.started()
+    assert process.stdout.read(1)
+    clock.now += 5.0
+    meter.sample(process.pid)
+    process.stdin.close()
+    process.stdout.close()
+    _, status, rusage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    clock.now += ended_s - 5.0
+    meter.sample(process.pid)  # gone: this look sees nothing, and is none
+    used = meter.used(rusage)
+    assert (used["wall_s"], used["peak_rss_source"]) == (pytest.approx(ended_s), source)
+    assert (used["peak_rss_bytes"] < 50 * MIB) == (source == "sampled")
