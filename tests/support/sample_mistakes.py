@@ -31,7 +31,7 @@ __all__ = ["nearest", "sample"]
 _NEAREST = {
     "agents": "pausing commands/test_agents.py commands/test_queue.py",
     "checks": "inspection reading/test_health.py project/test_settings.py values/test_conf.py",
-    "contrib": "interchange",
+    "contrib": "interchange contrib_django_tasks",
     "inspection": "commands project/test_roles.py",
     "interchange": "commands",
     "leases": "recovery recording verbs/test_querysets.py",
@@ -51,7 +51,7 @@ _NEAREST = {
     "verbs": "pausing leases guards",
 }
 _ELSEWHERE = "verbs values recovery inspection reading commands project/test_settings.py"
-# They compare files with a copy of themselves, and would notice every change of the SQL.
+# They compare the SQL with a copy of itself, and would notice every change of it.
 _PINS = "tests/guards/test_migrations.py"
 
 
@@ -67,7 +67,7 @@ def nearest(mistake: Mistake, root: Path) -> list[str]:
             named = text.count(mistake.path.stem) + 3 * bool(mistake.around) * text.count(mistake.around)
             files.setdefault(file, number - min(named, 20))
     names = [file.relative_to(root).as_posix() for file in sorted(files, key=files.__getitem__)]
-    return [name for name in names if name != _PINS]
+    return [name for name in names if name != _PINS or mistake.path.suffix != ".sql"]
 
 
 def sample(root: Path, under: str, count: int, seed: int) -> list[Mistake]:
