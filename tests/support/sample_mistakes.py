@@ -120,7 +120,7 @@ class Run:
         run = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *wanted],
             cwd=self._copy,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"},
+            env=os.environ | {"PYTHONPYCACHEPREFIX": str(self._copy.parent / "compiled"), "COLUMNS": "1000"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
