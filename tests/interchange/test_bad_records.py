@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from audit import ids
+from audit.exceptions import InvalidValue
 from audit.interchange import (
     TaskRecord,
 )
-from audit.exceptions import InvalidValue
 from audit.interchange.records import OriginRecord
 from audit.models import Task
 from audit.values.jsontext import JSONText
