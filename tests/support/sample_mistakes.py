@@ -5,6 +5,10 @@ Run it by hand, from the root of the project::
     python -m tests.support.sample_mistakes --count 60 --seed 1
     python -m tests.support.sample_mistakes --count 10 --under audit/leases --seconds 300
 
+With one server for all of it, each mistake takes some seconds less::
+
+    python -m tests.support.with_server 18-wheel python -m tests.support.sample_mistakes --count 60 --seed 1
+
 Each mistake is made in a copy of the last commit (a git worktree in a temporary directory). The tests nearest to it
 run there until one fails that passes without the mistake. A line of the answer is ``noticed``, ``survived`` or
 ``no answer`` (the time ran out). It says where the mistake is, what was changed, and which test failed. Judge the
