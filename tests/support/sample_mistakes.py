@@ -48,7 +48,7 @@ _NEAREST = {
     "recording": "commands/test_record.py commands/test_record_output.py leases/test_kept.py"
     " leases/test_kept_elsewhere.py",
     "sql": "guards verbs pausing leases ledger",
-    "statements": "verbs leases",
+    "statements": "verbs leases recording/test_connections.py",
     "templatetags": "admin",
     "testing": "project/test_testing.py project/test_host_project.py",
     "values": "verbs commands recording",
