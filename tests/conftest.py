@@ -52,12 +52,15 @@ def _marked(tests: list[pytest.Item], marker: str) -> int:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Spread the files whose tests mostly wait for processes over those that keep the processor busy.
 
     Those with most tests in a browser take longest and come first, though not at once. None comes among the last, so
-    that at the end no worker runs a slow file while the others have nothing to do.
+    that at the end no worker runs a slow file while the others have nothing to do. Without workers the files keep the
+    order in which they were named.
     """
+    if not hasattr(config, "workerinput"):
+        return
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)

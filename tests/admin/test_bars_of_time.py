@@ -8,8 +8,10 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from django.utils import timezone
 
 from audit.admin.shared.binning import AIM, STEPS, Step, Unit, edges, local, step_for
+from audit.admin.shared.ticks import ticks
 from audit.admin.tasks.histogram import BARS
 from tests.support.pages import TASKS, past, text_of
 
@@ -179,6 +181,32 @@ def test_the_ends_of_time_are_edges(name, step) -> None:
     assert begin[0] == first < begin[1]
     end = edges(step, zone, last - timedelta(microseconds=1), last - timedelta(microseconds=1))
     assert end[-2] < last <= end[-1] == last
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.label)
+def test_steps_are_round(step) -> None:
+    whole = {Unit.SECOND: 60, Unit.MINUTE: 60, Unit.HOUR: 24, Unit.DAY: 2, Unit.WEEK: 2, Unit.MONTH: 12}
+    if step.unit is Unit.YEAR:
+        assert re.fullmatch("[125]0*", str(step.count))
+    else:
+        assert whole[step.unit] % step.count == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "bar", "count", "labels"),
+    [
+        ("2026-07-07 10:00:50", timedelta(seconds=1), 20, ["10:00:55", "10:01:00", "10:01:05"]),
+        ("2026-07-07 23:50", timedelta(minutes=1), 20, ["23:55", "00:00", "00:05"]),
+        ("2026-07-07 18:00", timedelta(hours=1), 12, ["21:00", "8 Jul", "03:00"]),
+        ("2026-07-06 12:00", timedelta(hours=6), 16, ["7 Jul", "8 Jul", "9 Jul", "10 Jul"]),
+        ("2026-01-20 12:00", timedelta(days=10), 18, ["1 Feb", "1 Mar", "1 Apr", "1 May", "1 Jun", "1 Jul"]),
+        ("2019-07-01 00:00", timedelta(days=100), 20, [f"Jan {year}" for year in range(2020, 2025)]),
+    ],
+)
+def test_the_times_below_a_chart_are_as_exact_as_they_are_near(start, bar, count, labels) -> None:
+    first = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    with timezone.override(UTC):
+        assert [tick.label for tick in ticks([first + bar * number for number in range(count + 1)])] == labels
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from audit.admin import register
 from audit.admin.overview import page as overview_page
 from audit.agents.draining import drain
 from audit.ledger.verify import keep
-from audit.models import LedgerVerification, Task
+from audit.models import LedgerVerification, PauseQueueEntry, Task
 from audit.reading import now as trail
 from tests.support.agents import agent, approved, silent
 from tests.support.factories import claimed, requested, sql, task_in
@@ -56,6 +56,9 @@ def test_every_line_counts_what_its_link_shows(viewer) -> None:
     task_in("paused")
     claimed(task_in("approved")).pause(reason="awaiting_approval")
     claimed(task_in("approved")).pause(resume_after=timedelta(hours=1))
+    for _ in range(4):
+        due = claimed(task_in("approved")).pause(resume_after=timedelta(hours=1))
+        PauseQueueEntry.objects.filter(pk=due.pk).update(resume_after=due.paused_at, due_at=due.paused_at)
     past(2, status="failed", every=timedelta(seconds=20))
     past(4, every=timedelta(seconds=20))
     agent("w1")
@@ -70,13 +73,15 @@ def test_every_line_counts_what_its_link_shows(viewer) -> None:
         "Executing": "1",
         "Approved, not claimed yet": "2",
         "Paused until somebody approves": "1",
+        "Due": "4",
         "Not due yet": "1",
+        "Held": "2",
         "Available": "1",
         "Stale": "1",
         **({} if midnight else {"Failed today": "2", "Completed today": "4"}),
     }
     assert {label: lines[label][0] for label in expected} == expected
-    for label in ("Awaiting approval", "Executing", "Approved, not claimed yet", "Not due yet", "Available", "Stale"):
+    for label in expected.keys() - {"Paused until somebody approves", "Failed today", "Completed today"}:
         assert _rows(viewer, lines[label][1]) == int(expected[label]), label
     if not midnight:
         assert _rows(viewer, lines["Failed today"][1]) == 2

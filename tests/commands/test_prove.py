@@ -112,6 +112,20 @@ def test_what_cannot_be_proven_is_not(capsys: pytest.CaptureFixture[str]) -> Non
     assert run("audit_prove", task.pk, "--since", "x", "--key", VKEY)[0] == 2
 
 
+def test_the_first_leaf_after_a_checkpoint_is_not_covered_by_it(tmp_path: Path) -> None:
+    finish(1)
+    run("audit_seal", "--checkpoints", tmp_path)
+    [older] = tmp_path.iterdir()
+    size = LedgerCheckpoint.objects.get().size
+    [row] = Task.objects.bulk_record([{"action": "later", "status": "completed"}])
+    run("audit_seal")
+    leaf = LedgerLeaf.objects.get(task_id=row)
+    assert leaf.index == size
+    code, _, err = run("audit_prove", row, "--checkpoint", older, "--key", VKEY)
+    assert code != 0
+    assert f"The leaf {size} is covered by no checkpoint." in err
+
+
 def test_growth_is_proven_from_one_checkpoint_to_the_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(1)
     run("audit_seal", "--checkpoints", tmp_path)

@@ -9,10 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from audit import ids
+from audit.exceptions import InvalidValue
 from audit.interchange import (
     TaskRecord,
 )
+from audit.interchange.records import OriginRecord
 from audit.models import Task
+from audit.values.jsontext import JSONText
 from tests.support.factories import sql
 from tests.support.importing import AT, Run, line
 
@@ -151,6 +154,20 @@ def test_large_documents_are_stored_whole_or_refused_whole(settings: Any) -> Non
     run = Run(lines)
     assert run.counts == (1, 0, 1)
     assert 'f:1: outcome: is larger than the 1000 bytes allowed; store a reference, or raise AUDIT["MAX' in run.messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": NaN}',
+        '{"log": [{"at": "2026-01-02T03:04:05Z", "kind": "note", "detail": {"a": -Infinity}}]}',
+    ],
+)
+def test_the_text_of_an_origin_is_json_down_to_its_numbers(text: str) -> None:
+    with pytest.raises(InvalidValue, match="NaN or infinite, which JSON cannot express"):
+        OriginRecord.check_text(text)
+    with pytest.raises(ValidationError, match="NaN or infinite, which JSON cannot express"):
+        TaskRecord(id=ids.uuid7(), action="a", status="completed", origin=JSONText(text))
 
 
 def test_documents_may_be_given_as_values() -> None:

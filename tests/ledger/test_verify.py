@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import InternalError, connection, connections
 
+from audit.ledger.binary_rows import snapshot
 from audit.ledger.seal import seal
 from audit.ledger.tlog.canonical import TASK_V1
 from audit.ledger.tlog.note import KeyKind, generate
@@ -107,6 +109,37 @@ def test_what_was_imported_waits_since_then(victim: Base) -> None:
     with connection.cursor() as cursor:
         waiting = backlog(cursor, head)
     assert waiting.oldest == verified().oldest_unsealed == task.recorded_at
+
+
+def test_what_is_verified_is_one_moment_of_the_database_and_nothing_is_written(victim: Base) -> None:
+    def meanwhile() -> None:
+        try:
+            Task.objects.request("meanwhile")
+        finally:
+            connections.close_all()
+
+    before = Task.objects.count()
+    with snapshot("default") as (_, cursor):
+        assert Task.objects.count() == before
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(meanwhile).result()
+        assert Task.objects.count() == before
+        with pytest.raises(InternalError, match="read-only transaction"):
+            cursor.execute("DELETE FROM audit_ledger_checkpoint")
+    assert Task.objects.count() == before + 1
+
+
+def test_the_transaction_at_the_mark_still_waits_and_the_one_below_is_sealed(victim: Base) -> None:
+    Task.objects.bulk_record([{"action": "new", "status": "completed"} for _ in range(2)])
+    [xid] = {int(task.finished_xid) for task in Task.objects.filter(action="new")}
+    rows = 2 + sql("SELECT count(*) FROM audit_executionlog WHERE xid = %s::text::xid8", [xid])[0][0]
+    assert rows > 2
+    head = LedgerHead.objects.get()
+    counted = []
+    for head.low_xid in (xid, xid + 1):
+        with connection.cursor() as cursor:
+            counted.append(backlog(cursor, head).count)
+    assert counted == [rows, 0]
 
 
 def test_many_findings_are_counted_and_reported_in_bounds(victim: Base) -> None:

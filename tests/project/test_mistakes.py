@@ -55,3 +55,12 @@ def test_each_module_has_tests_near_it_and_those_that_name_it_come_first() -> No
             assert all((ROOT / name).is_file() for name in near), path
     [mistake, *_] = find(Path("audit/leases/keeper.py"), (ROOT / "audit/leases/keeper.py").read_bytes())
     assert nearest(mistake, ROOT)[0] == "tests/leases/test_kept.py"
+
+
+def test_a_model_is_held_to_its_migrations_and_sql_to_more_than_a_copy_of_it() -> None:
+    def near(name: str) -> list[str]:
+        return nearest(find(Path(name), (ROOT / name).read_bytes())[0], ROOT)
+
+    assert "tests/guards/test_migrations.py" in near("audit/models/ledger.py")
+    assert "tests/guards/test_migrations.py" not in near("audit/sql/task_write_v1.sql")
+    assert "tests/contrib_django_tasks/test_calls.py" in near("audit/contrib/django_tasks/stored.py")

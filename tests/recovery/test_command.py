@@ -103,6 +103,27 @@ def test_a_loop_recovers_what_comes_later_and_stops_at_a_signal(tmp_path):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("command", "made"), [("audit_recover", "_passes"), ("audit_resume", "_pass")])
+def test_a_loop_waits_between_two_passes(command, made, monkeypatch):
+    happened = []
+
+    def one(*_arguments):
+        happened.append("pass")
+        if happened.count("pass") == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return []
+
+    def wait(_stop, seconds):
+        assert 10 <= seconds <= 30
+        happened.append("wait")
+
+    monkeypatch.setattr(StopRequest, "wait", wait)
+    monkeypatch.setattr(f"audit.management.commands.{command}.Command.{made}", one)
+    run(command, "--loop", "--interval", "20")
+    assert happened[:5] == ["pass", "wait", "pass", "wait", "pass"]
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("command", "status"), [("audit_recover", "rejected"), ("audit_resume", "approved")])
 def test_a_loop_gives_up_an_answer_that_does_not_come(command, status, monkeypatch):
     expired, paused = requested(), task_in("approved")

@@ -5,6 +5,10 @@ Run it by hand, from the root of the project::
     python -m tests.support.sample_mistakes --count 60 --seed 1
     python -m tests.support.sample_mistakes --count 10 --under audit/leases --seconds 300
 
+With one server for all of it, each mistake takes some seconds less::
+
+    python -m tests.support.with_server 18-wheel python -m tests.support.sample_mistakes --count 60 --seed 1
+
 Each mistake is made in a copy of the last commit (a git worktree in a temporary directory). The tests nearest to it
 run there until one fails that passes without the mistake. A line of the answer is ``noticed``, ``survived`` or
 ``no answer`` (the time ran out). It says where the mistake is, what was changed, and which test failed. Judge the
@@ -31,7 +35,7 @@ __all__ = ["nearest", "sample"]
 _NEAREST = {
     "agents": "pausing commands/test_agents.py commands/test_queue.py",
     "checks": "inspection reading/test_health.py project/test_settings.py values/test_conf.py",
-    "contrib": "interchange",
+    "contrib": "interchange contrib_django_tasks",
     "inspection": "commands project/test_roles.py",
     "interchange": "commands",
     "leases": "recovery recording verbs/test_querysets.py",
@@ -44,14 +48,14 @@ _NEAREST = {
     "recording": "commands/test_record.py commands/test_record_output.py leases/test_kept.py"
     " leases/test_kept_elsewhere.py",
     "sql": "guards verbs pausing leases ledger",
-    "statements": "verbs leases",
+    "statements": "verbs leases recording/test_connections.py",
     "templatetags": "admin",
     "testing": "project/test_testing.py project/test_host_project.py",
     "values": "verbs commands recording",
     "verbs": "pausing leases guards",
 }
 _ELSEWHERE = "verbs values recovery inspection reading commands project/test_settings.py"
-# They compare files with a copy of themselves, and would notice every change of the SQL.
+# They compare the SQL with a copy of itself, and would notice every change of it.
 _PINS = "tests/guards/test_migrations.py"
 
 
@@ -67,7 +71,7 @@ def nearest(mistake: Mistake, root: Path) -> list[str]:
             named = text.count(mistake.path.stem) + 3 * bool(mistake.around) * text.count(mistake.around)
             files.setdefault(file, number - min(named, 20))
     names = [file.relative_to(root).as_posix() for file in sorted(files, key=files.__getitem__)]
-    return [name for name in names if name != _PINS]
+    return [name for name in names if name != _PINS or mistake.path.suffix != ".sql"]
 
 
 def sample(root: Path, under: str, count: int, seed: int) -> list[Mistake]:
@@ -120,7 +124,7 @@ class Run:
         run = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *wanted],
             cwd=self._copy,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"},
+            env=os.environ | {"PYTHONPYCACHEPREFIX": str(self._copy.parent / "compiled"), "COLUMNS": "1000"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -23,7 +23,7 @@ from audit.worker.children import Death
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
 from audit.worker.intake import Intake
-from audit.worker.shift import Shift, _cause
+from audit.worker.shift import _TRIES_TO_BEGIN, Shift, _cause
 from audit.worker.store import Claimed
 from audit.worker.summary import Summary
 from tests.support.factories import sql
@@ -123,6 +123,23 @@ def test_what_a_claim_brings_to_a_worker_that_stops_is_given_back() -> None:
     [(released, end, _)] = ends
     assert (released, end.verb) == (claimed, "release")
     assert shift._has_shut_down()
+
+
+def test_a_worker_that_starts_tries_again_where_the_database_is_away_and_not_where_it_refuses() -> None:
+    shift = Shift(SimpleNamespace(), None, None, StopRequests(), print)  # type: ignore[arg-type]
+    begun: list[int] = []
+    shift._begin = lambda: begun.append(shift._tries)
+    shift._tries = 0
+    with pytest.raises(ValueError, match="refused"):
+        shift._on_begun(None, ValueError("refused"))
+    assert begun == []
+    shift._tries = 0
+    for _ in range(_TRIES_TO_BEGIN - 1):
+        shift._on_begun(None, OperationalError("away"))
+    assert begun == list(range(1, _TRIES_TO_BEGIN))
+    with pytest.raises(OperationalError, match="away"):
+        shift._on_begun(None, OperationalError("away"))
+    assert len(begun) == _TRIES_TO_BEGIN - 1
 
 
 def test_what_is_lost_before_it_has_a_place_is_not_started() -> None:

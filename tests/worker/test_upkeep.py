@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
+from audit.agents.presence import Presence
 from audit.agents.readings import Reading
 from audit.leases.keeper import keeper
 from audit.models import Agent, ExecutionLog, PauseQueueEntry, ResourceMetric, Task
@@ -75,6 +76,22 @@ def test_a_worker_that_is_short_claims_nothing_and_pauses_what_nobody_has_room_f
     assert kept._beat() == "There is capacity again."
     PauseQueueEntry.objects.update(resume_after=entry.paused_at, due_at=entry.paused_at)
     assert kept._resume() == "Resumed 1 task that was due."
+
+
+@pytest.mark.parametrize(("needed", "status"), [((), "approved"), (("gpu",), "paused")])
+def test_only_an_agent_with_the_labels_of_the_handler_has_room(
+    needed: tuple[str, ...], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = approved("deploy")
+    other = Presence("other", actions=["deploy"], labels=[], slots=1, using="default")
+    other.register()
+    other.beat(FREE)
+    monkeypatch.setattr(upkeep, "read", lambda: FULL)
+    kept = Upkeep("default", "w1", {"deploy": _handler("deploy", labels=frozenset(needed))}, ["gpu"], 2, 1.0, set)
+    kept.begin()
+    kept.pause_short()
+    task.refresh_from_db()
+    assert task.status == status
 
 
 def test_the_gate_has_a_say_about_each_task(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
