@@ -237,6 +237,25 @@ def test_each_bar_leads_to_its_own_tasks_around_a_change_of_clocks(viewer, setti
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("year", [2, 1883, 1969, 2026, 9998])
+def test_each_bar_of_all_time_leads_to_the_tasks_beside_its_edges(viewer, settings, year) -> None:
+    settings.TIME_ZONE = "Europe/Amsterdam"  # 19 minutes and 32 seconds ahead of UTC, long ago
+    start = datetime(year, 6, 30, 21, 40, 28, tzinfo=UTC)
+    moments = [
+        start + timedelta(hours=hours, microseconds=by)
+        for hours in range(0, 48, 3)
+        for by in (-1, 0, 999_999, 1_000_000)
+    ]
+    for at in moments:
+        past(1, created_at=at, started_at=at, finished_at=at)
+    bars = viewer.get(f"{TASKS}?since=all").context_data["chart"].value.bars
+    assert sum(bar.total for bar in bars) == len(moments)
+    for bar in bars:
+        narrowed = viewer.get(TASKS + bar.url).context_data
+        assert narrowed["chart"].value.total == bar.total
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("query", ["since=all", "since=2026-10-24T20:00Z&until=2026-10-25T08:00Z"])
 def test_an_hour_that_comes_twice_says_which_one_it_is(viewer, settings, query) -> None:
     settings.TIME_ZONE = "Europe/Berlin"

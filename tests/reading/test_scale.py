@@ -19,6 +19,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from audit.admin.shared import panels
+from audit.admin.tasks import chart_counts, page
 from audit.models import Task
 from audit.reading import place_in_line
 from audit.reading.filters.actors import names_like
@@ -152,7 +153,7 @@ def asking() -> Iterator[list[Query]]:
 
 def _plan(sql: str, options: str = "FORMAT JSON", fraction: float = 0.1) -> dict[str, Any]:
     # With the planner's own choice, which pages do not leave to it where they count or ask for words or documents.
-    scan = "off" if re.search(r'WITH sample|#>>|@@|"id" = ANY \(', sql) else "on"
+    scan = "off" if re.search(r'WITH (nearest|sample)|#>>|@@|"id" = ANY \(', sql) else "on"
     with connections[ALIAS].cursor() as cursor:
         cursor.connection.execute(f"SET LOCAL enable_seqscan = {scan}")
         cursor.connection.execute(f"SET LOCAL cursor_tuple_fraction = {fraction}")
@@ -181,7 +182,8 @@ ONLY_IN_TIME = (
     r"^WITH sample \(status\) AS",  # how many have which status, beside a choice of one
     r"^WITH sample \(status, kind\) AS",  # the errors of those that failed
     r"^WITH sample \(facet, names\) AS",  # what else could be chosen of a kind that is
-    r"^WITH sample \(created_at, status, id\) AS .*(services_touched (@>|&&)|@@)",  # the chart of a service or of words
+    # The chart of a service or of words.
+    r"^WITH (nearest|sample) \(created_at, status, id\) AS .*(services_touched (@>|&&)|@@)",
 )
 
 
@@ -238,6 +240,53 @@ def test_the_list_in_every_range(viewer, asked, rows):
             assert not context["facets_degraded"]
 
 
+def _chart_of_a_service(viewer: Any) -> tuple[Any, int, int]:
+    """The chart over all time of one service; what its statement read, and how many rows of those were not wanted."""
+    with asking() as queries:
+        response = viewer.get(f"{TASKS}?since=all&service=svc-3")
+    chart = response.context_data["chart"].value
+    [query] = [each for each in queries if "width_bucket" in each.sql or "string_agg" in each.sql]
+    plan = _plan(query.sql, "ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON")
+    scans = [each for each in _nodes(plan) if each.get("Relation Name") == "audit_task"]
+    unwanted = sum(each.get("Rows Removed by Filter", 0) for each in scans)
+    return (chart.total_label, chart.by_status), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], unwanted
+
+
+def test_the_chart_of_a_service_does_not_read_the_tasks_of_others(viewer, rows, monkeypatch):
+    # As large a share of the table as with a million tasks.
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", rows // 100)
+    counted, read, unwanted = _chart_of_a_service(viewer)
+    monkeypatch.setattr(page, "_stretch", lambda _: None)
+    expected, read_without, unwanted_without = _chart_of_a_service(viewer)
+    assert counted == expected
+    assert counted[0].endswith("+")
+    assert unwanted < rows // 100 < unwanted_without
+    assert read < read_without
+
+
+@pytest.mark.parametrize(
+    ("asked", "cut"),
+    [
+        ("service=svc-3", True),
+        ("any_service=svc-3", True),
+        ("service=svc-3&since=80d", True),
+        ("service=billing", False),  # common: few others are between
+        ("service=svc-200", False),  # rare: their index alone finds them all
+        ("service=nowhere", False),
+        ("service=svc-3&status=completed", False),
+        ("service=svc-3&since=7d", False),
+        ("", False),
+    ],
+)
+def test_the_chart_of_a_service_is_cut_where_both_indexes_are_faster_than_one(viewer, rows, monkeypatch, asked, cut):
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", rows // 100)
+    monkeypatch.setattr(chart_counts, "BOUNDED", rows // 100)
+    with asking() as queries:
+        viewer.get(f"{TASKS}?{asked}" + ("" if "since" in asked else "&since=all"))
+    bounded(queries, 6)
+    assert any("WITH nearest" in each.sql for each in queries) == cut
+
+
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "q=ticket", "actor=orch-1", "action=deploy"])
 def test_pages_far_away_and_back(viewer, asked):
     middle = datetime.now(UTC) - timedelta(days=DAYS / 2)
@@ -247,8 +296,8 @@ def test_pages_far_away_and_back(viewer, asked):
             response = viewer.get(f"{TASKS}?since=all&{asked}&{way}={place}")
         assert len(response.context_data["rows"]) == 50
         bounded(queries, 6)
-        page = next(each for each in queries if "LEFT(" in each.sql and "ROW(" in each.sql)
-        assert re.search(r"created_at [<>]|ROW\(", "".join(each.get("Index Cond", "") for each in page.nodes())), page
+        there = next(each for each in queries if "LEFT(" in each.sql and "ROW(" in each.sql)
+        assert re.search(r"created_at [<>]|ROW\(", "".join(each.get("Index Cond", "") for each in there.nodes())), there
 
 
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=svc-3", "q=ticket"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import Enum
@@ -23,6 +24,8 @@ AIM = 60
 _LARGEST_CHANGE = 25
 _NONE = timedelta(0)
 _FIRST = datetime.combine(date.min, time.min)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
 class Unit(Enum):
@@ -150,6 +153,15 @@ class Cut:
     def number(self, at: datetime) -> int:
         """Which bar a moment lies in."""
         return bisect_right(self.edges, at) - 1
+
+    def counted(self, seconds: Iterable[int]) -> Counter[int]:
+        """Count how many moments lie in each bar.
+
+        Args:
+            seconds: whole seconds since 1970, of each moment the one in which it lies; bars begin at such.
+        """
+        begins = [(each - _EPOCH) // _SECOND for each in self.edges]
+        return Counter(bisect_right(begins, each) - 1 for each in seconds)
 
 
 def edges(step: Step, zone: tzinfo, start: datetime, end: datetime) -> list[datetime]:

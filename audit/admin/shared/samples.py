@@ -29,7 +29,9 @@ def newest(queryset: Any, moment: str, limit: int) -> Any:
     return queryset.order_by(f"-{moment}")[:limit]
 
 
-def rows_of(using: str, sample: Any, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def rows_of(
+    using: str, sample: Any, sql: str, params: Sequence[Any] = (), *, nearest: Any = None
+) -> list[tuple[Any, ...]]:
     """Run a statement over a sample.
 
     Args:
@@ -37,19 +39,34 @@ def rows_of(using: str, sample: Any, sql: str, params: Sequence[Any] = ()) -> li
         sample: a sliced `values()` queryset; the statement finds its columns in `sample`, under the queryset's names.
         sql: the rest of the statement after `WITH sample AS (…)`: either `, more AS (…) SELECT …` or `SELECT …`.
         params: the parameters of `sql`.
+        nearest: the same queryset for the newest stretch of time, sliced alike, while `sample` has what is older, which
+            is read only as far as these rows do not fill the sample. The moment must be a column of both.
 
     Returns:
         The rows; none for a filter that can have no answer.
     """
+    names = ", ".join([*sample.query.values_select, *sample.query.annotation_select])
     try:
-        inner, inner_params = sample.query.get_compiler(using).as_sql()
+        inner, given = _sql(using, sample)
+        if nearest is None:
+            begin = f"sample ({names}) AS MATERIALIZED ({inner})"
+        else:
+            near, near_given = _sql(using, nearest)
+            moment = sample.query.order_by[0].removeprefix("-")
+            begin = (
+                f"nearest ({names}) AS MATERIALIZED ({near}), sample ({names}) AS MATERIALIZED (SELECT * FROM nearest"  # noqa: S608 - Django's text
+                f" UNION ALL (SELECT * FROM ({inner}) AS older ({names}) ORDER BY {moment} DESC"
+                " LIMIT %s - (SELECT count(*) FROM nearest)))"
+            )
+            given = [*near_given, *given, sample.query.high_mark]
     except EmptyResultSet:
         return []
-    names = ", ".join([*sample.query.values_select, *sample.query.annotation_select])
     with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"WITH sample ({names}) AS MATERIALIZED ({inner}){sql}",
-            [*inner_params, *params],
-        )
+        cursor.execute(f"WITH {begin}{sql}", [*given, *params])
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
+
+
+def _sql(using: str, queryset: Any) -> tuple[str, Sequence[Any]]:
+    statement: tuple[str, Sequence[Any]] = queryset.query.get_compiler(using).as_sql()
+    return statement

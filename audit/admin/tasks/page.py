@@ -16,7 +16,7 @@ from audit.admin.decide.offers import ON_TASKS, offer
 from audit.admin.shared.chips import chips
 from audit.admin.shared.export import Export, range_name
 from audit.admin.shared.links import Link, filter_url
-from audit.admin.shared.paging import Order, read_page
+from audit.admin.shared.paging import PAGE_SIZE, Order, Page, read_page
 from audit.admin.shared.panels import Panel, panel
 from audit.admin.shared.query import ListQuery
 from audit.admin.shared.samples import sized
@@ -24,7 +24,7 @@ from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.wording import ago, grouped, moment, shown
-from audit.admin.tasks.chart_counts import CHOICES, Others, Overview, by_status, overview
+from audit.admin.tasks.chart_counts import CHOICES, Others, Overview, Stretch, by_status, overview
 from audit.admin.tasks.facet_counts import FAILURES, failures, others
 from audit.admin.tasks.facets import facets, seals, statuses
 from audit.admin.tasks.rows import list_columns, task_row
@@ -58,7 +58,7 @@ class TaskListAdmin(TailingAdmin):
         url = self.urls_of("change")
         actors = apart((row["who"] for row in page.rows), 40)
         rows = [task_row(each, query, badges[each["id"]], url(each["id"]), actors) for each in page.rows]
-        counted = panel(self.using, partial(overview, self.using, tasks, query))
+        counted = panel(self.using, partial(overview, self.using, tasks, query, _stretch(page)))
         most = sized(FAILURES, query.effective)
         errors = panel(self.using, partial(failures, self.using, tasks, most))
         all_statuses = self._all_statuses(query)
@@ -145,6 +145,11 @@ class TaskListAdmin(TailingAdmin):
         query = ListQuery.read(request, _ORDER).naming(self.using)
         tasks = query.effective.apply(Task.objects.using(self.using))
         return Export(name="tasks", rows=tasks, range=range_name(query.range), problems=query.problems)
+
+
+def _stretch(page: Page) -> Stretch | None:
+    """The oldest and the newest moment of a page; None if it is not full."""
+    return (page.rows[-1]["created_at"], page.rows[0]["created_at"]) if len(page.rows) == PAGE_SIZE else None
 
 
 def _by(wanted: TaskFilter, name: str) -> TaskFilter:
