@@ -191,6 +191,51 @@ def test_settings_add_keys_and_patterns(settings: Any) -> None:
     assert redact({"password": "x"}) == {"password": MASK}
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("created customer tax_id=DE123456 for you", "created customer tax_id=[masked] for you"),
+        ("Tax-Id: 123-456, next", "Tax-Id: [masked], next"),
+        ("tax id: 123456", "tax id: [masked]"),
+        ("TAXID = '12 34'", "TAXID = '[masked]'"),
+        ('said {"taxId": "12 34", "b": 1}', 'said {"taxId": "[masked]", "b": 1}'),
+        ("said {'tax_id': 1234}", "said {'tax_id': [masked]}"),
+        (r'"{\"tax_id\": \"1234\"}"', r'"{\"tax_id\": \"[masked]\"}"'),
+        ("GET /a?tax_id=12&b=1", "GET /a?tax_id=[masked]&b=1"),
+        ("run --tax-id=12 --b", "run --tax-id=[masked] --b"),
+        ("tax_id=1 tax_id=2", "tax_id=[masked] tax_id=[masked]"),
+        (f"tax_id={'a1' * 3000}!", "tax_id=[masked]"),
+        ("t\u0430x_id=12", "t\u0430x_id=[masked]"),
+        ("passport no: X12 and pass=hunt3r2x", "passport no: [masked] and pass=[masked]"),
+    ],
+)
+def test_keys_of_the_settings_are_masked_in_text(settings: Any, text: str, masked: str) -> None:
+    settings.AUDIT = {"REDACT_KEYS": ["tax_id", "passportNo"]}
+    assert redact_text(text) == masked
+    assert redact({"note": [text]}) == {"note": [masked]}
+    assert redact_text(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the tax id is unknown",
+        "tax_id: must be nine digits",
+        "tax_id=null tax_id: None tax_id=true",
+        "syntax_id=5",
+        "customer.tax_id=5",
+        "pre-tax-id=5",
+        "tax_identity=5",
+        "tax_id=",
+        "tax_id=${TAX_ID}",
+        "tax_id5=5",
+    ],
+)
+def test_other_names_and_words_about_keys_of_the_settings_stay(settings: Any, text: str) -> None:
+    settings.AUDIT = {"REDACT_KEYS": ["tax_id"]}
+    assert redact_text(text) == text
+
+
 def test_a_broken_pattern_is_named(settings: Any) -> None:
     settings.AUDIT = {"REDACT_PATTERNS": ["fine", "(broken"]}
     with pytest.raises(AuditError, match=r"REDACT_PATTERNS.*'\(broken'"):

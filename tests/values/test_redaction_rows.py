@@ -148,6 +148,7 @@ mssql-cli -P §
 usql -P §
 tsql -P §
 sqlplus scott/§
+sqlplus -S -L scott/§
 sqlldr scott/§
 exp scott/§
 imp scott/§
@@ -367,6 +368,9 @@ def test_a_row_of_programs_is_needed_and_each_part_of_it(index: int, monkeypatch
         "htpasswd -v /etc/nginx/htpasswd bob",
         "7z x archive.7z -o/srv",
         "sqlplus -v",
+        "sqlplus / as sysdba",
+        "sqlplus -S /nolog @/opt/run.sql",
+        "sqlplus -L /@PROD",
         "zip -r site.zip public",
         "kinit -k -t /etc/krb5.keytab",
         "rclone config show",

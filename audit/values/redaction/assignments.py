@@ -1,7 +1,7 @@
 """Values of names: `password=…`, `"db_password": "…"`, `--token …`, and YAML's values on the lines below."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from audit.values.redaction.keys import MASK, Kind, fold, is_strong, kind_of
 from audit.values.redaction.looks import is_opaque, is_reference
@@ -17,7 +17,7 @@ from audit.values.redaction.value import (
     is_exempt,
 )
 
-__all__ = ["STEMS", "assigned"]
+__all__ = ["STEMS", "assigned", "assigned_to", "name_pattern"]
 
 # No rule for names finds anything in a text without one of these, in small letters. Grouped by their first letters:
 # so the search needs one look at most places of a text.
@@ -63,6 +63,30 @@ def assigned(text: str, small: str) -> Iterator[Span]:
                 found = found[0], rest.end()
             yield found
             done = found[1]
+
+
+def name_pattern(names: Sequence[Sequence[str]]) -> re.Pattern[str]:
+    """Make a pattern that finds names with a sign behind them: `tax_id=`, `taxId: `, `"tax-id": `.
+
+    Args:
+        names: the words of each name, in small letters. A longer name that ends in these words is another one.
+    """
+    each = "|".join("[-_. ]?".join(map(re.escape, name)) for name in names)
+    quote, sign = rf"(?P<quote>{ESCAPED_QUOTE})?\]?[ \t]{{0,20}}", r"(?P<sign>[:=]{1,2}>?|%3a|%3d)"
+    return re.compile(rf"(?<![\w.])(?<!\w-)(?P<name>{each}){quote}{sign}", re.IGNORECASE)
+
+
+def assigned_to(names: re.Pattern[str], text: str) -> Iterator[Span]:
+    """Values of the names that a `name_pattern` finds, as those of names that hold a secret whatever it looks like."""
+    for match in names.finditer(fold(text)):
+        quoted = bool(match["quote"])
+        if found := find_value(text, match.end(), quoted):
+            value = text[found[0] : min(found[1], found[0] + LOOK)]
+            marked = quoted or (text[found[0] - 1] in "\"'`" and found[0] > match.end())
+            prose = ":" in match["sign"] and not marked
+            if not is_exempt(value, match["name"], Kind.ALL, marked, prose, text, found):
+                rest = REST.match(text, found[1]) if found[1] - found[0] >= LONGEST - 100 else None
+                yield found[0], rest.end() if rest else found[1]
 
 
 def _name_end(match: re.Match[str]) -> int:

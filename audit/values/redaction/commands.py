@@ -1,11 +1,19 @@
 """What the options of known programs hold, for `-p` is a password here and a port there.
 
 Note [The table]
-    Each line names programs and, behind `|`, what they take. `-p` is an option whose whole argument is a secret, the
-    next word or glued on (`-pX`, `-p=X`). `-p+` is one only when glued on, for mysql asks otherwise. `-u:` takes user
-    and password with that sign between them; the user stays. `$` is the last word of all; `*=` is what stands behind
-    the sign in each `name=value`. A line counts only when all the words before `|` behind the programs (after `/`)
-    stand in the command. Options whose names say that they hold a secret (`--password`) need no line.
+    Each line names programs and, behind `|`, what they take. A line counts only when all the words before `|` behind
+    the programs (after `/`) stand in the command. Options whose names say that they hold a secret (`--password`) need
+    no line.
+
+    `-p` is an option whose whole argument is a secret, the next word or glued on (`-pX`, `-p=X`). `-p+` is one only
+    when glued on, for mysql asks otherwise. `-u:` takes user and password with that sign between; the user stays. So do
+    `-u,` (`user,password`) and `-U%` (`user%password`), and `--from-literal=` takes `name=value`, of which the name
+    stays. `-b;` takes a cookie or the name of a file, which stays: of `a=1; b=2`, and of one value that looks like a
+    secret, all behind the first `=` is masked.
+
+    `$` is the last word of all; `*=` is what stands behind the sign in each `name=value`. `=password` is the word
+    `password` and no option: the next word is a secret. `@/` is the login of Oracle's programs, the first word that is
+    no option: of `user/password@host` all behind the first `/` is masked, the host too.
 """
 
 import re
@@ -253,7 +261,12 @@ def _apply(argv: Sequence[str], at: int, line: _Line, found: dict[int, int]) -> 
                     break
         if line.pairs and sign and not word.startswith("-") and len(word) > len(name) + 1:
             found.setdefault(index, len(name) + 1)
-        if line.oracle and not word.startswith(("-", "@")) and index == at + 1 and "/" in word.partition("@")[0]:
+        if (
+            line.oracle
+            and not word.startswith(("-", "@", "/"))
+            and "/" in word.partition("@")[0]
+            and all(each.startswith("-") for each in argv[at + 1 : index])
+        ):
             found.setdefault(index, word.index("/") + 1)
         if following is not None and word in line.names:
             found.setdefault(index + 1, 0)

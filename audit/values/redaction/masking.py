@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from audit.values.redaction.assignments import assigned_to
 from audit.values.redaction.keys import MASK, fold
 from audit.values.redaction.rules import Rules
 from audit.values.redaction.texts import spans
@@ -82,7 +83,9 @@ def _splice(text: str, found: Iterable[Span]) -> str:
 
 
 def masked_by_patterns(text: str, rules: Rules) -> str:
-    """Return a text without what the patterns of the project find."""
+    """Return a text without the values of the project's keys, and without what its patterns find."""
+    if rules.names:
+        text = _splice(text, assigned_to(rules.names, text))
     for expression in rules.patterns:
         text = expression.sub(lambda _: MASK, text)
     return text

@@ -6,6 +6,7 @@ from typing import Any
 
 from audit import conf
 from audit.exceptions import AuditError
+from audit.values.redaction.assignments import name_pattern
 from audit.values.redaction.keys import Kind, kind_of, words
 
 __all__ = ["Rules", "current"]
@@ -14,13 +15,14 @@ __all__ = ["Rules", "current"]
 class Rules:
     """The words and patterns of one state of the settings."""
 
-    __slots__ = ("keys", "patterns")
+    __slots__ = ("keys", "names", "patterns")
 
     def __init__(self, keys: tuple[str, ...], patterns: tuple[str, ...]) -> None:
         self.keys = frozenset("".join(words(key)) for key in keys)
         if "" in self.keys:
             empty = next(key for key in keys if not words(key))
             raise AuditError(f'AUDIT["REDACT_KEYS"]: {empty!r} has no letter and no digit, so it names no key.')
+        self.names = name_pattern([words(key) for key in keys]) if keys else None
         self.patterns = []
         for pattern in patterns:
             try:
