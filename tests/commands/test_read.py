@@ -248,6 +248,24 @@ class TestStats:
         [shown] = lines_of("audit_stats", option.format(id=parent), "--since=1d")
         assert shown["tasks"] == 0
 
+    @pytest.mark.parametrize(
+        ("asked", "counted"),
+        [
+            ("", "the last 24 hours"),
+            ("--until=1h", "the 24 hours before --until"),
+            ("--finished-until=1h", "the last 24 hours"),
+            ("--since=24h", ""),
+            ("--since=all", ""),
+            ("--finished-since=1d", ""),
+            ("--id=01a2279c-dc93-7e37-ba69-8c054552e48b", ""),
+        ],
+    )
+    @pytest.mark.parametrize("form", ["table", "json"])
+    def test_a_note_says_which_stretch_of_time_was_counted_if_none_was_asked_for(self, asked, counted, form):
+        _, err = run("audit_stats", "--format", form, *filter(None, [asked]))
+        note = f"Counted {counted} only; --since 7d looks further back, --since all counts everything.\n"
+        assert err == (note if counted else "")
+
     def test_each_percentile_is_a_figure_of_its_own(self):
         at = timezone.now() - HOUR
         Task.objects.bulk_record(
@@ -328,8 +346,8 @@ class TestStats:
         ],
     )
     def test_a_filter_that_chooses_by_end_has_no_failure_rate_and_says_so(self, some, argv, rate):
-        out, err = run("audit_stats", *argv)
-        [shown] = lines_of("audit_stats", *argv)
+        out, err = run("audit_stats", "--since", "1d", *argv)
+        [shown] = lines_of("audit_stats", "--since", "1d", *argv)
         rates = {shown["failure_rate"], *(each["failure_rate"] for each in shown["actions"] + shown["services"])}
         if rate is None:
             assert rates == {None}

@@ -40,7 +40,9 @@ def record(summary: str = "fine", **values: object) -> Task:
     return Task.objects.bulk_record([{"action": "work", "status": "completed", "summary": summary} | values])[0]
 
 
-@pytest.mark.parametrize("words", [["audit_list", "--format", "json"], ["audit_export"], ["audit_stats"]])
+@pytest.mark.parametrize(
+    "words", [["audit_list", "--format", "json"], ["audit_export"], ["audit_stats", "--since", "1d"]]
+)
 @pytest.mark.parametrize(
     ("redirect", "problem"), [(">/dev/full", b"No space left on device"), (">&-", b"Bad file descriptor")]
 )

@@ -42,7 +42,7 @@ def line(**values: Any) -> str:
 def test_a_file_goes_out_and_in_and_out_the_same(tmp_path: Path) -> None:
     finished(plan={"price": 12.5}), task_in("paused"), task_in("approved")
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
-    assert run("audit_export", "--output", first) == SimpleNamespace(code=0, out="", err="")
+    assert run("audit_export", "--output", first, "--verbosity", "0") == SimpleNamespace(code=0, out="", err="")
     imported = run("audit_import", first, "--live", "--database", "other")
     assert (imported.code, imported.out) == (0, "3 stored, 0 already present, 0 refused.\n")
     assert run("audit_export", "--output", second, "--database", "other").code == 0
@@ -192,7 +192,8 @@ def test_an_export_to_a_terminal_shows_escapes_and_a_file_has_them(
     assert re.search(r"[^\x20-\x7e\n]", out.getvalue()) is None
     assert out.getvalue().count("\n") == 1 + (form == "csv")
     piped = run("audit_export", "--format", form).out
-    assert run("audit_export", "--format", form, "--output", tmp_path / "file").code == 0
+    written = run("audit_export", "--format", form, "--output", tmp_path / "file")
+    assert (written.code, written.out, written.err) == (0, "", f"Wrote 1 task to {tmp_path / 'file'}.\n")
     assert (tmp_path / "file").read_bytes().decode() == piped
     if form == "csv":
         assert r"a\x1b]0;owned\x07\x1b[31m\u202e\x9b2J\r\nb" in out.getvalue()

@@ -62,9 +62,8 @@ class Command(AuditCommand):
                 for line in lines:
                     file.write(line)
                     progress.advance()
-            if self.stderr.isatty():
-                rows = progress.done - (options["format"] == "csv")  # whose first line is a header
-                self.note(f"{count(rows, 'task')} in {options['output']}.")
+            rows = progress.done - (options["format"] == "csv")  # whose first line is a header
+            self.routine(f"Wrote {count(rows, 'task')} to {options['output']}.")
         except OSError as error:
             raise CommandError(
                 f"{options['output']} cannot be written: {error.strerror}.", returncode=UNABLE

@@ -14,7 +14,7 @@ from audit.management.tables import Column, is_narrow
 from audit.models import Task
 from audit.models.querysets.search_text import fails_with
 from audit.reading.beginnings import beginnings
-from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters import DEFAULT_WINDOW, LISTED, TaskFilter, add_arguments, span_text
 from audit.reading.filters.actors import close_to, is_pattern
 from audit.reading.filters.build import quoted
 from audit.reading.filters.lookup import find_task
@@ -38,7 +38,7 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and where to go on."""
-        add_arguments(parser, limit=50)
+        add_arguments(parser, limit=50, window=LISTED)
         parser.add_argument(
             "--before", metavar="ID", help="start after this task of an earlier list: its id, or the first digits of it"
         )

@@ -46,7 +46,7 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command."""
-        add_arguments(parser)
+        add_arguments(parser, window="the last 24 hours")
         parser.add_argument(
             "--by",
             action="append",
@@ -77,7 +77,8 @@ class Command(AuditCommand):
 
     def run(self, **options: Any) -> int:
         """Print the figures."""
-        wanted = TaskFilter.from_options(options).within(_WINDOW)
+        asked = TaskFilter.from_options(options)
+        wanted = asked.within(_WINDOW)
         tasks = found(wanted, Task.objects.using(options["database"]))
         by = tuple(dict.fromkeys(options["by"] or ("action", "service")))
         figures = statistics(tasks, by=by, order=options["order"], top=options["top"], most_rows=options["limit"])
@@ -91,6 +92,9 @@ class Command(AuditCommand):
             self.line(_queue_line(queue))
             for what, advice in queue.advice().items():
                 self.line(f"  {_TROUBLES[what]}: {advice}")
+        if wanted != asked:
+            span = "the last 24 hours" if wanted.until is None else "the 24 hours before --until"
+            self.note(f"Counted {span} only; --since 7d looks further back, --since all counts everything.")
         self.note_if_backwards(wanted)
         if not rated:
             self.note("No failure rates: the filter chooses tasks by how they ended.")

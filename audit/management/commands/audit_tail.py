@@ -19,7 +19,7 @@ from audit.models import Task
 from audit.process.signals import StopRequest
 from audit.process.streams import read_by_others
 from audit.reading.beginnings import beginnings
-from audit.reading.filters import DEFAULT_WINDOW, TaskFilter, add_arguments, span_text
+from audit.reading.filters import DEFAULT_WINDOW, LISTED, TaskFilter, add_arguments, span_text
 from audit.reading.filters.search import found
 from audit.reading.filters.values import short_id
 from audit.reading.following import Change, Follower
@@ -42,7 +42,7 @@ class Command(AuditCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters of every command, and how to follow."""
-        add_arguments(parser)
+        add_arguments(parser, window=LISTED)
         parser.add_argument(
             "-f", "--follow", action="store_true", help="also show new tasks and changes of status from now on"
         )

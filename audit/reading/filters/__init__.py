@@ -11,12 +11,13 @@ Note [What is cheap]
 """
 
 from audit.reading.filters.build import Problems
-from audit.reading.filters.options import add_arguments, add_database, database_alias, positive
+from audit.reading.filters.options import LISTED, add_arguments, add_database, database_alias, positive
 from audit.reading.filters.task_filter import DEFAULT_WINDOW, TaskFilter
 from audit.reading.filters.values import When, parse_when, span_text, when_text
 
 __all__ = [
     "DEFAULT_WINDOW",
+    "LISTED",
     "Problems",
     "TaskFilter",
     "When",

@@ -9,21 +9,29 @@ from django.conf import settings
 from audit.exceptions import InvalidFilter
 from audit.reading.filters.build import Build
 from audit.reading.filters.conditions import CONDITIONS
+from audit.reading.filters.task_filter import DEFAULT_WINDOW
 from audit.reading.filters.values import BY_NAME, ROOTS
 from audit.values.terminal import brief
 
-__all__ = ["add_arguments", "add_database", "database_alias", "positive"]
+__all__ = ["LISTED", "add_arguments", "add_database", "database_alias", "positive"]
 
 
-def add_arguments(parser: ArgumentParser, *, limit: int | None = None) -> None:
+LISTED = f"all time, or at the last {DEFAULT_WINDOW.days} days if it must search the documents of every task"
+"""What a list looks at without `--since`, in words."""
+
+
+def add_arguments(parser: ArgumentParser, *, limit: int | None = None, window: str = "all time") -> None:
     """Add the filters, `--search` and `--database` to a command; `TaskFilter.from_options` reads them back.
 
     Args:
         parser: the command's.
         limit: adds `--limit` (rows) with this default; no such option when left out.
+        window: what the command looks at without `--since`, in words.
     """
     group = parser.add_argument_group(
-        "which tasks", "A task must meet all conditions. To give several values, repeat the option."
+        "which tasks",
+        "A task must meet all conditions. To give several values, repeat the option. Without --since, the command "
+        f"looks at {window}.",
     )
     for name, key in BY_NAME.items():
         if name in CONDITIONS:
