@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from audit.ledger.exported import Exported
 from audit.ledger.seal import Batch, seal
+from audit.ledger.tlog import checkpoint as checkpoints
 from audit.ledger.tlog import keys
 from audit.ledger.tlog.note import Signer, generate
 from audit.ledger.verify import verify
@@ -20,10 +21,27 @@ from audit.ledger.verify.findings import Report
 from audit.models import Task
 from tests.support.factories import sql, task_in
 
-__all__ = ["KEY", "VKEY", "behind_the_guards", "codes", "exported", "finish", "sealed", "sealer", "session", "verified"]
+__all__ = [
+    "KEY",
+    "VKEY",
+    "behind_the_guards",
+    "codes",
+    "exported",
+    "finish",
+    "sealed",
+    "sealer",
+    "session",
+    "signed",
+    "verified",
+]
 
 KEY: Signer = generate("example.org/audit")
 VKEY = str(KEY.verifier)
+
+
+def signed(signer: Any, origin: str, size: int, root: bytes) -> str:
+    """Sign a checkpoint; its note."""
+    return str(checkpoints.sign(checkpoints.Checkpoint(origin=origin, size=size, root=root), signer))
 
 
 def finish(count: int, **values: Any) -> list[Task]:
