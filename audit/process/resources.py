@@ -6,8 +6,9 @@ Note [What the peak means]
     one mark for the whole life of a process and hands the parent's on to a child (through fork, vfork and exec), so
     when the work stays below a mark that was there before, what is left is `sampled`: the largest value seen while
     looking, often at first and once a second later, a lower bound. On Linux a look at a child sees the mark of the
-    program that it runs, which leaves out the parent. For a child that was never seen in the second half of its life,
-    `at_most` is the mark that it stayed below. When a child has ended, its own mark can no longer be read.
+    program that it runs, which leaves out the parent; when the child has ended, it can no longer be read. For a child
+    that was never seen in the second half of its life, or only while it was being loaded, `at_most` is the mark that
+    it stayed below.
 
     CPU and memory of work inside a process are those of the whole process: threads and other work that run
     meanwhile count too. Only the wall time is the block's own.
@@ -27,6 +28,7 @@ __all__ = ["ChildMeter", "Meter"]
 
 # ru_maxrss comes in bytes on macOS and in KiB elsewhere.
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_LOADING_SECONDS = 0.01
 
 
 class Meter:
@@ -105,7 +107,7 @@ class ChildMeter:
         mark = rusage.ru_maxrss * _MAXRSS_UNIT
         if rusage.ru_maxrss > self._floor:
             return _used(wall, _cpu(rusage), mark, self._sampled)
-        if not self._sampled or self._seen_s < wall / 2:
+        if self._seen_s < max(wall / 2, _LOADING_SECONDS):
             return _used(wall, _cpu(rusage), mark, 0) | {"peak_rss_source": "at_most"}
         return _used(wall, _cpu(rusage), 0, self._sampled)
 

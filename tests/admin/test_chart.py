@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit.admin.shared import panels
@@ -139,6 +140,50 @@ def test_words_and_documents_are_counted_in_smaller_samples_and_say_so(viewer, m
         assert "Counted among the newest 5." in text_of(response)
     assert _chart(viewer.get(f"{TASKS}?since=all&service=billing")).total_label == "25+"
     assert _chart(viewer.get(f"{TASKS}?since=all")).total_label == "30"
+
+
+def _always_cut(monkeypatch, cap: int) -> None:
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", 4 * cap)
+    monkeypatch.setattr(chart_counts, "_RARE", 0)
+    monkeypatch.setattr(chart_counts, "_SHORT", 0.1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("query", ["since=all", "since=all&until=2500-01-01", "since=0500-01-01&until=2500-01-01"])
+def test_the_chart_of_a_service_stands_tasks_of_all_times(viewer, monkeypatch, query) -> None:
+    _always_cut(monkeypatch, 12_500)
+    for year in (1000, 9998):
+        at = datetime(year, 5, 5, tzinfo=UTC)
+        past(30, created_at=at, started_at=at, finished_at=at)
+    past(30)
+    found = 60 if "until" in query else 90
+    assert _chart(viewer.get(f"{TASKS}?{query}&service=billing")).total == found
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("cap", [4, 21, 55, 60, 79, 80, 90])
+@pytest.mark.parametrize("newest_every_s", [1, 600, 86_400])
+def test_the_chart_of_a_service_counts_its_newest_tasks_wherever_it_guesses_them(
+    viewer, monkeypatch, cap, newest_every_s
+) -> None:
+    """The page's rows say how dense tasks are, and further back they are denser or sparser than that."""
+    _always_cut(monkeypatch, cap)
+    start = timezone.now() - timedelta(seconds=newest_every_s * 51)
+    past(51, every=timedelta(seconds=newest_every_s))
+    earlier = [start - timedelta(hours=1) * (number + 1) for number in range(29)]
+    for number, at in enumerate(earlier):
+        ended = {"started_at": at, "finished_at": at}
+        past(1, status="failed" if number % 2 else "completed", created_at=at, **ended)
+    past(40, services=["other"])
+    with CaptureQueriesContext(connection) as asked:
+        chart = _chart(viewer.get(f"{TASKS}?since=all&service=billing"))
+    assert sum("WITH nearest" in each["sql"] for each in asked) == 1
+    failed = max(0, min(cap, 80) - 51) // 2
+    assert {name: count for name, count in chart.by_status.items() if count} == {
+        name: count for name, count in (("completed", min(cap, 80) - failed), ("failed", failed)) if count
+    }
+    assert chart.total == sum(bar.total for bar in chart.bars) == min(cap, 80)
+    assert chart.total_label == (f"{cap}+" if cap < 80 else "80")
 
 
 @pytest.mark.django_db

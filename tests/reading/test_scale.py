@@ -256,12 +256,35 @@ def test_the_chart_of_a_service_does_not_read_the_tasks_of_others(viewer, rows, 
     # As large a share of the table as with a million tasks.
     monkeypatch.setattr(chart_counts, "UNBOUNDED", rows // 100)
     counted, read, unwanted = _chart_of_a_service(viewer)
-    monkeypatch.setattr(page, "_density", lambda _: None)
+    monkeypatch.setattr(page, "_stretch", lambda _: None)
     expected, read_without, unwanted_without = _chart_of_a_service(viewer)
     assert counted == expected
     assert counted[0].endswith("+")
     assert unwanted < rows // 100 < unwanted_without
     assert read < read_without
+
+
+@pytest.mark.parametrize(
+    ("asked", "cut"),
+    [
+        ("service=svc-3", True),
+        ("any_service=svc-3", True),
+        ("service=svc-3&since=80d", True),
+        ("service=billing", False),  # common: few others are between
+        ("service=svc-200", False),  # rare: their index alone finds them all
+        ("service=nowhere", False),
+        ("service=svc-3&status=completed", False),
+        ("service=svc-3&since=7d", False),
+        ("", False),
+    ],
+)
+def test_the_chart_of_a_service_is_cut_where_both_indexes_are_faster_than_one(viewer, rows, monkeypatch, asked, cut):
+    monkeypatch.setattr(chart_counts, "UNBOUNDED", rows // 100)
+    monkeypatch.setattr(chart_counts, "BOUNDED", rows // 100)
+    with asking() as queries:
+        viewer.get(f"{TASKS}?{asked}" + ("" if "since" in asked else "&since=all"))
+    bounded(queries, 6)
+    assert any("WITH nearest" in each.sql for each in queries) == cut
 
 
 @pytest.mark.parametrize("asked", ["", "status=failed", "service=billing", "q=ticket", "actor=orch-1", "action=deploy"])

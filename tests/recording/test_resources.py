@@ -97,9 +97,12 @@ def test_a_child_smaller_than_its_parent_is_sampled_or_at_most() -> None:
     assert gone["peak_rss_bytes"] >= 300 * MIB
 
 
-@pytest.mark.parametrize(("ended_s", "source"), [(10.0, "sampled"), (10.1, "at_most")])
+@pytest.mark.parametrize(
+    ("seen_s", "ended_s", "source"),
+    [(5.0, 10.0, "sampled"), (5.0, 10.1, "at_most"), (0.0625, 0.125, "sampled"), (0.0078125, 0.008, "at_most")],
+)
 def test_a_child_is_sampled_if_it_was_seen_in_the_second_half_of_its_life(
-    monkeypatch: pytest.MonkeyPatch, ended_s: float, source: str
+    monkeypatch: pytest.MonkeyPatch, seen_s: float, ended_s: float, source: str
 ) -> None:
     _filled(300 * MIB)
     clock = SimpleNamespace(now=100.0)
@@ -108,13 +111,13 @@ def test_a_child_is_sampled_if_it_was_seen_in_the_second_half_of_its_life(
     process = subprocess.Popen(["sh", "-c", "echo; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     meter.started()
     assert process.stdout.read(1)
-    clock.now += 5.0
+    clock.now += seen_s
     meter.sample(process.pid)
     process.stdin.close()
     process.stdout.close()
     _, status, rusage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    clock.now += ended_s - 5.0
+    clock.now += ended_s - seen_s
     meter.sample(process.pid)  # gone: this look sees nothing, and is none
     used = meter.used(rusage)
     assert (used["wall_s"], used["peak_rss_source"]) == (pytest.approx(ended_s), source)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
+from django.db import connections
+
 from audit.admin.shared.binning import Cut
+from audit.admin.shared.paging import PAGE_SIZE
 from audit.admin.shared.query import ListQuery
 from audit.admin.shared.samples import newest, rows_of, sized
 from audit.admin.tasks.histogram import Chart, chart
-from audit.values import validation
+from audit.reading.filters import TaskFilter
 
 __all__ = [
     "BOUNDED",
@@ -23,6 +26,7 @@ __all__ = [
     "Counts",
     "Others",
     "Overview",
+    "Stretch",
     "by_status",
     "overview",
 ]
@@ -72,6 +76,16 @@ FROM sample GROUP BY 2"""
 _CHOICES = ("service", "action", "actor")
 
 Bins = dict[int, dict[str, int]]
+Stretch = tuple[datetime, datetime]
+
+_AROUND = """
+SELECT (SELECT count(*) FROM (SELECT FROM audit_task WHERE created_at BETWEEN %s AND %s LIMIT %s) AS around),
+    (SELECT created_at FROM audit_task ORDER BY created_at LIMIT 1)
+"""
+# A sample is cut where at least so many tasks lie beside each that is wanted, and where less than one part in so many
+# of all time will do. Otherwise one index alone is as fast.
+_RARE = 25
+_SHORT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +99,20 @@ class Overview:
     """How many tasks those numbers are of, when they are not of all."""
 
 
-def overview(using: str, tasks: Any, query: ListQuery, dense: timedelta | None = None) -> Overview:
+def overview(using: str, tasks: Any, query: ListQuery, page: Stretch | None = None) -> Overview:
     """Count the newest tasks of a list by time and status, and the newest of those by what they touched.
 
     Args:
         using: the database alias.
         tasks: the queryset that answers the query.
         query: gives the range, and the links of bars and legend.
-        dense: how much time lies between two of the tasks, about; None where that is not known.
+        page: the oldest and the newest moment of the page, if it is full; says about how dense these tasks are.
     """
     start = query.range.start
     cap = sized(BOUNDED if start is not None else UNBOUNDED, query.effective)
     choices = min(CHOICES, cap)
     columns = tasks.values("created_at", "status", "id")
-    near, sample = _split(columns, query, cap + 1, dense)
+    near, sample = _split(using, columns, query, cap + 1, page)
 
     def read(bars: str, *params: Any) -> dict[str, list[Any]]:
         given = [LONGEST, SERVICES_A_TASK, choices, *params, *[MOST] * 3, cap]
@@ -130,22 +144,26 @@ def overview(using: str, tasks: Any, query: ListQuery, dense: timedelta | None =
     return Overview(chart=drawn, counts=counts, sample=choices if drawn.capped or drawn.total > choices else None)
 
 
-def _split(columns: Any, query: ListQuery, limit: int, dense: timedelta | None) -> tuple[Any, Any]:
-    """Cut a sample of tasks that touched a service where it will about be full; no cut without a guess.
+def _split(using: str, columns: Any, query: ListQuery, limit: int, page: Stretch | None) -> tuple[Any, Any]:
+    """Cut a sample of tasks that touched a service where it will about be full; no cut where that would not help.
 
-    Their index has no order of time. For the newest of them the database reads every task on the way back. In a stretch
-    of time with a beginning it finds them by both indexes, and reads no other task.
+    Their index has no order of time. To find the newest of them, the database reads all of them, or every task on the
+    way back. In a short stretch of time it finds them by both indexes, and reads no other task.
     """
-    wanted = query.effective
-    end = query.range.end or query.range.now
-    room = end - (query.range.start or validation.EARLIEST)
-    by_service = (wanted.services or wanted.any_services) and not (wanted.words or wanted.documents)
-    if not by_service or not dense or dense > room / limit:
-        return None, newest(columns, "created_at", limit)
-    cut = end - dense * limit
-    parts = (columns.filter(created_at__gte=cut), columns.filter(created_at__lt=cut))
-    near, older = (newest(each, "created_at", limit) for each in parts)
-    return near, older
+    wanted = replace(query.effective, since=None, until=None, all_time=False)
+    by_service = wanted.services or wanted.any_services
+    if page and by_service and replace(wanted, services=(), any_services=()) == TaskFilter():
+        since, until = page
+        with connections[using].cursor() as cursor:
+            cursor.execute(_AROUND, [since, until, PAGE_SIZE * _RARE])
+            found, oldest = cursor.fetchone()
+        end = query.range.end or query.range.now
+        room = end - max(filter(None, (oldest, query.range.start)))
+        stretch = (until - since) / PAGE_SIZE * limit
+        if found == PAGE_SIZE * _RARE and stretch < room / _SHORT:
+            near, older = columns.filter(created_at__gte=end - stretch), columns.filter(created_at__lt=end - stretch)
+            return newest(near, "created_at", limit), newest(older, "created_at", limit)
+    return None, newest(columns, "created_at", limit)
 
 
 def _binned(counted: Iterable[tuple[int, str, int]]) -> Bins:

@@ -24,7 +24,7 @@ from audit.admin.shared.seal_badge import seals_of_tasks
 from audit.admin.shared.tail import TailingAdmin
 from audit.admin.shared.timerange import DEFAULT_SPAN
 from audit.admin.shared.wording import ago, grouped, moment, shown
-from audit.admin.tasks.chart_counts import CHOICES, Others, Overview, by_status, overview
+from audit.admin.tasks.chart_counts import CHOICES, Others, Overview, Stretch, by_status, overview
 from audit.admin.tasks.facet_counts import FAILURES, failures, others
 from audit.admin.tasks.facets import facets, seals, statuses
 from audit.admin.tasks.rows import list_columns, task_row
@@ -58,7 +58,7 @@ class TaskListAdmin(TailingAdmin):
         url = self.urls_of("change")
         actors = apart((row["who"] for row in page.rows), 40)
         rows = [task_row(each, query, badges[each["id"]], url(each["id"]), actors) for each in page.rows]
-        counted = panel(self.using, partial(overview, self.using, tasks, query, _density(page)))
+        counted = panel(self.using, partial(overview, self.using, tasks, query, _stretch(page)))
         most = sized(FAILURES, query.effective)
         errors = panel(self.using, partial(failures, self.using, tasks, most))
         all_statuses = self._all_statuses(query)
@@ -147,12 +147,9 @@ class TaskListAdmin(TailingAdmin):
         return Export(name="tasks", rows=tasks, range=range_name(query.range), problems=query.problems)
 
 
-def _density(page: Page) -> timedelta | None:
-    """How much time lies between two rows of a page, about; None for a page that is not full."""
-    if len(page.rows) < PAGE_SIZE:
-        return None
-    spread: timedelta = page.rows[0]["created_at"] - page.rows[-1]["created_at"]
-    return spread / PAGE_SIZE
+def _stretch(page: Page) -> Stretch | None:
+    """The oldest and the newest moment of a page; None if it is not full."""
+    return (page.rows[-1]["created_at"], page.rows[0]["created_at"]) if len(page.rows) == PAGE_SIZE else None
 
 
 def _by(wanted: TaskFilter, name: str) -> TaskFilter:
