@@ -187,30 +187,6 @@ def test_the_chart_of_a_service_counts_its_newest_tasks_wherever_it_guesses_them
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("cap", [4, 21, 55, 60, 79, 80, 90])
-@pytest.mark.parametrize("newest_every_s", [1, 600, 86_400])
-def test_the_chart_of_a_service_counts_its_newest_tasks_wherever_it_guesses_them(
-    viewer, monkeypatch, cap, newest_every_s
-) -> None:
-    """The page's rows say how dense tasks are, and further back they are denser or sparser than that."""
-    monkeypatch.setattr(chart_counts, "UNBOUNDED", 4 * cap)
-    start = timezone.now() - timedelta(seconds=newest_every_s * 51)
-    past(51, every=timedelta(seconds=newest_every_s))
-    earlier = [start - timedelta(hours=1) * (number + 1) for number in range(29)]
-    for number, at in enumerate(earlier):
-        ended = {"started_at": at, "finished_at": at}
-        past(1, status="failed" if number % 2 else "completed", created_at=at, **ended)
-    past(40, services=["other"])
-    chart = _chart(viewer.get(f"{TASKS}?since=all&service=billing"))
-    failed = max(0, min(cap, 80) - 51) // 2
-    assert {name: count for name, count in chart.by_status.items() if count} == {
-        name: count for name, count in (("completed", min(cap, 80) - failed), ("failed", failed)) if count
-    }
-    assert chart.total == sum(bar.total for bar in chart.bars) == min(cap, 80)
-    assert chart.total_label == (f"{cap}+" if cap < 80 else "80")
-
-
-@pytest.mark.django_db
 def test_choices_are_counted_and_the_chosen_stay_even_when_nothing_is_left(viewer) -> None:
     past(3, services=["db", "web"], action="backup", actor="orch-1")
     past(2, services=["db"], action="deploy", actor="orch-2")

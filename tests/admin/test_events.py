@@ -56,7 +56,9 @@ def test_without_events_the_page_says_how_one_is_emitted(viewer) -> None:
 
 def test_emitting_shows_what_it_lets_go_on_and_then_lets_it_go_on(emitter) -> None:
     task = _waiting("build-42")
-    assert "build-42" in text_of(emitter.get(EVENTS))
+    page = emitter.get(EVENTS).content.decode()
+    assert 'href="?name=build-42#emit"' in page
+    assert 'id="emit"' in emitter.get(f"{EVENTS}?name=build-42").content.decode()
     sent = {"name": "build-42", "payload": '{"commit": "1f0c7a"}', "next": EVENTS}
     asked = emitter.post(EMIT, sent)
     assert "1 task waits for it and becomes approved again." in text_of(asked)
@@ -109,6 +111,7 @@ def test_who_may_only_look_is_offered_nothing_to_emit(viewer) -> None:
     page = viewer.get(EVENTS)
     assert "build-42" in text_of(page)
     assert EMIT not in page.content.decode()
+    assert "#emit" not in page.content.decode()
     assert viewer.post(EMIT, {"name": "build-42", "confirmed": "1"}).status_code == 403
     assert not Event.objects.exists()
 

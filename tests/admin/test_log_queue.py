@@ -93,6 +93,9 @@ def test_an_empty_log_says_so_and_offers_more(viewer) -> None:
         links = dict(re.findall(r'audit-button" href="([^"]*)">([^<]*)<', response.content.decode()))
         assert [each for each in ("Widen to 7 days", "Search all time") if each in links.values()] == offered
         assert all("kind=note" in url for url, words in links.items() if words in offered)
+        assert all("since=all" in url for url, words in links.items() if words == "Search all time")
+        [everything] = re.findall(r'<a href="([^"]*)"[^>]*>all</a>', response.content.decode())
+        assert "since=all" in everything
 
 
 @pytest.mark.parametrize(

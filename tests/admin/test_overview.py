@@ -81,6 +81,8 @@ def test_every_line_counts_what_its_link_shows(viewer) -> None:
         **({} if midnight else {"Failed today": "2", "Completed today": "4"}),
     }
     assert {label: lines[label][0] for label in expected} == expected
+    for label in ("Awaiting approval", "Executing", "Approved, not claimed yet"):
+        assert "since=all" in lines[label][1], label
     for label in expected.keys() - {"Paused until somebody approves", "Failed today", "Completed today"}:
         assert _rows(viewer, lines[label][1]) == int(expected[label]), label
     if not midnight:

@@ -86,6 +86,9 @@ def test_approved_work_is_behind_those_that_are_claimed_before_it(viewer) -> Non
         approved(**given)
     approved(priority=3)
     assert "2 of the approved tasks come before it." in _why(viewer, mine)
+    # Of all time: what was approved long ago comes first.
+    [link] = re.findall(r'href="([^"]*)"[^>]*>show them<', viewer.get(f"{TASKS}{mine.pk}/change/").content.decode())
+    assert {"status=approved", "since=all"} == set(link.partition("?")[2].replace("&amp;", "&").split("&"))
     claims = Task.objects.claim("w9", 9)
     assert [each.pk for each in claims].index(mine.pk) == 2
 

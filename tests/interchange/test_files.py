@@ -36,6 +36,42 @@ def test_an_export_is_never_readable_by_more_than_the_file_that_it_replaces(tmp_
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_export_is_as_readable_as_the_umask_leaves_it(tmp_path: Path, umask: int, mode: int) -> None:
+    path = tmp_path / "tasks.jsonl"
+    before = os.umask(umask)
+    try:
+        with whole_file(path) as file:
+            file.write("new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_an_export_without_the_group_of_the_file_that_it_replaces_gives_its_own_group_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: int) -> None:
+        raise PermissionError
+
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("before")
+    path.chmod(0o664)
+    fstat = os.fstat
+
+    def of_another_group(descriptor: int) -> os.stat_result:
+        found = list(fstat(descriptor))
+        found[stat.ST_GID] += 1
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fchown", refused)
+    monkeypatch.setattr(os, "fstat", of_another_group)
+    with whole_file(path) as file:
+        file.write("after")
+    monkeypatch.undo()
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", 0o604)
+
+
 def read_file(path: Path) -> list[Read]:
     [source] = find_sources([str(path)], [])
     return list(read_json_lines(source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,16 @@ def test_a_program_named_git_in_the_directory_is_not_run(work: Path, tmp_path: P
     monkeypatch.undo()
     assert not (tmp_path / "seen").exists()
     assert kept(work) == TEXT.encode()
+
+
+def test_anybody_may_read_what_is_kept_and_nobody_else_may_write_it(work: Path) -> None:
+    umask = os.umask(0)
+    try:
+        Exports(work, git=True).write(1, 7, TEXT)
+    finally:
+        os.umask(umask)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in work.iterdir() if each.is_file()}
+    assert modes == {NAME: 0o644, ".gitattributes": 0o644}
 
 
 def test_a_clone_on_windows_has_the_same_bytes(tmp_path: Path, work: Path) -> None:

@@ -240,6 +240,9 @@ def test_the_session_may_be_set_to_another_isolation() -> None:
     try:
         assert sealed().sealed == 5
         assert codes(verified()) == []
+        with sealer._locked("default"):
+            assert sql("SHOW transaction_isolation") == [("read committed",)]
+            assert sql("SHOW synchronous_commit") == [("on",)]
     finally:
         sql("RESET default_transaction_isolation")
         sql("RESET synchronous_commit")

@@ -174,13 +174,16 @@ def test_one_at_a_time_reads_judges_and_writes(seen: Path, monkeypatch) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_nobody_else_can_open_the_lock_and_hold_it(tmp_path: Path) -> None:
+def test_nobody_else_can_read_the_state_or_hold_the_lock(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         cosign(request(0, 8), tmp_path / "new", WITNESS, KEYS, now=100, first=True)
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new.lock").stat().st_mode) == 0o600
+    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {
+        "new": 0o600,
+        "new.lock": 0o600,
+    }
 
 
 def test_several_at_once_never_step_back(seen: Path) -> None:

@@ -53,6 +53,7 @@ _NEAREST = {
     "testing": "project/test_testing.py project/test_host_project.py",
     "values": "verbs commands recording",
     "verbs": "pausing leases guards",
+    "worker": "statements",
 }
 _ELSEWHERE = "verbs values recovery inspection reading commands project/test_settings.py"
 # They compare the SQL with a copy of itself, and would notice every change of it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -23,6 +25,7 @@ from audit.worker.children import Death
 from audit.worker.clerk import is_away
 from audit.worker.ending import End
 from audit.worker.intake import Intake
+from audit.worker.output import Output
 from audit.worker.shift import _TRIES_TO_BEGIN, Shift, _cause
 from audit.worker.store import Claimed
 from audit.worker.summary import Summary
@@ -78,6 +81,26 @@ def test_children_that_do_not_start_end_the_worker_with_the_reason() -> None:
         assert running.wait() == 2
         assert running.said("A child process did not start; again in 1 s.")
         assert running.said("Child processes do not start (4 times): ImportError: no such module")
+
+
+def test_a_line_without_an_end_is_passed_on_when_the_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed_on, to = os.pipe()
+    monkeypatch.setattr("audit.worker.output._TO", to)
+    output = Output()
+    with output.given_away() as given:
+        child = os.dup(given)
+    try:
+        os.write(child, b"first\nsecond")
+        assert os.read(passed_on, 100) == b"first\n"
+        assert output.take() == ("first\nsecond", 12)
+        ready, _, _ = select.select([passed_on], [], [], 60)
+        assert ready
+        assert os.read(passed_on, 100) == b"second"
+    finally:
+        output.close()
+        output._thread.join(60)
+        for each in (child, passed_on, to):
+            os.close(each)
 
 
 def test_a_pause_says_what_it_waits_for() -> None:
