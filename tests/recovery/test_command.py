@@ -105,12 +105,15 @@ def test_a_loop_recovers_what_comes_later_and_stops_at_a_signal(tmp_path):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("command", "made"), [("audit_recover", "_passes"), ("audit_resume", "_pass")])
 def test_a_loop_waits_between_two_passes(command, made, monkeypatch):
-    happened = []
+    happened, begun, enter = [], [], StopRequest.__enter__
+
+    def remembered(stop):
+        begun.append(stop)
+        return enter(stop)
 
     def one(*_arguments):
         happened.append("pass")
-        if happened.count("pass") == 3:
-            signal.raise_signal(signal.SIGTERM)
+        begun[-1].requested = happened.count("pass") == 3
         return []
 
     def wait(_stop, seconds):
@@ -118,6 +121,7 @@ def test_a_loop_waits_between_two_passes(command, made, monkeypatch):
         happened.append("wait")
 
     monkeypatch.setattr(StopRequest, "wait", wait)
+    monkeypatch.setattr(StopRequest, "__enter__", remembered)
     monkeypatch.setattr(f"audit.management.commands.{command}.Command.{made}", one)
     run(command, "--loop", "--interval", "20")
     assert happened[:5] == ["pass", "wait", "pass", "wait", "pass"]
