@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterator
 from itertools import zip_longest
@@ -49,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _marked(tests: list[pytest.Item], marker: str) -> int:
     return sum(each.get_closest_marker(marker) is not None for each in tests)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave out of each later collection of garbage the thousands of tests, which stay to the end anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
