@@ -1,23 +1,37 @@
 """The arguments of the claims: worker, limit and lease."""
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from audit import conf
 from audit.context import get_actor
 from audit.exceptions import InvalidValue
 from audit.values import validation
 
-__all__ = ["claim_arguments", "lease_of"]
+__all__ = ["ClaimArguments", "claim_arguments", "lease_of"]
 
 
-def claim_arguments(worker: str, limit: int, lease: timedelta | None) -> tuple[str, int, timedelta, str]:
+class ClaimArguments(NamedTuple):
+    """Who claims how much, checked."""
+
+    worker: str
+    """Whose claim it is."""
+    limit: int
+    """How many rows at most."""
+    lease: timedelta
+    """How long it lasts without a heartbeat."""
+    actor: str
+    """Who acts."""
+
+
+def claim_arguments(worker: str, limit: int, lease: timedelta | None) -> ClaimArguments:
     """Check worker, limit and lease, and return them with the actor: the named one, else the worker.
 
     Raises:
         InvalidValue: an empty worker, a limit or lease that is not positive.
     """
     validation.label("worker", worker)
-    return worker, validation.whole("limit", limit), lease_of(lease), get_actor() or worker
+    return ClaimArguments(worker, validation.whole("limit", limit), lease_of(lease), get_actor() or worker)
 
 
 def lease_of(lease: timedelta | None) -> timedelta:

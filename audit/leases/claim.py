@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
@@ -30,6 +30,7 @@ from uuid import UUID, uuid4
 from django.db import Error, connections
 from django.db.models import Model
 
+from audit.leases.arguments import ClaimArguments
 from audit.leases.claim_start import Start, index_reads, session_claims
 from audit.statements.retry import in_transaction, reconnecting
 from audit.statements.rows import columns, fetch
@@ -89,13 +90,10 @@ def claim(
     model: type[ModelT],
     what: Claimable,
     using: str,
+    given: ClaimArguments,
     *,
     where: str,
     params: Sequence[Any],
-    limit: int,
-    worker: str,
-    lease: timedelta,
-    actor: str,
 ) -> list[ModelT]:
     """Claim rows for a worker, and return them, most urgent first.
 
@@ -103,12 +101,9 @@ def claim(
         model: the model of the table.
         what: the table.
         using: the alias to write through.
+        given: who claims how much.
         where: further conditions on the table, each led by AND; may be empty.
         params: their parameters.
-        limit: how many at most.
-        worker: whose claim it is.
-        lease: how long it lasts without a heartbeat.
-        actor: who acts.
     """
     ask = _Claim(
         model=model,
@@ -116,10 +111,9 @@ def claim(
         using=using,
         where=where,
         params=params,
-        worker=worker,
-        lease=lease,
-        actor=actor,
+        given=given,
     )
+    limit = given.limit
     connection = connections[using]
     seen = session_claims(connection)
     start = None
@@ -146,9 +140,7 @@ class _Claim(Generic[ModelT]):
     using: str
     where: str
     params: Sequence[Any]
-    worker: str
-    lease: timedelta
-    actor: str
+    given: ClaimArguments
 
     @property
     def rows(self) -> tuple[str, str, str]:
@@ -167,8 +159,8 @@ class _Claim(Generic[ModelT]):
 
     def _claimed(self, token: UUID, limit: int, start: Start | None = None) -> list[ModelT]:
         sql = claim_sql(self.model, self.what, self.where, limit, from_start=start is not None)
-        given = [] if start is None else [start.due, start.ids]
-        return self._fetched(sql, [self.worker, token, self.lease, self.actor, *given, *self.params])
+        begins = [] if start is None else [start.due, start.ids]
+        return self._fetched(sql, [self.given.worker, token, self.given.lease, self.given.actor, *begins, *self.params])
 
     def _look(self, token: UUID, limit: int) -> list[ModelT]:
         """Claim from the first row, and learn from it where the next claims may begin."""
@@ -185,7 +177,7 @@ class _Claim(Generic[ModelT]):
         seen.learn(
             self.rows,
             [self.order(row) for row in found],
-            at=found[0].lease_expires_at - self.lease if found else None,  # type: ignore[attr-defined]
+            at=found[0].lease_expires_at - self.given.lease if found else None,  # type: ignore[attr-defined]
             lowest=self.what.lowest,
             took=took,
             read=index_reads(self.using, self.what.index) - before,

@@ -104,18 +104,8 @@ class Store:
     def claim(self, actions: Sequence[str], limit: int) -> list[Claimed]:
         """Claim tasks and keep their leases from then on."""
         where, params = self._claimable(tuple(actions))
-        worker, limit, lease, actor = claim_arguments(self.name, limit, self.lease)
-        found = claim(
-            Task,
-            TASKS,
-            self.using,
-            where=where,
-            params=params,
-            limit=limit,
-            worker=worker,
-            lease=lease,
-            actor=actor,
-        )
+        given = claim_arguments(self.name, limit, self.lease)
+        found = claim(Task, TASKS, self.using, given, where=where, params=params)
         return [self._keep(task) for task in found]
 
     def _claimable(self, actions: tuple[str, ...]) -> tuple[str, list[Any]]:

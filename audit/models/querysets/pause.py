@@ -48,23 +48,13 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         Raises:
             InvalidValue: an empty worker, a limit or lease that is not positive.
         """
-        worker, limit, lease, actor = claim_arguments(worker, limit, lease)
+        given = claim_arguments(worker, limit, lease)
         self._for_write = True
         try:
             where, params = queryset_where(self, self.db, "claim")
         except EmptyResultSet:
             return []
-        return claim(
-            self.model,
-            ENTRIES,
-            self.db,
-            where=where,
-            params=params,
-            limit=limit,
-            worker=worker,
-            lease=lease,
-            actor=actor,
-        )
+        return claim(self.model, ENTRIES, self.db, given, where=where, params=params)
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[PauseQueueEntry]:
         """Claim from async code; see `claim`."""

@@ -246,7 +246,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         Raises:
             InvalidValue: an empty worker, a limit or lease that is not positive, actions given as one string.
         """
-        worker, limit, lease, actor = claim_arguments(worker, limit, lease)
+        given = claim_arguments(worker, limit, lease)
         if isinstance(actions, str):
             raise InvalidValue("actions", actions, "must be a list of actions")
         kinds = None if actions is None else [validation.label("action", each) for each in actions]
@@ -264,17 +264,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
                 params = [*params, exact, [like(each) for each in patterns]]
             else:
                 where, params = f"{where} AND audit_task.action = ANY (%s::text[])", [*params, kinds]
-        return claim(
-            self.model,
-            TASKS,
-            self.db,
-            where=where,
-            params=params,
-            limit=limit,
-            worker=worker,
-            lease=lease,
-            actor=actor,
-        )
+        return claim(self.model, TASKS, self.db, given, where=where, params=params)
 
     async def aclaim(self, *args: Any, **kwargs: Any) -> list[Task]:
         """Claim from async code; see `claim`."""
