@@ -54,7 +54,7 @@ def _marked(tests: list[pytest.Item], marker: str) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave out of each later collection of garbage the thousands of tests, which stay to the end anyway."""
+    """Exclude the collected tests from garbage collection; they stay to the end anyway."""
     gc.collect()
     gc.freeze()
 

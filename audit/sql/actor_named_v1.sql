@@ -1,8 +1,8 @@
 -- Shows the rules of tasks and pause entries whether an UPDATE names its actor. A trigger on a column fires only if the
 -- statement's SET contains the column. This one marks the name with a control character, which the rule removes again.
 -- Without it, raw SQL that raises the revision by one and names no actor would appear under the previous actor's name.
--- Ordinary: a replica session stamps nothing. It names its one operator with its schema, and so pins no search_path,
--- which costs as much as the rest.
+-- Ordinary: a replica session stamps nothing. Its one operator is named with its schema, so the function needs no
+-- search_path of its own. Setting one would double its cost.
 
 -- forwards
 CREATE FUNCTION audit_actor_named_v1() RETURNS trigger

@@ -1,7 +1,8 @@
--- Keeps the pause queue and the tasks together, whatever SQL moves a task: task_log_v1.sql calls it for each task that
--- enters or leaves `paused`, and logs what it returns. Entering without an entry makes one, which is held; returned are
--- the entry's reason and plan, because leaving `paused` removes the entry. When work that waited for an event goes on,
--- a note in the log says what came of the wait. Work that awaited an approval does not go on after its deadline.
+-- Keeps the pause queue and the tasks together, whatever SQL moves a task. task_log_v1.sql calls it for each task that
+-- enters or leaves `paused`, and logs what it returns. A task that enters without an entry gets one, which is held. The
+-- entry's reason and plan are returned for the log, because the entry is removed when the task leaves. When work that
+-- waited for an event goes on, a note in the log says what came of the wait. Work that awaited an approval does not go
+-- on after its deadline.
 --
 -- Only the tables' owner may call it, as task_log_v1.sql does, whose Note [Own schema] applies here too. Without
 -- sequential scans: a plan that was made while the table was empty stays with the session, and would read the whole

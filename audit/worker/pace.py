@@ -20,7 +20,7 @@ __all__ = ["LONGEST_SPREAD_SECONDS", "Pace"]
 _DISTANCE_SECONDS = 0.02
 _FIRST_SPREAD_SECONDS = 0.005
 LONGEST_SPREAD_SECONDS = 0.1
-"""Of several idle workers that wait so long at most, the first looks within half of it, mostly."""
+"""Of several idle workers, the first usually looks within half of this time."""
 _TIMES_AS_LONG = 4
 _LONGEST_DISTANCE_SECONDS = 0.5
 

@@ -27,8 +27,12 @@ from audit.ledger.tlog.proof import Growth, Proof, check, check_growth, parse_al
 from tests.support.ledger_example import (
     COSIGNED_AT,
     DOCUMENT,
+    EARLIER,
+    KEYS,
+    LEDGER,
     LOG,
     LOG_ROW,
+    OTHER_ID,
     TASK,
     TASK_ID,
     WITNESS,
@@ -37,13 +41,6 @@ from tests.support.ledger_example import (
     a_task,
     an_approval,
 )
-
-OTHER_ID = "01935a2e-7c00-7abc-8def-000000000000"
-EARLIER = an_approval()
-LEDGER = Log(
-    EARLIER, a_task(id=OTHER_ID), LOG_ROW, TASK, a_log_row(task_id=OTHER_ID), b"no row", a_task(status="failed")
-)
-KEYS = [LOG.verifier]
 
 
 def proofs(*indexes: int) -> str:

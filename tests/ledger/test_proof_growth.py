@@ -12,23 +12,12 @@ from audit.ledger.tlog.errors import (
 from audit.ledger.tlog.note import generate, to_base64
 from audit.ledger.tlog.proof import Growth, check_growth
 from tests.support.ledger_example import (
-    LOG,
-    LOG_ROW,
-    TASK,
+    EARLIER,
+    KEYS,
+    LEDGER,
     WITNESS,
     Log,
-    a_log_row,
-    a_task,
-    an_approval,
 )
-
-OTHER_ID = "01935a2e-7c00-7abc-8def-000000000000"
-EARLIER = an_approval()
-LEDGER = Log(
-    EARLIER, a_task(id=OTHER_ID), LOG_ROW, TASK, a_log_row(task_id=OTHER_ID), b"no row", a_task(status="failed")
-)
-KEYS = [LOG.verifier]
-
 
 # Growth
 

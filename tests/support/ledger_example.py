@@ -24,9 +24,13 @@ from audit.ledger.tlog.tiles import Nodes, grow
 __all__ = [
     "COSIGNED_AT",
     "DOCUMENT",
+    "EARLIER",
+    "KEYS",
     "KINDS",
+    "LEDGER",
     "LOG",
     "LOG_ROW",
+    "OTHER_ID",
     "TASK",
     "TASK_ID",
     "WITNESS",
@@ -107,6 +111,16 @@ class Log:
             "checkpoint": str(self.checkpoint(size)),
         }
         return Growth(**values | changes)
+
+
+OTHER_ID = "01935a2e-7c00-7abc-8def-000000000000"
+EARLIER = an_approval()
+LEDGER = Log(
+    EARLIER, a_task(id=OTHER_ID), LOG_ROW, TASK, a_log_row(task_id=OTHER_ID), b"no row", a_task(status="failed")
+)
+"""A log of seven leaves: other rows before and after those of the example, and one leaf that is no row."""
+KEYS = [LOG.verifier]
+"""What a verifier trusts of `LEDGER`."""
 
 
 # The document
