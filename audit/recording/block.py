@@ -312,7 +312,7 @@ class Recording:
         named = _inherited_actor() if self.actor is None else validation.label("actor", self.actor)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         parent = self.parent or _current.get()
-        [row] = inserts.recorded(
+        rows = inserts.recorded(
             [
                 {
                     "action": self.action,
@@ -328,7 +328,8 @@ class Recording:
                 }
             ]
         )
-        return row
+        inserts.identify(rows)
+        return rows[0]
 
     def _joins(self, using: str) -> bool:
         """Say whether a transaction is open; one that is not a test case's own must be joined knowingly."""

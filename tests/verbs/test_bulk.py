@@ -27,7 +27,10 @@ def test_rows_are_locked_in_the_order_of_their_ids_and_returned_in_the_order_giv
 
 
 def test_a_value_that_all_rows_share_is_sent_once():
-    rows = inserts.requested([{"action": "x", "actor": "alice", "priority": number % 2 + 1} for number in range(100)])
+    rows = inserts.requested(
+        [{"action": "x", "actor": "alice", "services": ["a", 'b"'], "priority": number % 2 + 1} for number in range(100)]
+    )
+    assert inserts.identify(rows)
     text, params = inserts.statement(rows, "audit_task.id")
     assert [value for value in params if value == "x"] == ["x"]
     assert sum(isinstance(value, str) and value.startswith("{") for value in params) == 2, params  # ids and priorities

@@ -154,18 +154,21 @@ class TaskQuerySet(models.QuerySet["Task"]):
             "suggestions": suggestions,
             "on_expiry": on_expiry,
         }
-        [values] = inserts.requested([request])
+        rows = inserts.requested([request])
+        new = inserts.identify(rows)
+        [values] = rows
         self._for_write = True
+        insert = partial(inserts.insert, self.model, self.db, rows)
         # Repeated, it finds the task that it made itself.
-        made = reconnecting(connections[self.db], partial(inserts.insert, self.model, self.db, [values]))
+        made = reconnecting(connections[self.db], partial(insert, new=new), insert)
         if made:
             return made[0]
         # Compared by the database: to Python 1 is True, and 1e23 another number than the one that JSONB keeps.
         different = differing(self.db, [values], {})[values["id"]]
         if isinstance(approve_before, timedelta):
             different = [name for name in different if name != "approve_before"]  # from now on is another moment now
-        rows = self.model._base_manager.using(self.db)
-        task = persistently(connections[self.db], lambda: rows.get(pk=values["id"]))
+        tasks = self.model._base_manager.using(self.db)
+        task = persistently(connections[self.db], lambda: tasks.get(pk=values["id"]))
         if otherwise := asks_otherwise(task, values, different):
             raise ConflictingTask(task.id, otherwise)
         return task
