@@ -88,8 +88,9 @@ class _Checker:
         self._what = what
         self._known = known
         self._optional = optional
-        self._checks = _CHECKS | (checks or {})
-        self._sound: dict[str, dict[Any, Any]] = {name: {} for name in known}
+        self._checks = {**_CHECKS, **(checks or {})}
+        self._sound: dict[str, dict[str, Any]] = {name: {} for name in known}
+        self._sound_services: dict[tuple[Any, ...], list[str]] = {}
         self._limit = conf.settings().MAX_JSON_BYTES
 
     def row(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class _Checker:
     def _services(self, names: Any) -> list[str]:
         if type(names) is not list:
             return validation.services("services", names)
-        sound = self._sound["services"]
+        sound = self._sound_services
         try:
             return sound[tuple(names)]
         except (KeyError, TypeError):  # a list not seen yet, or one with an element that cannot be a key
@@ -242,7 +243,7 @@ def statement(rows: Sequence[Row], returning: str, *, new: bool = False) -> tupl
         first = values[0]
         if name != "id" and isinstance(first, _SHAREABLE) and values.count(first) == len(values):
             if first != column.default:
-                shared[name] = _listed(first) if column.is_list else first
+                shared[name] = _listed(first) if isinstance(first, list) else first
         elif name == "id" or any(value != column.default for value in values):
             varying[name] = array(column, values)
     picked = {name: _picked(GIVEN[name]) for name in varying}

@@ -19,7 +19,7 @@ from django.db import connections, models
 from audit.exceptions import ApprovalExpired, IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements import rows as statements
 from audit.statements.retry import persistently, reconnecting
-from audit.statements.rows import columns, execute, table, update
+from audit.statements.rows import columns, execute, table, update, whole
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
 from audit.verbs.arguments import acting, writes_to
@@ -30,20 +30,23 @@ __all__ = ["UNCLAIMED", "Move", "Moved", "current", "refusal", "run"]
 UNCLAIMED = (Status.PENDING, Status.APPROVED, Status.PAUSED)
 """The statuses of live work that nobody has claimed."""
 
-# What the database writes into a row when it changes, and when its status does (audit/sql/task_write_v1.sql).
+# What the database writes into a row when it changes, and when its status does (audit/sql/task_write_v1.sql): by the
+# statuses that are left, and at the end.
 _STAMPS = ("revision", "actor", "status", "status_was", "status_since")
-_TRANSITION_STAMPS = (
-    *("decided_at", "decided_by", "started_at", "finished_at", "executing_ms", "paused_ms"),
-    *("claimed_by", "claim_token", "lease_expires_at", "row_version", "finished_xid"),
-)
+_LEAVING = {
+    Status.PENDING: ("decided_at", "decided_by"),
+    Status.EXECUTING: ("executing_ms", "claimed_by", "claim_token", "lease_expires_at"),
+    Status.PAUSED: ("paused_ms",),
+}
+_ENDING = ("finished_at", "row_version", "finished_xid")
 
 
 _ENDED_BY_RECOVERY = (LEASE_EXPIRED, WORKER_RESTARTED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Move:
-    """A change of a task by a verb."""
+    """A change of a task by a verb: a constant, so that each is equal to itself alone."""
 
     sources: tuple[Status, ...]
     """The statuses that it starts from."""
@@ -157,7 +160,12 @@ def _statement(kind: type[models.Model], move: Move) -> str:
 @cache
 def _returned(move: Move) -> tuple[str, ...]:
     """The columns that a move can have changed, in the row or by the rule."""
-    stamps = _STAMPS + (_TRANSITION_STAMPS if move.to else ())
+    left = move.sources if move.to else ()
+    stamps = (
+        *_STAMPS,
+        *(name for status in left for name in _LEAVING.get(status, ())),
+        *(_ENDING if move.to in FINISHED else ()),
+    )
     return (*stamps, *(name for name in move.changes if name not in stamps))
 
 
@@ -172,7 +180,7 @@ def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
 def _read_at(task: Moved) -> int:
     """The revision at which an instance was read, or 0 if it was not read whole."""
     revision = task.__dict__.get("revision")
-    return revision if isinstance(revision, int) and not task.get_deferred_fields() else 0
+    return revision if isinstance(revision, int) and whole(task) else 0
 
 
 def _repeats(task: Moved, move: Move, now: Any) -> bool:

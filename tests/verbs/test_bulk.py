@@ -2,6 +2,7 @@
 
 import pytest
 
+from audit.exceptions import InvalidValue
 from audit.ids import uuid7, uuid7s
 from audit.models import Task
 from audit.verbs import inserts
@@ -27,14 +28,14 @@ def test_rows_are_locked_in_the_order_of_their_ids_and_returned_in_the_order_giv
 
 
 def test_a_value_that_all_rows_share_is_sent_once():
-    rows = inserts.requested(
-        [{"action": "x", "actor": "alice", "services": ["a", 'b"'], "priority": number % 2 + 1} for number in range(100)]
-    )
+    alike = {"action": "x", "actor": "alice", "services": ["a", 'b"']}
+    rows = inserts.requested([{**alike, "priority": number % 2 + 1} for number in range(100)])
     assert inserts.identify(rows)
     text, params = inserts.statement(rows, "audit_task.id")
     assert [value for value in params if value == "x"] == ["x"]
-    assert sum(isinstance(value, str) and value.startswith("{") for value in params) == 2, params  # ids and priorities
-    assert "services_touched" not in text
+    assert [value for value in params if value == r'{"a","b\""}'] == [r'{"a","b\""}']
+    assert sum(isinstance(value, str) and value.count(",") == 99 for value in params) == 2, params  # ids and priorities
+    assert "summary" not in text
     assert "plan" not in text
 
 
@@ -48,3 +49,43 @@ def test_many_ids_ascend_and_are_version_7():
 def test_no_rows_are_no_statement(django_assert_num_queries):
     with django_assert_num_queries(0):
         assert Task.objects.bulk_request([]) == []
+
+
+def test_values_are_taken_when_their_request_is_read():
+    """A generator may fill the same list and document anew for each request."""
+    services: list[str] = []
+    plan: dict[str, int] = {}
+
+    def requests():
+        for number in range(3):
+            services[:] = [f"host-{number}"]
+            plan["step"] = number
+            yield {"action": "x", "services": services, "plan": plan}
+
+    keys = Task.objects.bulk_request(requests())
+    kept = Task.objects.in_bulk(keys)
+    assert [(kept[key].services_touched, kept[key].plan) for key in keys] == [
+        ([f"host-{number}"], {"step": number}) for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param(["", '"', "\\", '\\"', "{}", ",", "NULL", "é\n\t"], id="signs"),
+        pytest.param(["one"], id="one"),
+        pytest.param(["", ""], id="empty"),
+    ],
+)
+def test_texts_come_back_as_they_were_given(texts):
+    keys = Task.objects.bulk_request([{"action": "x", "summary": text, "services": [f"s{text}"]} for text in texts])
+    kept = Task.objects.in_bulk(keys)
+    assert [(kept[key].summary, kept[key].services_touched) for key in keys] == [(text, [f"s{text}"]) for text in texts]
+
+
+@pytest.mark.parametrize("services", [[["a"]], [{"a": 1}], [1], [None], ["a", ""]])
+def test_a_list_of_services_that_is_none_is_refused_each_time(services):
+    for _ in range(2):
+        with pytest.raises(InvalidValue, match="services"):
+            Task.objects.bulk_request([{"action": "x", "services": ["a"]}, {"action": "x", "services": services}])
+    assert not Task.objects.exists()
