@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -147,9 +148,10 @@ class _Claim(Generic[ModelT]):
         """Which rows it is about, for `SessionClaims`."""
         return self.what.table, self.where, repr(self.params)
 
-    def order(self, row: Any) -> tuple[int, datetime, Any]:
-        """The key of a row in the order of claims."""
-        return row.priority, getattr(row, self.what.due), row.pk
+    @property
+    def order(self) -> Callable[[Any], tuple[int, datetime, Any]]:
+        """What gives the key of a row in the order of claims."""
+        return attrgetter("priority", self.what.due, "id")
 
     def take(self, limit: int, start: Start | None = None) -> list[ModelT]:
         """Claim under a new token, from a start, or from the first row."""
@@ -176,7 +178,7 @@ class _Claim(Generic[ModelT]):
             return found
         seen.learn(
             self.rows,
-            [self.order(row) for row in found],
+            [*map(self.order, found)],
             at=found[0].lease_expires_at - self.given.lease if found else None,  # type: ignore[attr-defined]
             lowest=self.what.lowest,
             took=took,
