@@ -116,6 +116,18 @@ _TRIGGERS = [
         "EXECUTE FUNCTION audit_task_replan_v1()",
         E014="audit_task_30_replan",
     ),
+    # The condition asks about a function by its id; this one has the same name, and everybody may call it.
+    does(
+        "CREATE SCHEMA attic",
+        _LATE.replace("late()", "attic.audit_task_log_v1()"),
+        "DROP TRIGGER audit_executionlog_10_write ON audit_executionlog",
+        "CREATE TRIGGER audit_executionlog_10_write BEFORE INSERT ON audit_executionlog FOR EACH ROW "
+        "WHEN (NEW.kind <> 'transition' OR pg_trigger_depth() = 0 "
+        "OR NOT has_function_privilege('attic.audit_task_log_v1()'::regprocedure, 'EXECUTE')) "
+        "EXECUTE FUNCTION audit_log_write_v1()",
+        "ALTER TABLE audit_executionlog ENABLE ALWAYS TRIGGER audit_executionlog_10_write",
+        E014="audit_executionlog_10_write",
+    ),
     # The same, but with a cast that PostgreSQL also prints.
     does(
         "CREATE OR REPLACE TRIGGER audit_task_30_replan AFTER UPDATE OF plan ON audit_task FOR EACH ROW "
