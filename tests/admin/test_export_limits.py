@@ -148,8 +148,8 @@ def test_an_export_that_nobody_reads_gives_its_connection_back_and_ends_incomple
         last = body.rstrip(b"\n").splitlines()[-1].decode()
         assert f"{last}\n".startswith(INCOMPLETE.partition("{")[0])
         assert 0 < body.count(b"\n") < _ROWS
-        whole = site.answer(client)
-        assert whole.read().count(b"\n") == _ROWS
+    with _sites(1) as [patient]:  # a busy machine can keep a reader who does read waiting for longer
+        assert patient.answer(client).read().count(b"\n") == _ROWS
 
 
 @pytest.mark.django_db(transaction=True)
