@@ -12,11 +12,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.utils import OperationalError
 from django.utils.functional import SimpleLazyObject
-from environ import Env
 
 from audit.ledger.tlog.trusted import Untrusted, open_trusted
 from auditproj.embedded.errors import EmbeddedError
-from auditproj.embedded.places import keep_file, make_home
 
 __all__ = ["database", "explain", "flag", "secret_key", "text", "verifiers", "words"]
 
@@ -77,6 +75,8 @@ def database(home: Path) -> dict[str, Any]:
             f"DATABASE_URL has the scheme {scheme!r}, but this project needs PostgreSQL, which enforces its "
             f"rules. {_WAY_OUT}"
         )
+    from environ import Env
+
     try:
         _ = urlsplit(url).port
         config: dict[str, Any] = Env.db_url_config(url)
@@ -147,6 +147,8 @@ def verifiers(home: Path) -> list[str]:
 
 
 def _kept_key(path: Path) -> str:
+    from auditproj.embedded.places import keep_file, make_home
+
     key = secrets.token_urlsafe(48)
     with contextlib.suppress(OSError, UnicodeDecodeError, EmbeddedError):
         try:

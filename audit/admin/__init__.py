@@ -1,21 +1,26 @@
 """The audit browser: read-only pages on the stock admin.
 
 On an `AdminSite` of your own: `register(my_site)`. Each folder is a page; pages share `shared` and `decide`, and know
-nothing of each other. Tasks have two, their list and the page of one, which are put together here.
+nothing of each other. `pages` puts together what a site gets.
 """
 
-from django.contrib import admin
+from typing import TYPE_CHECKING, Any
 
-from audit.admin.agents.page import AgentAdmin
-from audit.admin.decide.view import DecidingAdmin
-from audit.admin.events.page import EventAdmin
-from audit.admin.integrity.page import LedgerVerificationAdmin
-from audit.admin.log.page import ExecutionLogAdmin
-from audit.admin.queue.page import PauseQueueEntryAdmin
-from audit.admin.statistics.page import StatisticsAdmin
-from audit.admin.task.page import TaskPageAdmin
-from audit.admin.tasks.page import TaskListAdmin
+from django.contrib import admin
+from django.db.models import Model
+from django.utils.functional import SimpleLazyObject
+
 from audit.models import Agent, Event, ExecutionLog, LedgerVerification, PauseQueueEntry, Task
+
+if TYPE_CHECKING:
+    from audit.admin.pages import (
+        AgentAdmin,
+        EventAdmin,
+        ExecutionLogAdmin,
+        LedgerVerificationAdmin,
+        PauseQueueEntryAdmin,
+        TaskAdmin,
+    )
 
 __all__ = [
     "AgentAdmin",
@@ -28,18 +33,29 @@ __all__ = [
 ]
 
 
-class TaskAdmin(TaskListAdmin, TaskPageAdmin, StatisticsAdmin, DecidingAdmin):
-    """What was asked, who decided, who did it, and how it ended."""
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from audit.admin import pages
+
+    return getattr(pages, name)
+
+
+class _Pages(SimpleLazyObject):  # type: ignore[type-arg]  # which it does not take when it runs
+    """The pages of a model on a site, made when something is first asked of them.
+
+    Django loads this package in every command and every child of a worker, where nobody looks at a page; and the pages
+    import most of the app.
+    """
+
+    def __init__(self, model: type[Model], site: admin.AdminSite) -> None:
+        super().__init__(lambda: __getattr__(f"{model.__name__}Admin")(model, site))
 
 
 def register(site: admin.AdminSite) -> None:
     """Put the pages of the audit browser on an admin site."""
-    site.register(Task, TaskAdmin)
-    site.register(ExecutionLog, ExecutionLogAdmin)
-    site.register(PauseQueueEntry, PauseQueueEntryAdmin)
-    site.register(Agent, AgentAdmin)
-    site.register(Event, EventAdmin)
-    site.register(LedgerVerification, LedgerVerificationAdmin)
+    for model in (Task, ExecutionLog, PauseQueueEntry, Agent, Event, LedgerVerification):
+        site.register(model, _Pages)  # type: ignore[arg-type]  # an instance passes for one of the model's `ModelAdmin`
 
 
 register(admin.site)

@@ -1,22 +1,20 @@
 """What a database should be, and whether what stands there is what the migrations made."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Caution
 from django.db import connections, router
 
 from audit import conf, inspection
+from audit.checks import MINIMUM_SERVER
 from audit.checks.running import check_ledger, check_queue, check_sequences
 from audit.checks.settings import not_postgresql
 from audit.models import Task
 
-__all__ = ["MINIMUM_SERVER", "check_database", "check_deployment"]
-
-MINIMUM_SERVER = 15
-"""The oldest major version of PostgreSQL that this app is made for."""
+__all__ = ["look", "look_at_roles"]
 
 _IDS = {
     "table-missing": "audit.E010",
@@ -54,13 +52,10 @@ _IDS = {
 }
 
 
-@register(Tags.database, deploy=True)
-def check_deployment(
-    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Check with `--deploy` how this process connects to each of `databases`: W021 (as the owner of the tables)."""
+def look_at_roles(databases: Iterable[str]) -> list[CheckMessage]:
+    """Return what `audit.checks.check_deployment` does."""
     found: list[CheckMessage] = []
-    for alias in databases or ():
+    for alias in databases:
         connection: Any = connections[alias]
         if not inspection.keeps_audit(alias) or connection.vendor != "postgresql":
             continue
@@ -86,17 +81,12 @@ WHERE oid = to_regclass(quote_ident(%s)) AND pg_has_role(current_user, relowner,
 """
 
 
-@register(Tags.database)
-def check_database(
-    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Look into each of `databases` that keeps audit tables: E001, E002 (server), W001 (encoding), W002 (sealer), E010
-    to E037 and W010 to W013 (what stands there against what should), W014 (tables that the routers do not use), W015
-    to W017 (the queue), W018 (ids), W020 (seals that nobody here can check)."""
+def look(databases: Iterable[str]) -> list[CheckMessage]:
+    """Return what `audit.checks.check_database` does."""
     if conf.problems():
         return []  # check_settings says what is wrong; without settings nothing here can be judged
     found: list[CheckMessage] = []
-    for alias in databases or ():
+    for alias in databases:
         if not inspection.keeps_audit(alias):
             continue
         connection: Any = connections[alias]

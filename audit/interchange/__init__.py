@@ -5,9 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from audit.interchange.exporting import csv_lines, json_lines, whole_file
-
 if TYPE_CHECKING:
+    from audit.interchange.exporting import csv_lines, json_lines, whole_file
     from audit.interchange.importing import Counts, Importer, Read, Refusal
     from audit.interchange.records import LogRecord, OriginRecord, PauseQueueEntryRecord, TaskRecord
     from audit.interchange.sources import Source, find_sources, read_json_lines
@@ -30,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(("csv_lines", "json_lines", "whole_file"), "exporting"),
     **dict.fromkeys(("Counts", "Importer", "Read", "Refusal"), "importing"),
     **dict.fromkeys(("LogRecord", "OriginRecord", "PauseQueueEntryRecord", "TaskRecord"), "records"),
     **dict.fromkeys(("Source", "find_sources", "read_json_lines"), "sources"),
@@ -37,7 +37,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # The admin's pages export, and so load this package in every process; what reads files loads pydantic.
+    # The app's `ready()` loads this package in every process; what reads files loads pydantic.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

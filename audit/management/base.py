@@ -21,7 +21,7 @@ from enum import Enum
 from itertools import chain
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import Error, InterfaceError, OperationalError, connections, router
@@ -29,15 +29,16 @@ from django.db.models import Model
 
 from audit import conf
 from audit.exceptions import AuditError
-from audit.inspection.rights import missing_right
 from audit.ledger.tlog.errors import LedgerError, Unproven
 from audit.management import output
 from audit.management.printing import Printing
 from audit.models import Task
 from audit.process import streams
 from audit.process.signals import Terminated, terminable
-from audit.reading.filters import TaskFilter
 from audit.values import moments
+
+if TYPE_CHECKING:
+    from audit.reading.filters import TaskFilter
 
 __all__ = ["FAILED", "FINE", "PASS_SECONDS", "UNABLE", "AuditCommand", "ListingCommand", "os_user", "path"]
 
@@ -281,6 +282,8 @@ _MEANINGS = {
 
 
 def _message(error: Error, alias: str) -> str:
+    from audit.inspection.rights import missing_right
+
     text = _refusal(error)
     if right := missing_right(error, alias):
         return f"Database {alias!r}: {output.safe(right)}"

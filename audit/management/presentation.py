@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from audit.management.output import age, duration, moment, safe
 from audit.management.tables import Column, Table, table, wrapped
@@ -17,6 +15,9 @@ from audit.reading.seal_state import SealState, TaskSeal
 from audit.reading.spans import COLUMNS, Spans, spans
 from audit.status import LIVE, PauseReason, Status
 from audit.values import moments
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 __all__ = [
     "Details",
@@ -110,6 +111,8 @@ def task_page(
         paint: returns the style of a status.
         width: columns of the terminal; none: nothing is cut or wrapped.
     """
+    from rich.text import Text
+
     now = moments.now()
     yield heading(safe(task.action)) + (f"  {safe(task.summary)}" if task.summary else "")
     yield Text.assemble(f"{task.pk}  ", (task.status, paint(task.status)))
@@ -266,6 +269,8 @@ def _suggestions(suggestions: Any) -> Iterator[str]:
 
 
 def _timeline(log: Sequence[ExecutionLog], finished_at: datetime | None, width: int | None) -> Iterator[Text]:
+    from rich.text import Text
+
     columns = (
         Column(title="At"),
         Column(title="Gap", right=True),

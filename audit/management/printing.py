@@ -6,15 +6,17 @@ import io
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.text import Text
 
 from audit.management import output, tables
 from audit.process import streams
 from audit.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 __all__ = ["Printing"]
 
@@ -160,6 +162,8 @@ class Printing(BaseCommand):
 
     @cached_property
     def _console(self) -> Console:
+        from rich.console import Console
+
         return Console(
             file=io.StringIO(),
             force_terminal=True,
@@ -176,4 +180,6 @@ class Printing(BaseCommand):
 
     def heading(self, text: str) -> Text:
         """Make a heading stand out."""
+        from rich.text import Text
+
         return Text(text, "bold cyan")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Protocol
 
 from audit.management.output import count, safe
 from audit.management.tables import terminal_width
 from audit.process.streams import Notes, encodable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 __all__ = ["Progress"]
 
@@ -87,6 +84,12 @@ class Progress:
 
     def _draw(self, line: str) -> None:
         if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+            from rich.table import Column
+            from rich.text import Text
+
             console = Console(
                 file=_Raw(self._stream),  # type: ignore[arg-type]  # what rich needs of a file
                 force_terminal=True,

@@ -1,4 +1,7 @@
-"""Tables that fit the terminal and stream: widths come from the first rows, and each row is a line of its own."""
+"""Tables that fit the terminal and stream: widths come from the first rows, and each row is a line of its own.
+
+Most of rich is imported where it is used: every command imports this module, and many print no table.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,21 @@ import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
-from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
 
 from audit.values.names import apart, cut
 from audit.values.terminal import safe
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
 __all__ = ["Column", "Table", "is_narrow", "shorten", "shorten_name", "table", "terminal_width", "wrapped"]
 
-# Rich measures words by a console; none is written to.
-_CONSOLE = Console(file=io.StringIO())
 _MEASURED_ROWS = 500
 _WIDE = 150
 # Into a pipe, a cell of more than 32 that is twice as long as usual, or longer than 64, does not widen its column.
@@ -60,7 +64,17 @@ def wrapped(text: str, width: int | None) -> list[str]:
     """Break a text at its blanks to so many columns, at least 16; a longer word is broken, too. None: one line."""
     if width is None:
         return [text]
-    return [line.plain.rstrip() for line in Text(text).wrap(_CONSOLE, max(width, 16))] or [""]
+    from rich.text import Text
+
+    return [line.plain.rstrip() for line in Text(text).wrap(_console(), max(width, 16))] or [""]
+
+
+@cache
+def _console() -> Console:
+    """Make what rich measures words by; nothing is written to it."""
+    from rich.console import Console
+
+    return Console(file=io.StringIO())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +123,8 @@ class Table:
         return self._line(_cells(row), paint=True)
 
     def _line(self, texts: Sequence[str], *, paint: bool = False, bold: bool = False) -> Text:
+        from rich.text import Text
+
         line = Text(style="bold" if bold else "")
         for each in self._shown:
             column, width = self._columns[each], self._widths[each]
@@ -160,6 +176,8 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
         for index, column in enumerate(columns)
     }
     if width is None:
+        from statistics import median
+
         usual = {index: median(cell_len(row[index]) for row in rows) for index in natural}
         most = {index: max(_LEAST_PADDED, 2 * int(usual[index])) for index in natural}
         return {

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
+import audit.values.redaction.documents  # noqa: F401 - a block that failed for want of files could not import it
 from audit import conf
 from audit.exceptions import InvalidValue
 from audit.values import redaction, validation

@@ -146,7 +146,7 @@ def test_a_refusal_names_the_database_that_the_routers_chose() -> None:
 def test_a_check_warns_of_tables_that_the_routers_do_not_use(routers: Any, settings: Any, warned: list[str]) -> None:
     with override_settings(DATABASE_ROUTERS=routers, AUDIT=settings):
         for alias in ("default", "other"):
-            found = [each.id for each in database.check_database(None, databases=[alias])]
+            found = [each.id for each in database.look([alias])]
             assert found == (["audit.W014"] if alias in warned else [])
 
 

@@ -266,7 +266,7 @@ def test_not_postgresql(lite):
 
 
 def test_too_old_a_server(monkeypatch):
-    monkeypatch.setattr(checks.database, "MINIMUM_SERVER", 99)
+    monkeypatch.setattr("audit.checks.database.MINIMUM_SERVER", 99)
     [message] = checks.check_database(None, databases=["default"])
     assert message.id == "audit.E002"
     assert "at least 99" in message.msg

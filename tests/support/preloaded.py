@@ -60,7 +60,10 @@ def _serve(address: str) -> None:
     import django
 
     django.setup()
+    import rich.text  # noqa: F401 - as the commands below
+
     import audit.management.commands.audit_prove
+    import audit.management.commands.audit_record
     import audit.management.commands.audit_seal
     import audit.management.commands.audit_stats
     import audit.management.commands.audit_verify  # noqa: F401 - loaded for those that are forked

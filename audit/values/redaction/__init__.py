@@ -5,6 +5,9 @@ for a text and decides which can find anything. `assignments`, `web`, `prose`, `
 stands around a secret. `keys` knows names by the words of `vocabulary`, `looks` what a value looks like, `shapes` the
 tokens of vendors, `commands` the options of programs, `value` where a value begins and ends.
 
+All that is imported by its first use. To compile its patterns takes as long as to import the models, and most processes
+mask nothing.
+
 Broad patterns (anything with `key`, `token` or `pass` in it) hide what an audit trail is for. What a project knows
 beyond this belongs into `AUDIT["REDACT_KEYS"]` and `AUDIT["REDACT_PATTERNS"]`.
 """
@@ -15,12 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from audit.values import validation
-from audit.values.redaction.arguments import masked_words
-from audit.values.redaction.documents import redacted
-from audit.values.redaction.keys import MASK
-from audit.values.redaction.masking import masked_by_patterns, masked_text
-from audit.values.redaction.rules import current
-from audit.values.redaction.vocabulary import ALONE, ENDING
+from audit.values.redaction.vocabulary import ALONE, ENDING, MASK
 
 __all__ = ["ALONE", "ENDING", "MASK", "check", "redact", "redact_command", "redact_document", "redact_text"]
 
@@ -38,6 +36,9 @@ def redact(value: Any) -> Any:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
         InvalidValue: nested deeper than any task may store.
     """
+    from audit.values.redaction.documents import redacted
+    from audit.values.redaction.rules import current
+
     rules = current()
     masked = redacted(value, rules)
     # What is left of a value that was masked in part may be a secret by itself.
@@ -65,6 +66,9 @@ def redact_text(text: str) -> str:
     Raises:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
     """
+    from audit.values.redaction.masking import masked_text
+    from audit.values.redaction.rules import current
+
     return masked_text(text, current())
 
 
@@ -78,6 +82,10 @@ def redact_command(argv: Sequence[str]) -> str:
     Raises:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression.
     """
+    from audit.values.redaction.arguments import masked_words
+    from audit.values.redaction.masking import masked_by_patterns
+    from audit.values.redaction.rules import current
+
     rules = current()
     typed = [
         f"{shlex.quote(kept) if kept else ''}{MASK}" if masked else shlex.quote(kept)
@@ -92,4 +100,6 @@ def check() -> None:
     Raises:
         AuditError: a pattern in `AUDIT["REDACT_PATTERNS"]` is not a regular expression; the message names it.
     """
+    from audit.values.redaction.rules import current
+
     current()

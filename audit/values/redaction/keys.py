@@ -17,6 +17,7 @@ from audit.values.redaction.vocabulary import (
     ENDING,
     GLUED,
     GLUED_TEXT,
+    MASK,
     ONLY_WHICH,
     OPAQUE,
     PLAIN_BEFORE,
@@ -24,10 +25,6 @@ from audit.values.redaction.vocabulary import (
 )
 
 __all__ = ["MASK", "Kind", "fold", "is_strong", "kind_of", "words"]
-
-
-MASK = "[masked]"
-"""What stands in place of a secret, whatever its length."""
 
 
 class Kind(Enum):

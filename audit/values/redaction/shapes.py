@@ -6,6 +6,7 @@ error message is often cut short, and one that is masked without need costs noth
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from audit.values.redaction.value import Span
 
@@ -97,11 +98,16 @@ def _by_first_letter(patterns: Iterable[str]) -> str:
 
 _LONG = r"(?=[A-Za-z0-9_$.+/:=%{}~-]{12})"
 _SHAPE = rf"(?P<token>{_LONG}(?:{_by_first_letter(_TOKENS)}))"
-_FIRST = re.compile(_SHAPE)
-# What stands before a token is searched for: such characters are fewer than those that tokens begin with.
-_LATER = re.compile(rf"[^A-Za-z0-9_]{_SHAPE}")
-# Behind an escape a token follows a letter, as in `\\nghp_…`.
-_ESCAPED = re.compile(rf"[^A-Za-z0-9_](?:[nrt](?<=\\[nrt]))??{_SHAPE}")
+# What stands before a token is searched for: such characters are fewer than those that tokens begin with. Behind an
+# escape a token follows a letter, as in `\\nghp_…`.
+_BEFORE, _BEFORE_ESCAPED = "[^A-Za-z0-9_]", r"[^A-Za-z0-9_](?:[nrt](?<=\\[nrt]))??"
+
+
+@cache
+def _tokens(before: str) -> re.Pattern[str]:
+    """Compile what finds tokens, which takes as long as many other rules together; few texts have escapes."""
+    return re.compile(before + _SHAPE)
+
 
 # The secret half of a pair stands near its id: by commas, blanks, quotes.
 _AWS_PAIR = re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{12,16}[\"']?[\s,;:|]{1,4}[\"']?([A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])")
@@ -113,11 +119,12 @@ def shapes(text: str) -> Iterator[Span]:
     """Yield where tokens of a known shape stand."""
     if match := _CUT_OWN.match(text):
         yield match.span()
-    later = _ESCAPED if "\\" in text else _LATER
-    found = _FIRST.match(text) or later.search(text)
+    tokens, shifted = _tokens(_BEFORE_ESCAPED if "\\" in text else _BEFORE), f" {text}"
+    found = tokens.search(shifted)
     while found:
-        yield found.span("token")
-        found = later.search(text, found.end() - 1)
+        start, end = found.span("token")
+        yield start - 1, end - 1
+        found = tokens.search(shifted, end - 1)
     for needed, pattern in _RARE:
         if needed.search(text):
             yield from (match.span() for match in pattern.finditer(text))

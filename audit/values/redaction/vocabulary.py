@@ -2,7 +2,10 @@
 
 import re
 
-__all__ = ["ADDRESS", "ALONE", "ENDING", "GLUED", "GLUED_TEXT", "ONLY_WHICH", "OPAQUE", "PLAIN_BEFORE", "TEXT"]
+__all__ = ["ADDRESS", "ALONE", "ENDING", "GLUED", "GLUED_TEXT", "MASK", "ONLY_WHICH", "OPAQUE", "PLAIN_BEFORE", "TEXT"]
+
+MASK = "[masked]"
+"""What stands in place of a secret, whatever its length."""
 
 ENDING = frozenset(
     {
