@@ -89,3 +89,8 @@ def test_a_list_of_services_that_is_none_is_refused_each_time(services):
         with pytest.raises(InvalidValue, match="services"):
             Task.objects.bulk_request([{"action": "x", "services": ["a"]}, {"action": "x", "services": services}])
     assert not Task.objects.exists()
+
+
+def test_a_sign_that_no_text_has_parts_no_texts():
+    """PostgreSQL refuses it, where it must not make two values of one."""
+    assert inserts.array(inserts.GIVEN["summary"], ["a\0b", "c"]) == '{"a\0b","c"}'
