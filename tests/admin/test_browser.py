@@ -224,6 +224,8 @@ def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar
     page.evaluate(f"localStorage.setItem('django.admin.navSidebarIsOpen', '{sidebar}')")
     for address in (TASKS, LOG, QUEUE, AGENTS, EVENTS):
         page.goto(page.base + address)
+        # The same layout, and nothing to paint: half the time.
+        page.evaluate("document.documentElement.style.visibility = 'hidden'")
         cards = []
         for width in range(320, 1920, 60):
             page.set_viewport_size({"width": width, "height": 900})
