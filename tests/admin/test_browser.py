@@ -224,12 +224,15 @@ def test_lists_fit_at_every_width_and_get_no_narrower_by_more_room(page, sidebar
     page.evaluate(f"localStorage.setItem('django.admin.navSidebarIsOpen', '{sidebar}')")
     for address in (TASKS, LOG, QUEUE, AGENTS, EVENTS):
         page.goto(page.base + address)
+        # The same layout, and nothing to paint: half the time.
+        page.evaluate("document.documentElement.style.visibility = 'hidden'")
         cards = []
         for width in range(320, 1920, 60):
             page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, width
-            assert page.evaluate(TOO_WIDE) == [], width
-            cards.append(page.evaluate("getComputedStyle(document.querySelector('.audit-rows')).display == 'block'"))
+            reaches, too_wide, card = page.evaluate(f"""[document.documentElement.scrollWidth, {TOO_WIDE},
+                getComputedStyle(document.querySelector('.audit-rows')).display == 'block']""")
+            assert (reaches <= width, too_wide) == (True, []), width
+            cards.append(card)
         # From some width on it is a table, and cards no more.
         assert cards == sorted(cards, reverse=True)
         assert cards[0]
