@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from auditproj.embedded.server import Server
-from tests.support import servers
+from tests.support import memory, servers
 from tests.support.flushing import flush_what_was_written
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ _PROCESSES = ("tests/worker/", "tests/project/")
 def pytest_configure(config: pytest.Config) -> None:
     """Keep xdist to the order of `pytest_collection_modifyitems`; its own begins with the files of the most tests.
 
-    The flush after transactional tests becomes the quick one.
+    The flush after transactional tests becomes the quick one, and workers get what is compiled already.
     """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+        if not hasattr(config, "workerinput"):
+            memory.share_compiled()
     flush_what_was_written()
 
 
