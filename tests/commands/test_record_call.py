@@ -18,7 +18,8 @@ from audit.exceptions import AuditError
 from audit.models import Task
 from audit.recording import Recording
 from audit.recording.running import Ended, run, run_recorded
-from tests.support.recorded_commands import eventually, only
+from tests.support.recorded_commands import only
+from tests.support.worker import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

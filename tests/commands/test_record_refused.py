@@ -15,7 +15,8 @@ from audit.exceptions import InvalidValue
 from audit.models import Task
 from audit.recording.running import run, run_recorded
 from auditproj.embedded.server import Server
-from tests.support.recorded_commands import UNREACHABLE, eventually, recorded, start
+from tests.support.recorded_commands import UNREACHABLE, recorded, start
+from tests.support.worker import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,7 +11,8 @@ from django.db import connection
 
 from audit.models import Task
 from audit.recording.running import run
-from tests.support.recorded_commands import eventually, only, python, recorded, start
+from tests.support.recorded_commands import only, python, recorded, start
+from tests.support.worker import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

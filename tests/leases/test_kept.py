@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from audit.leases.prolong import Lease, prolong
 from audit.models import Task
 from audit.recording import current_task
 from tests.support.holding import OTHERS
+from tests.support.worker import eventually
 
 SHORT = timedelta(seconds=1)
 KEPT = timedelta(seconds=6)  # a busy machine prolongs it in time
@@ -36,13 +37,6 @@ def database_clock() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def threads() -> int:

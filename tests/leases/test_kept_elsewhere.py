@@ -16,10 +16,10 @@ from audit.leases import keeper as keeping
 from audit.leases.keeper import LeaseKeeper
 from audit.leases.prolong import Lease, Session, prolong
 from audit.models import Task
-from tests.leases.test_kept import eventually
 from tests.support.databases import temporary_database
 from tests.support.factories import sql
 from tests.support.sessions import application_role
+from tests.support.worker import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 

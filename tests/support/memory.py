@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["VARIABLE", "directory"]
+__all__ = ["VARIABLE", "directory", "share_compiled"]
 
 VARIABLE = "AUDIT_TEST_MEMORY"
 """The environment variable that names the directory to the processes of a run; empty where there is none."""
@@ -75,6 +75,22 @@ def _keep_compiled(folder: Path) -> None:
     """
     if sys.dont_write_bytecode and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+
+
+def share_compiled() -> None:
+    """Put what is compiled beside the sources of the modules that are loaded now where the processes of the run look.
+
+    Each of the workers would else compile Django and pytest once more. Does nothing where they look beside the sources.
+    """
+    folder = os.environ.get("PYTHONPYCACHEPREFIX")
+    if sys.pycache_prefix or not folder:
+        return
+    for module in list(sys.modules.values()):
+        compiled = Path(getattr(module, "__cached__", None) or "")
+        if compiled.is_file():
+            kept = Path(folder, *compiled.parent.parent.parts[1:], compiled.name)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(compiled, kept)
 
 
 def _locked(path: Path) -> int | None:

@@ -129,11 +129,12 @@ def workplace(suffix: str = "") -> Iterator[Path]:
 
 def until(condition: Callable[[], bool], seconds: float = 120) -> bool:
     """Whether the condition comes true in time."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             return False
-        time.sleep(0.01)
+        time.sleep(min(max(waited / 10, 0.01), 0.1))
     return True
 
 

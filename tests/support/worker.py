@@ -46,8 +46,7 @@ class WorkerProcess:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Whoever runs the tests under nohup must not decide what these processes ignore.
-            preexec_fn=lambda: _usual_signals(ignored),
+            preexec_fn=_usual_signals(ignored),
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -81,9 +80,20 @@ class WorkerProcess:
         return [int(each) for each in out.stdout.split()]
 
 
-def _usual_signals(ignored: Sequence[int]) -> None:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+def _usual_signals(ignored: Sequence[int]) -> Callable[[], None] | None:
+    """What to do in a new process. Whoever runs the tests under nohup must not decide what it ignores.
+
+    Mostly that is nothing. Then the process of the tests, which is large, need not be copied.
+    """
+    usual = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    if all((signal.getsignal(number) == signal.SIG_IGN) == (number in ignored) for number in usual):
+        return None
+
+    def change() -> None:
+        for number in usual:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    return change
 
 
 @contextlib.contextmanager
@@ -112,10 +122,12 @@ def approved(action: str, plan: Any = None, **values: Any) -> Task:
 
 def eventually(condition: Callable[[], Any], what: str = "") -> Any:
     """Wait until a condition holds; returns what it returned."""
-    until = time.monotonic() + _PATIENCE
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < until, f"in vain: {what or condition}"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < _PATIENCE, f"in vain: {what or condition}"
+        # Most conditions ask the database. Asked 50 times a second, they would slow down what they wait for.
+        time.sleep(min(max(waited / 10, 0.02), 0.1))
     return found
 
 
