@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 
 from tests.support.documents import CHECKOUT, PAGES, RUNS, Place, blocks
-from tests.support.preloaded import serving
+from tests.support.preloaded import clients
 
 # Blocks that no test runs, a page. A block that can run must run: think before you raise a number.
 NOT_RUN = {
@@ -56,7 +56,7 @@ def test_no_page_is_counted_that_is_not_there() -> None:
 def manage(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Django, loaded once for the commands of all pages."""
     folder = tmp_path_factory.mktemp("served")
-    with serving(folder, Place("", folder).environment) as words:
+    with clients(folder) as words:
         yield words
 
 
