@@ -279,15 +279,14 @@ def test_no_server_outlives_who_asked_it(number: int) -> None:
         _eventually(lambda each=each: _gone(each))
 
 
-def test_a_shell_starts_forks(tmp_path: Path) -> None:
+def test_a_shell_starts_forks() -> None:
     program = "import os, sys; print('django' in sys.modules, sys.argv[1:], sys.stderr); sys.exit(int(sys.argv[1]))"
-    with preloaded.clients(tmp_path) as python:
 
-        def said(redirect: str, *words: str, **more: str) -> tuple[int, str]:
-            shell = ["sh", "-c", f'"$@" {redirect}', "sh", *python, *words]
-            done = subprocess.run(shell, capture_output=True, text=True, env=os.environ | more, timeout=120)
-            return done.returncode, done.stdout
+    def said(redirect: str, *words: str, **more: str) -> tuple[int, str]:
+        shell = ["sh", "-c", f'"$@" {redirect}', "sh", *preloaded.for_shells(), *words]
+        done = subprocess.run(shell, capture_output=True, text=True, env=os.environ | more, timeout=120)
+        return done.returncode, done.stdout
 
-        assert said("2>&-", "-c", program, "7") == (7, "True ['7'] None\n")
-        assert said("", "-c", "import os; os.kill(os.getpid(), 9)") == (128 + 9, "")
-        assert said("2>&-", "-c", program, "7", PYTHONUTF8="1")[1].startswith("False")
+    assert said("2>&-", "-c", program, "7") == (7, "True ['7'] None\n")
+    assert said("", "-c", "import os; os.kill(os.getpid(), 9)") == (128 + 9, "")
+    assert said("2>&-", "-c", program, "7", PYTHONUTF8="1")[1].startswith("False")

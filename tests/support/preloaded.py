@@ -2,7 +2,7 @@
 
 `Popen` and `run` stand for those of `subprocess`. Started so, `python -m MODULE`, `python -c CODE` and `python FILE.py`
 run in a process of their own, with its own arguments, working directory, environment, settings, streams, signals and
-exit status. Whatever else they are asked for they start in the usual way. `clients` is for shells.
+exit status. Whatever else they are asked for they start in the usual way. `for_shells` is for what shells start.
 
 Note [Whose child it is]
     Who starts a process can wait for it, learn how it died and what it used, so the process must be a child of the
@@ -32,20 +32,22 @@ import pickle
 import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-__all__ = ["Popen", "clients", "run"]
+__all__ = ["Popen", "ServerGone", "for_shells", "run"]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _PR_SET_CHILD_SUBREAPER = 36
@@ -179,21 +181,10 @@ def run(
     return done
 
 
-@contextlib.contextmanager
-def clients(folder: Path) -> Iterator[list[str]]:
-    """Let a shell start forks while the block runs.
-
-    Args:
-        folder: where the socket goes.
-
-    Yields:
-        The words that stand for `python`.
-    """
-    client = folder / "client.py"
-    client.write_text(_CLIENT)
-    address = str(folder / "socket")
-    with _Server(_USUAL, address):
-        yield [sys.executable, "-I", "-S", str(client), address]
+def for_shells() -> list[str]:
+    """Return the words that stand for `python` where a shell starts it."""
+    server = _server(_ENVIRONMENT | {"DJANGO_SETTINGS_MODULE": _USUAL}) if sys.platform == "linux" else None
+    return server.words if server else [sys.executable]
 
 
 # The asker
@@ -208,17 +199,23 @@ class _Server:
 
     Args:
         settings: the module of the settings; none when it is at the other end of `connection` already.
-        address: of a socket on which it takes requests of `_CLIENT`, too.
         connection: what leads to it.
     """
 
-    def __init__(self, settings: str, address: str = "", connection: socket.socket | None = None) -> None:
+    def __init__(self, settings: str, connection: socket.socket | None = None) -> None:
         self.settings = settings
+        self.words: list[str] = []
+        """What stands for `python` in a shell."""
+        self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._busy = threading.Lock()
         if connection is None:
             connection, theirs = socket.socketpair()
             code = "import sys; from tests.support.preloaded import _main; _main(*sys.argv[1:])"
+            self._folder = Path(tempfile.mkdtemp(prefix="audit-forks-"))
+            client, address = self._folder / "client.py", str(self._folder / "socket")
+            client.write_text(_CLIENT)
+            self.words = [sys.executable, "-I", "-S", str(client), address]
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", code, str(theirs.fileno()), address],
@@ -237,18 +234,14 @@ class _Server:
             self.close()
             raise
 
-    def __enter__(self) -> _Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End it; what it has forked goes on."""
         self._connection.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self, request: _Request, descriptors: list[int]) -> int:
         """Start a process that is a child of this one.
@@ -367,11 +360,9 @@ def _main(number: str, address: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     control = socket.socket(fileno=int(number))
     control.set_inheritable(False)
-    listener = None
-    if address:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(address)
-        listener.listen(64)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
     found = _load()
     gc.collect()
     gc.freeze()
