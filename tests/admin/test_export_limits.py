@@ -17,6 +17,7 @@ from audit.admin.shared import export_limits
 from audit.admin.shared.export import INCOMPLETE
 from audit.admin.shared.export_limits import IN_ALL, PER_USER, Patience, Slot, TooManyExports, TooSlow
 from tests.support.pages import TASKS, client_of, past
+from tests.support.preloaded import Popen
 
 EXPORT = f"{TASKS}export/?since=all&format=jsonl"
 _ROWS, _ROW_BYTES = 160, 200_000  # together more than the buffers of a connection hold
@@ -58,9 +59,7 @@ class _Site:
 @contextlib.contextmanager
 def _sites(count: int, *numbers: str) -> Iterator[list[_Site]]:
     command = [sys.executable, "-m", "tests.support.site", connection.settings_dict["NAME"], *numbers]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(count)
-    ]
+    processes = [Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(count)]
     try:
         with contextlib.ExitStack() as stack:
             ports = [process.stdout.readline() for process in processes if process.stdout is not None]

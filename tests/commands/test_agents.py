@@ -23,6 +23,7 @@ from audit.status import AgentState, Status
 from tests.support.agents import agent, approved, due_now, short_entry, silent
 from tests.support.commands import ESCAPED, HOSTILE, any_width, lines_of, outcome, run
 from tests.support.factories import claimed
+from tests.support.preloaded import Popen
 
 
 @pytest.mark.django_db
@@ -177,7 +178,7 @@ def test_resume_goes_on_until_stopped() -> None:
         " from django.core.management import execute_from_command_line as run;"
         " run(['manage.py', 'audit_resume', '--loop', '--interval', '1', '--format', 'jsonl'])"
     )
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
     try:

@@ -14,6 +14,7 @@ from psycopg import errors
 from audit.exceptions import AuditError
 from audit.management.base import AuditCommand, os_user
 from audit.management.output import sentences
+from tests.support.preloaded import Popen
 
 pytestmark = pytest.mark.django_db
 
@@ -96,7 +97,7 @@ class TestEnds:
 
 
 def manage(*argv, **environment):
-    return subprocess.Popen(
+    return Popen(
         [sys.executable, "manage.py", *argv],
         cwd=Path(__file__).parent.parent.parent,
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"} | environment,
@@ -135,7 +136,7 @@ Command().run_from_argv(["manage.py", "lines"])
 
 
 def test_from_a_shell_a_reader_that_leaves_ends_it_quietly():
-    with subprocess.Popen(
+    with Popen(
         [sys.executable, "-c", READER_LEAVES],
         cwd=Path(__file__).parent.parent.parent,
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},

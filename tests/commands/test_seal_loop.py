@@ -27,6 +27,7 @@ from tests.support.commands import outcome as run
 from tests.support.factories import sql
 from tests.support.holding import OTHERS
 from tests.support.ledger import KEY, VKEY, finish, sealer, session
+from tests.support.preloaded import Popen
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +48,7 @@ def test_the_loop_seals_until_it_is_asked_to_stop(tmp_path: Path) -> None:
         "run(['manage.py', 'audit_seal', '--loop', '1', '--checkpoints', sys.argv[2]])"
     )
     finish(1)
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-c", code, name, str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
     )
 

@@ -17,6 +17,7 @@ from audit.interchange import whole_file
 from audit.models import LedgerVerification, Task
 from tests.support.factories import sql
 from tests.support.ledger import VKEY, behind_the_guards, finish, sealed
+from tests.support.preloaded import Popen, for_shells
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +26,7 @@ def run(
     redirect: str, *words: str, given: bytes = b"", shell: str = "sh", **environment: str
 ) -> tuple[int, bytes, bytes]:
     """Run a command of `manage.py` with its streams redirected as the shell says."""
-    command = [sys.executable, "-m", "tests.support.recorder", connection.settings_dict["NAME"], "manage", *words]
+    command = [*for_shells(), "-m", "tests.support.recorder", connection.settings_dict["NAME"], "manage", *words]
     process = subprocess.run(
         [shell, "-c", f'{"" if "|" in redirect else "exec"} "$@" {redirect}', shell, *command],
         input=given,
@@ -151,10 +152,10 @@ def test_a_signal_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path, 
     target.write_text("before")
     connection.cursor().execute("BEGIN; LOCK audit_task IN ACCESS EXCLUSIVE MODE")
     command = [sys.executable, "-m", "tests.support.recorder", connection.settings_dict["NAME"], "manage"]
-    with subprocess.Popen(
+    with Popen(
         [*command, "audit_export", "--output", str(target)],
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # whoever runs the tests under nohup ignores it
+        ignored=(),  # as whoever runs the tests under nohup may
     ) as process:
         try:
             deadline = time.monotonic() + 120

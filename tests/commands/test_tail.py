@@ -21,6 +21,8 @@ from audit.models import Task
 from auditproj.embedded.server import Server
 from tests.support.factories import claimed, requested, sql, task_in
 from tests.support.pages import past
+from tests.support.preloaded import Popen
+from tests.support.preloaded import run as run_process
 from tests.support.servers import database_settings
 from tests.support.users import until
 
@@ -118,13 +120,13 @@ class _Process:
             *argv,
         ]
         environment = {**os.environ, "COLUMNS": "0"}
-        self.process = subprocess.Popen(
+        self.process = Popen(
             [*command, "--interval", "0.1"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
+            ignored=(),  # as whoever runs the tests may
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -237,7 +239,7 @@ def test_a_reader_that_leaves_ends_it_without_a_word() -> None:
     requested(summary="the first")
     database = json.dumps({"NAME": connection.settings_dict["NAME"]})
     command = [sys.executable, "-m", "tests.support.managing", database, "audit_tail", "--follow"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert any("the first" in line for line in iter(running.stdout.readline, ""))
         # Nothing happens that it could try to write.
@@ -306,6 +308,6 @@ def test_missing_tables_and_a_time_limit_are_no_lost_connection(
 def test_a_database_that_is_not_there_ends_it() -> None:
     settings = {"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "1", "NAME": "x", "USER": "x"}
     command = [sys.executable, "-m", "tests.support.managing", json.dumps(settings), "audit_tail", "--follow"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run_process(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
     assert "cannot be reached" in done.stderr

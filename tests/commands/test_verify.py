@@ -19,6 +19,7 @@ from tests.commands.test_commands_page import examples
 from tests.support.commands import outcome as run
 from tests.support.factories import sql
 from tests.support.ledger import KEY, VKEY, behind_the_guards, finish, sealer
+from tests.support.preloaded import Popen
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -108,7 +109,7 @@ def test_a_reader_that_leaves_changes_neither_the_code_nor_what_is_stored(reads:
     ours, theirs = os.pipe()
     if not reads:
         os.close(ours)
-    done = subprocess.Popen(
+    done = Popen(
         [sys.executable, "-c", code, connection.settings_dict["NAME"], VKEY],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1"},
         stdout=theirs,

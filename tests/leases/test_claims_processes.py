@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from django.db import connection, connections
 from audit.exceptions import AuditError
 from audit.models import ExecutionLog, PauseQueueEntry, Task
 from auditproj.embedded.server import Server
+from tests.support.preloaded import Popen
 from tests.support.servers import database_settings
 
 TASKS = 10_000
@@ -37,9 +37,9 @@ WHERE started.kind = 'transition' AND started.to_status = 'executing'
 """
 
 
-def _worker(name: str) -> subprocess.Popen[bytes]:
+def _worker(name: str) -> Popen:
     command = [sys.executable, "-m", "tests.support.claim_worker", connection.settings_dict["NAME"], name, "1500"]
-    return subprocess.Popen(command)
+    return Popen(command)
 
 
 def _approve(ids: list[Any]) -> None:
@@ -50,7 +50,7 @@ def _approve(ids: list[Any]) -> None:
         )
 
 
-def _wait_until_it_stands_still(worker: subprocess.Popen[bytes]) -> None:
+def _wait_until_it_stands_still(worker: Popen) -> None:
     until = time.monotonic() + 60
     while worker.poll() is None and psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < until

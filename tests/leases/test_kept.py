@@ -23,6 +23,7 @@ from audit.leases.prolong import Lease, prolong
 from audit.models import Task
 from audit.recording import current_task
 from tests.support.holding import OTHERS
+from tests.support.preloaded import Popen
 from tests.support.worker import eventually
 
 SHORT = timedelta(seconds=1)
@@ -438,7 +439,7 @@ def test_a_forked_child_leaves_the_record_to_its_parent() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_killed_with_sigkill_it_fails_after_its_lease_and_no_worker_gets_it() -> None:
     database = connection.settings_dict["NAME"]
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-m", "tests.support.recorder", database, "hang", "6"], stdout=subprocess.PIPE, text=True
     )
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.support.attacked import maintained
 from tests.support.databases import ended
 from tests.support.factories import sql
 from tests.support.ledger import KEY, codes, sealed, verified
+from tests.support.preloaded import Popen
 
 WRITERS = 8
 SEALERS = 3
@@ -37,12 +37,12 @@ UNION ALL (SELECT id::text FROM audit_executionlog EXCEPT SELECT log_id::text FR
 """
 
 
-def _process(name: str, *arguments: object) -> subprocess.Popen[bytes]:
+def _process(name: str, *arguments: object) -> Popen:
     command = [sys.executable, "-m", "tests.support.ledger_worker", connection.settings_dict["NAME"], name]
-    return subprocess.Popen([*command, *map(str, arguments)])
+    return Popen([*command, *map(str, arguments)])
 
 
-def _sealer(number: int, directory: Path, risk: float) -> subprocess.Popen[bytes]:
+def _sealer(number: int, directory: Path, risk: float) -> Popen:
     return _process(f"sealer-{number}", "seal", SECONDS, KEY.secret(), directory, risk)
 
 
@@ -80,7 +80,7 @@ def _leaf_of(key: str) -> bool:
 @pytest.mark.django_db(transaction=True)
 def test_every_finished_row_gets_exactly_one_leaf(tmp_path: Path) -> None:
     kept = Exports(tmp_path / "kept")
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Popen] = []
     chance = random.Random(5)
     started, doomed = 0, []
     ended()

@@ -18,6 +18,7 @@ from audit.status import PauseReason
 from tests.support.agents import due_now
 from tests.support.factories import sql
 from tests.support.holding import OTHERS, held, is_held
+from tests.support.preloaded import Popen
 from tests.support.worker import approved, eventually, run_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,10 +27,10 @@ _EACH = 5
 
 
 @contextlib.contextmanager
-def _resumer() -> Iterator[subprocess.Popen[bytes]]:
+def _resumer() -> Iterator[Popen]:
     database = json.dumps({"NAME": connection.settings_dict["NAME"]})
     command = [sys.executable, "-m", "tests.support.managing", database, "audit_resume", "--loop", "--interval", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -38,7 +39,7 @@ def _resumer() -> Iterator[subprocess.Popen[bytes]]:
         process.stdout.close()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Popen) -> None:
     process.kill()
     process.wait()
     assert process.stdout.read() == b"", "it has learnt what became of the pass"

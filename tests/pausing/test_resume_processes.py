@@ -1,6 +1,5 @@
 """A thousand paused entries and four resumers, real processes that are killed now and then."""
 
-import subprocess
 import sys
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from audit.pausing import PauseManager
 from audit.status import Status
 from tests.support.agents import agent, read_as
 from tests.support.factories import sql
+from tests.support.preloaded import Popen
 
 ENTRIES = 1000
 RESUMERS = 4
@@ -22,9 +22,9 @@ SLOTS = 8
 KILLS = 6
 
 
-def _start(role: str, name: str) -> subprocess.Popen[bytes]:
+def _start(role: str, name: str) -> Popen:
     command = [sys.executable, "-m", "tests.support.resume_worker", connection.settings_dict["NAME"], role, name]
-    return subprocess.Popen(command)
+    return Popen(command)
 
 
 def _paused(entries: int) -> None:
@@ -63,7 +63,7 @@ def test_a_thousand_entries_and_four_resumers_neither_stampede_nor_flap_nor_doub
     _paused(ENTRIES)
     _agents(0.5, presences)
     resumers = [_start("resumer", f"r{number}") for number in range(RESUMERS)]
-    workers: list[subprocess.Popen[bytes]] = []
+    workers: list[Popen] = []
     kills, most = 0, 0
     deadline = time.monotonic() + 600
     try:

@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 
 from tests.support.documents import CHECKOUT, PAGES, RUNS, Place, blocks
-from tests.support.preloaded import serving
+from tests.support.preloaded import for_shells
 
 # Blocks that no test runs, a page. A block that can run must run: think before you raise a number.
 NOT_RUN = {
@@ -52,21 +52,11 @@ def test_no_page_is_counted_that_is_not_there() -> None:
     assert NOT_RUN.keys() <= PAGES.keys()
 
 
-@pytest.fixture(scope="module")
-def manage(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Django, loaded once for the commands of all pages."""
-    folder = tmp_path_factory.mktemp("served")
-    with serving(folder, Place("", folder).environment) as words:
-        yield words
-
-
 @pytest.fixture
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manage: list[str]
-) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     page: str = request.param
     monkeypatch.chdir(tmp_path)
-    yield Place(page, tmp_path, manage)
+    yield Place(page, tmp_path, for_shells())
     connections["default"].set_autocommit(True)
 
 

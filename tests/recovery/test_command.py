@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -17,6 +16,7 @@ from audit.status import Status
 from tests.support.commands import run
 from tests.support.factories import requested, sql, task_in, unchanged
 from tests.support.holding import held
+from tests.support.preloaded import Popen
 
 pytestmark = pytest.mark.django_db
 
@@ -85,7 +85,7 @@ def test_a_loop_recovers_what_comes_later_and_stops_at_a_signal(tmp_path):
         "django.setup(); from django.core.management import call_command\n"
         "call_command('audit_recover', '--loop', '--interval', '1')\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = Popen([sys.executable, "-c", code])
     try:
         for _ in range(2):
             task = requested(approve_before=None)

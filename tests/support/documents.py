@@ -90,7 +90,7 @@ class Place:
     Args:
         page: the page's name.
         folder: an empty folder.
-        manage: the words that run `manage.py` of this folder faster than Python (`tests.support.preloaded`).
+        manage: the words that run `manage.py` of this folder faster than Python (`preloaded.for_shells`).
     """
 
     def __init__(self, page: str, folder: Path, manage: list[str] | None = None) -> None:

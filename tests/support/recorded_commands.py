@@ -9,16 +9,17 @@ from typing import Any
 from django.db import connection
 
 from audit.models import Task
+from tests.support.preloaded import Popen
 
 UNREACHABLE = {"DATABASE_URL": "postgres://u:p@127.0.0.1:1/x"}
 
 
-def start(*words: str, environment: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+def start(*words: str, environment: dict[str, str] | None = None, **options: Any) -> Popen:
     # A test that names another server means its database, not the one of the tests.
     database = "" if "DATABASE_URL" in (environment or {}) else connection.settings_dict["NAME"]
     command = [sys.executable, "-m", "tests.support.recorder", database, "manage", "audit_record", *words]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=os.environ | (environment or {}), **(pipes | options))
+    return Popen(command, env=os.environ | (environment or {}), **(pipes | options))
 
 
 def recorded(*words: str, environment: dict[str, str] | None = None, stdin: bytes = b"") -> tuple[int, bytes, bytes]:

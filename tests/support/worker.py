@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 from django.db import connection
 
 from audit.models import ExecutionLog, Task
+from tests.support.preloaded import Popen
 
 __all__ = ["WorkerProcess", "approved", "eventually", "logged", "run_all", "worker"]
 
@@ -39,14 +39,16 @@ class WorkerProcess:
             "AUDIT_WORKER_AUDIT": json.dumps(audit or {}),
         }
         self.environment = os.environ | given | (variables or {})
-        self.process = subprocess.Popen(
+        self.process = Popen(
             [sys.executable, "-m", "django", "audit_worker", *arguments],
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            preexec_fn=_usual_signals(ignored),
+            # Whoever runs the tests under nohup must not decide what these processes ignore.
+            ignored=ignored,
+            forks=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -75,25 +77,11 @@ class WorkerProcess:
         return code
 
     def children(self) -> list[int]:
-        """The process ids of its children."""
-        out = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
-        return [int(each) for each in out.stdout.split()]
-
-
-def _usual_signals(ignored: Sequence[int]) -> Callable[[], None] | None:
-    """What to do in a new process. Whoever runs the tests under nohup must not decide what it ignores.
-
-    Mostly that is nothing. Then the process of the tests, which is large, need not be copied.
-    """
-    usual = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
-    if all((signal.getsignal(number) == signal.SIG_IGN) == (number in ignored) for number in usual):
-        return None
-
-    def change() -> None:
-        for number in usual:
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
-    return change
+        """The process ids of its children, each of which leads a group."""
+        command = ["ps", "-o", "pid=,pgid=", "--ppid", str(self.process.pid)]
+        out = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = (line.split() for line in out.stdout.splitlines())
+        return [int(pid) for pid, group in found if pid == group]
 
 
 @contextlib.contextmanager

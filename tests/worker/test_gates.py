@@ -23,6 +23,7 @@ from audit.worker.calls import Calls
 from audit.worker.shift import Shift
 from audit.worker.store import Store
 from tests.support.handling import audit_handlers
+from tests.support.preloaded import Popen
 from tests.support.worker import approved, eventually, logged, worker
 
 assert audit_handlers
@@ -101,7 +102,7 @@ def test_nothing_begins_once_drain_has_waited(tmp_path: Path) -> None:
         enough = threading.Event()
         requests = threading.Thread(target=_request_until, args=(enough,))
         requests.start()
-        command = subprocess.Popen(
+        command = Popen(
             [sys.executable, "-m", "django", "audit_agents", "drain", "w1", "--reason", "new disks", "--wait"],
             env=running.environment,
             stdout=subprocess.PIPE,
