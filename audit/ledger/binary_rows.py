@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
+from struct import pack
 from typing import Any
 
 import psycopg
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import sql
+from psycopg import postgres, sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.types.string import ByteaBinaryLoader
 
 from audit.ledger.tlog.canonical import Form, Kind
@@ -20,6 +24,9 @@ from audit.ledger.tlog.wire import columns
 
 __all__ = ["Raw", "number", "pin_encoding", "pin_search_path", "snapshot"]
 
+# How many rows are hashed together, and of how many bytes of documents not many more.
+_TOGETHER = 128
+_TOGETHER_BYTES = 1_000_000
 # Rows in memory at once; a row may have megabytes. Older libraries hand over one by one.
 _AT_ONCE = 16 if psycopg.capabilities.has_stream_chunked() else 1
 
@@ -31,6 +38,7 @@ class Raw:
         connection: psycopg.Connection[Any] = wrapper.connection
         self._errors = wrapper.wrap_database_errors
         self._cursor = psycopg.Cursor(connection)
+        self._cursor.adapters.register_dumper(_Binary, _BinaryDumper)
         # What is not converted cannot be converted wrongly. Of every type, because columns may have been retyped.
         for known in connection.adapters.types:
             for oid in (known.oid, known.array_oid):
@@ -73,19 +81,30 @@ class Raw:
         with self._errors, self._cursor.copy(statement) as copy:
             copy.write(b"".join(pieces))
 
-    def sealed(self, form: Form, keys: Iterable[bytes]) -> Iterator[tuple[Any, ...]]:
-        """Stream rows of a sealed table: the stored columns of the form, the first of which is the key.
+    def sealed(self, form: Form, keys: Iterable[bytes]) -> Iterator[list[tuple[Any, ...]]]:
+        """Stream rows of a sealed table, some at a time: the stored columns of the form, the first of which is the key.
 
         Args:
             form: the table and its columns.
-            keys: which rows, by their keys as this class reads them; those that are missing are left out.
+            keys: which rows, one or more, by their keys as this class reads them; those that are missing are left out.
         """
-        key = form.columns[0]
-        kind, write = ("uuid", bytes.hex) if key.kind is Kind.IDENTIFIER else ("bigint", _digits)
-        return self.rows(
-            f"SELECT {columns(form, 'r')} FROM {form.table} AS r WHERE r.{key.name} = ANY(%s::{kind}[])",  # noqa: S608 - our own names
-            f"{{{','.join(map(write, keys))}}}",
-        )
+        kind, array = _array(list(keys))
+        # Of an array that it knows the planner looks at every element.
+        wanted = f"r.{form.columns[0].name} = ANY((SELECT %b::{kind}[])::{kind}[])"
+        query = f"SELECT {columns(form, 'r')} FROM {form.table} AS r WHERE {wanted}"  # noqa: S608 - our own names
+        # What the other columns may hold is little; with the first two it is a tuple whatever the form.
+        documents = itemgetter(0, 1, *(at for at, each in enumerate(form.stored) if each.kind is Kind.DOCUMENT))
+        together: list[tuple[Any, ...]] = []
+        size = 0
+        with self._errors:
+            for row in self._cursor.stream(query, [array], binary=True, size=_AT_ONCE):
+                together.append(row)
+                size += sum(map(len, filter(None, documents(row))))
+                if size > _TOGETHER_BYTES or len(together) == _TOGETHER:
+                    yield together
+                    together, size = [], 0
+        if together:
+            yield together
 
 
 def number(value: bytes) -> int:
@@ -93,8 +112,25 @@ def number(value: bytes) -> int:
     return int.from_bytes(value, "big", signed=True)
 
 
-def _digits(value: bytes) -> str:
-    return str(number(value))
+class _Binary(bytes):
+    """A parameter in PostgreSQL's binary format, of the type that the statement says."""
+
+
+class _BinaryDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: _Binary) -> bytes:
+        return obj
+
+
+_KEYS = {4: "integer", 8: "bigint", 16: "uuid"}
+
+
+def _array(keys: list[bytes]) -> tuple[str, _Binary]:
+    """The type of keys, and an array of them."""
+    kind = _KEYS[len(keys[0])]
+    size = pack("!i", len(keys[0]))
+    return kind, _Binary(pack("!5i", 1, 0, postgres.types[kind].oid, len(keys), 1) + size + size.join(keys))
 
 
 def pin_encoding(cursor: Any) -> None:

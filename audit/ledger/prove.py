@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from struct import Struct
 from uuid import UUID
 
@@ -159,7 +160,8 @@ def _proof(raw: Raw, form: Form, leaf: LedgerLeaf, signed: str, node: Node) -> s
     if leaf.index >= size:
         raise CannotProve(f"The leaf {leaf.index} is covered by no checkpoint. See manage.py audit_verify.")
     key = leaf.task_id or leaf.log_id
-    rows = list(raw.sealed(form, [leaf.task_id.bytes if leaf.task_id else _LOG_ID.pack(leaf.log_id)]))
+    keys = [leaf.task_id.bytes if leaf.task_id else _LOG_ID.pack(leaf.log_id)]
+    rows = list(chain.from_iterable(raw.sealed(form, keys)))
     if not rows:
         raise CannotProve(f"The row {key} of {form.table} was sealed and is gone. See manage.py audit_verify.")
     try:

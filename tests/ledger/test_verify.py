@@ -200,7 +200,7 @@ def test_a_verification_that_breaks_is_no_tampering_and_hides_none(
     def breaks(*_: object) -> bytes:
         raise TypeError("cannot be hashed")
 
-    monkeypatch.setattr(leaves, "wire_hash", breaks)
+    monkeypatch.setattr(leaves, "wire_hashes", breaks)
     with pytest.raises(CannotVerify, match="TypeError: cannot be hashed"):
         verified()
     assert command() == 2

@@ -10,7 +10,7 @@ from audit.ledger.binary_rows import Raw
 from audit.ledger.seal.picking import Picked
 from audit.ledger.seal.refusals import CannotSeal
 from audit.ledger.tlog.canonical import LOG_V1, SALT_BYTES, TASK_V1, Uncanonical
-from audit.ledger.tlog.wire import wire_hash
+from audit.ledger.tlog.wire import wire_hashes
 
 __all__ = ["store_leaves"]
 
@@ -33,12 +33,14 @@ def store_leaves(raw: Raw, size: int, rows: Sequence[Picked]) -> list[bytes]:
     hashes = [b""] * len(rows)
     for form, keys in ((TASK_V1, [task for _, task, _ in rows]), (LOG_V1, [log for *_, log in rows])):
         places = {key: place for place, key in enumerate(keys) if key is not None}
-        for values in raw.sealed(form, places):
-            place = places[values[0]]
+        for together in raw.sealed(form, places) if places else ():
+            at = [places[values[0]] for values in together]
             try:
-                hashes[place] = wire_hash(form, salts[place], values)
+                found = wire_hashes(form, [salts[place] for place in at], together)
             except Uncanonical as error:
                 raise CannotSeal(f"A row of {form.table} cannot be sealed: {error}. See manage.py check.") from error
+            for place, leaf in zip(at, found, strict=True):
+                hashes[place] = leaf
     if b"" in hashes:
         raise CannotSeal("A row went away while it was sealed. See manage.py audit_verify.")
     raw.load(_STORE, _copied(size, rows, salts, hashes))

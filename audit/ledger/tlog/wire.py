@@ -1,26 +1,33 @@
-"""The hash of a row as PostgreSQL sends it in its binary format: `canonical.row_hash` for millions of rows.
+"""The hashes of rows as PostgreSQL sends them in its binary format: `canonical.row_hash` for millions of rows.
 
 Reading columns in binary asks the server for nothing but the values: no function of its catalog, which a superuser
 could have replaced, writes a moment, an array or a hash for us, and no setting of the session changes a byte, save the
 client's encoding, which the reader pins (`audit.ledger.binary_rows`).
+
+Rows are written many at a time, one column after the other, because a call of a Python function for each value takes
+several times as long as all else.
 """
 
-from collections.abc import Callable, Sequence
+import struct
+from binascii import hexlify
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import sha256
-from operator import getitem
+from itertools import repeat
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct.error says nothing alone
 
 from audit.ledger.tlog.canonical import SALT, Form, Kind, Uncanonical, names_text
 
-__all__ = ["columns", "wire_bytes", "wire_hash"]
+__all__ = ["Row", "columns", "wire_bytes", "wire_hashes"]
+
+Row = Sequence[bytes | None]
+"""The binary value of each stored column of a row, in order; None is NULL."""
 
 # PostgreSQL counts microseconds from 2000-01-01, the canonical form from 1970-01-01.
 _EPOCH = 946_684_800_000_000
 
-# Writes a value with its length and the colon in front.
-_Writer = Callable[[bytes], bytes]
+# Writes values of a column, each with its length and the colon in front; what all have in front may stand alone.
+_Writer = Callable[[Sequence[bytes]], tuple[bytes, Iterable[bytes]]]
 
 
 def columns(form: Form, alias: str) -> str:
@@ -28,119 +35,104 @@ def columns(form: Form, alias: str) -> str:
     return ", ".join(f"{alias}.{column.name}" for column in form.stored)
 
 
-def wire_hash(form: Form, salt: bytes, values: Sequence[bytes | None]) -> bytes:
-    """Compute what `canonical.row_hash` computes.
+def wire_hashes(form: Form, salts: Sequence[bytes], rows: Sequence[Row]) -> list[bytes]:
+    """Compute what `canonical.row_hash` computes, of many rows.
 
     Args:
-        form: the form of the row's table and version.
-        salt: the salt of its leaf.
-        values: the binary value of each stored column, in order; None is NULL.
+        form: the form of the rows' table and version.
+        salts: the salt of each row's leaf.
+        rows: one or more.
 
     Returns:
-        32 bytes.
+        32 bytes for each row.
 
     Raises:
         Uncanonical: a value is not what its column holds.
     """
-    return sha256(b"\0" + wire_bytes(form, salt, values)).digest()
+    return [sha256(data).digest() for data in _written(b"\0", form, salts, rows)]
 
 
-def wire_bytes(form: Form, salt: bytes, values: Sequence[bytes | None]) -> bytes:
-    """Write the canonical bytes; arguments and errors as `wire_hash`."""
-    header, plan, place = _plan(form)
-    if len(values) != len(plan):
-        raise Uncanonical(form.name, len(values), f"the row has not the {len(plan)} columns of this version")
+def wire_bytes(form: Form, salt: bytes, row: Row) -> bytes:
+    """Write the canonical bytes of one row; errors as those of `wire_hashes`."""
+    (data,) = _written(b"", form, [salt], [row])
+    return data
+
+
+def _written(same: bytes, form: Form, salts: Sequence[bytes], rows: Sequence[Row]) -> list[bytes]:
+    """The canonical bytes of each row, behind some that are the same for all of them."""
+    plan, place = _plan(form)
+    if set(map(len, rows)) != {len(plan) - 1}:
+        raise Uncanonical(form.name, None, f"the row has not the {len(plan) - 1} columns of this version")
+    columns = list(zip(*rows, strict=True))
+    columns.insert(place, tuple(salts))
+    pieces: list[Iterable[bytes]] = []
     try:
-        lines = [header, *map(getitem, plan, values)]
-    except (ValueError, IndexError, StructError) as error:
+        for (start, write), values in zip(plan, columns, strict=True):
+            one = values[:1]
+            alike = values == one * len(rows)
+            front, written = _column(write, one if alike else values)
+            same += start + front
+            if alike:
+                same += next(iter(written))
+            else:
+                pieces += repeat(same, len(rows)), written
+                same = b""
+        pieces.append(repeat(same + b"\n", len(rows)))
+        return list(map(b"".join, zip(*pieces, strict=True)))
+    except (ValueError, LookupError, struct.error) as error:
         raise Uncanonical(form.name, None, f"a column is not of the type this version seals: {error}") from None
-    lines.insert(place, b"\nsalt " + _hexadecimal(salt))
-    lines.append(b"\n")
-    return b"".join(lines)
-
-
-class _Lines(dict[bytes | None, bytes]):
-    """The line of a column for each of its values, kept for those that come again: who acted, statuses, counts."""
-
-    def __init__(self, name: str, write: _Writer) -> None:
-        super().__init__()
-        self._name = b"\n%s " % name.encode()
-        self._write = write
-
-    def __missing__(self, value: bytes | None) -> bytes:
-        if value is None:
-            line = self._name + b"-"
-        else:
-            line = self._name + self._write(value)
-            if len(value) > _SHORT:
-                return line
-        if len(self) >= _KEPT:
-            self.clear()
-        self[value] = line
-        return line
-
-
-class _Fresh(dict[bytes | None, bytes]):
-    """The same of a column whose values hardly ever come again: keys and moments."""
-
-    def __init__(self, name: str, write: _Writer) -> None:
-        super().__init__({None: b"\n%s -" % name.encode()})
-        self._name = b"\n%s " % name.encode()
-        self._write = write
-
-    def __missing__(self, value: bytes) -> bytes:
-        return self._name + self._write(value)
-
-
-_KEPT = 512
-_SHORT = 64
-_UNIQUE = (Kind.IDENTIFIER, Kind.MOMENT)
-_BIGINT = Struct("!q")
 
 
 @cache
-def _plan(form: Form) -> tuple[bytes, list[_Lines | _Fresh], int]:
-    """The header, the lines of each stored column, and the place of the salt's line behind the header.
-
-    A line begins with the break that ends the one before.
-    """
-    header = b"%s v%d" % (form.name.encode(), form.version)
+def _plan(form: Form) -> tuple[list[tuple[bytes, _Writer]], int]:
+    """What stands in front of the values of each column, and what writes them; and which of the columns is the salt."""
     names = [column.name for column in form.columns]
-    lines = [
-        (_Fresh if each.kind in _UNIQUE or each is form.columns[0] else _Lines)(each.name, _WRITERS[each.kind])
-        for each in form.stored
-    ]
-    return header, lines, names.index(SALT) + 1
+    starts = [b"\n%b " % name.encode() for name in names]
+    starts[0] = b"%b v%d%b" % (form.name.encode(), form.version, starts[0])
+    return [(start, _WRITERS[each.kind]) for start, each in zip(starts, form.columns, strict=True)], names.index(SALT)
+
+
+def _column(write: _Writer, values: Row) -> tuple[bytes, Iterable[bytes]]:
+    try:
+        return write(values)  # type: ignore[arg-type]  # NULL has no length
+    except TypeError:
+        there = [value for value in values if value is not None]
+        front, written = write(there) if there else (b"", ())
+        each = iter(written)
+        return b"", [b"-" if value is None else front + next(each) for value in values]
+
+
+class _Kept(dict[bytes | None, bytes]):
+    """Writes values of which many come again, such as who acted and statuses: these are kept."""
+
+    def __init__(self, write: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self._write = write
+
+    def __call__(self, values: Row) -> tuple[bytes, Iterable[bytes]]:
+        return b"", map(self.__getitem__, values)
+
+    def __missing__(self, value: bytes | None) -> bytes:
+        written = b"-" if value is None else self._write(value)
+        if len(written) <= _SHORT:
+            if len(self) >= _KEPT:
+                self.clear()
+            self[value] = written
+        return written
+
+
+_KEPT = 4096
+_SHORT = 64
 
 
 def _text(value: bytes) -> bytes:
-    return b"%d:%s" % (len(value), value)
-
-
-def _integer(value: bytes) -> bytes:
-    return _text(b"%d" % int.from_bytes(value, "big", signed=True))
-
-
-def _moment(value: bytes) -> bytes:
-    micros = _BIGINT.unpack(value)[0] + _EPOCH
-    if 10**15 <= micros < 10**16:  # from September 2001 to November 2286
-        return b"16:%d" % micros
-    return _text(b"%d" % micros)
-
-
-def _identifier(value: bytes) -> bytes:
-    digits = value.hex()
-    return f"36:{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
-
-
-def _hexadecimal(value: bytes) -> bytes:
-    return _text(value.hex().encode())
+    return b"%d:%b" % (len(value), value)
 
 
 def _document(value: bytes) -> bytes:
     if value[:1] != b"\x01":
         raise ValueError(f"JSONB of version {value[:1].hex()}")
-    return b"%d:%s" % (len(value) - 1, value[1:])
+    return b"%d:%b" % (len(value) - 1, value[1:])
 
 
 _ARRAY = Struct("!iii")
@@ -163,13 +155,52 @@ def _names(value: bytes) -> bytes:
     return _text(names_text(names))
 
 
+def _integers(values: Sequence[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    return _digits(_numbers(values, _CODES))
+
+
+def _moments(values: Sequence[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    return _digits(tuple(map(_EPOCH.__add__, _numbers(values, {8: "q"}))))
+
+
+def _numbers(values: Sequence[bytes], codes: dict[int, str]) -> tuple[int, ...]:
+    # All of one size: no byte of a value is read as its neighbour's.
+    (size,) = set(map(len, values))
+    return struct.unpack(f"!{len(values)}{codes[size]}", b"".join(values))
+
+
+def _digits(numbers: tuple[int, ...]) -> tuple[bytes, Iterable[bytes]]:
+    written = (b"%d " * len(numbers) % numbers).split()
+    lengths = set(map(len, written))
+    if len(lengths) == 1:
+        return b"%d:" % lengths.pop(), written
+    return b"", map(_text, written)
+
+
+def _identifiers(values: Sequence[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    return b"36:", map(b"-".join, _IDENTIFIER.iter_unpack(_hexadecimal(values)))
+
+
+def _salts(values: Sequence[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    return b"32:", [digits for (digits,) in _SALT.iter_unpack(_hexadecimal(values))]
+
+
+def _hexadecimal(values: Sequence[bytes]) -> bytes:
+    if set(map(len, values)) != {16}:
+        raise ValueError("an identifier or a salt has not 16 bytes")
+    return hexlify(b"".join(values))
+
+
+_CODES = {2: "h", 4: "i", 8: "q"}
+_IDENTIFIER = Struct("8s4s4s4s12s")
+_SALT = Struct("32s")
 _WRITERS: dict[Kind, _Writer] = {
-    Kind.TEXT: _text,
-    Kind.INTEGER: _integer,
-    Kind.XID: _integer,
-    Kind.IDENTIFIER: _identifier,
-    Kind.MOMENT: _moment,
-    Kind.NAMES: _names,
-    Kind.DOCUMENT: _document,
-    Kind.BYTES: _hexadecimal,
+    Kind.TEXT: _Kept(_text),
+    Kind.NAMES: _Kept(_names),
+    Kind.DOCUMENT: _Kept(_document),
+    Kind.INTEGER: _integers,
+    Kind.XID: _integers,
+    Kind.MOMENT: _moments,
+    Kind.IDENTIFIER: _identifiers,
+    Kind.BYTES: _salts,
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from audit.ledger.binary_rows import Raw, number
 from audit.ledger.tlog.canonical import EPOCH_V1, LOG_V1, TASK_V1, Form, Uncanonical
-from audit.ledger.tlog.wire import wire_hash
+from audit.ledger.tlog.wire import wire_hashes
 from audit.ledger.verify.findings import Code, Findings
 from audit.ledger.verify.signed_roots import Expected
 from audit.ledger.verify.tree import Tree
@@ -77,26 +78,38 @@ class Leaves:
             return
         self.covered[counted] += len(sealed)
         missing = dict(sealed)
-        for values in self._raw.sealed(form, sealed):
-            key = values[0]
-            places = missing.pop(key, None)
-            if places is None:
-                places = sealed.get(key, [])
-                self._report(Code.ROW_INSERTED, form, key, places[0][0] if places else None, "is stored twice")
-            for index, salt, leaf in places:
-                try:
-                    if wire_hash(form, salt, values) != leaf:
-                        self._report(
-                            Code.ROW_TAMPERED,
-                            form,
-                            key,
-                            index,
-                            "does not fit its leaf: it was changed after it was sealed, or the leaf was",
-                        )
-                except Uncanonical as error:
-                    self._report(Code.ROW_TAMPERED, form, key, index, f"has no canonical form any more: {error}")
+        for together in self._raw.sealed(form, sealed):
+            rows, places = [], []
+            for values in together:
+                key = values[0]
+                of = missing.pop(key, None)
+                if of is None:
+                    of = sealed.get(key, [])
+                    self._report(Code.ROW_INSERTED, form, key, of[0][0] if of else None, "is stored twice")
+                for place in of:
+                    rows.append(values)
+                    places.append(place)
+            if rows:
+                self._hash(form, rows, places)
         for key, places in missing.items():
             self._report(Code.ROW_DELETED, form, key, places[0][0], "was sealed and is gone")
+
+    def _hash(self, form: Form, rows: list[tuple[Any, ...]], places: list[_Place]) -> None:
+        """Compare rows with a leaf each."""
+        try:
+            hashes = wire_hashes(form, [salt for _, salt, _ in places], rows)
+        except Uncanonical as error:
+            if len(rows) > 1:  # which of them?
+                for row, place in zip(rows, places, strict=True):
+                    self._hash(form, [row], [place])
+                return
+            what = f"has no canonical form any more: {error}"
+            self._report(Code.ROW_TAMPERED, form, rows[0][0], places[0][0], what)
+            return
+        for row, (index, _, leaf), found in zip(rows, places, hashes, strict=True):
+            if found != leaf:
+                what = "does not fit its leaf: it was changed after it was sealed, or the leaf was"
+                self._report(Code.ROW_TAMPERED, form, row[0], index, what)
 
     def _report(self, code: Code, form: Form, key: bytes, leaf: int | None, what: str) -> None:
         if form is TASK_V1:
@@ -109,8 +122,10 @@ class Leaves:
             self._findings.add(code, f"The epoch {number(key)} {what}.", leaf=leaf)
 
 
-# By the rows' keys: the number, the salt and the hash of each leaf that stands for it.
-_Sealed = dict[bytes, list[tuple[int, bytes, bytes]]]
+# The number, the salt and the hash of a leaf.
+_Place = tuple[int, bytes, bytes]
+# By the rows' keys: each leaf that stands for it.
+_Sealed = dict[bytes, list[_Place]]
 
 _LEAVES = """
 SELECT index, task_id, log_id, epoch, salt, leaf_hash FROM audit_ledger_leaf WHERE index > %s ORDER BY index LIMIT %s
