@@ -20,7 +20,7 @@ from audit.models import ExecutionLog, PauseQueueEntry, Task
 from auditproj.embedded.server import Server
 from tests.support.servers import database_settings
 
-TASKS = 10_000
+TASKS = 4_000
 WORKERS = 6
 KILLS = 24
 
