@@ -20,7 +20,7 @@ from auditproj.embedded.server import Server
 from tests.support.preloaded import Popen
 from tests.support.servers import database_settings
 
-TASKS = 10_000
+TASKS = 4_000
 WORKERS = 6
 KILLS = 24
 
