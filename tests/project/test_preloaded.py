@@ -238,7 +238,7 @@ def _eventually(condition: Callable[[], bool]) -> None:
 def test_a_server_that_is_gone_is_told_and_replaced(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [sys.executable, "-c", ""]
     assert preloaded.run(words).returncode == 0
-    server = preloaded._servers["tests.settings"]
+    server = preloaded.servers.SERVERS["tests.settings"]
     if number == signal.SIGSTOP:
         server._connection.settimeout(0.1)
     with _waiting() as process:
@@ -248,7 +248,7 @@ def test_a_server_that_is_gone_is_told_and_replaced(number: int, monkeypatch: py
         assert _gone(server.pid)
         assert process.poll() is None
         assert preloaded.run(words).returncode == 0
-        assert preloaded._servers["tests.settings"].pid != server.pid
+        assert preloaded.servers.SERVERS["tests.settings"].pid != server.pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -260,7 +260,7 @@ def test_no_server_outlives_who_asked_it(number: int) -> None:
         words = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]
         child = preloaded.Popen(words, stdout=subprocess.PIPE, forks=True)
         child.stdout.readline()
-        print(child.pid, *(each.pid for each in preloaded._servers.values()), flush=True)
+        print(child.pid, *(each.pid for each in preloaded.servers.SERVERS.values()), flush=True)
         time.sleep(1000)
     """
     words = [sys.executable, "-c", textwrap.dedent(program)]
