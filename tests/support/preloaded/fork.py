@@ -40,7 +40,7 @@ class Loaded:
     modules: tuple[str, ...]
     """Those that make up the settings."""
     path: list[str]
-    """Where modules are looked for, without the entries of PYTHONPATH."""
+    """Where modules are looked for without a PYTHONPATH."""
 
 
 def values_of(settings: Any) -> dict[str, Any]:
@@ -64,7 +64,8 @@ def become(request: Request, descriptors: list[int], loaded: Loaded) -> NoReturn
         if request.words[1] in ("-m", "-c"):
             sys.argv[0] = request.words[1]
         first = {"-m": str(Path.cwd()), "-c": ""}.get(request.words[1], str(Path(request.words[1]).resolve().parent))
-        sys.path[:] = [first, *(each for each in python_path(os.environ) if each not in loaded.path), *loaded.path]
+        given = python_path(os.environ)
+        sys.path[:] = [first, *given, *(each for each in loaded.path if each not in given)]
         if of_interpreter(request.environment) != of_interpreter(ENVIRONMENT) or not _has_settings(loaded):
             os.execve(sys.executable, request.words, request.environment)
         _as_python_begins(request.ignored)

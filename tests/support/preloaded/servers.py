@@ -72,11 +72,12 @@ class Server:
             client, address = self._folder / "client.py", str(self._folder / "socket")
             client.write_text(_CLIENT)
             self.words = [sys.executable, "-I", "-S", str(client), address]
+            environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", code, str(theirs.fileno()), address],
                     cwd=_CHECKOUT,
-                    env=ENVIRONMENT | {"DJANGO_SETTINGS_MODULE": settings},
+                    env=environment | {"DJANGO_SETTINGS_MODULE": settings},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],

@@ -14,7 +14,7 @@ import sys
 import threading
 
 from tests.support.preloaded.fork import Loaded, become, values_of
-from tests.support.preloaded.request import Request, python_path, receive
+from tests.support.preloaded.request import Request, receive
 
 __all__ = ["main", "serve"]
 
@@ -41,7 +41,7 @@ def main(number: str, address: str) -> None:
 
 def _load() -> Loaded:
     before = set(sys.modules)
-    path = [each for each in sys.path[1:] if each not in python_path(os.environ)]
+    path = sys.path[1:]
     from django.conf import settings
 
     made = values_of(settings)
