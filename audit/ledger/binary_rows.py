@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from struct import pack
 from typing import Any
 
@@ -19,12 +18,12 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.string import ByteaBinaryLoader
 
-from audit.ledger.tlog.canonical import Form, Kind
+from audit.ledger.tlog.canonical import Form
 from audit.ledger.tlog.wire import columns
 
 __all__ = ["Raw", "number", "pin_encoding", "pin_search_path", "snapshot"]
 
-# How many rows are hashed together, and of how many bytes of documents not many more.
+# How many rows are hashed together at most, and how many bytes of them until the last one.
 _TOGETHER = 128
 _TOGETHER_BYTES = 1_000_000
 # Rows in memory at once; a row may have megabytes. Older libraries hand over one by one.
@@ -92,14 +91,12 @@ class Raw:
         # Of an array that it knows the planner looks at every element.
         wanted = f"r.{form.columns[0].name} = ANY((SELECT %b::{kind}[])::{kind}[])"
         query = f"SELECT {columns(form, 'r')} FROM {form.table} AS r WHERE {wanted}"  # noqa: S608 - our own names
-        # What the other columns may hold is little; with the first two it is a tuple whatever the form.
-        documents = itemgetter(0, 1, *(at for at, each in enumerate(form.stored) if each.kind is Kind.DOCUMENT))
         together: list[tuple[Any, ...]] = []
         size = 0
         with self._errors:
             for row in self._cursor.stream(query, [array], binary=True, size=_AT_ONCE):
                 together.append(row)
-                size += sum(map(len, filter(None, documents(row))))
+                size += sum(map(len, filter(None, row)))
                 if size > _TOGETHER_BYTES or len(together) == _TOGETHER:
                     yield together
                     together, size = [], 0

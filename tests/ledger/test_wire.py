@@ -85,12 +85,12 @@ def _changed(form: Form, name: str, *values: bytes | None) -> list[list[bytes | 
 @pytest.mark.parametrize(
     ("form", "name", "values"),
     [
-        (LOG_V1, "at", [bytes(4), bytes(12)]),
+        (LOG_V1, "at", [bytes(8), bytes(4), bytes(12)]),
         (LOG_V1, "at", [bytes(4), bytes(4)]),
-        (LOG_V1, "id", [bytes(2), bytes(4)]),
+        (LOG_V1, "id", [bytes(8), bytes(4), bytes(12)]),
         (LOG_V1, "id", [bytes(3), bytes(3)]),
         (LOG_V1, "id", [b"", b""]),
-        (LOG_V1, "task_id", [b"a" * 15, b"a" * 17]),
+        (LOG_V1, "task_id", [b"a" * 16, b"a" * 15, b"a" * 17]),
         (LOG_V1, "task_id", [b"a" * 8, b"b" * 8]),
         (LOG_V1, "detail", [b"\x01{}", b"\x02{}"]),
         (TASK_V1, "services_touched", [_array([]), _array(["a"]) + b"\xff\xff\xff\xff"]),
@@ -98,13 +98,13 @@ def _changed(form: Form, name: str, *values: bytes | None) -> list[list[bytes | 
 )
 def test_no_byte_is_read_as_the_neighbours(form: Form, name: str, values: list[bytes]) -> None:
     with pytest.raises(Uncanonical, match="a column is not of the type this version seals"):
-        wire_hashes(form, SALTS, _changed(form, name, *values))
+        wire_hashes(form, [bytes(SALT_BYTES)] * len(values), _changed(form, name, *values))
 
 
-@pytest.mark.parametrize("salts", [[bytes(15), bytes(17)], [b"", b""]], ids=["of other sizes", "none"])
+@pytest.mark.parametrize("salts", [[bytes(16), bytes(15), bytes(17)], [b"", b"", b""]], ids=["of other sizes", "none"])
 def test_a_salt_of_another_size_is_none(salts: list[bytes]) -> None:
     with pytest.raises(Uncanonical, match="has not 16 bytes"):
-        wire_hashes(LOG_V1, salts, _changed(LOG_V1, "id", bytes(8), bytes(8)))
+        wire_hashes(LOG_V1, salts, _changed(LOG_V1, "id", bytes(8), bytes(8), bytes(8)))
 
 
 def test_rows_of_different_columns_are_refused() -> None:
