@@ -405,6 +405,15 @@ def test_functions_of_the_server_that_were_replaced(ruined: str) -> None:
     assert found() == []
 
 
+def test_of_rows_that_are_hashed_together_the_one_without_a_canonical_form_is_named(victim: Base) -> None:
+    ((last,), (other,)) = sql("SELECT id FROM audit_task WHERE finished_xid IS NOT NULL ORDER BY id DESC LIMIT 2")
+    with behind_the_guards():
+        sql("UPDATE audit_task SET services_touched = '{a,NULL}' WHERE id = %s", [last])
+        sql("UPDATE audit_task SET summary = 'forged' WHERE id = %s", [other])
+    found = [each for each in verified().findings if each.code is Code.ROW_TAMPERED]
+    assert {each.task: "no canonical form" in each.message for each in found} == {str(last): True, str(other): False}
+
+
 # Memory
 
 
