@@ -49,23 +49,30 @@ def _both(words: list[str], **options: Any) -> list[subprocess.CompletedProcess[
     return [start(words, **options) for start in (subprocess.run, preloaded.run)]
 
 
+_WAYS = ("-c", "-m", "file")
+_OPTIONS: list[dict[str, Any]] = [
+    {"input": "gr\u00fc\u00df dich"},
+    {"cwd": "/"},
+    {"start_new_session": True},
+    {"process_group": 0},
+    {"env": {**os.environ, "TZ": "Asia/Kolkata", "HOME": "/nowhere", "AUDIT_HOME": "/nowhere"}},
+    {"env": {**os.environ, "PYTHONPATH": f"/nowhere:{Path.cwd()}"}},
+    {"env": {**os.environ, "PYTHONIOENCODING": "latin-1"}},
+    {"env": {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "DJANGO"))}},
+    {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "capture_output": False, "stdout": subprocess.PIPE},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("way", "options"),
     [
-        {},
-        {"input": "gr\u00fc\u00df dich"},
-        {"cwd": "/"},
-        {"start_new_session": True},
-        {"process_group": 0},
-        {"env": {**os.environ, "TZ": "Asia/Kolkata", "HOME": "/nowhere", "AUDIT_HOME": "/nowhere"}},
-        {"env": {**os.environ, "PYTHONPATH": f"/nowhere:{Path.cwd()}"}},
-        {"env": {**os.environ, "PYTHONIOENCODING": "latin-1"}},
-        {"env": {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "DJANGO"))}},
-        {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "capture_output": False, "stdout": subprocess.PIPE},
+        *(pytest.param(way, {}, id=way) for way in _WAYS),
+        *(
+            pytest.param(way, each, id=f"{way}-{'-'.join(each)}")
+            for way, each in zip(cycle(_WAYS), _OPTIONS, strict=False)
+        ),
     ],
-    ids=lambda options: "-".join(options) or "usual",
 )
-@pytest.mark.parametrize("way", ["-c", "-m", "file"])
 def test_a_fork_sees_what_a_started_program_sees(way: str, options: dict[str, Any], tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(_SEEN)
@@ -264,17 +271,19 @@ def test_no_server_outlives_who_asked_it(number: int) -> None:
         time.sleep(1000)
     """
     words = [sys.executable, "-c", textwrap.dedent(program)]
-    # As a terminal does: to the whole group.
+    # As a terminal does: to the whole group. Whoever runs the tests may ignore the signal, and this program must not.
+    usual = partial(signal.signal, signal.Signals(number), signal.SIG_DFL) if number != signal.SIGKILL else None
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "process_group": 0}
-    with subprocess.Popen(words, text=True, **options) as asker:
+    with subprocess.Popen(words, text=True, preexec_fn=usual, **options) as asker:
         try:
             assert asker.stdout
             child, server = map(int, asker.stdout.readline().split())
             below = [each.pid for each in psutil.Process(child).children()]
             assert len(below) == 1
-        finally:
             os.killpg(asker.pid, number)
-        assert asker.wait(120) == -number
+            assert asker.wait(120) == -number
+        finally:
+            asker.kill()
     for each in (child, server, *below):
         _eventually(lambda each=each: _gone(each))
 
