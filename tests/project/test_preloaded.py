@@ -12,6 +12,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
