@@ -126,15 +126,18 @@ def self_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
     return answer
 
 
-# A transition begins with the frame after a change, and what slides may set off another one.
+# A transition begins with the frame after a change, and what slides may set off another one. It is looked at again and
+# again, because the promise of its end can stay open for ever, when the window changes meanwhile.
 _STILL = """async () => {
     const frame = () => new Promise(requestAnimationFrame);
-    const ends = each => each.effect.getComputedTiming().endTime !== Infinity;
+    const moves = each => each.playState !== "finished" && each.effect.getComputedTiming().endTime !== Infinity;
+    const began = performance.now();
     for (let still = 0; still < 3; still++) {
         await frame();
-        const moving = document.getAnimations().filter(each => each.playState !== "finished" && ends(each));
+        const moving = document.getAnimations().filter(moves);
         if (moving.length || document.querySelector("body.hold-transition")) still = -1;
-        await Promise.all(moving.map(each => each.finished.catch(() => null)));
+        if (performance.now() - began > 60000)
+            throw new Error(`still moving after a minute: ${moving.map(each => each.effect.target?.outerHTML)}`);
     }
 }"""
 
