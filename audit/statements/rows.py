@@ -168,7 +168,7 @@ def _maker(model: type[ModelT], using: str) -> Callable[[Sequence[Any]], ModelT]
     takes a third of the time of a claim of a hundred tasks.
     """
     connection = connections[using]
-    names = _names(model)
+    named = _named(model)
     converters = _converters(model)
     usual = (
         model.__init__ is models.Model.__init__
@@ -177,13 +177,13 @@ def _maker(model: type[ModelT], using: str) -> Callable[[Sequence[Any]], ModelT]
     )
 
     def make(row: Sequence[Any]) -> ModelT:
-        values = dict(zip(names, row, strict=True))
+        values = named(*row)
         for name, expression, convert in converters:
             value = values[name]
             if value is not None:
                 values[name] = convert(value, expression, connection)
         if not usual:
-            return model.from_db(using, names, list(values.values()))
+            return model.from_db(using, _names(model), list(values.values()))
         state = ModelState()
         state.adding = False
         state.db = using
@@ -193,6 +193,19 @@ def _maker(model: type[ModelT], using: str) -> Callable[[Sequence[Any]], ModelT]
         return instance
 
     return make
+
+
+@cache
+def _named(model: type[models.Model]) -> Callable[..., dict[str, Any]]:
+    """Return what makes a dictionary by name of a row's values, written out as a named tuple is.
+
+    `dict(zip(…))` takes four times as long, which is a fifth of what the client does for a claim of a hundred tasks.
+    """
+    names = _names(model)
+    given = ", ".join(f"value_{number}" for number in range(len(names)))
+    pairs = ", ".join(f"{name!r}: value_{number}" for number, name in enumerate(names))
+    written: Callable[..., dict[str, Any]] = eval(f"lambda {given}: {{{pairs}}}")  # noqa: S307 - names of fields
+    return written
 
 
 @cache
