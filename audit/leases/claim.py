@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
@@ -44,9 +44,9 @@ LARGEST_COUNT = 2**31 - 1
 """Where counts saturate: a row that raw SQL or an import has counted to the end must not stop all others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Claimable:
-    """A table whose rows are claimed."""
+    """A table whose rows are claimed: a constant, so that each is equal to itself alone."""
 
     table: str
     waiting: str
@@ -196,6 +196,7 @@ class _Claim(Generic[ModelT]):
         return sorted(fetch(self.model, self.using, sql, params), key=self.order)
 
 
+@lru_cache(maxsize=256)
 def claim_sql(model: type[Model], what: Claimable, where: str, limit: int, *, from_start: bool = False) -> str:
     """Write the statement of a claim.
 
