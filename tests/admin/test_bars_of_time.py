@@ -4,8 +4,10 @@ import re
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from importlib.resources import files
 from itertools import pairwise
-from zoneinfo import ZoneInfo, available_timezones
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
 import pytest
 from django.utils import timezone
@@ -16,7 +18,15 @@ from audit.admin.tasks.histogram import BARS
 from tests.support.pages import TASKS, past, text_of
 
 HOUR, DAY = Step(unit=Unit.HOUR, count=1), Step(unit=Unit.DAY, count=1)
-ZONES = sorted(available_timezones() - {"localtime"})
+
+
+def _rules(name: str) -> bytes:
+    """What the tz database says of a zone; many have several names."""
+    found = next(filter(Path.is_file, (Path(folder, name) for folder in TZPATH)), None)
+    return (found or files("tzdata").joinpath("zoneinfo", *name.split("/"))).read_bytes()
+
+
+ZONES = sorted({_rules(name): name for name in sorted(available_timezones() - {"localtime"})}.values())
 # Among them the changes by a whole day, by half an hour, by twenty minutes and by seconds, and those at midnight.
 SPANS = [(1844, 1846), (1867, 1869), (1911, 1920), (1940, 1946), (1971, 1974), (2005, 2012), (2016, 2028)]
 

@@ -115,7 +115,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
     max_leaves=12,
 )
-_OFTEN = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+_OFTEN = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @_OFTEN
