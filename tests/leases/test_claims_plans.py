@@ -103,7 +103,7 @@ def test_head_of_line(kind: str) -> None:
         status, sql = "paused", claim_sql(PauseQueueEntry, ENTRIES, "", 1)
         index, table = "audit_pause_queue_claim", "audit_pause_queue"
     # First not yet due in front of one of another priority, then future among due of one priority.
-    for rows in ([(300_000, 1, 3600), (1, 5, -3600)], [(50_000, 1, -3600)]):
+    for rows in ([(60_000, 1, 3600), (1, 5, -3600)], [(20_000, 1, -3600)]):
         _fill(status, *rows)
         found = plan_of(sql, CLAIM)["Plan"]
         scans = [node for node in nodes(found) if node.get("Relation Name") == table and "Scan" in node["Node Type"]]

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -130,12 +131,14 @@ def test_any_session_reads_the_same_bytes(find: Find, version: str) -> None:
     with sealed.connect(server) as connection:
         expected = sealed.canonical_rows(connection)
     tried = 0
-    for chosen in _sessions():
+    # The newest version with all of them, each other one with a third.
+    of = 1 if version == servers.NEWEST else 3
+    for chosen in islice(_sessions(), 0, None, of):
         with sealed.connect(server) as connection:
             taken = _set(connection, chosen)
             tried += bool(taken)
             assert sealed.canonical_rows(connection) == expected, taken
-    assert tried >= 100, tried
+    assert tried >= 100 // of, tried
 
 
 @VERSIONS
