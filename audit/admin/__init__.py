@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     return getattr(pages, name)
 
 
-class _Pages(SimpleLazyObject):  # type: ignore[type-arg]  # which it does not take when it runs
+class _Pages(SimpleLazyObject):  # type: ignore[type-arg]  # generic in the stubs only
     """The pages of a model on a site, made when something is first asked of them.
 
     Django loads this package in every command and every child of a worker, where nobody looks at a page; and the pages

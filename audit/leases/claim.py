@@ -46,7 +46,7 @@ LARGEST_COUNT = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Claimable:
-    """A table whose rows are claimed: a constant, so that each is equal to itself alone."""
+    """A table whose rows are claimed. There are two, constants of this module, so they are compared by identity."""
 
     table: str
     waiting: str
@@ -178,7 +178,7 @@ class _Claim(Generic[ModelT]):
             return found
         seen.learn(
             self.rows,
-            [*map(self.order, found)],
+            list(map(self.order, found)),
             at=found[0].lease_expires_at - self.given.lease if found else None,  # type: ignore[attr-defined]
             lowest=self.what.lowest,
             took=took,

@@ -22,7 +22,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from audit.statements.retry import persistently
 
-__all__ = ["adapt", "adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update", "whole"]
+__all__ = ["adapt", "adopt", "columns", "execute", "fetch", "fetch_and", "run", "table", "update"]
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -149,16 +149,6 @@ def update(instance: models.Model, using: str, names: Sequence[str], values: Seq
     instance._state.fields_cache = {}
     instance._state.db = using
     instance._state.adding = False
-
-
-def whole(instance: models.Model) -> bool:
-    """Whether an instance has every column, none of them deferred."""
-    return _columns(type(instance)) <= instance.__dict__.keys()
-
-
-@cache
-def _columns(model: type[models.Model]) -> frozenset[str]:
-    return frozenset(_names(model))
 
 
 def _maker(model: type[ModelT], using: str) -> Callable[[Sequence[Any]], ModelT]:

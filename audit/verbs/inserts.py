@@ -72,7 +72,7 @@ def recorded(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def identify(rows: Sequence[dict[str, Any]]) -> bool:
-    """Give an id to each row that has none, and return whether that was each of them."""
+    """Give an id to each row that has none, and return whether no row had one."""
     lacking = [row for row in rows if "id" not in row]
     for row, made_id in zip(lacking, ids.uuid7s(len(lacking)), strict=True):
         row["id"] = made_id
@@ -80,7 +80,7 @@ def identify(rows: Sequence[dict[str, Any]]) -> bool:
 
 
 class _Checker:
-    """Checks the values of many rows; a short text or a list of services that many of them have, once."""
+    """Checks the values of many rows. A short text, or a list of services, that several rows have is checked once."""
 
     def __init__(
         self, what: str, known: Set[str], optional: Set[str], checks: Mapping[str, Check] | None = None
@@ -101,10 +101,9 @@ class _Checker:
         for name, value in given.items():
             if value is None and name in self._optional:
                 continue
-            kind = type(value)
             if name in _DOCUMENTS:
                 row[name] = _DOCUMENTS[name](name, value, limit=self._limit)
-            elif kind is str and len(value) <= validation.MAX_LABEL:
+            elif type(value) is str and len(value) <= validation.MAX_LABEL:
                 sound = self._sound[name]
                 if value not in sound:
                     sound[value] = self._checks[name](name, value)

@@ -19,7 +19,7 @@ from django.db import connections, models
 from audit.exceptions import ApprovalExpired, IllegalTransition, LeaseLost, StaleTask, TaskFrozen
 from audit.statements import rows as statements
 from audit.statements.retry import persistently, reconnecting
-from audit.statements.rows import columns, execute, table, update, whole
+from audit.statements.rows import columns, execute, table, update
 from audit.status import FINISHED, TRANSITIONS, Status
 from audit.values.failures import LEASE_EXPIRED, WORKER_RESTARTED
 from audit.verbs.arguments import acting, writes_to
@@ -46,7 +46,7 @@ _ENDED_BY_RECOVERY = (LEASE_EXPIRED, WORKER_RESTARTED)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Move:
-    """A change of a task by a verb: a constant, so that each is equal to itself alone."""
+    """A change of a task by a verb. Each is a constant, so they are compared by identity."""
 
     sources: tuple[Status, ...]
     """The statuses that it starts from."""
@@ -178,9 +178,9 @@ def _take(task: Moved, db: str, move: Move, returned: Sequence[Any]) -> None:
 
 
 def _read_at(task: Moved) -> int:
-    """The revision at which an instance was read, or 0 if it was not read whole."""
+    """The revision at which an instance was read, or 0 if that column was not read."""
     revision = task.__dict__.get("revision")
-    return revision if isinstance(revision, int) and whole(task) else 0
+    return revision if isinstance(revision, int) else 0
 
 
 def _repeats(task: Moved, move: Move, now: Any) -> bool:

@@ -155,7 +155,7 @@ def test_a_signal_leaves_no_unfinished_file_and_ends_it_as_ever(tmp_path: Path, 
     with Popen(
         [*command, "audit_export", "--output", str(target)],
         stderr=subprocess.PIPE,
-        ignored=(),  # as whoever runs the tests under nohup may
+        ignored=(),  # else it would inherit what nohup ignores
     ) as process:
         try:
             deadline = time.monotonic() + 120

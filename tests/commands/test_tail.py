@@ -126,7 +126,7 @@ class _Process:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            ignored=(),  # as whoever runs the tests may
+            ignored=(),  # else it would inherit what nohup ignores
         )
         self.out: list[str] = []
         self.err: list[str] = []

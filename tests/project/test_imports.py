@@ -1,4 +1,4 @@
-"""What a process imports, for every crontab line and every child of a worker pays for it."""
+"""What a process imports: every crontab line and every child of a worker pays for it."""
 
 from __future__ import annotations
 

@@ -78,9 +78,9 @@ def _keep_compiled(folder: Path) -> None:
 
 
 def share_compiled() -> None:
-    """Put what is compiled beside the sources of the modules that are loaded now where the processes of the run look.
+    """Copy the compiled code of the modules that are loaded now to where the processes of the run look for it.
 
-    Each of the workers would else compile Django and pytest once more. Does nothing where they look beside the sources.
+    Otherwise each worker would compile Django and pytest once more. Does nothing where they look beside the sources.
     """
     folder = os.environ.get("PYTHONPYCACHEPREFIX")
     if sys.pycache_prefix or not folder:

@@ -373,3 +373,12 @@ def test_a_request_may_be_repeated_when_the_task_has_moved_on():
     with pytest.raises(ConflictingTask) as caught:
         requested(id=key, summary="other", services=["kuma", "unknown"])
     assert caught.value.fields == ("summary", "services_touched")
+
+
+@pytest.mark.parametrize("read", [("status", "revision"), ("status",)])
+def test_an_instance_that_was_read_in_part_ends_equal_to_its_row(read):
+    task = Task.objects.only("id", *read).get(pk=requested(summary="all of it").pk)
+    task.approve(actor="bob")
+    assert_same(task)
+    task.reject(actor="carol", reason="no")
+    assert (task.status, task.revision, task.decided_by) == ("rejected", 3, "bob")

@@ -1,19 +1,20 @@
 """Starts Python programs as forks of a process that has loaded Django, which saves most of the time that a start takes.
 
-`Popen` and `run` stand for those of `subprocess`. Started so, `python -m MODULE`, `python -c CODE` and `python FILE.py`
-run in a process of their own, with its own arguments, working directory, environment, settings, streams, signals and
-exit status. Whatever else they are asked for they start in the usual way. `for_shells` is for what shells start.
+`Popen` and `run` are used like those of `subprocess`. They fork for `python -m MODULE`, `python -c CODE` and
+`python FILE.py`, and start anything else in the usual way. A fork is a process of its own, with its own arguments,
+working directory, environment, settings, streams, signals and exit status. `for_shells` gives the words that stand for
+`python` in a shell.
 
 Note [Whose child it is]
-    Who starts a process can wait for it, learn how it died and what it used, so the process must be a child of the
-    asker, though another one forks it. The server forks a process between, which forks the child and ends; the child
-    then belongs to its nearest ancestor that takes orphans (`PR_SET_CHILD_SUBREAPER`), and the asker does for this
-    moment. A process whose parent happens to end in the same moment comes to the asker too.
+    Only a parent can wait for a process and learn how it ended. So the fork must be a child of the test's process,
+    the asker, though the server makes it. The server forks an intermediate process, which forks the child and ends.
+    The child is then an orphan, and goes to the nearest ancestor that takes orphans (`PR_SET_CHILD_SUBREAPER`). For
+    this moment that is the asker. An orphan of something else that ends in the same moment goes there too.
 
 Note [What a fork inherits]
-    The server has imported modules and called `django.setup()`. It has no thread, no connection, and has run nothing.
-    A fork reads the settings anew, in its own environment. Where they differ in what `setup()` or an import has
-    used, it executes the interpreter instead. So it does where they cannot be read.
+    The server has imported modules and called `django.setup()`. It has no thread and no connection. A fork reads the
+    settings again, in its own environment. If they cannot be read, or differ in something that `setup()` or an import
+    has used, the fork executes the interpreter instead.
 """
 
 from tests.support.preloaded.processes import Popen, for_shells, run

@@ -1,4 +1,4 @@
-"""The processes that fork, as who asks them sees them; see Note [Whose child it is]."""
+"""The servers, as the process that asks them sees them; see Note [Whose child it is]."""
 
 from __future__ import annotations
 

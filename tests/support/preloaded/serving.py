@@ -25,7 +25,7 @@ _LATE_IMPORTS = ("audit.checks.database", "rich.text")
 
 
 def main(number: str, address: str) -> None:
-    # Who sends a signal to a group means the forks, and they get it when they are ready.
+    # A signal to the group is meant for the forks. A fork gets it once it is ready.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     control = socket.socket(fileno=int(number))
     control.set_inheritable(False)
