@@ -110,7 +110,7 @@ def two_tasks() -> None:
 
 
 def _asked() -> Iterator[Any]:
-    """Every address with everybody; those that change something with each in a database of their own."""
+    """Every address with everybody in one test; an address that changes something, in a test for each person."""
     for route in addresses():
         if route in DECISIONS | ACTS:
             yield from (pytest.param(route, (kind,), id=f"{route}-{kind}") for kind in KINDS)
