@@ -126,8 +126,8 @@ def self_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
     return answer
 
 
-# A transition begins with the frame after a change, and what slides may set off another one. Each frame looks again what
-# moves. The promise of an animation's end is not used: it can stay open for ever if the window changes its size.
+# A transition begins with the frame after a change, and what slides may set off another one: each frame is looked at.
+# The promise of an animation's end is not used: it can stay open for ever if the window changes its size.
 _STILL = """async () => {
     const frame = () => new Promise(requestAnimationFrame);
     const moves = each => each.playState !== "finished" && each.effect.getComputedTiming().endTime !== Infinity;
