@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,8 +102,9 @@ class Machine:
 
     def run(self, block: str, code: int = 0) -> str:
         """Run a block of the page; its output."""
-        text = self.here(block).replace("python -m", f"{sys.executable} -m")
-        text = text.replace("python manage.py", f"{sys.executable} -m django")
+        python = shlex.quote(sys.executable)
+        text = self.here(block).replace("python -m", f"{python} -m")
+        text = text.replace("python manage.py", f"{python} -m django")
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             env=self.environment | {"DJANGO_SETTINGS_MODULE": "sealer_settings"},
